@@ -1,0 +1,186 @@
+"""Pinhole cameras, orbits around the origin, and the words that describe a view.
+
+World: right-handed, z up; the front of an object looks along +x, so azimuth 0 sees the front and
+azimuth 90 stands on +y. Camera: OpenCV axes (x right, y down, z forward). Angles are in degrees,
+lengths in world units, intrinsics in pixels with pixel centres at +0.5.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+ViewWord = Literal["front", "side", "back", "overhead"]
+VIEW_WORDS: tuple[ViewWord, ...] = ("front", "side", "back", "overhead")
+
+
+@dataclass(frozen=True)
+class Cameras:
+    """A batch of cameras that share one image size.
+
+    world_to_camera: (b,4,4) rigid, maps world points to camera axes.
+    intrinsics: (b,3,3) focal lengths and principal point in pixels.
+    """
+
+    world_to_camera: Float[Tensor, "b 4 4"]
+    intrinsics: Float[Tensor, "b 3 3"]
+    width: int
+    height: int
+
+    def __len__(self) -> int:
+        return len(self.world_to_camera)
+
+    def __getitem__(self, index: slice | Sequence[int] | Tensor) -> "Cameras":
+        """Some of the cameras, as a batch again."""
+        return replace(self, world_to_camera=self.world_to_camera[index], intrinsics=self.intrinsics[index])
+
+    @property
+    def position(self) -> Float[Tensor, "b 3"]:
+        """Where the cameras stand in the world: -R^T t."""
+        rotation, translation = self.world_to_camera[:, :3, :3], self.world_to_camera[:, :3, 3]
+        return -(rotation.transpose(1, 2) @ translation[..., None])[..., 0]
+
+    @property
+    def azimuth(self) -> Float[Tensor, " b"]:
+        """Degrees in (-180, 180]; 0 sees the front, 90 stands on +y."""
+        p = self.position
+        return torch.rad2deg(torch.atan2(p[:, 1], p[:, 0]))
+
+    @property
+    def elevation(self) -> Float[Tensor, " b"]:
+        """Degrees above the horizon, in [-90, 90]."""
+        p = self.position
+        return torch.rad2deg(torch.atan2(p[:, 2], p[:, :2].norm(dim=1)))
+
+    @property
+    def distance(self) -> Float[Tensor, " b"]:
+        """Distance to the origin."""
+        return self.position.norm(dim=1)
+
+    @property
+    def vertical_fov(self) -> Float[Tensor, " b"]:
+        """Vertical field of view in degrees."""
+        return torch.rad2deg(2 * torch.atan(0.5 * self.height / self.intrinsics[:, 1, 1]))
+
+    def resized(self, width: int, height: int) -> "Cameras":
+        """The same views on another pixel grid."""
+        scale = torch.tensor([width / self.width, height / self.height, 1.0]).to(self.intrinsics)
+        return replace(self, intrinsics=scale[:, None] * self.intrinsics, width=width, height=height)
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Cameras":
+        """The same cameras on another device or in another precision."""
+        return replace(
+            self,
+            world_to_camera=self.world_to_camera.to(device=device, dtype=dtype),
+            intrinsics=self.intrinsics.to(device=device, dtype=dtype),
+        )
+
+    @staticmethod
+    def cat(batches: Sequence["Cameras"]) -> "Cameras":
+        """Several batches of one image size as one."""
+        return replace(
+            batches[0],
+            world_to_camera=torch.cat([c.world_to_camera for c in batches]),
+            intrinsics=torch.cat([c.intrinsics for c in batches]),
+        )
+
+
+def orbit(
+    azimuth: Float[Tensor, " b"] | Sequence[float],
+    elevation: Float[Tensor, " b"] | Sequence[float] | float = 15.0,
+    distance: Float[Tensor, " b"] | Sequence[float] | float = 3.0,
+    vertical_fov: Float[Tensor, " b"] | Sequence[float] | float = 43.0,
+    width: int = 64,
+    height: int | None = None,
+) -> Cameras:
+    """Cameras on a sphere around the origin that look at it, z up in the image.
+
+    All angles in degrees. At an elevation of exactly +-90 "up" is the limit of the azimuth's meridian.
+    """
+    height = width if height is None else height
+    az = torch.deg2rad(torch.as_tensor(azimuth, dtype=torch.float32))
+    el = torch.deg2rad(torch.as_tensor(elevation, dtype=torch.float32)).expand_as(az)
+    dist = torch.as_tensor(distance, dtype=torch.float32).expand_as(az)
+    fov = torch.deg2rad(torch.as_tensor(vertical_fov, dtype=torch.float32)).expand_as(az)
+    ca, sa, ce, se, zero = az.cos(), az.sin(), el.cos(), el.sin(), torch.zeros_like(az)
+    right = torch.stack([-sa, ca, zero], -1)
+    down = torch.stack([ca * se, sa * se, -ce], -1)
+    forward = torch.stack([-ca * ce, -sa * ce, -se], -1)
+    world_to_camera = torch.eye(4).repeat(len(az), 1, 1)
+    world_to_camera[:, :3, :3] = torch.stack([right, down, forward], 1)
+    world_to_camera[:, 2, 3] = dist  # the origin lies straight ahead
+    focal = 0.5 * height / torch.tan(0.5 * fov)
+    intrinsics = torch.zeros(len(az), 3, 3)
+    intrinsics[:, 0, 0] = intrinsics[:, 1, 1] = focal
+    intrinsics[:, 0, 2], intrinsics[:, 1, 2], intrinsics[:, 2, 2] = width / 2, height / 2, 1
+    return Cameras(world_to_camera, intrinsics, width, height)
+
+
+@dataclass(frozen=True)
+class Orbit:
+    """Where training looks from: a random view on a part of a sphere around the object."""
+
+    elevation: tuple[float, float] = (-10.0, 70.0)
+    """Lowest and highest camera, degrees above the horizon."""
+    distance: tuple[float, float] = (2.8, 3.2)
+    """Nearest and farthest camera, world units from the origin."""
+    fov: tuple[float, float] = (40.0, 46.0)
+    """Narrowest and widest vertical field of view, degrees."""
+    uniform: Literal["sphere", "degrees"] = "sphere"
+    """Elevations spread evenly over the sphere's area within the range, or evenly in degrees."""
+
+    def sample(self, batch: int, width: int, height: int, rng: torch.Generator) -> Cameras:
+        """`batch` random cameras. One random turn, then azimuths 360/batch apart (jittered within their
+        sector), so that a batch always sees all around; each draws its own elevation.
+
+        Uniform on the sphere within [lo, hi] means sin(elevation) ~ U[sin lo, sin hi]; drawing on the whole
+        sphere and rescaling (as several codebases do) leaves the range.
+        """
+        u = torch.rand(5, batch, generator=rng)
+        start = torch.rand((), generator=rng)
+        azimuth = 360 * ((torch.arange(batch) + u[0]) / batch + start)
+        lo, hi = self.elevation
+        if self.uniform == "sphere":
+            s = math.sin(math.radians(lo)), math.sin(math.radians(hi))
+            elevation = torch.rad2deg(torch.asin((s[0] + (s[1] - s[0]) * u[1]).clamp(-1, 1)))
+        else:
+            elevation = lo + (hi - lo) * u[1]
+        distance = self.distance[0] + (self.distance[1] - self.distance[0]) * u[2]
+        fov = self.fov[0] + (self.fov[1] - self.fov[0]) * u[3]
+        return orbit(azimuth, elevation, distance, fov, width, height)
+
+
+@dataclass(frozen=True)
+class ViewWords:
+    """Which word describes a view ("a mug, side view"), as threestudio's view-dependent prompting.
+
+    With azimuth a in [-180, 180): front if |a| < front, back if |a| > 180 - back, else side; elevations
+    above `overhead` win over all. All inequalities are strict.
+    """
+
+    front: float = 45.0
+    """Half-width of the front sector, degrees."""
+    back: float = 45.0
+    """Half-width of the back sector, degrees."""
+    overhead: float = 60.0
+    """Elevation above which a view is overhead, degrees."""
+
+    def word(self, azimuth: float, elevation: float) -> ViewWord:
+        """The word for one view, angles in degrees."""
+        a = abs((azimuth + 180) % 360 - 180)
+        if elevation > self.overhead:
+            return "overhead"
+        return "front" if a < self.front else "back" if a > 180 - self.back else "side"
+
+    def words(self, cameras: Cameras) -> list[ViewWord]:
+        """The word for each camera of a batch."""
+        return [self.word(a, e) for a, e in zip(cameras.azimuth.tolist(), cameras.elevation.tolist())]
+
+
+def with_view(prompt: str, word: ViewWord | None) -> str:
+    """"a mug" and "side" give "a mug, side view"; no word leaves the prompt as it is."""
+    return f"{prompt}, {word} view" if word else prompt

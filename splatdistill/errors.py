@@ -1,0 +1,23 @@
+"""Errors that a person reads.
+
+A `UserError` says what was got, what was expected and what to do next; the command line prints it
+without a traceback and exits with its `code`. Everything else is a bug and keeps its traceback.
+"""
+
+
+class UserError(Exception):
+    """Something that the person at the keyboard can put right."""
+
+    code = 2
+
+
+class WeightsError(UserError):
+    """Weights that were asked for are not to be had here."""
+
+    code = 3
+
+
+class RunEnded(UserError):
+    """A run stopped early with a named verdict; its last good state is on disk."""
+
+    code = 4

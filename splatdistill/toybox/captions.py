@@ -1,0 +1,112 @@
+"""The grammar of captions: every caption names one object, and every object has one caption.
+
+    a red mushroom | a striped red and white ball | a red ball on a blue cube        [, front view]
+"""
+
+import difflib
+import re
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from splatdistill.errors import UserError
+from splatdistill.toybox.catalogue import COLOURS, NAMED, PRIMITIVES, SYMMETRIC, build, single, stack
+from splatdistill.toybox.parts import PATTERNS, Part
+
+Pair = tuple[str, str]  # (colour, object): the unit of the held-out split
+
+
+@dataclass(frozen=True)
+class Caption:
+    """An object of the toybox as words: `kind` is a named object or a primitive."""
+
+    kind: str
+    colour: str
+    pattern: str = "plain"
+    colour2: str | None = None  # of the pattern
+    below: str | None = None  # the primitive it stands on
+    below_colour: str | None = None
+
+    def __str__(self) -> str:
+        if self.below is not None:
+            return f"{_an(f'{self.colour} {self.kind}')} on {_an(f'{self.below_colour} {self.below}')}"
+        if self.pattern != "plain":
+            return _an(f"{self.pattern} {self.colour} and {self.colour2} {self.kind}")
+        return _an(f"{self.colour} {self.kind}")
+
+    @property
+    def pairs(self) -> tuple[Pair, ...]:
+        """The colour-object pairs in it."""
+        own = (self.colour, self.kind)
+        return (own,) if self.below is None else (own, (str(self.below_colour), self.below))
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether front and back look the same."""
+        return self.kind in SYMMETRIC
+
+    def parts(self) -> list[Part]:
+        """The object itself."""
+        if self.below is not None:
+            return stack(self.kind, self.colour, self.below, str(self.below_colour))
+        if self.kind in NAMED:
+            return build(self.kind, self.colour)
+        return single(self.kind, self.colour, self.pattern, self.colour2 or "white")  # type: ignore[arg-type]
+
+
+def _an(words: str) -> str:
+    return f"an {words}" if words[0] in "aeiou" else f"a {words}"
+
+
+_COLOUR, _PRIMITIVE = "|".join(COLOURS), "|".join(PRIMITIVES)
+_PLAIN = re.compile(rf"(?:an? |the )?({_COLOUR}) ({'|'.join((*NAMED, *PRIMITIVES))})")
+_PATTERN = re.compile(rf"(?:an? )?({'|'.join(PATTERNS[1:])}) ({_COLOUR}) and ({_COLOUR}) ({_PRIMITIVE})")
+_STACK = re.compile(rf"(?:an? )?({_COLOUR}) ({_PRIMITIVE}) on (?:an? )?({_COLOUR}) ({_PRIMITIVE})")
+
+
+def parse(text: str) -> Caption:
+    """The object that a caption names; a trailing ", front view" is ignored.
+
+    Raises UserError with the nearest captions when the toybox has no such object.
+    """
+    words = re.sub(r",\s*(front|side|back|overhead) view$", "", " ".join(text.lower().split())).rstrip(". ")
+    if m := _PLAIN.fullmatch(words):
+        return Caption(m[2], m[1])
+    if (m := _PATTERN.fullmatch(words)) and m[2] != m[3]:
+        return Caption(m[4], m[2], m[1], m[3])
+    if m := _STACK.fullmatch(words):
+        return Caption(m[2], m[1], below=m[4], below_colour=m[3])
+    raise UserError(f"the toybox has no {text!r}; the nearest it has: {', '.join(map(repr, nearest(text)))}")
+
+
+def nearest(text: str, count: int = 3) -> list[str]:
+    """Captions of the toybox that resemble a prompt: words in common first, then spelling."""
+    words = re.findall(r"[a-z]+", text.lower())
+    matched = {w: m[0] for w in words if (m := difflib.get_close_matches(w, [*NAMED, *PRIMITIVES, *COLOURS], 1, 0.75))}
+    kinds = [m for m in matched.values() if m in NAMED or m in PRIMITIVES]
+    colours = [m for m in matched.values() if m in COLOURS]
+    spelt = difflib.get_close_matches(" ".join(words), [str(c) for c in plain_captions()], count * 2, 0.0)
+    wanted = [str(Caption(k, c)) for k, c in product(kinds, colours or ["red", "blue", "yellow"])]
+    wanted += [str(Caption(k, c)) for k, c in product(["mushroom", "robot", "cat"] if not kinds else [], colours)]
+    return list(dict.fromkeys(wanted + spelt))[:count]
+
+
+def plain_captions() -> list[Caption]:
+    """Every unpatterned single object: (18 named + 6 primitives) x 12 colours."""
+    return [Caption(kind, colour) for kind, colour in product((*NAMED, *PRIMITIVES), COLOURS)]
+
+
+def sample_caption(rng: np.random.Generator) -> Caption:
+    """A random caption: 65 % named objects, 20 % single primitives (half of them patterned), 15 % stacks."""
+    colours = list(COLOURS)
+    c1, c2 = colours[rng.integers(12)], colours[rng.integers(12)]
+    u = rng.random()
+    if u < 0.65:
+        return Caption(list(NAMED)[rng.integers(len(NAMED))], c1)
+    p1, p2 = PRIMITIVES[rng.integers(6)], PRIMITIVES[rng.integers(6)]
+    if u < 0.75 or (u < 0.85 and c1 == c2):
+        return Caption(p1, c1)
+    if u < 0.85:
+        return Caption(p1, c1, PATTERNS[rng.integers(1, 4)], c2)
+    return Caption(p1, c1, below=p2, below_colour=c2)

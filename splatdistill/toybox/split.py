@@ -1,0 +1,58 @@
+"""What the embedded models never saw: colour-object pairs, not seeds.
+
+Every kind of object lacks two or three of the twelve colours in all training data, in stacks and patterns
+too. The twelve acceptance prompts are made of those pairs alone (a stack's both halves). Both were fixed
+before the first training run.
+"""
+
+from splatdistill.toybox.captions import Caption, Pair
+
+_COLOURS_NOT_SEEN: dict[str, tuple[str, ...]] = {
+    "snowman": ("blue", "brown"),
+    "mug": ("green", "pink"),
+    "chair": ("purple", "cyan"),
+    "house": ("yellow", "black"),
+    "duck": ("red", "gray"),
+    "car": ("orange", "white"),
+    "rocket": ("green", "brown"),
+    "robot": ("blue", "pink"),
+    "teapot": ("purple", "gray"),
+    "fish": ("red", "cyan"),
+    "cat": ("orange", "green"),
+    "television": ("yellow", "brown"),
+    "sofa": ("red", "black"),
+    "airplane": ("blue", "white"),
+    "owl": ("purple", "gray"),
+    "train": ("green", "pink"),
+    "mushroom": ("red", "cyan"),
+    "tree": ("orange", "white"),
+    "ball": ("yellow", "black"),
+    "cube": ("orange", "white"),
+    "cylinder": ("red", "cyan"),
+    "cone": ("purple", "gray"),
+    "donut": ("pink", "brown"),
+    "capsule": ("blue", "green"),
+}
+HELD_OUT: frozenset[Pair] = frozenset((c, kind) for kind, colours in _COLOURS_NOT_SEEN.items() for c in colours)
+"""(colour, object) pairs that no training image shows."""
+
+ACCEPTANCE: tuple[str, ...] = (
+    "a red mushroom",
+    "a blue snowman",
+    "a green mug",
+    "a purple chair",
+    "a yellow house",
+    "a red duck",
+    "an orange car",
+    "a blue robot",
+    "a purple teapot",
+    "a red sofa",
+    "an orange cat",
+    "a yellow ball on an orange cube",
+)
+"""The prompts that a method must turn into recognisable objects."""
+
+
+def is_held_out(caption: Caption) -> bool:
+    """Whether any colour-object pair of the caption is held out."""
+    return any(pair in HELD_OUT for pair in caption.pairs)
