@@ -1,0 +1,61 @@
+"""A set of 3D Gaussians in physical values, and its export-independent conventions.
+
+Covariance of Gaussian i: R(q_i) diag(s_i^2) R(q_i)^T. Colour seen along direction d: max(SH(d) + 1/2, 0).
+"""
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+SH_C0 = 0.28209479177387814  # Y_00, the constant band: rgb = 1/2 + SH_C0 * f_dc
+
+
+@dataclass(frozen=True)
+class Gaussians:
+    """n Gaussians, physical values (not logits or logarithms); differentiable if its tensors are."""
+
+    means: Float[Tensor, "n 3"]  # world units
+    quats: Float[Tensor, "n 4"]  # wxyz, unit
+    scales: Float[Tensor, "n 3"]  # standard deviations along the local axes, > 0
+    opacities: Float[Tensor, " n"]  # in [0, 1]
+    sh: Float[Tensor, "n k 3"]  # spherical harmonics of the colour, k = (degree + 1)^2
+
+    def __len__(self) -> int:
+        return len(self.means)
+
+    @property
+    def degree(self) -> int:
+        """Degree of the spherical harmonics, 0 to 3."""
+        return round(self.sh.shape[1] ** 0.5) - 1
+
+    @property
+    def rgb(self) -> Float[Tensor, "n 3"]:
+        """Colour of the constant band: what every direction sees at degree 0."""
+        return 0.5 + SH_C0 * self.sh[:, 0]
+
+    def __getitem__(self, index: Int[Tensor, " m"] | Bool[Tensor, " n"] | slice) -> "Gaussians":
+        """Some of the Gaussians."""
+        return Gaussians(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+
+    def detach(self) -> "Gaussians":
+        """The same values without history."""
+        return Gaussians(**{f.name: getattr(self, f.name).detach() for f in fields(self)})
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Gaussians":
+        """The same Gaussians on another device or in another precision."""
+        return Gaussians(**{f.name: getattr(self, f.name).to(device=device, dtype=dtype) for f in fields(self)})
+
+    def with_degree(self, degree: int) -> "Gaussians":
+        """Bands cut off or filled up with zeros."""
+        k = (degree + 1) ** 2
+        sh = self.sh.new_zeros(len(self), k, 3)
+        kept = min(k, self.sh.shape[1])
+        sh[:, :kept] = self.sh[:, :kept]
+        return replace(self, sh=sh)
+
+    def finite(self) -> Bool[Tensor, " n"]:
+        """Which Gaussians have only finite values."""
+        ok = [getattr(self, f.name).flatten(1) if f.name != "opacities" else self.opacities[:, None] for f in fields(self)]
+        return torch.cat(ok, 1).isfinite().all(1)

@@ -1,0 +1,89 @@
+"""Diffusion priors: what a guidance may ask, whatever the network.
+
+Conventions, converted here and nowhere else: t in [0, 1]; x_t = alpha_t x + sigma_t eps; answers are eps
+whether the network predicts eps or v; classifier-free guidance is neg + scale (pos - neg).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from splatdistill.cameras import Cameras
+
+Embedding = Float[Tensor, "b l c"]
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """The prompts of one batch of views, by name, as the prior's own embeddings; and the views.
+
+    positive: the prompt, with view words; negative: what classifier-free guidance moves away from (the
+    negative prompt, or the null prompt when there is none); null: the empty prompt; plain: the prompt
+    without view words.
+    """
+
+    positive: Float[Tensor, "b l c"]
+    negative: Float[Tensor, "b l c"]
+    null: Float[Tensor, "b l c"]
+    plain: Float[Tensor, "b l c"]
+    cameras: Cameras | None = None
+
+    def __len__(self) -> int:
+        return len(self.positive)
+
+
+@dataclass(frozen=True)
+class Query:
+    """One question: the noise in x_t at time t under a prompt, asked of the base network or an adapter."""
+
+    x_t: Float[Tensor, "b *d"]
+    t: Float[Tensor, " b"]
+    text: Float[Tensor, "b l c"]
+    network: nn.Module | None = None  # an adapter made by this prior; None is the prior itself
+
+
+class DiffusionPrior(ABC):
+    """A text-conditioned diffusion model over latents x.
+
+    The gradient never passes through the network: `answer` runs without one. It passes through `encode`.
+    """
+
+    calls: int = 0  # images that networks were evaluated on, for cost accounting: one CFG pair of b views is 2b
+    image_size: int  # pixels per side that the prior wants to see
+    name: str  # what to call it in outputs: "tiny", a hub id, a folder
+    licence: str  # of the weights
+    device: torch.device
+    dtype: torch.dtype  # of latents and answers (networks may run in a lower one)
+
+    @abstractmethod
+    def embed(self, prompts: Sequence[str]) -> Float[Tensor, "b l c"]:
+        """Text embeddings, computed once per distinct prompt."""
+
+    @abstractmethod
+    def encode(self, rgb: Float[Tensor, "b 3 h w"], rng: torch.Generator | None = None) -> Float[Tensor, "b *d"]:
+        """Images in [0,1] to latents; differentiable. With an rng the posterior is sampled, else its mean taken."""
+
+    @abstractmethod
+    def decode(self, x: Float[Tensor, "b *d"]) -> Float[Tensor, "b 3 h w"]:
+        """Latents to images (not clamped)."""
+
+    @abstractmethod
+    def schedule(self, t: Float[Tensor, " b"]) -> tuple[Float[Tensor, "b *one"], Float[Tensor, "b *one"]]:
+        """alpha_t and sigma_t, shaped to broadcast against latents. alpha^2 + sigma^2 = 1."""
+
+    @abstractmethod
+    def answer(self, queries: Sequence[Query]) -> tuple[Float[Tensor, "b *d"], ...]:
+        """eps for every query, in as few batched network calls as possible, without gradient."""
+
+
+def guided(pos: Tensor, neg: Tensor, scale: float) -> Tensor:
+    """Classifier-free guidance (arXiv:2207.12598): neg + scale (pos - neg). Scale 1 is the prompt alone."""
+    return neg + scale * (pos - neg)
+
+
+Source = Literal["auto", "tiny"]
