@@ -154,9 +154,9 @@ class Prior(nn.Module):
 
 
 def make_clip(tokenizer: CLIPTokenizer) -> CLIPModel:
-    """A small CLIP: 8x8 patches of 64x64 images, 3-layer text tower."""
-    vision = {"image_size": SIZE, "patch_size": 8, "hidden_size": 192, "intermediate_size": 576, "num_hidden_layers": 5, "num_attention_heads": 6}
-    return CLIPModel(CLIPConfig(text_config=text_config(tokenizer, 128, 3), vision_config=vision, projection_dim=128, logit_scale_init_value=2.6592))
+    """A small CLIP: 8x8 patches of 64x64 images, 4 layers; 2-layer text tower."""
+    vision = {"image_size": SIZE, "patch_size": 8, "hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 4, "num_attention_heads": 4}
+    return CLIPModel(CLIPConfig(text_config=text_config(tokenizer, 128, 2), vision_config=vision, projection_dim=128, logit_scale_init_value=2.6592))
 
 
 SCHEDULER = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "prediction_type": "v_prediction", "clip_sample": False}
@@ -370,7 +370,7 @@ def main(argv: list[str] | None = None) -> None:
         export(args.work, "prior", args.target / "prior")
         return export(args.work, "clip", args.target / "clip")
     torch.manual_seed(0)
-    steps, batch, lr = (10_000, 48, 8e-4) if args.what == "prior" else (4_000, 128, 1e-3)
+    steps, batch, lr = (7_500, 48, 8e-4) if args.what == "prior" else (5_000, 96, 1e-3)
     settings = Settings(args.what, args.steps or steps, args.batch or batch, lr, pictures=args.pictures)
     tokenizer = make_tokenizer(args.work / "tokenizer")
     rng = torch.Generator().manual_seed(settings.seed)

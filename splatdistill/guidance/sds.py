@@ -1,0 +1,37 @@
+"""Score distillation sampling."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from splatdistill.guidance.base import Guidance, Noised, View
+from splatdistill.guidance.noising import diffuse
+
+
+@dataclass(frozen=True)
+class SDS(Guidance):
+    """DreamFusion (Poole et al., "DreamFusion: Text-to-3D using 2D Diffusion", arXiv:2209.14988, eq. 3):
+
+        grad = w(t) (eps_cfg(x_t) - eps),  x_t = alpha_t x + sigma_t eps,  t ~ U[0.02, 0.98],  w = sigma_t^2.
+
+    The default scale is the paper's 100 in its convention (1 + w) pos - w neg, which is 101 in ours.
+    """
+
+    scale: float = 101.0
+    """Classifier-free guidance: neg + scale (pos - neg); 1 is the prompt alone."""
+    variant: Literal["paper", "code"] = "paper"
+    """code: as threestudio, times are integers t/1000 in 20..980, both ends included."""
+
+    def noise(self, view: View, t: Float[Tensor, " b"], memory: nn.Module) -> Noised:
+        """The forward process with fresh noise."""
+        if self.variant == "code" and self.times.schedule == "uniform":
+            low, high = int(1000 * self.times.low), int(1000 * self.times.high)
+            u = (t - self.times.low) / (self.times.high - self.times.low)
+            t = (low + (u * (high - low + 1)).floor()).clamp(max=high) / 1000
+        return diffuse(view, t)
+
+    def residual(self, view: View, n: Noised, answers: tuple[Tensor, ...], memory: nn.Module) -> Float[Tensor, "b *d"]:
+        """Prediction minus the noise that was added."""
+        return self.predict(answers) - n.eps
