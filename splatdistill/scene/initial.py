@@ -1,0 +1,115 @@
+"""Where a scene starts: Gaussians drawn in a ball or a blob, or read from a file."""
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from splatdistill.errors import UserError
+from splatdistill.gaussians import SH_C0, Gaussians
+
+SMALLEST = 1e-4  # world units: coincident points still get a size
+ROWS = 1024  # distances are computed for so many points at a time
+
+
+class Initial(ABC):
+    """How a scene starts."""
+
+    @abstractmethod
+    def make(self, rng: torch.Generator) -> Gaussians:
+        """The Gaussians to start from, on the CPU; degree 0 unless they come from a file that says otherwise."""
+
+
+@dataclass(frozen=True)
+class Ball(Initial):
+    """Points spread evenly in a ball: radius * cbrt(u) along a random direction."""
+
+    count: int = 2000
+    """Number of Gaussians."""
+    radius: float = 0.6
+    """Radius of the ball, world units."""
+    scale: float | None = None
+    """Standard deviation of every Gaussian, world units; by default each one's distance to its 3 nearest."""
+    opacity: float = 0.1
+    """Opacity of every Gaussian, in (0, 1)."""
+    colour: Literal["gray", "random"] = "gray"
+    """All mid-gray, or each of its own colour."""
+
+    def make(self, rng: torch.Generator) -> Gaussians:
+        _check(self.count, self.radius, self.scale, self.opacity)
+        direction = torch.nn.functional.normalize(torch.randn(self.count, 3, generator=rng), dim=1)
+        distance = self.radius * torch.rand(self.count, 1, generator=rng).pow(1 / 3)
+        return cloud(distance * direction, _colours(self.colour, self.count, rng), self.scale, self.opacity)
+
+
+@dataclass(frozen=True)
+class Blob(Initial):
+    """Points of a normal distribution, densest in the middle: what most single objects look like from afar."""
+
+    count: int = 2000
+    """Number of Gaussians."""
+    radius: float = 0.6
+    """Two standard deviations of the points along each axis, world units; about a quarter lie outside."""
+    scale: float | None = None
+    """Standard deviation of every Gaussian, world units; by default each one's distance to its 3 nearest."""
+    opacity: float = 0.1
+    """Opacity of every Gaussian, in (0, 1)."""
+    colour: Literal["gray", "random"] = "gray"
+    """All mid-gray, or each of its own colour."""
+
+    def make(self, rng: torch.Generator) -> Gaussians:
+        _check(self.count, self.radius, self.scale, self.opacity)
+        points = 0.5 * self.radius * torch.randn(self.count, 3, generator=rng)
+        return cloud(points, _colours(self.colour, self.count, rng), self.scale, self.opacity)
+
+
+def cloud(
+    points: Float[Tensor, "n 3"], rgb: Float[Tensor, "n 3"], scale: float | None, opacity: float
+) -> Gaussians:
+    """Round Gaussians of degree 0 at these points; without a scale as large as they are far apart, and no larger
+    than twice the median of that, so that stray points do not become fog.
+    """
+    n = len(points)
+    if scale is None:
+        sizes = spacing(points).clamp_min(SMALLEST)
+        sizes = sizes.clamp_max(2 * sizes.median())
+    else:
+        sizes = torch.full((n,), scale, dtype=points.dtype)
+    return Gaussians(
+        means=points,
+        quats=torch.tensor([1.0, 0.0, 0.0, 0.0], dtype=points.dtype).repeat(n, 1),
+        scales=sizes[:, None].repeat(1, 3),
+        opacities=torch.full((n,), opacity, dtype=points.dtype),
+        sh=((rgb - 0.5) / SH_C0)[:, None],
+    )
+
+
+def spacing(points: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
+    """Root mean square distance of each point to its 3 nearest others (3D Gaussian Splatting's initial size)."""
+    if len(points) < 4:
+        raise UserError(f"{len(points)} points have no 3 nearest others: give at least 4 points, or a scale")
+    nearest = [
+        torch.cdist(rows, points, compute_mode="donot_use_mm_for_euclid_dist").topk(4, largest=False).values[:, 1:]
+        for rows in points.split(ROWS)
+    ]
+    return torch.cat(nearest).square().mean(1).sqrt()
+
+
+def _colours(colour: Literal["gray", "random"], count: int, rng: torch.Generator) -> Float[Tensor, "n 3"]:
+    return torch.full((count, 3), 0.5) if colour == "gray" else torch.rand(count, 3, generator=rng)
+
+
+def _check(count: int, radius: float, scale: float | None, opacity: float) -> None:
+    """Numbers that a person may have typed."""
+    if count < 1:
+        raise UserError(f"a scene needs at least 1 Gaussian, got count {count}")
+    if not (math.isfinite(radius) and radius > 0):
+        raise UserError(f"radius must be positive, got {radius}")
+    if scale is not None and not (math.isfinite(scale) and scale > 0):
+        raise UserError(f"scale must be positive, got {scale}; leave it out to have it from the distances")
+    if not 0 < opacity < 1:
+        raise UserError(f"opacity must lie between 0 and 1, got {opacity}")

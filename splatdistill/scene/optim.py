@@ -1,0 +1,99 @@
+"""Adam over the parameters of `Splats`, one group and one learning rate per parameter.
+
+betas (0.9, 0.99): a Gaussian's gradients are sparse in time (it is hidden from many views), so that the usual second
+moment, remembering 1000 steps, is too slow for runs of some hundreds. eps 1e-15 as in 3D Gaussian Splatting
+(arXiv:2308.04079), since gradients of single splats are far below the usual 1e-8.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from splatdistill.scene.splats import PARAMETERS, ParameterName, Splats
+
+BETAS, EPS = (0.9, 0.99), 1e-15
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+@dataclass(frozen=True)
+class LearningRates:
+    """Learning rates of the splats' parameters (defaults: threestudio-3dgs)."""
+
+    means: float = 1e-3
+    """Positions at the start, world units a step."""
+    means_end: float = 2e-5
+    """Positions at the end; in between means^(1-p) means_end^p for progress p."""
+    quats: float = 5e-3
+    """Rotations."""
+    scales: float = 5e-3
+    """Logarithms of the sizes."""
+    opacities: float = 5e-2
+    """Logits of the opacities."""
+    colours: float = 1e-2
+    """The constant band of the colours."""
+    sh_rest: float = 5e-4
+    """The bands that depend on the direction; a twentieth of the constant one in 3D Gaussian Splatting."""
+
+    def at(self, name: ParameterName, progress: float) -> float:
+        """Learning rate of one parameter at progress in [0, 1]."""
+        match name:
+            case "means":
+                return self.means ** (1 - progress) * self.means_end**progress
+            case "quats":
+                return self.quats
+            case "log_scales":
+                return self.scales
+            case "logits":
+                return self.opacities
+            case "sh_dc":
+                return self.colours
+            case "sh_rest":
+                return self.sh_rest
+
+    def optimizer(self, scene: Splats) -> torch.optim.Adam:
+        """A fresh Adam with one group per parameter, in the order of PARAMETERS, each with its name."""
+        groups = [{"params": [getattr(scene, n)], "name": n, "lr": self.at(n, 0.0)} for n in PARAMETERS]
+        return torch.optim.Adam(groups, betas=BETAS, eps=EPS)
+
+    def apply(self, optimizer: torch.optim.Optimizer, progress: float) -> None:
+        """Set the learning rates of this progress."""
+        for group in optimizer.param_groups:
+            if group.get("name") in PARAMETERS:
+                group["lr"] = self.at(group["name"], progress)
+
+
+def group(optimizer: torch.optim.Optimizer, name: ParameterName) -> dict:
+    """The optimizer's group of one parameter."""
+    return next(g for g in optimizer.param_groups if g.get("name") == name)
+
+
+def parameter(optimizer: torch.optim.Optimizer, name: ParameterName) -> nn.Parameter:
+    """The tensor that the optimizer updates under this name."""
+    return group(optimizer, name)["params"][0]
+
+
+def tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Moments and step counts by "<parameter>.<what>", for safetensors; nothing before the first step."""
+    return {
+        f"{name}.{key}": torch.as_tensor(value).detach().clone()
+        for name in PARAMETERS
+        for key, value in optimizer.state.get(parameter(optimizer, name), {}).items()
+    }
+
+
+def load(optimizer: torch.optim.Optimizer, saved: Mapping[str, Tensor]) -> None:
+    """Put back what `tensors` gave, bit by bit, into an optimizer of splats with as many Gaussians."""
+    for name in PARAMETERS:
+        p = parameter(optimizer, name)
+        state = {k.removeprefix(f"{name}."): v for k, v in saved.items() if k.startswith(f"{name}.")}
+        for key in MOMENTS:
+            if key in state and state[key].shape != p.shape:
+                raise ValueError(f"saved {key} of {name} has shape {tuple(state[key].shape)}, not {tuple(p.shape)}")
+        if state:  # Adam keeps the step count on the CPU whatever the parameter's device
+            optimizer.state[p] = {
+                k: v.clone().to(p.device) if k in MOMENTS else v.clone().cpu() for k, v in state.items()
+            }
+        else:
+            optimizer.state.pop(p, None)

@@ -1,0 +1,66 @@
+"""Where scenes start: the distributions that the initialisers promise."""
+
+import pytest
+import torch
+
+from splatdistill.errors import UserError
+from splatdistill.scene.initial import Ball, Blob, cloud, spacing
+
+
+def rng(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_ball_is_even_in_volume() -> None:
+    g = Ball(count=20_000, radius=0.8, scale=0.02).make(rng())
+    u = (g.means.norm(dim=1) / 0.8) ** 3  # uniform on [0, 1] if and only if even in volume
+    assert u.max() <= 1 + 1e-5
+    torch.testing.assert_close(u.sort().values, torch.linspace(0, 1, 20_000), rtol=0, atol=0.02)  # Kolmogorov-Smirnov
+    assert g.means.mean(0).norm() < 0.02 and len(g) == 20_000 and g.degree == 0
+    torch.testing.assert_close(g.rgb, torch.full((20_000, 3), 0.5))
+    torch.testing.assert_close(g.opacities, torch.full((20_000,), 0.1))
+    torch.testing.assert_close(g.scales, torch.full((20_000, 3), 0.02))
+
+
+def test_blob_is_denser_in_the_middle_and_normal() -> None:
+    g = Blob(count=20_000, radius=0.8, scale=0.02).make(rng())
+    torch.testing.assert_close(g.means.std(0), torch.full((3,), 0.4), rtol=0.03, atol=0)
+    assert (g.means.norm(dim=1) < 0.4).float().mean() > 1.3 * 0.5**3  # a ball would have an eighth of the points there
+
+
+def test_sizes_are_distances_to_the_three_nearest() -> None:
+    points = torch.rand(1500, 3, generator=rng())
+    distances = (points[:, None] - points[None]).norm(dim=-1).fill_diagonal_(torch.inf)
+    expected = distances.sort(dim=1).values[:, :3].square().mean(1).sqrt()
+    torch.testing.assert_close(spacing(points), expected)
+    g = cloud(points, torch.zeros(1500, 3), None, 0.1)
+    torch.testing.assert_close(g.scales[:, 0], expected.clamp(max=2 * expected.median()))
+
+
+def test_coincident_points_get_a_size() -> None:
+    assert (cloud(torch.zeros(10, 3), torch.zeros(10, 3), None, 0.1).scales > 0).all()
+
+
+@pytest.mark.parametrize("kind", [Ball, Blob])
+def test_same_generator_same_start(kind: type[Ball] | type[Blob]) -> None:
+    a, b, c = (kind(count=50, colour="random").make(rng(seed)) for seed in (4, 4, 5))
+    assert torch.equal(a.means, b.means) and torch.equal(a.sh, b.sh)
+    assert not torch.equal(a.means, c.means)
+    assert a.rgb.std() > 0.2 and a.rgb.min() >= 0 and a.rgb.max() <= 1
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"count": 0},
+        {"count": 3},
+        {"radius": 0.0},
+        {"radius": float("nan")},
+        {"scale": -1.0},
+        {"opacity": 1.0},
+        {"opacity": 0.0},
+    ],
+)
+def test_impossible_numbers_are_explained(bad: dict) -> None:
+    with pytest.raises(UserError):
+        Ball(**bad).make(rng())

@@ -1,0 +1,85 @@
+"""The optimizer of splats: one rate per parameter, an exponential schedule, a state that survives saving."""
+
+import pytest
+import torch
+
+from splatdistill.scene import optim
+from splatdistill.scene.initial import Ball
+from splatdistill.scene.optim import LearningRates
+from splatdistill.scene.splats import PARAMETERS, Splats
+
+RATES = LearningRates(means=0.1, means_end=0.001, quats=0.2, scales=0.3, opacities=0.4, colours=0.5, sh_rest=0.6)
+
+
+def splats(count: int = 12, degree: int = 1) -> Splats:
+    start = Ball(count=count, colour="random").make(torch.Generator().manual_seed(1))
+    return Splats.from_gaussians(start.with_degree(degree))
+
+
+def step(scene: Splats, optimizer: torch.optim.Optimizer, seed: int) -> None:
+    rng = torch.Generator().manual_seed(seed)
+    for p in scene.parameters():
+        p.grad = torch.randn(p.shape, generator=rng)
+    optimizer.step()
+
+
+def test_first_step_moves_each_parameter_by_its_rate() -> None:
+    scene = splats()
+    before = {n: p.detach().clone() for n, p in scene.named_parameters()}
+    optimizer = RATES.optimizer(scene)
+    RATES.apply(optimizer, 0.5)
+    step(scene, optimizer, 0)  # Adam's first step is the rate times the gradient's sign
+    expected = dict(zip(PARAMETERS, (0.01, 0.2, 0.3, 0.4, 0.5, 0.6)))
+    for name, p in scene.named_parameters():
+        moved = (p - before[name]).abs()
+        torch.testing.assert_close(moved, torch.full_like(moved, expected[name]), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(("progress", "rate"), [(0.0, 0.1), (0.5, 0.01), (1.0, 0.001)])
+def test_means_decay_exponentially(progress: float, rate: float) -> None:
+    assert RATES.at("means", progress) == pytest.approx(rate)
+    assert RATES.at("logits", progress) == 0.4
+
+
+def test_tiny_gradients_still_move_a_splat() -> None:
+    scene = splats()
+    optimizer = RATES.optimizer(scene)
+    before = scene.means.detach().clone()
+    for p in scene.parameters():
+        p.grad = torch.full_like(p, 1e-12)
+    optimizer.step()
+    assert ((scene.means - before).abs() > 0.09).all()
+
+
+@pytest.mark.parametrize("degree", [0, 1])
+def test_state_survives_saving(degree: int) -> None:
+    scene = splats(degree=degree)
+    optimizer = RATES.optimizer(scene)
+    for i in range(3):
+        step(scene, optimizer, i)
+    saved = {k: v.clone() for k, v in optim.tensors(optimizer).items()}
+    twin = Splats({n: p.detach() for n, p in scene.named_parameters()})
+    twin_optimizer = RATES.optimizer(twin)
+    optim.load(twin_optimizer, saved)
+    for i in range(3, 6):
+        step(scene, optimizer, i)
+        step(twin, twin_optimizer, i)
+    for a, b in zip(scene.parameters(), twin.parameters()):
+        assert torch.equal(a, b)
+
+
+def test_state_of_another_count_is_refused() -> None:
+    scene, other = splats(12), splats(13)
+    optimizer = RATES.optimizer(scene)
+    step(scene, optimizer, 0)
+    with pytest.raises(ValueError, match="shape"):
+        optim.load(RATES.optimizer(other), optim.tensors(optimizer))
+
+
+def test_nothing_is_saved_before_the_first_step_and_loading_nothing_forgets() -> None:
+    scene = splats()
+    optimizer = RATES.optimizer(scene)
+    assert optim.tensors(optimizer) == {}
+    step(scene, optimizer, 0)
+    optim.load(optimizer, {})
+    assert optim.tensors(optimizer) == {}
