@@ -15,7 +15,7 @@ import torch
 from jaxtyping import install_import_hook
 
 ROOT = Path(__file__).resolve().parents[1]
-for folder in (ROOT / "viewer", ROOT):  # the same import names as when installed
+for folder in (ROOT / "tests", ROOT / "viewer", ROOT):  # the same import names as when installed
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
 
@@ -27,7 +27,7 @@ def _compiled(module: str) -> bool:
     return bool(re.search(r"^\s*(from|import) (numba|llvmlite)\b", source.read_text(), re.MULTILINE))
 
 
-_hook = install_import_hook("splatdistill", "beartype.beartype").hook
+_hook = install_import_hook("splatdistill", "checked.checked").hook
 _ours = _hook.should_instrument
 _hook.should_instrument = lambda module: _ours(module) and not _compiled(module)
 torch.set_num_threads(1)
