@@ -1,6 +1,6 @@
 """What exists in the toybox: 12 colours, 6 primitives, 18 named objects.
 
-Objects stand upright (z up), look along +x, are centred and stay within 0.95 of the origin. An object's
+Objects stand upright (z up), look along +x, are centred and stay within 1.1 of the origin. An object's
 right side in its front view is +y.
 """
 

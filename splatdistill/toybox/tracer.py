@@ -20,7 +20,7 @@ from torch import Tensor
 from splatdistill.cameras import Cameras
 from splatdistill.toybox.parts import Part, table
 
-REACH = 1.05  # no object leaves this distance from the origin
+REACH = 1.1  # no object leaves this distance from the origin; rays start there
 FAST = {"cache": True, "nogil": True, "fastmath": True, "error_model": "numpy"}
 
 
