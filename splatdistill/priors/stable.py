@@ -1,0 +1,229 @@
+"""Stable Diffusion 1.x and 2.x, and the embedded prior: any folder of their diffusers layout, one class.
+
+A folder holds tokenizer/, text_encoder/, unet/, scheduler/ and vae/, weights as safetensors; vae/config.json
+may name PatchAutoencoder instead of AutoencoderKL. Finding and checking folders is weights.py's work.
+"""
+
+import json
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import CLIPTextModel, CLIPTokenizer
+from transformers.utils import logging as transformers_logging
+
+from splatdistill.errors import UserError
+from splatdistill.priors import DiffusionPrior, Query
+from splatdistill.priors.layout import half_variant
+from splatdistill.priors.patches import PatchAutoencoder
+from splatdistill.priors.schedule import NoiseSchedule, answer_grouped, normal
+
+Prediction = Literal["epsilon", "v_prediction"]
+Precision = Literal["auto", "float64", "float32", "bfloat16", "float16"]
+"""What the UNet runs in. auto: float16 on CUDA (three more bits than bfloat16, and what SD is published in);
+bfloat16 on a CPU that multiplies it natively (half the time of float32 at 8 images); float32 elsewhere."""
+
+
+def unet_dtype(precision: Precision, device: torch.device) -> torch.dtype:
+    """The type that `precision` means on `device`."""
+    if precision != "auto":
+        return getattr(torch, precision)
+    if device.type == "cuda":
+        return torch.float16
+    can = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+    return torch.bfloat16 if can.get("avx512_bf16") or can.get("amx_bf16") else torch.float32
+
+
+class StableDiffusionPrior(DiffusionPrior):
+    """Text-to-image latent diffusion (Rombach et al., arXiv:2112.10752), frozen.
+
+    The UNet may predict eps or v (Salimans & Ho, arXiv:2202.00512); answers are eps = sigma x_t + alpha v. It runs
+    in its own precision; latents, schedule and answers are float32 (float64 with a float64 UNet). The network is
+    told the nearest of its 1000 steps, the schedule is continuous; they agree at t = i/1000.
+    """
+
+    def __init__(
+        self,
+        unet: nn.Module,
+        vae: AutoencoderKL | PatchAutoencoder,
+        text_encoder: nn.Module,
+        tokenizer: CLIPTokenizer,
+        schedule: NoiseSchedule,
+        prediction: Prediction,
+        *,
+        image_size: int,
+        name: str = "",
+        licence: str = "unknown, see the model card",
+        max_batch: int = 64,
+    ):
+        self.unet, self.vae, self.text_encoder = (m.eval().requires_grad_(False) for m in (unet, vae, text_encoder))
+        self.tokenizer, self.prediction, self.max_batch = tokenizer, prediction, max_batch
+        self.image_size, self.name, self.licence = image_size, name, licence
+        first = next(unet.parameters())
+        self.device, self.precision = first.device, first.dtype
+        self.dtype = torch.float64 if first.dtype == torch.float64 else torch.float32
+        self.noise = schedule.to(self.device)
+        self._texts: dict[str, Tensor] = {}
+
+    @classmethod
+    def from_folder(
+        cls,
+        folder: str | Path,
+        device: torch.device | str = "cpu",
+        precision: Precision = "auto",
+        *,
+        name: str = "",
+        licence: str = "unknown, see the model card",
+        max_batch: int = 64,
+        compile: bool = False,
+    ) -> "StableDiffusionPrior":
+        """Load a folder that layout.problems finds nothing wrong with. Never asks the network.
+
+        max_batch: the most images that the UNet sees at once. compile: torch.compile the UNet, which takes
+        minutes on the first call and pays off in long runs on a GPU.
+        """
+        folder, device = Path(folder), torch.device(device)
+        dtype = unet_dtype(precision, device)
+        latents = torch.float64 if dtype == torch.float64 else torch.float32
+
+        def part(kind: type[nn.Module], component: str, dtype: torch.dtype) -> nn.Module:
+            variant = half_variant(folder, component, prefer=dtype == torch.float16)
+            local = {"local_files_only": True, "use_safetensors": True, "variant": variant}
+            return kind.from_pretrained(folder / component, dtype=dtype, **local).to(device)
+
+        transformers_logging.disable_progress_bar()  # a bar for every component hides what the run has to say
+        unet = part(UNet2DConditionModel, "unet", dtype)
+        if json.loads((folder / "vae" / "config.json").read_text())["_class_name"] == "PatchAutoencoder":
+            vae = PatchAutoencoder.from_pretrained(folder / "vae")
+            factor = vae.patch
+        else:
+            vae = part(AutoencoderKL, "vae", latents)
+            factor = 2 ** (len(vae.config.block_out_channels) - 1)
+        schedule, prediction = read_schedule(folder / "scheduler" / "scheduler_config.json")
+        image_size = factor * int(unet.config.sample_size)
+        if device.type == "cuda":
+            unet = unet.to(memory_format=torch.channels_last)
+            vae = vae.to(memory_format=torch.channels_last)
+        if compile:
+            unet.compile()
+        return cls(
+            unet,
+            vae,
+            part(CLIPTextModel, "text_encoder", latents),
+            CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
+            schedule,
+            prediction,
+            image_size=image_size,
+            name=name or str(folder),
+            licence=licence,
+            max_batch=max_batch,
+        )
+
+    # -- text -----------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def embed(self, prompts: Sequence[str]) -> Float[Tensor, "b l c"]:
+        """Last hidden states of the text encoder, padded to the tokenizer's length; kept per distinct prompt.
+
+        Warns about a prompt that is longer than the encoder reads. Raises UserError for a new prompt after
+        free_text_encoder.
+        """
+        new = [p for p in dict.fromkeys(prompts) if p not in self._texts]
+        if new:
+            if self.text_encoder is None:
+                raise UserError(f"The text encoder was freed before the prompt {new[0]!r} was embedded. Embed every prompt first.")
+            ids = self._tokens(new).to(self.device)
+            embedded = self.text_encoder(input_ids=ids).last_hidden_state.to(self.dtype)
+            self._texts |= dict(zip(new, embedded))
+        return torch.stack([self._texts[p] for p in prompts])
+
+    def _tokens(self, prompts: list[str]) -> Tensor:
+        length = self.tokenizer.model_max_length
+        for prompt in prompts:
+            ids = self.tokenizer(prompt).input_ids
+            if len(ids) > length:
+                lost = self.tokenizer.decode(ids[length - 1 : -1])
+                warnings.warn(f"The prompt has {len(ids)} tokens and {self.name} reads {length}; it will not see: {lost!r}", stacklevel=3)
+        return self.tokenizer(prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids
+
+    def free_text_encoder(self) -> None:
+        """Give the text encoder's memory back; prompts embedded before stay known."""
+        self.text_encoder = None
+
+    # -- images ---------------------------------------------------------------------------------------
+
+    def encode(self, rgb: Float[Tensor, "b 3 h w"], rng: torch.Generator | None = None) -> Float[Tensor, "b *d"]:
+        """Scaled latents of images in [0,1], (b, c, h/f, w/f); the gradient reaches the images.
+
+        With an rng, a sample of the posterior N(mean, std^2), else its mean. PatchAutoencoder has no spread.
+        """
+        image = 2 * rgb.to(self.device, self.dtype) - 1
+        if isinstance(self.vae, PatchAutoencoder):
+            return self.vae.encode(image)
+        with self._vae_precision():
+            posterior = self.vae.encode(image).latent_dist
+        x = posterior.mean.to(self.dtype)
+        if rng is not None:
+            x = x + posterior.std.to(self.dtype) * normal(x.shape, rng, x)
+        return x * self.vae.config.scaling_factor
+
+    def decode(self, x: Float[Tensor, "b *d"]) -> Float[Tensor, "b 3 h w"]:
+        """Images of scaled latents, not clamped; differentiable."""
+        if isinstance(self.vae, PatchAutoencoder):
+            return (self.vae.decode(x) + 1) / 2
+        with self._vae_precision():
+            image = self.vae.decode(x / self.vae.config.scaling_factor).sample
+        return (image.to(self.dtype) + 1) / 2
+
+    def _vae_precision(self) -> torch.autocast:
+        # On CUDA, beside a low-precision UNet: convolutions in bfloat16, whose range a gradient cannot leave as it
+        # leaves float16's; weights, normalisations, image and latents stay float32.
+        low = self.device.type == "cuda" and self.precision in (torch.float16, torch.bfloat16) and torch.cuda.is_bf16_supported(False)
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=low)
+
+    # -- noise ----------------------------------------------------------------------------------------
+
+    def schedule(self, t: Float[Tensor, " b"]) -> tuple[Float[Tensor, "b *one"], Float[Tensor, "b *one"]]:
+        """alpha_t and sigma_t, (b,1,1,1); see NoiseSchedule."""
+        return self.noise.like(t.to(self.device), 3, self.dtype)
+
+    @torch.no_grad()
+    def answer(self, queries: Sequence[Query]) -> tuple[Float[Tensor, "b *d"], ...]:
+        """eps for every query. All queries of one network are one batch, cut at max_batch.
+
+        An adapter (query.network) is called as network(x_t, t, text) and answers eps itself.
+        """
+        return answer_grouped(queries, self._call)
+
+    def _call(self, network: nn.Module | None, x_t: Tensor, t: Tensor, text: Tensor) -> Tensor:
+        self.calls += len(x_t)
+        ask = self.eps if network is None else network
+        pieces = (v.split(self.max_batch) for v in (x_t, t.to(self.device), text))
+        return torch.cat([ask(*piece).to(self.dtype) for piece in zip(*pieces)])
+
+    def eps(self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, " b"], text: Float[Tensor, "b l c"]) -> Float[Tensor, "b *d"]:
+        """The base network's eps for one batch, uncounted; with whatever gradient the caller has enabled."""
+        x = x_t.to(self.precision)
+        if self.device.type == "cuda":
+            x = x.contiguous(memory_format=torch.channels_last)
+        out = self.unet(x, self.noise.index(t), encoder_hidden_states=text.to(self.precision)).sample.to(self.dtype)
+        if self.prediction == "epsilon":
+            return out
+        alpha, sigma = self.schedule(t)
+        return sigma * x_t + alpha * out
+
+
+def read_schedule(config_file: Path) -> tuple[NoiseSchedule, Prediction]:
+    """The training schedule and what the network predicts, from a scheduler_config.json of any diffusers scheduler.
+
+    Files from before prediction_type existed mean epsilon.
+    """
+    config = json.loads(config_file.read_text())
+    names = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "rescale_betas_zero_snr")
+    table = DDPMScheduler(**{n: config[n] for n in names if n in config}).alphas_cumprod
+    return NoiseSchedule(table), config.get("prediction_type", "epsilon")

@@ -1,0 +1,173 @@
+"""Which weights a run uses: found and checked before anything heavy is loaded, offline, in under a second.
+
+A source is `auto`, `tiny` (embedded in this package), a folder, or a hub id. Nothing is ever replaced
+silently: `auto` says what it chose and why, and an explicit source that cannot be had is a WeightsError with
+what was looked for, why each place failed, and the commands that put it right.
+"""
+
+import os
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from splatdistill.errors import WeightsError
+from splatdistill.priors import hub
+from splatdistill.priors.layout import problems
+
+if TYPE_CHECKING:
+    from splatdistill.priors.stable import Precision, StableDiffusionPrior
+
+VARIABLE = "SPLATDISTILL_PRIOR"
+TINY = Path(__file__).parent / "tiny" / "prior"
+TINY_LICENCE = "Apache-2.0"
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One place that was looked at, and what was there."""
+
+    where: str
+    outcome: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """Weights that can be loaded."""
+
+    path: Path
+    name: str
+    """What outputs call it: "tiny", a hub id, a folder."""
+    licence: str
+    tried: tuple[Tried, ...] = ()
+    notice: str = ""
+    """What the person must be told, and outputs must carry: set when `auto` chose the embedded prior."""
+
+    @property
+    def tiny(self) -> bool:
+        """Whether these are the embedded weights."""
+        return self.path == TINY
+
+
+def find(source: str = "auto", *, download: bool = False, cuda: bool | None = None) -> Found:
+    """Resolve `auto`, `tiny`, a folder or a hub id to a checked local folder.
+
+    auto takes, in this order: what SPLATDISTILL_PRIOR names; the first of hub.CANDIDATES in the hub cache, if
+    there is CUDA to run it (cuda=None asks torch); the embedded prior, with a notice.
+    download: fetch a hub id (with auto: the first candidate) that is not in the cache; otherwise the network
+    is only asked, for a second at most, why an explicit id is not to be had.
+    Raises WeightsError.
+    """
+    if source == "auto":
+        named = os.environ.get(VARIABLE, "").strip()
+        if named and named != "auto":
+            return explicit(named, download, f" ({VARIABLE})")
+        return automatic(download, has_cuda() if cuda is None else cuda)
+    return explicit(source, download)
+
+
+def explicit(source: str, download: bool, origin: str = "") -> Found:
+    """What was asked for by name, or WeightsError. A folder wins over a hub id of the same spelling."""
+    if source == "tiny":
+        return embedded(())
+    folder = Path(source).expanduser()
+    if folder.exists():
+        faults = problems(folder)
+        if faults:
+            raise refusal(f"{source}{origin}", (Tried(f"folder {folder}", "; ".join(faults)),))
+        return Found(folder.resolve(), source, hub.card_licence(folder), (Tried(f"folder {folder}", "complete"),))
+    tried = (Tried(f"folder {folder}", "does not exist"),)
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", source):
+        raise refusal(f"{source}{origin}", (*tried, Tried("hub", "not a hub id, which reads OWNER/NAME")))
+    place = look_in_cache(source, download)
+    if isinstance(place, Found):
+        return replace(place, tried=(*tried, *place.tried))
+    if "not in the local cache" in place.outcome:
+        gone = f"; its owner removed it, a copy is {hub.MIRRORS[source]}" if source in hub.MIRRORS else ""
+        state = "removed from the hub" if gone else hub.remote_state(source)
+        place = replace(place, outcome=f"{place.outcome if gone else state}{gone}")
+    raise refusal(f"{source}{origin}", (*tried, place), repo=source)
+
+
+def automatic(download: bool, cuda: bool) -> Found:
+    """The first candidate that is there and has a GPU to run on, else the embedded prior, loudly."""
+    tried: list[Tried] = [Tried(f"the environment variable {VARIABLE}", "not set")]
+    for repo in hub.CANDIDATES:
+        place = look_in_cache(repo, download and cuda and repo == hub.CANDIDATES[0])
+        if isinstance(place, Tried):
+            tried.append(place)
+        elif cuda:
+            return replace(place, tried=(*tried, *place.tried))
+        else:
+            why = f"{repo} is in the hub cache, but without CUDA a run with it takes many hours; --prior {repo} takes it all the same."
+            return embedded((*tried, *place.tried), notice(why))
+    torn = "".join(f" ({t.where} is {t.outcome})" for t in tried if t.outcome.startswith("incomplete"))
+    why = f"{'No' if cuda else 'There is no CUDA, and no'} Stable Diffusion weights were found{torn}."
+    return embedded(tuple(tried), notice(f"{why} To use real weights: {hub.command(hub.CANDIDATES[0])}, or --prior DIR."))
+
+
+def notice(why: str) -> str:
+    """What is said when auto takes the embedded prior."""
+    return (
+        f"Using the embedded prior `tiny`. {why} `tiny` knows only the toybox (simple shapes and a few named objects "
+        "in plain colours, at 64x64): it shows the method at work, not what real weights can make."
+    )
+
+
+def look_in_cache(repo: str, download: bool) -> Found | Tried:
+    """A repository as the local hub cache has it, after downloading it if that was asked for."""
+    where = f"hub cache, {repo}"
+    folder = hub.cached(repo)
+    if download and (folder is None or problems(folder)):
+        failure = hub.fetch(repo)
+        if failure:
+            return Tried(f"hub, {repo}", failure)
+        folder = hub.cached(repo)
+    if folder is None:
+        return Tried(where, "not in the local cache")
+    faults = problems(folder)
+    if faults:
+        return Tried(where, f"incomplete in {folder}: {'; '.join(faults)}")
+    return Found(folder, repo, hub.licence_of(repo, folder), (Tried(where, "complete"),))
+
+
+def embedded(tried: tuple[Tried, ...], said: str = "") -> Found:
+    """The prior inside this package; WeightsError if this installation lacks it."""
+    faults = problems(TINY)
+    place = Tried(f"embedded prior {TINY}", "; ".join(faults) or "complete")
+    if faults:
+        raise refusal("tiny", (*tried, place), hint="This installation lacks its package data: install splatdistill again.")
+    return Found(TINY, "tiny", TINY_LICENCE, (*tried, place), said)
+
+
+def refusal(asked: str, tried: tuple[Tried, ...], repo: str = "", hint: str = "") -> WeightsError:
+    """One screen: what was asked for, where it was looked for in which order, why not, and what to do."""
+    target = hub.MIRRORS.get(repo, repo) or hub.CANDIDATES[0]
+    fixes = [
+        (hub.command(target), "downloads it (SD: about 2.6 GB); with --local-dir DIR it can be carried to where there is no network"),
+        ("--prior DIR", "takes a folder in the diffusers layout of SD 1.x/2.x"),
+        ("--prior tiny", "takes the small prior that comes with this package"),
+    ]
+    lines = [f"No usable weights for the prior {asked}. Looked, in this order:"]
+    lines += [f"  {i}. {t.where}: {t.outcome}" for i, t in enumerate(tried, 1)]
+    lines += ["What to do:", f"  {hint}"] if hint else ["What to do, one of:", *(f"  {what}\n      {why}" for what, why in fixes)]
+    return WeightsError("\n".join(lines))
+
+
+def has_cuda() -> bool:
+    """Whether torch can compute on an NVIDIA (or ROCm) GPU."""
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def load(
+    source: str | Found, device: str = "cpu", precision: "Precision" = "auto", *, max_batch: int = 64, compile: bool = False
+) -> "StableDiffusionPrior":
+    """The prior of a source, or of what find returned; see StableDiffusionPrior.from_folder."""
+    found = find(source) if isinstance(source, str) else source
+    from splatdistill.priors.stable import StableDiffusionPrior  # heavy, and not needed to say that weights are missing
+
+    return StableDiffusionPrior.from_folder(
+        found.path, device, precision, name=found.name, licence=found.licence, max_batch=max_batch, compile=compile
+    )
