@@ -12,6 +12,17 @@ from torch import Tensor
 SH_C0 = 0.28209479177387814  # Y_00, the constant band: rgb = 1/2 + SH_C0 * f_dc
 
 
+def rotation_matrices(quats: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 3 3"]:
+    """R(q / |q|) of quaternions wxyz: columns are the local axes in world coordinates."""
+    w, x, y, z = torch.nn.functional.normalize(quats, dim=-1).unbind(-1)
+    rows = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+    ]
+    return torch.stack([torch.stack(row, -1) for row in rows], -2)
+
+
 @dataclass(frozen=True)
 class Gaussians:
     """n Gaussians, physical values (not logits or logarithms); differentiable if its tensors are."""

@@ -5,7 +5,7 @@ the plain PyTorch reference, which is the specification of both, where nothing c
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -71,6 +71,7 @@ class RenderOutput:
         return torch.einsum("bij,bihw->bjhw", rotation, normal)
 
 
+@runtime_checkable
 class Rasterizer(Protocol):
     """Gaussians seen by cameras."""
 
