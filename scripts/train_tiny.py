@@ -159,6 +159,20 @@ def make_clip(tokenizer: CLIPTokenizer) -> CLIPModel:
     return CLIPModel(CLIPConfig(text_config=text_config(tokenizer, 128, 2), vision_config=vision, projection_dim=128, logit_scale_init_value=2.6592))
 
 
+CLIP_PREPROCESSING = {  # as transformers' CLIPImageProcessor writes it: 64 x 64, pixels in [-1, 1]
+    "image_processor_type": "CLIPImageProcessor",
+    "do_convert_rgb": True,
+    "do_resize": True,
+    "size": {"shortest_edge": SIZE},
+    "resample": 3,
+    "do_center_crop": True,
+    "crop_size": {"height": SIZE, "width": SIZE},
+    "do_rescale": True,
+    "rescale_factor": 1 / 255,
+    "do_normalize": True,
+    "image_mean": [0.5] * 3,
+    "image_std": [0.5] * 3,
+}
 SCHEDULER = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "prediction_type": "v_prediction", "clip_sample": False}
 
 
@@ -346,7 +360,9 @@ def export(work: Path, name: str, target: Path) -> None:
         (target / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
     else:
         model.save_pretrained(target)
-    record = {"model": name, "step": meta["step"], "settings": meta["settings"], "losses": meta["log"][::10] + meta["log"][-1:]}
+        (target / "preprocessor_config.json").write_text(json.dumps(CLIP_PREPROCESSING, indent=2) + "\n")
+    called = "tiny" if name == "prior" else "tiny-clip"
+    record = {"name": called, "model": name, "step": meta["step"], "settings": meta["settings"], "losses": meta["log"][::10] + meta["log"][-1:]}
     (target / "training.json").write_text(json.dumps(record, indent=1) + "\n")
     print(f"wrote {target}", flush=True)
 

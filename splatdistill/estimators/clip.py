@@ -1,0 +1,110 @@
+"""Image-text similarity with any CLIP in transformers' folder layout (Radford et al., arXiv:2103.00020).
+
+The embedded `tiny-clip` and OpenAI's models go through the same code and differ only in their folders:
+preprocessing is read from `preprocessor_config.json` and done in torch, so it is differentiable. A
+scorer's `name` belongs beside every figure that it gives; scores of different models do not compare.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+from transformers import CLIPModel, CLIPTokenizer
+
+from splatdistill.errors import WeightsError
+
+NEEDED: tuple[tuple[str, ...], ...] = (  # of each row, one
+    ("config.json",),
+    ("model.safetensors", "model.safetensors.index.json"),
+    ("preprocessor_config.json",),
+    ("vocab.json", "tokenizer.json"),
+)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a picture becomes what the network sees: resize, crop to the middle, normalise."""
+
+    shortest: int | None  # pixels that the shorter side is resized to; None: both sides to `crop`
+    crop: tuple[int, int]  # height, width
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    @classmethod
+    def read(cls, file: Path) -> "Preprocessing":
+        """From a CLIPImageProcessor's file; sizes are numbers in old ones and named in newer ones."""
+        config = json.loads(file.read_text())
+        size, crop = config["size"], config.get("crop_size", config["size"])
+        shortest = size if isinstance(size, int) else size.get("shortest_edge")
+        crop = (crop, crop) if isinstance(crop, int) else (crop.get("height", shortest), crop.get("width", shortest))
+        return cls(shortest, crop, tuple(config["image_mean"]), tuple(config["image_std"]))
+
+    def __call__(self, rgb: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 ch cw"]:
+        """Images in [0,1] of any size to the network's input; differentiable."""
+        h, w = rgb.shape[-2:]
+        size = (int(self.shortest * h / min(h, w)), int(self.shortest * w / min(h, w))) if self.shortest else self.crop
+        if size != (h, w):  # antialiased bicubic is what PIL does; overshoots end at black and white there too
+            rgb = F.interpolate(rgb, size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+        top, left = (size[0] - self.crop[0]) // 2, (size[1] - self.crop[1]) // 2
+        rgb = rgb[..., top : top + self.crop[0], left : left + self.crop[1]]
+        mean, std = (torch.tensor(v).to(rgb)[:, None, None] for v in (self.mean, self.std))
+        return (rgb - mean) / std
+
+
+class ClipScorer:
+    """A frozen CLIP: unit features of images and texts, and their cosines.
+
+    path: a local folder with the files of `NEEDED`; nothing is downloaded. `name` is what the folder says it
+    holds ("tiny-clip", from training.json), or else the folder's own name. Raises WeightsError when
+    files are missing.
+    """
+
+    def __init__(self, path: str | Path, device: torch.device | str = "cpu"):
+        folder = Path(path)
+        missing = [" or ".join(names) for names in NEEDED if not any((folder / n).is_file() for n in names)]
+        if missing:
+            raise WeightsError(
+                f"no CLIP in {folder}: it lacks {', '.join(missing)}. Give a folder as CLIPModel.save_pretrained and "
+                "CLIPProcessor.save_pretrained write it."
+            )
+        training = folder / "training.json"
+        record = json.loads(training.read_text()) if training.is_file() else {}
+        self.name = str(record.get("name", folder.resolve().name))
+        self.device = torch.device(device)
+        self.preprocessing = Preprocessing.read(folder / "preprocessor_config.json")
+        self.model = CLIPModel.from_pretrained(folder, local_files_only=True).float().to(self.device).eval()
+        self.model.requires_grad_(False)
+        self.tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+        self._length = int(self.model.config.text_config.max_position_embeddings)
+        self._texts: dict[str, Tensor] = {}
+
+    @property
+    def logit_scale(self) -> float:
+        """The factor on cosines that the model was trained with; its softmax over texts is a probability."""
+        return self.model.logit_scale.exp().item()
+
+    def image_features(self, rgb: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
+        """Unit features of images in [0,1]; differentiable in the images."""
+        features = self.model.get_image_features(pixel_values=self.preprocessing(rgb.to(self.device).float()))
+        features = getattr(features, "pooler_output", features)  # transformers 5 wraps them, 4 does not
+        return F.normalize(features, dim=-1)
+
+    @torch.no_grad()
+    def text_features(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
+        """Unit features of texts, each computed once; longer ones are cut at the model's length."""
+        new = [t for t in dict.fromkeys(texts) if t not in self._texts]
+        if new:
+            ids = self.tokenizer(new, padding="max_length", max_length=self._length, truncation=True, return_tensors="pt").input_ids
+            features = self.model.get_text_features(input_ids=ids.to(self.device))
+            features = F.normalize(getattr(features, "pooler_output", features), dim=-1)
+            self._texts |= dict(zip(new, features, strict=True))
+        return torch.stack([self._texts[t] for t in texts])
+
+    def similarities(self, rgb: Float[Tensor, "b 3 h w"], texts: Sequence[str]) -> Float[Tensor, "b n"]:
+        """Cosine of every image with every text; differentiable in the images."""
+        return self.image_features(rgb) @ self.text_features(texts).T
