@@ -40,4 +40,5 @@ def join(*parts: Gaussians) -> Gaussians:
 
 def trainable(gaussians: Gaussians) -> Gaussians:
     """The same values as leaves that want gradients."""
-    return Gaussians(**{f.name: getattr(gaussians, f.name).detach().clone().requires_grad_() for f in fields(Gaussians)})
+    values = {f.name: getattr(gaussians, f.name).detach().clone() for f in fields(Gaussians)}
+    return Gaussians(**{name: value.requires_grad_() for name, value in values.items()})

@@ -100,9 +100,9 @@ def test_screen_means_hold_values_and_receive_gradients(rng: torch.Generator) ->
     (output.rgb * cotangent).sum().backward()
     means = output.screen.means
     assert means.is_leaf
-    x = cameras.world_to_camera[:, None, :3, :3] @ gaussians.means[None, :, :, None] + cameras.world_to_camera[:, None, :3, 3:]
-    seen = (cameras.intrinsics[:, None] @ x)[..., 0]
-    torch.testing.assert_close(means.detach(), (seen[..., :2] / seen[..., 2:]).detach())
+    pose = cameras.world_to_camera[:, None]
+    seen = cameras.intrinsics[:, None] @ (pose[..., :3, :3] @ gaussians.means.detach()[..., None] + pose[..., :3, 3:])
+    torch.testing.assert_close(means.detach(), (seen[..., :2, 0] / seen[..., 2:, 0]))
     for axis in (0, 1):
         expected = (shifted(1e-6, axis) - shifted(-1e-6, axis)) / 2e-6
         assert means.grad[0, :, axis].sum().item() == pytest.approx(expected, rel=1e-5)
