@@ -31,6 +31,7 @@ from splatdistill.priors.patches import PatchAutoencoder
 from splatdistill.toybox.captions import Caption, parse
 from splatdistill.toybox.catalogue import COLOURS, NAMED, PRIMITIVES
 from splatdistill.toybox.parts import PATTERNS
+from splatdistill.toybox.split import is_held_out
 from splatdistill.toybox.world import SIZE, backgrounds, pictures
 
 PACKAGE = Path(__file__).parent.parent / "splatdistill" / "priors" / "tiny"
@@ -207,8 +208,15 @@ class PriorLoss:
         return F.mse_loss(v.float(), self.scheduler.get_velocity(x, noise, t))
 
 
+def hard_negative(caption: Caption, rng: np.random.Generator) -> Caption:
+    """The caption with one attribute changed; never a held-out pair, or CLIP would learn that those are always wrong."""
+    while is_held_out(other := one_changed(caption, rng)):
+        pass
+    return other
+
+
 def one_changed(caption: Caption, rng: np.random.Generator) -> Caption:
-    """A hard negative: the caption with one attribute changed."""
+    """The caption with one attribute changed, whichever."""
     pick = lambda options, but: [o for o in options if o != but][rng.integers(len(options) - 1)]  # noqa: E731
     change = {"kind": pick(list(NAMED) if caption.kind in NAMED else PRIMITIVES, caption.kind)}
     options = [change, {"colour": pick([*COLOURS], caption.colour)}]
@@ -250,7 +258,7 @@ class ClipLoss:
     def __call__(self, model: nn.Module) -> Tensor:
         image, index = self.data.batch(self.settings.batch)
         captions = [self.data.captions[i] for i in index]
-        negatives = [str(one_changed(parse(c), self.numpy_rng)) for c in captions]
+        negatives = [str(hard_negative(parse(c), self.numpy_rng)) for c in captions]
         texts = captions + negatives
         with torch.autocast("cpu", torch.bfloat16):
             out = model(input_ids=tokens(self.tokenizer, texts), pixel_values=2 * self.augment(image) - 1)
