@@ -7,10 +7,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from splatdistill.guidance.base import Guidance, Noised, View, Weight, cfg_combine, cfg_queries
+from splatdistill.guidance.base import Guidance, Noised, View, Weight, cfg_combine, cfg_queries, weight_of
 from splatdistill.guidance.noising import diffuse, invert
 from splatdistill.guidance.times import Times
 from splatdistill.priors import Query
+
+
+PAPER_TIMES, CODE_TIMES = Times("linear", low=0.2, high=1.0), Times("linear", low=0.25, high=0.98)
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class SDI(Guidance):
 
     scale: float = 8.5
     """Classifier-free guidance: neg + scale (pos - neg); 1 is the prompt alone."""
-    times: Times = field(default_factory=lambda: Times("linear", low=0.2, high=1.0))
+    times: Times = field(default_factory=lambda: PAPER_TIMES)
     """Which noise levels are visited."""
     weight: Weight = "sigma"
     """w(t), the weight of noise level t."""
@@ -44,6 +47,11 @@ class SDI(Guidance):
     """Noise added in each inversion move (variant code only)."""
     variant: Literal["paper", "code"] = "paper"
     """The paper's update, or the official code's."""
+
+    def __post_init__(self) -> None:
+        """The code walks other times than the paper, unless told otherwise."""
+        if self.variant == "code" and self.times == PAPER_TIMES:
+            object.__setattr__(self, "times", CODE_TIMES)
 
     def noise(self, view: View, t: Float[Tensor, " b"], memory: nn.Module) -> Noised:
         """The forward process with the inverted noise."""
@@ -61,16 +69,11 @@ class SDI(Guidance):
         alpha, sigma = view.prior.schedule(n.t)
         x0_hat = (n.x_t - sigma * eps_hat) / alpha
         # the weight is divided out again, because the code has none
-        return (view.x - x0_hat) / view.x[0].numel() / self._weight(alpha, sigma)
-
-    def _weight(self, alpha: Tensor, sigma: Tensor) -> Tensor:
-        from splatdistill.guidance.base import weight_of
-
-        return weight_of(self.weight, alpha, sigma)
+        return (view.x - x0_hat) / view.x[0].numel() / weight_of(self.weight, alpha, sigma)
 
     def _code_noise(self, view: View, t: Float[Tensor, " b"]) -> Noised:
         """Stochastic inversion per image on the code's grid of integer times."""
-        last = (1000 * t).floor()
+        last = (1000 * t + 1e-6).floor().clamp(max=999)  # 0.25 * 1000 may be 249.99...
         end = (last + (100 * view.rand()).floor()).clamp(max=999)
         x = view.x.detach()
         for a in (-99.0, *(float(k) for k in range(1, 1000, 100))):
@@ -80,7 +83,8 @@ class SDI(Guidance):
                 break
             there = torch.where(here + 100 < last, (here + 100).clamp(min=1), end)
             x = torch.where(going, self._code_move(view, x, here / 1000, there / 1000), x)
-        return Noised(x, last / 1000, (x - view.prior.schedule(end / 1000)[0] * view.x) / view.prior.schedule(end / 1000)[1])
+        alpha, sigma = view.prior.schedule(end / 1000)
+        return Noised(x, last / 1000, (x - alpha * view.x) / sigma)
 
     def _code_move(self, view: View, x: Tensor, a: Float[Tensor, " b"], b: Float[Tensor, " b"]) -> Tensor:
         """DDIM from a to b plus eta sqrt(variance) of fresh noise; the direction term is not reduced."""

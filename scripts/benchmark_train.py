@@ -1,0 +1,97 @@
+"""How fast training is, and how good its result at 1, 2 and 5 minutes, with the embedded prior.
+
+    python scripts/benchmark_train.py                      # speed of SDS and SDI, share of the networks, memory
+    python scripts/benchmark_train.py --quality 1 2 5      # also what that many minutes are worth
+
+The speed rows use 2,000 Gaussians, 2 views a step, 64x64 pixels. "Everything else" is a step's time minus that
+of its calls of the prior (text embeddings are cached), measured in the same steps.
+"""
+
+import argparse
+import dataclasses
+import time
+
+import torch
+
+from splatdistill.cli.parse import recipe_config
+from splatdistill.evaluate.acceptance import assess
+from splatdistill.guidance import SDS
+from splatdistill.priors import DiffusionPrior
+from splatdistill.priors.weights import load
+from splatdistill.scene.initial import Ball
+from splatdistill.train.config import Train
+from splatdistill.train.session import Session
+from splatdistill.train.watch import peak_memory
+
+
+class Clock:
+    """Adds up the seconds spent in a prior's networks."""
+
+    def __init__(self, prior: DiffusionPrior):
+        self.seconds, self.answer = 0.0, prior.answer
+        prior.answer = self  # type: ignore[method-assign]
+
+    def __call__(self, queries):
+        began = time.perf_counter()
+        answers = self.answer(queries)
+        self.seconds += time.perf_counter() - began
+        return answers
+
+
+def speed(name: str, config: Train, prior: DiffusionPrior, steps: int) -> None:
+    """Print one row: steps a second, calls, and the share of everything that is not the networks."""
+    session, clock = Session(config, prior), Clock(prior)
+    for _ in range(5):
+        session.step()
+    clock.seconds, prior.calls, times = 0.0, 0, []
+    for _ in range(steps):
+        began = time.perf_counter()
+        session.step()
+        times.append(time.perf_counter() - began)
+    del prior.answer
+    total = sum(times)
+    median = sorted(times)[len(times) // 2]
+    print(f"{name:22s} {1 / median:8.1f} steps/s   {prior.calls / steps:6.1f} images/step   everything else {1 - clock.seconds / total:6.1%} of a step", flush=True)
+
+
+def quality(prompts: list[str], minutes: list[float], guidance: str, prior: DiffusionPrior) -> None:
+    """Print the acceptance score of runs whose steps were chosen to fill the given minutes on this machine."""
+    for m in minutes:
+        scores = []
+        for prompt in prompts:
+            config = recipe_config("tiny", guidance, prompt=prompt)
+            probe = Session(config, prior)
+            began = time.perf_counter()
+            for _ in range(40):
+                probe.step()
+            steps = max(20, int(60 * m / ((time.perf_counter() - began) / 40)))
+            session = Session(dataclasses.replace(config, steps=steps), prior)
+            while session.state.step < steps:
+                session.step()
+            scores.append(assess(session.gaussians(), prompt))
+        views = sum(s.views_right for s in scores) / len(scores)
+        iou, psnr = (sum(getattr(s, k) for s in scores) / len(scores) for k in ("iou", "psnr"))
+        print(f"{guidance}  {m:4.1f} min ({steps} steps): right from {views:.1f} of 8 views, IoU {iou:.2f}, PSNR {psnr:.1f} dB, passed {sum(s.passed for s in scores)} of {len(scores)}", flush=True)
+
+
+def main() -> None:
+    """The command line of this script."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--quality", type=float, nargs="*", default=[], metavar="MINUTES")
+    parser.add_argument("--prompts", nargs="*", default=["a red mushroom", "a blue robot", "a purple chair"])
+    args = parser.parse_args()
+    prior = load("tiny", "cpu")
+    print(f"{torch.get_num_threads()} threads, prior {prior.name}", flush=True)
+    for name in ("sds", "sdi"):
+        config = dataclasses.replace(recipe_config("tiny", name, prompt="a red mushroom"), init=Ball(count=2000), batch=2)
+        speed(f"{name} (recipe)", config, prior, args.steps)
+    plain = Train(prompt="a red mushroom", guidance=SDS(), init=Ball(count=2000), batch=2)
+    speed("sds (paper)", plain, prior, args.steps)
+    print(f"peak memory {peak_memory(torch.device('cpu')) / 2**30:.2f} GiB")
+    for name in ("sdi", "sds") if args.quality else ():
+        quality(args.prompts, args.quality, name, prior)
+
+
+if __name__ == "__main__":
+    main()

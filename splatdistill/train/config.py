@@ -1,0 +1,85 @@
+"""A training run as typed data. Docstrings are the command line's help; recipes set what belongs to a prior."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from splatdistill.cameras import Orbit, ViewWords
+from splatdistill.densify import Densifier
+from splatdistill.densify.fixed import Fixed
+from splatdistill.guidance import SDI, Guidance
+from splatdistill.scene.initial import Ball, Initial
+from splatdistill.scene.optim import LearningRates
+from splatdistill.train.losses import Regularisers
+
+
+@dataclass(frozen=True)
+class Background:
+    """What is behind the object while training."""
+
+    kind: Literal["white", "black", "random", "mixed", "learned"] = "mixed"
+    """One colour; a random colour per view; white or random at equal odds; or one learned colour."""
+    rate: float = 0.01
+    """Learning rate of the learned background."""
+
+
+@dataclass(frozen=True)
+class Train:
+    """Distil a text prompt into Gaussian splats."""
+
+    prompt: str = ""
+    """What to make, for example "a red mushroom"."""
+    negative: str = ""
+    """What to keep away from (negative prompt)."""
+    prior: str = "auto"
+    """auto, tiny (the embedded model of the toybox world), a diffusers folder, or a hub id."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to run."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Of the prior's networks; the splats are always float32."""
+    seed: int = 0
+    """Everything random comes from it."""
+    steps: int = 600
+    """Optimiser steps."""
+    batch: int = 2
+    """Views per step."""
+    accumulate: int = 1
+    """Batches whose gradients are added up per optimiser step."""
+    resolutions: tuple[int, ...] = ()
+    """Rendered pixels per side, one per stage; empty: the prior's own size."""
+    milestones: tuple[float, ...] = ()
+    """Progress in (0, 1) at which the next resolution begins."""
+    guidance: Guidance = field(default_factory=SDI)
+    """How the prior's score becomes a gradient."""
+    guidance_weight: float = 1.0
+    """Factor on the guidance's loss, against the regularisers."""
+    init: Initial = field(default_factory=Ball)
+    """How the splats begin."""
+    densify: Densifier = field(default_factory=Fixed)
+    """How splats are added and removed."""
+    max_gaussians: int = 100_000
+    """Never more splats than this."""
+    cameras: Orbit = field(default_factory=Orbit)
+    """Where training looks from."""
+    views: ViewWords = field(default_factory=ViewWords)
+    """When a view is called front, side, back or overhead."""
+    view_dependent: bool = True
+    """Append ", front view" and so on to the prompt."""
+    background: Background = field(default_factory=Background)
+    """What is behind the object."""
+    rates: LearningRates = field(default_factory=LearningRates)
+    """Learning rates of the splats' parameters."""
+    regularise: Regularisers = field(default_factory=Regularisers)
+    """Weights of the terms beside the guidance."""
+    checkpoint_every: int = 200
+    """Steps between checkpoints (0: only at the end)."""
+    preview_every: int = 50
+    """Steps between preview pictures (0: none)."""
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Go on with a run that was stopped."""
+
+    folder: Path
+    """The run directory."""

@@ -1,0 +1,125 @@
+"""What a run tells the outside, and what the outside may ask of it.
+
+Callbacks receive Events; they never touch the trainer. Commands are queued by anyone, applied between two
+steps, logged with the step at which they took effect, and replayed from the log.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor
+
+from splatdistill.gaussians import Gaussians
+
+Verdict = Literal["nan", "empty", "exploded", "saturated", "oom"]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one step by stage."""
+
+    render: float
+    guidance: float
+    backward: float
+    rest: float
+
+    @property
+    def total(self) -> float:
+        """The whole step."""
+        return self.render + self.guidance + self.backward + self.rest
+
+
+@dataclass(frozen=True)
+class StepDone:
+    """After every optimiser step."""
+
+    step: int  # how many are done
+    steps: int
+    gaussians: int
+    loss: float  # regularisers; the guidance's loss has no meaning
+    grad_norm: float  # of the guidance's gradient, root mean square over latents
+    t: float  # mean noise level
+    coverage: float  # mean alpha
+    timing: Timing
+    refused: int  # steps refused so far because a gradient was not finite
+
+
+@dataclass(frozen=True)
+class Preview:
+    """Pictures of the object as it is, and what the prior makes of a training view."""
+
+    step: int
+    views: Float[Tensor, "b 3 h w"]
+    x0: Float[Tensor, "c 3 h w"] | None  # the prior's estimate of the clean image, if one was made
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint is on disk."""
+
+    step: int
+    path: str
+
+
+@dataclass(frozen=True)
+class Applied:
+    """A command took effect before this step."""
+
+    step: int
+    command: "Command"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The run is over: done, stopped by someone, or one of the verdicts."""
+
+    step: int
+    how: Literal["done", "stopped", "nan", "empty", "exploded", "saturated", "oom"]
+    message: str
+    result: Gaussians
+
+
+Event = StepDone | Preview | Saved | Applied | Ended
+Callback = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Save and end the run after the current step."""
+
+
+@dataclass(frozen=True)
+class Save:
+    """Write a checkpoint now."""
+
+
+@dataclass(frozen=True)
+class SetField:
+    """Change a field of the configuration, for example ("guidance.scale", 20.0)."""
+
+    path: str
+    value: bool | int | float | str
+
+
+Command = Stop | Save | SetField
+
+
+@dataclass
+class Commands:
+    """The one queue from the outside to a run; safe to use from any thread and from signal handlers."""
+
+    queue: SimpleQueue = field(default_factory=SimpleQueue)
+
+    def put(self, command: Command) -> None:
+        """Ask for something before the next step."""
+        self.queue.put(command)
+
+    def take(self) -> list[Command]:
+        """All that was asked since the last time, in order."""
+        taken = []
+        while not self.queue.empty():
+            taken.append(self.queue.get_nowait())
+        return taken

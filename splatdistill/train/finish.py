@@ -1,0 +1,47 @@
+"""What a run leaves behind: the splats, a turntable, a contact sheet."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from splatdistill.cameras import orbit
+from splatdistill.gaussians import Gaussians
+from splatdistill.io.images import contact_sheet, write_png
+from splatdistill.io.ply import write_ply
+from splatdistill.io.video import write_mp4
+from splatdistill.render import Rasterizer
+from splatdistill.train.run import RunDir
+
+DISTANCE, FOV = 2.8, 42.0
+
+
+@dataclass(frozen=True)
+class Artefacts:
+    """Files that a run wrote."""
+
+    splats: Path
+    turntable: Path
+    sheet: Path
+    dropped: int  # splats with non-finite values, left out of the file
+
+
+@torch.no_grad()
+def finish(run: RunDir, gaussians: Gaussians, rasterizer: Rasterizer, comments: list[str], size: int = 256, frames: int = 72) -> Artefacts:
+    """Write splats.ply, turntable.mp4 (once around, 15 degrees up, 24 frames a second) and sheet.png (eight sides
+    at 15 degrees, four at 50) on white.
+    """
+    device = gaussians.means.device
+    written = write_ply(run.splats, gaussians, comments)
+
+    def views(azimuth: torch.Tensor, elevation: float, size: int) -> torch.Tensor:
+        shots = []
+        for part in azimuth.split(8):
+            cameras = orbit(part, elevation, DISTANCE, FOV, size).to(device)
+            shots.append(rasterizer(gaussians, cameras, torch.ones(len(part), 3, device=device)).rgb.clamp(0, 1).cpu())
+        return torch.cat(shots)
+
+    write_mp4(run.turntable, views(torch.arange(frames) * (360 / frames), 15.0, size), fps=24)
+    around = [views(torch.arange(8) * 45.0, 15.0, size // 2), views(torch.arange(8) * 45.0, 50.0, size // 2)]
+    write_png(run.sheet, contact_sheet(torch.cat(around), columns=8))
+    return Artefacts(run.splats, run.turntable, run.sheet, written.dropped)

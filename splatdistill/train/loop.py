@@ -1,0 +1,97 @@
+"""A whole run: steps, commands between them, events out, and files at the end."""
+
+from collections.abc import Sequence
+
+import torch
+
+from splatdistill.errors import RunEnded
+from splatdistill.io.images import contact_sheet, write_png
+from splatdistill.train.events import Applied, Callback, Commands, Ended, Event, Preview, Save, Saved, SetField, Stop, Verdict
+from splatdistill.train.finish import Artefacts, finish
+from splatdistill.train.run import RunDir
+from splatdistill.train.session import Session
+from splatdistill.train.watch import EXPLANATIONS, Watch, Watcher
+
+
+def comments(session: Session) -> list[str]:
+    """What an exported file says about where it comes from."""
+    from splatdistill import __version__
+
+    c, prior = session.config, session.prior
+    return [
+        f"splatdistill {__version__}",
+        f"prompt: {c.prompt}",
+        f"guidance: {type(c.guidance).__name__}",
+        f"prior: {prior.name}",
+        f"licence of the prior's weights: {prior.licence}",
+    ]
+
+
+def run(session: Session, folder: RunDir, callbacks: Sequence[Callback] = (), commands: Commands | None = None) -> tuple[Ended, Artefacts | None]:
+    """Step until done, stopped, or going wrong; then write the results.
+
+    Events go to log.jsonl and every callback. A verdict raises RunEnded after its last good state was saved.
+    """
+    commands, watcher = commands or Commands(), Watcher(Watch())
+    config, how, verdict = session.config, "done", None
+
+    def tell(event: Event) -> None:
+        folder.record(event)
+        for callback in callbacks:
+            callback(event)
+
+    def save() -> None:
+        path = folder.checkpoint(session.state.step)
+        session.state.save(path)
+        tell(Saved(session.state.step, str(path)))
+
+    def picture() -> None:
+        views, x0 = session.preview().cpu(), session.estimate()
+        write_png(folder.preview(session.state.step), contact_sheet(views, columns=4))
+        tell(Preview(session.state.step, views, None if x0 is None else x0.cpu()))
+
+    while session.state.step < session.config.steps:
+        for command in commands.take():
+            tell(Applied(session.state.step, command))
+            match command:
+                case Stop():
+                    how = "stopped"
+                case Save():
+                    save()
+                case SetField():
+                    session.apply(command)
+        if how == "stopped":
+            break
+        verdict = one(session, watcher, tell)
+        if verdict is not None:
+            break
+        step, c = session.state.step, session.config
+        taken = session.last is not None and session.last.taken
+        if taken and c.preview_every and step % c.preview_every == 0 and step < c.steps:
+            picture()
+        if taken and c.checkpoint_every and step % c.checkpoint_every == 0 and step < c.steps:
+            save()
+
+    save()
+    message = EXPLANATIONS[verdict] if verdict else {"done": "all steps done", "stopped": f"stopped at step {session.state.step} of {config.steps}"}[how]
+    artefacts = None
+    if verdict is None or len(session.state.scene):
+        artefacts = finish(folder, session.gaussians(), session.rasterizer, comments(session))
+    ended = Ended(session.state.step, verdict or how, message, session.gaussians())
+    tell(ended)
+    if verdict:
+        raise RunEnded(f"the run went wrong at step {session.state.step} ({verdict}): {message}.\nIts last good state is in {folder.newest_checkpoint()}")
+    return ended, artefacts
+
+
+def one(session: Session, watcher: Watcher, tell: Callback) -> Verdict | None:
+    """A step, its event, and whether the run is still all right."""
+    try:
+        done = session.step()
+    except (torch.OutOfMemoryError, MemoryError):
+        return "oom"
+    tell(done)
+    verdict = watcher.step(session.last.taken)
+    if verdict is None and session.last.taken and done.step % watcher.limits.every == 0:
+        verdict = watcher.look(session.gaussians(), done.coverage)
+    return verdict

@@ -1,0 +1,148 @@
+"""A run as an object: step it, look at it, save it. Notebooks use this; `loop.run` is made of it."""
+
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from splatdistill.cameras import Cameras, orbit
+from splatdistill.errors import UserError
+from splatdistill.gaussians import Gaussians
+from splatdistill.priors import DiffusionPrior
+from splatdistill.priors.prompts import Prompts
+from splatdistill.render import Rasterizer, rasterizer
+from splatdistill.train.config import Train
+from splatdistill.train.events import SetField, StepDone
+from splatdistill.train.state import State, restore, start
+from splatdistill.train.step import Step, train_step
+
+
+@dataclass
+class Session:
+    """One scene being distilled.
+
+        session = Session(Train(prompt="a red mushroom"), prior)
+        for _ in range(100):
+            done = session.step()
+        image = session.render(orbit([0, 90, 180, 270], width=128))
+    """
+
+    config: Train
+    prior: DiffusionPrior
+    rasterizer: Rasterizer | None = None
+    state: State | None = None
+    last: Step | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        check(self.config)
+        if self.rasterizer is None:
+            self.rasterizer = rasterizer(self.prior.device)
+        if self.state is None:
+            self.state = start(self.config, self.prior, self.config.guidance, self.config.densify)
+
+    @classmethod
+    def resumed(cls, config: Train, prior: DiffusionPrior, checkpoint: Path) -> "Session":
+        """Go on from a checkpoint, as if there had been no pause."""
+        check(config)
+        return cls(config, prior, state=restore(checkpoint, config, prior, config.guidance, config.densify))
+
+    @property
+    def prompts(self) -> Prompts:
+        """The texts in use."""
+        c = self.config
+        return Prompts(c.prompt, c.negative, c.views if c.view_dependent else None)
+
+    def step(self) -> StepDone:
+        """One optimiser step (or a refused one)."""
+        assert self.state is not None and self.rasterizer is not None
+        c = self.config
+        self.last = train_step(self.state, c, c.guidance, self.prior, self.prompts, self.rasterizer)
+        d = self.last.distilled
+        return StepDone(
+            step=self.state.step,
+            steps=c.steps,
+            gaussians=len(self.state.scene),
+            loss=self.last.loss,
+            grad_norm=float(d.grad.square().mean().sqrt()),
+            t=float(d.noised.t.mean()),
+            coverage=float(self.last.out.alpha.detach().mean()),
+            timing=self.last.timing,
+            refused=self.state.refused,
+        )
+
+    @torch.no_grad()
+    def gaussians(self) -> Gaussians:
+        """The scene as it is, without history."""
+        assert self.state is not None
+        return self.state.scene.gaussians().detach()
+
+    @torch.no_grad()
+    def render(self, cameras: Cameras, background: Float[Tensor, "b 3"] | None = None) -> Float[Tensor, "b 3 h w"]:
+        """Pictures of the scene, on white unless told otherwise, clamped to [0, 1]."""
+        assert self.rasterizer is not None
+        white = torch.ones(len(cameras), 3, device=self.prior.device)
+        out = self.rasterizer(self.gaussians(), cameras.to(self.prior.device), white if background is None else background)
+        return out.rgb.clamp(0, 1)
+
+    def preview(self, size: int = 128) -> Float[Tensor, "4 3 h w"]:
+        """Front, right, back and left at 15 degrees."""
+        return self.render(orbit([0.0, 90.0, 180.0, 270.0], 15.0, 2.8, 42.0, size))
+
+    @torch.no_grad()
+    def estimate(self) -> Float[Tensor, "b 3 h w"] | None:
+        """The prior's estimate of the clean image at the last step, (x_t - sigma eps_hat) / alpha, decoded."""
+        if self.last is None:
+            return None
+        n, alpha_sigma = self.last.distilled.noised, self.prior.schedule(self.last.distilled.noised.t)
+        x0 = (n.x_t - alpha_sigma[1] * self.last.distilled.eps_hat) / alpha_sigma[0]
+        return self.prior.decode(x0).clamp(0, 1)
+
+    def apply(self, change: SetField) -> None:
+        """Change a field of the configuration from the next step on."""
+        self.config = with_field(self.config, change.path.split("."), change.value)
+        check(self.config)
+
+
+def with_field(config: Any, path: list[str], value: Any) -> Any:
+    """A dataclass tree with one leaf replaced; an unknown field or a wrong type is a UserError."""
+    names = [f.name for f in fields(config)]
+    if path[0] not in names:
+        raise UserError(f"{type(config).__name__} has no field {path[0]!r}; it has {', '.join(names)}")
+    old = getattr(config, path[0])
+    if len(path) > 1:
+        if not is_dataclass(old):
+            raise UserError(f"{path[0]!r} has no fields of its own")
+        return replace(config, **{path[0]: with_field(old, path[1:], value)})
+    if old is not None and isinstance(value, bool) != isinstance(old, bool):
+        raise UserError(f"{path[0]!r} is {old!r}; {value!r} is of another kind")
+    if isinstance(old, float) and isinstance(value, int):
+        value = float(value)
+    if old is not None and not isinstance(value, type(old)):
+        raise UserError(f"{path[0]!r} is {old!r}; {value!r} is of another kind")
+    return replace(config, **{path[0]: value})
+
+
+def check(config: Train) -> None:
+    """What a parser cannot know: whether the numbers make sense together."""
+
+    def need(ok: bool, message: str) -> None:
+        if not ok:
+            raise UserError(message)
+
+    Prompts(config.prompt)  # raises on an empty prompt
+    for name in ("steps", "batch", "accumulate", "max_gaussians"):
+        need(getattr(config, name) >= 1, f"--{name.replace('_', '-')} must be at least 1, got {getattr(config, name)}")
+    sizes, marks = config.resolutions, config.milestones
+    need(all(s >= 8 for s in sizes), f"--resolutions are pixels per side, at least 8; got {sizes}")
+    need(len(marks) == max(len(sizes) - 1, 0), f"{len(sizes)} resolutions need {max(len(sizes) - 1, 0)} milestones, got {len(marks)}")
+    need(list(marks) == sorted(marks) and all(0 < m < 1 for m in marks), f"--milestones must rise within (0, 1), got {marks}")
+    for name in ("elevation", "distance", "fov"):
+        low, high = getattr(config.cameras, name)
+        need(low <= high, f"--cameras.{name} goes from low to high, got {low} {high}")
+    need(-90 <= config.cameras.elevation[0] and config.cameras.elevation[1] <= 90, "--cameras.elevation must lie within -90 and 90 degrees")
+    need(config.cameras.distance[0] > 0 and 0 < config.cameras.fov[0] and config.cameras.fov[1] < 180, "--cameras.distance must be positive and --cameras.fov within 0 and 180 degrees")
+
+

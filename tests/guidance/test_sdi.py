@@ -1,0 +1,90 @@
+"""SDI against independent transcriptions of the paper and of the official code, and its inversion against the ODE."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from guidance.worlds import mixture, view
+from splatdistill.guidance import SDI, Times
+from splatdistill.guidance.noising import invert
+
+
+def cfg(prior, x, t, text, i, s):
+    """neg + s (pos - neg) for one image."""
+    pos, neg = (prior.eps(x, torch.tensor([t], dtype=torch.float64), c[i : i + 1]) for c in (text.positive, text.negative))
+    return neg + s * (pos - neg)
+
+
+def acp(prior, t):
+    return prior.schedule(torch.tensor([t], dtype=torch.float64))[0].item() ** 2
+
+
+@pytest.mark.parametrize("progress", [0.0, 0.3, 1.0])
+def test_paper_form(progress):
+    prior, g = mixture(), SDI()
+    v = view(prior, 2, progress=progress)
+    d = g(v, g.init(prior))
+    u = view(prior, 2, progress=progress)  # the same stream of random numbers
+    tau = g.jitter * torch.rand(2, generator=u.rng, dtype=torch.float64)
+    t = 1.0 + (0.2 - 1.0) * progress
+    for i in range(2):
+        end, steps, x = min(t + float(tau[i]), 0.999), int(10 * t + 1e-9), v.x[i : i + 1].detach()
+        for k in range(steps):
+            a, b = acp(prior, end * k / steps), acp(prior, end * (k + 1) / steps)
+            e = cfg(prior, x, end * k / steps, v.text, i, -6.5)
+            x = math.sqrt(b) * (x - math.sqrt(1 - a) * e) / math.sqrt(a) + math.sqrt(1 - b) * e
+        kappa = (x - math.sqrt(b) * v.x[i : i + 1].detach()) / math.sqrt(1 - b)
+        c = acp(prior, min(t, 0.999))
+        x_t = math.sqrt(c) * v.x[i : i + 1].detach() + math.sqrt(1 - c) * kappa
+        expected = math.sqrt(1 - c) * (cfg(prior, x_t, min(t, 0.999), v.text, i, 8.5) - kappa)
+        torch.testing.assert_close(d.grad[i : i + 1], expected, rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("progress", [0.0, 0.31, 1.0])
+def test_code_form(progress):
+    """threestudio's loop, one image, integer times; acp of a negative time is that of step 0."""
+    prior, g = mixture(), SDI(variant="code")
+    v = view(prior, 1, progress=progress)
+    d = g(v, g.init(prior))
+    u = view(prior, 1, progress=progress)
+    t = math.floor(1000 * (0.98 - (0.98 - 0.25) * progress) + 1e-9)
+    end = min(t + int(torch.rand(1, generator=u.rng, dtype=torch.float64).item() * 100), 999)
+    times = [-99] + [k for k in range(1, 1000, 100) if k < t] + [end]
+    x = v.x.detach()
+    for a, b in zip(times[:-1], times[1:]):
+        pa, pb = acp(prior, max(a, 0) / 1000), acp(prior, b / 1000)
+        e = cfg(prior, x, a / 1000, v.text, 0, -6.5)
+        x0 = (x - math.sqrt(1 - pa) * e) / math.sqrt(pa)
+        variance = (1 - pa) / (1 - pb) * (1 - pb / pa)
+        noise = torch.randn(x.shape, generator=u.rng, dtype=torch.float64)
+        x = math.sqrt(pb) * x0 + math.sqrt(1 - pb) * e + 0.3 * math.sqrt(variance) * noise
+    p = acp(prior, t / 1000)
+    x0_hat = (x - math.sqrt(1 - p) * cfg(prior, x, t / 1000, v.text, 0, 8.5)) / math.sqrt(p)
+    torch.testing.assert_close(d.grad, (v.x.detach() - x0_hat) / x0_hat.numel(), rtol=1e-8, atol=1e-10)
+
+
+def test_inversion_converges_to_the_probability_flow_ode():
+    """Twice the moves, about half the distance to the limit; and going back down the same way returns to x."""
+    prior = mixture()
+    v = replace(view(prior, 2), x=mixture().draw("ball", 2, torch.Generator().manual_seed(3)))  # where the flow is smooth
+    t = torch.tensor([0.6, 0.6], dtype=torch.float64)
+    ends = {n: invert(v, t, n, 1.0).x_t for n in (25, 50, 100, 1600)}
+    errors = [float((ends[n] - ends[1600]).norm()) for n in (25, 50, 100)]
+    assert errors[0] > 1.6 * errors[1] > 1.6 * 1.6 * errors[2] > 0
+    x, steps = ends[1600], 1600
+    for k in range(steps, 0, -1):
+        here, there = t * (k / steps), t * ((k - 1) / steps)
+        e = prior.eps(x, here, v.text.positive)
+        (a0, s0), (a1, s1) = prior.schedule(here), prior.schedule(there)
+        x = a1 * (x - s0 * e) / a0 + s1 * e
+    assert float((x - v.x.detach()).abs().max()) < 0.02
+
+
+def test_whole_batch_shares_one_time_that_falls_linearly():
+    times = Times("linear", low=0.2, high=1.0)
+    rng = torch.Generator().manual_seed(0)
+    drawn = [times.draw(3, p, rng) for p in (0.0, 0.5, 1.0, 3.0)]
+    assert all((d == d[0]).all() for d in drawn)
+    assert [round(float(d[0]), 12) for d in drawn] == [1.0, 0.6, 0.2, 0.2]
