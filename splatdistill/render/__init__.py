@@ -46,7 +46,8 @@ class RenderOutput:
 
     def normal_from_depth(self) -> Float[Tensor, "b 3 h w"]:
         """Unit world normals of the depth map, facing the camera: the normalised cross product of central
-        differences of the back-projected points (one-sided at the border); differentiable in depth.
+        differences of the back-projected points (one-sided at the border); 0 where all around is empty.
+        Differentiable in depth. Across silhouettes it is the normal of the jump: weight it by alpha.
         """
         c = self.cameras
         b, _, h, w = self.depth.shape
@@ -66,7 +67,9 @@ class RenderOutput:
         )
         points = rays * self.depth
         du, dv = torch.gradient(points, dim=3)[0], torch.gradient(points, dim=2)[0]
-        normal = torch.nn.functional.normalize(torch.linalg.cross(dv, du, dim=1), dim=1, eps=1e-12)
+        normal = torch.linalg.cross(dv, du, dim=1)
+        squared = (normal * normal).sum(1, keepdim=True)
+        normal = normal * torch.where(squared > 0, squared, 1).rsqrt()  # an eps would give 1/eps for gradient
         rotation = c.world_to_camera[:, :3, :3].to(self.depth)
         return torch.einsum("bij,bihw->bjhw", rotation, normal)
 
