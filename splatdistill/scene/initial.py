@@ -3,17 +3,21 @@
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from splatdistill.errors import UserError
 from splatdistill.gaussians import SH_C0, Gaussians
+from splatdistill.io.ply import is_splats, read_ply
+from splatdistill.io.points import read_points
 
 SMALLEST = 1e-4  # world units: coincident points still get a size
 ROWS = 1024  # distances are computed for so many points at a time
+MOST_POINTS = 200_000  # of a cloud: every distance is computed, which takes minutes beyond
 
 
 class Initial(ABC):
@@ -65,6 +69,38 @@ class Blob(Initial):
         _check(self.count, self.radius, self.scale, self.opacity)
         points = 0.5 * self.radius * torch.randn(self.count, 3, generator=rng)
         return cloud(points, _colours(self.colour, self.count, rng), self.scale, self.opacity)
+
+
+@dataclass(frozen=True)
+class FromFile(Initial):
+    """Gaussians of a .ply file, all of them as they are; or the points of one as round Gaussians."""
+
+    path: Path
+    """A .ply file of Gaussian splats, or of points with or without colours."""
+    count: int | None = None
+    """At most so many, chosen at random; by default all."""
+    drop_invalid: bool = False
+    """Leave out rows that hold NaN or infinite values, instead of refusing the file."""
+    opacity: float = 0.1
+    """Opacity of every Gaussian made from a point, in (0, 1)."""
+
+    def make(self, rng: torch.Generator) -> Gaussians:
+        _check(1 if self.count is None else self.count, 1.0, None, self.opacity)
+        if is_splats(self.path):
+            splats = read_ply(self.path, drop_invalid=self.drop_invalid)
+            return splats[self._choice(len(splats), rng)]
+        points = read_points(self.path, self.drop_invalid)
+        chosen = self._choice(len(points.xyz), rng)
+        if (n := len(points.xyz[chosen])) > MOST_POINTS:
+            raise UserError(f"{self.path} has {n} points; take at most {MOST_POINTS} of them with --init.count")
+        xyz = points.xyz[chosen]
+        rgb = torch.full_like(xyz, 0.5) if points.rgb is None else points.rgb[chosen]
+        return cloud(xyz, rgb, None, self.opacity)
+
+    def _choice(self, n: int, rng: torch.Generator) -> slice | Int[Tensor, " m"]:
+        if self.count is None or self.count >= n:
+            return slice(None)
+        return torch.randperm(n, generator=rng)[: self.count].sort().values
 
 
 def cloud(

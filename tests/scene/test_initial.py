@@ -1,10 +1,15 @@
 """Where scenes start: the distributions that the initialisers promise."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from plyfile import PlyData, PlyElement
 
 from splatdistill.errors import UserError
-from splatdistill.scene.initial import Ball, Blob, cloud, spacing
+from splatdistill.io.ply import write_ply
+from splatdistill.scene.initial import MOST_POINTS, Ball, Blob, FromFile, cloud, spacing
 
 
 def rng(seed: int = 0) -> torch.Generator:
@@ -64,3 +69,50 @@ def test_same_generator_same_start(kind: type[Ball] | type[Blob]) -> None:
 def test_impossible_numbers_are_explained(bad: dict) -> None:
     with pytest.raises(UserError):
         Ball(**bad).make(rng())
+
+
+def write_points(path: Path, n: int, nan: int = 0) -> np.ndarray:
+    kinds = [("x", "f4"), ("y", "f4"), ("z", "f4"), ("red", "u1"), ("green", "u1"), ("blue", "u1")]
+    rows = np.zeros(n, kinds)
+    for i, name in enumerate("xyz"):
+        rows[name] = np.random.default_rng(i).normal(size=n)
+    rows["green"] = np.arange(n) % 256
+    rows["y"][:nan] = np.nan
+    PlyData([PlyElement.describe(rows, "vertex")]).write(str(path))
+    return rows
+
+
+def test_splats_from_a_file_are_kept_whole(tmp_path: Path) -> None:
+    given = Ball(count=40, colour="random").make(rng()).with_degree(2)
+    given.sh[:, 4] = 0.3
+    write_ply(tmp_path / "a.ply", given)
+    got = FromFile(tmp_path / "a.ply").make(rng())
+    for name in ("means", "scales", "opacities", "sh"):
+        torch.testing.assert_close(getattr(got, name), getattr(given, name), rtol=3e-6, atol=3e-6)
+    some = FromFile(tmp_path / "a.ply", count=7).make(rng(3))
+    assert len(some) == 7 and torch.equal(some.means, FromFile(tmp_path / "a.ply", count=7).make(rng(3)).means)
+    same = (some.means[:, None] == got.means[None]).all(2)
+    assert same.any(1).all() and same.any(0).sum() == 7  # seven different ones of the forty
+
+
+def test_points_from_a_file_become_round_gaussians(tmp_path: Path) -> None:
+    rows = write_points(tmp_path / "a.ply", 300)
+    got = FromFile(tmp_path / "a.ply", opacity=0.3).make(rng())
+    torch.testing.assert_close(got.means[:, 1], torch.from_numpy(rows["y"].copy()))
+    torch.testing.assert_close(got.rgb[:, 1], torch.from_numpy(rows["green"] / 255).float())
+    torch.testing.assert_close(got.scales[:, 0], spacing(got.means).clamp(max=2 * spacing(got.means).median()))
+    assert (got.opacities == 0.3).all() and got.degree == 0
+
+
+def test_broken_rows_of_a_file_are_refused_or_dropped(tmp_path: Path) -> None:
+    write_points(tmp_path / "a.ply", 50, nan=3)
+    with pytest.raises(UserError, match=r"3 of 50 points.*--init\.drop-invalid"):
+        FromFile(tmp_path / "a.ply").make(rng())
+    assert len(FromFile(tmp_path / "a.ply", drop_invalid=True).make(rng())) == 47
+
+
+def test_too_many_points_are_explained(tmp_path: Path) -> None:
+    write_points(tmp_path / "a.ply", MOST_POINTS + 1)
+    with pytest.raises(UserError, match="--init.count"):
+        FromFile(tmp_path / "a.ply").make(rng())
+    assert len(FromFile(tmp_path / "a.ply", count=100).make(rng())) == 100

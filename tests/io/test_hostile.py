@@ -1,0 +1,211 @@
+"""Whatever is handed to the readers, they say what is wrong and what to do; a failed write loses nothing."""
+
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from splatdistill.errors import UserError
+from splatdistill.gaussians import Gaussians
+from splatdistill.io.atomic import replacing
+from splatdistill.io.ply import read_ply, write_ply
+from splatdistill.io.points import read_points
+from splatdistill.io.table import escape, unescape, write_table
+
+NAMES = "x y z f_dc_0 f_dc_1 f_dc_2 opacity scale_0 scale_1 scale_2 rot_0 rot_1 rot_2 rot_3".split()
+LITTLE, BIG, ASCII = "format binary_little_endian 1.0", "format binary_big_endian 1.0", "format ascii 1.0"
+
+
+def splats(n: int = 8) -> Gaussians:
+    rng = torch.Generator().manual_seed(0)
+    return Gaussians(
+        means=torch.randn(n, 3, generator=rng),
+        quats=torch.nn.functional.normalize(torch.randn(n, 4, generator=rng), dim=1),
+        scales=torch.full((n, 3), 0.1),
+        opacities=torch.full((n,), 0.5),
+        sh=torch.zeros(n, 1, 3),
+    )
+
+
+def ply(*lines: str, body: bytes = b"") -> bytes:
+    return ("\n".join(["ply", *lines, "end_header"]) + "\n").encode("latin-1") + body
+
+
+def floats(names: list[str], kind: str = "float") -> list[str]:
+    return [f"property {kind} {n}" for n in names]
+
+
+ROW = np.array([0, 0, 0, 0, 0, 0, 0, -2, -2, -2, 1, 0, 0, 0], "<f4").tobytes()
+GOOD = ply(LITTLE, "element vertex 1", *floats(NAMES), body=ROW)
+BAD = {
+    "empty": (b"", "begin with"),
+    "a picture": (b"\x89PNG\r\n\x1a\n" + bytes(100), "begin with"),
+    "text": (b"plywood is not a file format\n", "begin with"),
+    "header without end": (b"ply\n" + LITTLE.encode() + b"\nelement vertex 3\n", "truncated"),
+    "endless line": (b"ply\n" + b"x" * 1_000_000, "end_header"),
+    "endless header": (b"ply\n" + b"comment y\n" * 100_000, "end_header"),
+    "no format": (ply("element vertex 1", *floats(NAMES), body=ROW), "format"),
+    "unknown format": (ply("format binary_middle_endian 1.0", "element vertex 1"), "not understood"),
+    "no vertices": (ply(LITTLE, "element face 3", "property list uchar int vertex_indices"), "no element vertex"),
+    "negative count": (ply(LITTLE, "element vertex -3", *floats(NAMES)), "not understood"),
+    "huge count": (ply(LITTLE, "element vertex 99999999999999999", *floats(NAMES), body=ROW), "truncated"),
+    "huge ascii count": (ply(ASCII, "element vertex 99999999999", *floats(NAMES), body=b"0 " * 14), "truncated"),
+    "count beyond integers": (ply(LITTLE, "element vertex " + "9" * 40, *floats(NAMES)), "not understood"),
+    "truncated rows": (GOOD[:-1], "truncated"),
+    "truncated ascii": (ply(ASCII, "element vertex 2", *floats(NAMES), body=b"0.000 " * 14 + b"\n"), "truncated"),
+    "words in ascii": (ply(ASCII, "element vertex 1", *floats(NAMES), body=b"zero " * 14), "numbers"),
+    "twice the same": (ply(LITTLE, "element vertex 1", *floats([*NAMES, "x"]), body=ROW * 2), "twice"),
+    "list of a vertex": (ply(LITTLE, "element vertex 1", "property list uchar float x", body=ROW), "plain numbers"),
+    "unknown type": (ply(LITTLE, "element vertex 1", "property quaternion q", body=ROW), "not understood"),
+    "wrong type": (ply(LITTLE, "element vertex 1", *floats(NAMES, "int"), body=ROW), "should be float or double"),
+    "missing property": (ply(LITTLE, "element vertex 1", *floats(NAMES[:-1]), body=ROW), "no rot_3"),
+    "points": (ply(LITTLE, "element vertex 1", *floats(NAMES[:3]), body=ROW), "does not hold Gaussian splats"),
+    "odd harmonics": (ply(LITTLE, "element vertex 1", *floats([*NAMES, "f_rest_0"]), body=ROW + ROW), "f_rest"),
+    "compressed": (ply(LITTLE, "element vertex 1", "property uint packed_position", body=ROW), "compressed"),
+    "no rows": (ply(LITTLE, "element vertex 0", *floats(NAMES)), "no usable"),
+    "rotation of length 0": (GOOD[:-16] + bytes(16), "1 of 1 rows"),
+    "infinite scale": (GOOD[:-28] + np.array([500], "<f4").tobytes() + GOOD[-24:], "--init.drop-invalid"),
+}
+
+
+def test_the_good_file_is_good(tmp_path: Path) -> None:
+    path = tmp_path / "a.ply"
+    path.write_bytes(GOOD)
+    assert len(read_ply(path)) == 1
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_bad_files_are_explained(tmp_path: Path, what: str) -> None:
+    path = tmp_path / "a.ply"
+    path.write_bytes(BAD[what][0])
+    with pytest.raises(UserError, match=BAD[what][1]) as caught:
+        read_ply(path)
+    assert str(path) in str(caught.value)
+
+
+def test_what_is_not_a_file_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no file"):
+        read_ply(tmp_path / "missing.ply")
+    with pytest.raises(UserError, match="not a file"):
+        read_ply(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="not a file"):  # and does not wait for a writer
+        read_ply(tmp_path / "pipe")
+
+
+@given(st.binary(max_size=300), st.integers(0, len(GOOD)))
+def test_no_bytes_do_anything_else(tmp_path_factory: pytest.TempPathFactory, noise: bytes, at: int) -> None:
+    path = tmp_path_factory.getbasetemp() / "fuzz.ply"
+    path.write_bytes(GOOD[:at] + noise + GOOD[at + len(noise) :])
+    for read in (read_ply, read_points):
+        try:
+            read(path)
+        except UserError as error:
+            assert str(path) in str(error)
+
+
+def test_nan_rows_are_counted_and_dropped_on_demand(tmp_path: Path) -> None:
+    rows = np.tile(np.frombuffer(ROW, "<f4"), (5, 1))
+    rows[1, 0], rows[3, 6] = np.nan, np.nan
+    path = tmp_path / "a.ply"
+    path.write_bytes(ply(LITTLE, "element vertex 5", *floats(NAMES), body=rows.tobytes()))
+    with pytest.raises(UserError, match=r"2 of 5 rows.*--init\.drop-invalid"):
+        read_ply(path)
+    assert len(read_ply(path, drop_invalid=True)) == 3
+
+
+def test_points_of_every_kind(tmp_path: Path) -> None:
+    path = tmp_path / "a.ply"
+    xyz = ["property float x", "property float y", "property double z"]
+    colours = floats(["red", "green", "blue"], "uchar")
+    row = np.array([(1, 2, 3, 255, 0, 51)], "<f4,<f4,<f8,u1,u1,u1").tobytes()
+    path.write_bytes(ply(LITTLE, "element vertex 1", *xyz, *colours, "element face 1", body=row + b"anything"))
+    got = read_points(path)
+    assert got.xyz.tolist() == [[1, 2, 3]] and got.rgb is not None
+    torch.testing.assert_close(got.rgb, torch.tensor([[1.0, 0.0, 0.2]]))
+    rows = b"1 2 3 255 0 51\r\n4 5 6 0 0 0\r\n"
+    path.write_bytes(ply(ASCII, "element vertex 2", *xyz, *colours, body=rows))
+    torch.testing.assert_close(read_points(path).xyz, torch.tensor([[1.0, 2, 3], [4, 5, 6]]))
+    swapped = np.array([(1, 2, 3)], ">f4,>f4,>f8").tobytes()
+    camera = ["element camera 2", "property short a"]
+    path.write_bytes(ply(BIG, *camera, "element vertex 1", *xyz, body=b"abcd" + swapped))
+    got = read_points(path)
+    assert got.xyz.tolist() == [[1, 2, 3]] and got.rgb is None
+    body = np.array([1, 2, 3, 4, np.nan, 6], "<f4").tobytes()
+    path.write_bytes(ply(LITTLE, "element vertex 2", *floats(["x", "y", "z"]), body=body))
+    with pytest.raises(UserError, match="1 of 2 points"):
+        read_points(path)
+    assert len(read_points(path, drop_invalid=True).xyz) == 1
+
+
+@given(st.text())
+def test_escaping_is_one_line_of_ascii_and_reversible(text: str) -> None:
+    line = escape(text)
+    assert line.isascii() and len(line.splitlines()) <= 1 and "end_header" not in line and "element vertex" not in line
+    assert unescape(line) == text
+
+
+@contextmanager
+def room(size: int) -> Iterator[None]:
+    """Writing more than `size` bytes to a file fails, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.ply"
+    write_ply(path, splats(2))
+    before = path.read_bytes()
+    with room(10_000), pytest.raises(UserError, match="as it was before"):
+        write_ply(path, splats(1000))
+    assert path.read_bytes() == before and os.listdir(tmp_path) == ["a.ply"]
+
+
+def test_anything_that_stops_a_write_loses_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(KeyboardInterrupt), replacing(path) as temporary:
+        temporary.write_text("half of the n")
+        raise KeyboardInterrupt
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_writing_replaces_keeps_links_and_makes_folders(tmp_path: Path) -> None:
+    target, link = tmp_path / "deep" / "er" / "a.ply", tmp_path / "link.ply"
+    write_ply(target, splats(2))
+    link.symlink_to(target)
+    write_ply(link, splats(3))
+    assert link.is_symlink() and len(read_ply(target)) == 3
+    assert target.stat().st_mode & 0o777 == 0o666 & ~_umask()
+
+
+def test_what_is_in_the_way_is_explained(tmp_path: Path) -> None:
+    (tmp_path / "folder.ply").mkdir()
+    with pytest.raises(UserError, match="folder of that name"):
+        write_ply(tmp_path / "folder.ply", splats())
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write"):
+        write_ply(tmp_path / "file" / "a.ply", splats())
+
+
+def test_a_header_that_nobody_could_read_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="header"):
+        write_table(tmp_path / "a.ply", np.zeros(1, [("x", "<f4")]), ["c" * 70_000])
+    assert not os.listdir(tmp_path)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
