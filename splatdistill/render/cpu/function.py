@@ -1,0 +1,145 @@
+"""The pipeline as one differentiable operation."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from splatdistill.render.cpu import pipeline
+from splatdistill.render.cpu.memory import Arena
+from splatdistill.render.cpu.pipeline import Composited, Images, Shapes, Tiles, View
+
+
+@dataclass
+class Call:
+    """What a render needs besides differentiable tensors, and what it returns besides images."""
+
+    view: View
+    normals: bool
+    absgrad: bool
+    graph: bool  # whether a backward pass may come
+    screen: Tensor | None = None  # (b, n, 2) leaf
+    radii: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What the backward pass needs; its arena lives as long as the graph."""
+
+    arena: Arena
+    shapes: Shapes
+    shared: bool
+    rows: np.ndarray
+    radii: np.ndarray
+    tiles: Tiles
+    images: Images
+    composited: Composited
+
+
+def _flat(x: Tensor) -> np.ndarray:
+    return x.detach().contiguous().numpy().reshape(-1)
+
+
+def _new_images(view: View, dtype: np.dtype, normals: bool) -> Images:
+    size = view.count * view.padded[0] * view.padded[1]
+    return Images(*(np.empty(planes * size, dtype) for planes in (3, 3 if normals else 0, 1, 1)))
+
+
+def _cropped(flat: np.ndarray, planes: int, view: View) -> Tensor:
+    whole = torch.from_numpy(flat).view(view.count, planes, *view.padded)
+    return whole[:, :, : view.height, : view.width]
+
+
+def _gradient_plane(gradient: Tensor | None, planes: int, view: View, dtype: np.dtype, scratch: Arena) -> np.ndarray:
+    """A gradient as a planar image in whole tiles: as it is if it already is one, else copied."""
+    height, width = view.padded
+    if gradient is not None and gradient.is_contiguous() and gradient.shape[-2:] == (height, width):
+        return gradient.numpy().reshape(-1)
+    flat = scratch.take(view.count * planes * height * width, dtype)
+    if gradient is None or gradient.shape[-2:] != (height, width):
+        flat[:] = 0
+    if gradient is not None:
+        _cropped(flat, planes, view).copy_(gradient)
+    return flat
+
+
+class Rasterize(torch.autograd.Function):
+    """(means, quats, scales, opacities, colours, screen, background, call) to (rgb, alpha, depth, normal).
+
+    colours: (b or 1, n, 3). screen: an empty (b, n, 2) leaf that the forward pass fills and that receives
+    dloss/d(projected mean).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, colours: Tensor,
+                screen: Tensor, background: Tensor | None, call: Call) -> tuple[Tensor | None, ...]:  # fmt: skip
+        view, channels = call.view, pipeline.channel_tag(call.normals)
+        shapes = Shapes(*(_flat(x) for x in (means, quats, scales, opacities)))
+        n, padded, dtype = len(means), shapes.padded, shapes.means.dtype
+        kept, scratch = Arena(), Arena()
+        shared = len(colours) == 1
+        spread = scratch.take((len(colours), padded, 3), dtype)
+        spread[:, :n] = colours.detach().numpy()
+        projection = pipeline.project(shapes, spread.reshape(-1), shared, view, channels, kept, scratch)
+        tiles = pipeline.bin_tiles(projection, n, padded, view, kept, scratch)
+        images = _new_images(view, dtype, call.normals)
+        behind = np.zeros(3 * view.count, dtype) if background is None else _flat(background)
+        composited = pipeline.composite(projection.rows, tiles, view, behind, images, channels, kept, scratch)
+        scratch.release()
+
+        screen.detach().copy_(torch.from_numpy(projection.screen).view(view.count, padded, 2)[:, :n])
+        call.radii = torch.from_numpy(projection.radii).view(view.count, padded)[:, :n]
+        outputs = [_cropped(flat, planes, view) for flat, planes in ((images.rgb, 3), (images.alpha, 1), (images.depth, 1))]
+        outputs.append(_cropped(images.normal, 3, view) if call.normals else None)
+        if call.graph:
+            ctx.set_materialize_grads(False)
+            # Saving the outputs makes torch notice if somebody changes them in place before the backward pass.
+            ctx.save_for_backward(*[x for x in (outputs[0], outputs[2], outputs[3]) if x is not None])
+            ctx.call, ctx.has_background = call, background is not None
+            ctx.kept = Kept(kept, shapes, shared, projection.rows, projection.radii, tiles, images, composited)
+        else:
+            kept.release()
+        return tuple(outputs)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, v_rgb: Tensor | None, v_alpha: Tensor | None, v_depth: Tensor | None,
+                 v_normal: Tensor | None) -> tuple[Tensor | None, ...]:  # fmt: skip
+        _ = ctx.saved_tensors  # raises if the graph was freed or an output changed
+        call, kept = ctx.call, ctx.kept
+        view, shapes, dtype = call.view, kept.shapes, kept.rows.dtype
+        channels, absgrad = pipeline.channel_tag(call.normals), (0,) * call.absgrad
+        scratch = Arena()
+
+        def plane(gradient: Tensor | None, planes: int) -> np.ndarray:
+            return _gradient_plane(gradient, planes, view, dtype, scratch)
+
+        normal = plane(v_normal, 3) if call.normals else kept.images.normal
+        wanted = Images(plane(v_rgb, 3), normal, plane(v_depth, 1), plane(v_alpha, 1))
+        rows = pipeline.composite_backward(
+            kept.rows, kept.tiles, view, kept.images, kept.composited, wanted, channels, absgrad, scratch
+        )
+        g = pipeline.project_backward(shapes, kept.radii, rows, kept.shared, view, channels, absgrad)
+        scratch.release()
+
+        n, padded = shapes.opacities.size, shapes.padded
+
+        def per_gaussian(flat: np.ndarray, *shape: int) -> Tensor:
+            return torch.from_numpy(flat).view(padded, *shape)[:n]
+
+        def per_view(flat: np.ndarray, width: int) -> Tensor:
+            return torch.from_numpy(flat).view(-1, padded, width)[:, :n]
+
+        if call.absgrad:
+            call.screen.absgrad = per_view(g.absolute, 2)
+        v_background = None
+        if ctx.has_background and ctx.needs_input_grad[6]:
+            end = _cropped(kept.composited.transmittance, 1, view)
+            v_background = torch.zeros(view.count, 3, dtype=end.dtype) if v_rgb is None else (v_rgb * end).sum((2, 3))
+        return (
+            per_gaussian(g.means, 3), per_gaussian(g.quats, 4), per_gaussian(g.scales, 3), per_gaussian(g.opacities),
+            per_view(g.colours, 3), per_view(g.screen, 2), v_background, None,
+        )  # fmt: skip

@@ -1,0 +1,263 @@
+"""The stages of a render in order, each cut into shares for the threads: what runs when, on which memory.
+
+forward:  project -> sort by depth -> fill tiles -> composite;   backward: composite -> project, in reverse.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from splatdistill.render.cpu import pool
+from splatdistill.render.cpu.kernels import binning, compositing, layout, projecting
+from splatdistill.render.cpu.memory import Arena
+
+# Handing work to another thread takes some 40 microseconds; a stage with less to do stays on the caller.
+SPLIT_PROJECTION = 16_384  # (camera, Gaussian) pairs
+SPLIT_SORTING = 40_000  # the same
+SPLIT_FILLING = 60_000  # (tile, Gaussian) pairs
+SPLIT_COMPOSITING = 6_000  # the same
+
+_constants = Arena()
+_monomials: dict[np.dtype, np.ndarray] = {}
+
+
+@dataclass(frozen=True)
+class View:
+    """Cameras for the kernels, and the grid of tiles."""
+
+    cameras: np.ndarray  # (b * CAMERA,)
+    count: int
+    width: int
+    height: int
+
+    @property
+    def tiles_x(self) -> int:
+        return layout.tiles(self.width)
+
+    @property
+    def tiles_y(self) -> int:
+        return layout.tiles(self.height)
+
+    @property
+    def padded(self) -> tuple[int, int]:
+        """Height and width in whole tiles."""
+        return self.tiles_y * layout.TILE, self.tiles_x * layout.TILE
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Contiguous flat inputs of projection, all of one float type."""
+
+    means: np.ndarray  # (n * 3,)
+    quats: np.ndarray  # (n * 4,)
+    scales: np.ndarray  # (n * 3,)
+    opacities: np.ndarray  # (n,)
+
+    @property
+    def padded(self) -> int:
+        """Entries that n Gaussians take in arrays of whole groups."""
+        return layout.groups(self.opacities.size) * layout.GROUP
+
+
+@dataclass(frozen=True)
+class Images:
+    """Planar images in whole tiles, flat: (b, 3 or 1, padded height, padded width). normal is empty if not asked for."""
+
+    rgb: np.ndarray
+    normal: np.ndarray
+    depth: np.ndarray
+    alpha: np.ndarray
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Per (camera, Gaussian) entry, cameras first, whole groups."""
+
+    rows: np.ndarray  # (entries * ROW,)
+    screen: np.ndarray  # (entries * 2,)
+    radii: np.ndarray  # (entries,)
+    rectangles: np.ndarray  # (entries,)
+    depths: np.ndarray  # (entries,)
+    histogram: np.ndarray  # (shares, tiles)
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """members[starts[t] : starts[t + 1]] are the entries of tile t, near to far."""
+
+    members: np.ndarray
+    starts: np.ndarray
+
+
+@dataclass(frozen=True)
+class Composited:
+    """What the backward pass needs besides the images."""
+
+    transmittance: np.ndarray  # (b, padded height, padded width)
+    masks: np.ndarray  # a bit per block for each member of a tile
+    used: np.ndarray  # members that each tile looked at
+    shares: int
+
+
+def channel_tag(normals: bool) -> tuple[int, ...]:
+    """The number of channels as the length of a tuple: a constant for the compiler. rgb, normal, depth."""
+    return (0,) * (7 if normals else 4)
+
+
+def project(
+    shapes: Shapes, colours: np.ndarray, shared: bool, view: View, channels: tuple[int, ...], kept: Arena, scratch: Arena
+) -> Projection:
+    """colours: (b or 1, padded n, 3), flat; shared: the same for all cameras."""
+    dtype, padded = shapes.means.dtype, shapes.padded
+    entries = view.count * padded
+    shares = pool.threads() if entries >= SPLIT_PROJECTION else 1
+    out = Projection(
+        rows=kept.take(entries * layout.ROW, dtype),
+        screen=np.empty(entries * 2, dtype),
+        radii=np.empty(entries, np.int32),
+        rectangles=scratch.take(entries, np.int64),
+        depths=scratch.take(entries, dtype),
+        histogram=scratch.take((shares, view.count * view.tiles_x * view.tiles_y), np.int32),
+    )
+
+    def work(share: int) -> None:
+        projecting.project_all(
+            share, shares, shapes.means, shapes.quats, shapes.scales, shapes.opacities, shapes.opacities.size,
+            view.cameras, view.count, colours, 0 if shared else padded, padded,
+            out.rows, out.screen, out.radii, out.depths, out.rectangles, out.histogram[share],
+            view.tiles_x, view.tiles_y, channels,
+        )  # fmt: skip
+
+    pool.run(work, shares)
+    return out
+
+
+def bin_tiles(projection: Projection, n: int, padded: int, view: View, kept: Arena, scratch: Arena) -> Tiles:
+    """Sort by depth, then fill the tiles."""
+    cameras, entries = view.count, view.count * padded
+    bits = projection.depths.view(np.uint32 if projection.depths.itemsize == 4 else np.uint64)
+    shares = min(pool.threads(), cameras) if entries >= SPLIT_SORTING else 1
+    keys, items = scratch.take((2 * shares, padded), bits.dtype), scratch.take((2 * shares, padded), np.int32)
+    order, rectangles = scratch.take(entries, np.int32), scratch.take(entries, np.int64)
+    counts = np.empty(cameras, np.int64)
+
+    def sort(share: int) -> None:
+        binning.sort_by_depth(
+            share, shares, bits, projection.rectangles, padded, n, keys, items, order, rectangles, counts
+        )
+
+    pool.run(sort, shares)
+    starts = np.empty(cameras * view.tiles_x * view.tiles_y + 1, np.int64)
+    total = binning.tile_starts(projection.histogram, starts)
+    members = kept.take(total, np.int32)
+    cursors = scratch.take(starts.size - 1, np.int64)
+    workers = pool.threads() if total >= SPLIT_FILLING else 1
+    stripes = -(-workers // max(cameras, 1))
+
+    def fill(share: int) -> None:
+        binning.fill_tiles(
+            share, workers, stripes, projection.rows, padded, view.tiles_x, view.tiles_y,
+            order, counts, rectangles, starts, cursors, members,
+        )  # fmt: skip
+
+    pool.run(fill, workers)
+    return Tiles(members, starts)
+
+
+def composite(
+    rows: np.ndarray, tiles: Tiles, view: View, background: np.ndarray, images: Images, channels: tuple[int, ...],
+    kept: Arena, scratch: Arena,
+) -> Composited:  # fmt: skip
+    """Fill the images."""
+    shares = pool.threads() if tiles.members.size >= SPLIT_COMPOSITING else 1
+    batch, state, _, words = compositing.scratch_sizes(len(channels))
+    batches, states = scratch.take((shares, batch), rows.dtype), scratch.take((shares, state), rows.dtype)
+    bits = scratch.take((shares, words), np.int64)
+    out = Composited(
+        transmittance=kept.take(images.alpha.size, rows.dtype),
+        masks=kept.take(tiles.members.size + 64, np.uint16),  # read in groups of 64
+        used=np.empty(tiles.starts.size - 1, np.int64),
+        shares=shares,
+    )
+
+    def work(share: int) -> None:
+        compositing.composite_tiles(
+            share, shares, rows, tiles.members, tiles.starts, view.count, view.tiles_x, view.tiles_y, background,
+            batches[share], states[share], bits[share], images.rgb, images.normal, images.depth, images.alpha,
+            out.transmittance, out.masks, out.used, channels,
+        )  # fmt: skip
+
+    pool.run(work, shares)
+    return out
+
+
+def composite_backward(
+    rows: np.ndarray, tiles: Tiles, view: View, images: Images, composited: Composited, wanted: Images,
+    channels: tuple[int, ...], absgrad: tuple[int, ...], scratch: Arena,
+) -> np.ndarray:  # fmt: skip
+    """Gradient rows (threads, entries * ROW) from dloss/dimages."""
+    shares, dtype = composited.shares, rows.dtype
+    batch, state, sums, words = compositing.scratch_sizes(len(channels))
+    batches, states = scratch.take((shares, batch), dtype), scratch.take((shares, state), dtype)
+    totals, bits = scratch.take((shares, sums), dtype), scratch.take((shares, words), np.int64)
+    gradients = scratch.take((shares, rows.size), dtype)
+    if dtype not in _monomials:
+        values = compositing.monomials(dtype)
+        aligned = _constants.take(values.size, dtype)
+        aligned[:] = values
+        _monomials[dtype] = aligned
+
+    def work(share: int) -> None:
+        compositing.composite_tiles_backward(
+            share, shares, rows, tiles.members, tiles.starts, view.count, view.tiles_x, view.tiles_y,
+            batches[share], states[share], bits[share], totals[share], _monomials[dtype],
+            images.rgb, images.normal, images.depth, composited.transmittance, composited.masks, composited.used,
+            wanted.rgb, wanted.normal, wanted.depth, wanted.alpha, gradients[share], channels, absgrad,
+        )  # fmt: skip
+
+    pool.run(work, shares)
+    return gradients
+
+
+@dataclass(frozen=True)
+class ShapeGradients:
+    """dloss/d of everything that projection reads, in whole groups, flat."""
+
+    means: np.ndarray
+    quats: np.ndarray
+    scales: np.ndarray
+    opacities: np.ndarray
+    colours: np.ndarray  # (b or 1, padded n, 3)
+    screen: np.ndarray  # (b, padded n, 2)
+    absolute: np.ndarray  # the same, or empty
+
+
+def project_backward(
+    shapes: Shapes, radii: np.ndarray, gradients: np.ndarray, shared: bool, view: View,
+    channels: tuple[int, ...], absgrad: tuple[int, ...],
+) -> ShapeGradients:  # fmt: skip
+    """From gradient rows to the inputs."""
+    dtype, padded = shapes.means.dtype, shapes.padded
+    entries = view.count * padded
+    out = ShapeGradients(
+        means=np.empty(padded * 3, dtype),
+        quats=np.empty(padded * 4, dtype),
+        scales=np.empty(padded * 3, dtype),
+        opacities=np.empty(padded, dtype),
+        colours=np.empty(padded * 3 * (1 if shared else view.count), dtype),
+        screen=np.empty(entries * 2, dtype),
+        absolute=np.empty(entries * 2 if absgrad else 0, dtype),
+    )
+    shares = pool.threads() if entries >= SPLIT_PROJECTION else 1
+    threads, flat = len(gradients), gradients.reshape(-1)
+
+    def work(share: int) -> None:
+        projecting.project_all_backward(
+            share, shares, shapes.means, shapes.quats, shapes.scales, shapes.opacities, shapes.opacities.size,
+            view.cameras, view.count, radii, flat, threads, padded,
+            out.means, out.quats, out.scales, out.opacities, out.colours, 0 if shared else padded,
+            out.screen, out.absolute, channels, absgrad,
+        )  # fmt: skip
+
+    pool.run(work, shares)
+    return out
