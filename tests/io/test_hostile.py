@@ -1,14 +1,12 @@
 """Whatever is handed to the readers, they say what is wrong and what to do; a failed write loses nothing."""
 
 import os
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from disk import room
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -150,17 +148,6 @@ def test_escaping_is_one_line_of_ascii_and_reversible(text: str) -> None:
     line = escape(text)
     assert line.isascii() and len(line.splitlines()) <= 1 and "end_header" not in line and "element vertex" not in line
     assert unescape(line) == text
-
-
-@contextmanager
-def room(size: int) -> Iterator[None]:
-    """Writing more than `size` bytes to a file fails, as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:

@@ -1,0 +1,60 @@
+"""Pictures: colours in [0, 1] become 8-bit sRGB as they are."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from splatdistill.io.atomic import replacing
+
+GAP = 2  # pixels between the pictures of a sheet
+LABEL = 16  # pixels of a line of text above a picture
+
+
+def to_bytes(image: Float[Tensor, "3 h w"]) -> UInt8[np.ndarray, "h w 3"]:
+    """Rounded to the nearest of 256 values; what is outside [0, 1] is cut. ValueError for NaN."""
+    if image.isnan().any():
+        raise ValueError("a picture with NaN in it")
+    return (image.detach().cpu().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+
+
+def write_png(path: Path, image: Float[Tensor, "3 h w"]) -> None:
+    """One picture, without loss; UserError if it cannot be written, and what was at `path` is then as before."""
+    with replacing(path) as temporary:
+        Image.fromarray(to_bytes(image)).save(temporary, format="png")
+
+
+def contact_sheet(
+    images: Float[Tensor, "b 3 h w"], columns: int, labels: Sequence[str] | None = None
+) -> Float[Tensor, "3 sheet_h sheet_w"]:
+    """Pictures row by row on white, each under its label if there are any; a label that is too long is cut."""
+    b, _, h, w = images.shape
+    if b == 0 or columns < 1:
+        raise ValueError(f"a sheet needs pictures and columns, got {b} and {columns}")
+    if labels is not None and len(labels) != b:
+        raise ValueError(f"{len(labels)} labels for {b} pictures")
+    top = LABEL if labels is not None else 0
+    rows, columns = math.ceil(b / columns), min(b, columns)
+    sheet = torch.ones(3, rows * (top + h + GAP) - GAP, columns * (w + GAP) - GAP)
+    for i, image in enumerate(images.detach().cpu().float()):
+        y, x = (i // columns) * (top + h + GAP), (i % columns) * (w + GAP)
+        if labels is not None:
+            sheet[:, y : y + top, x : x + w] = _text(labels[i], w, top)
+        sheet[:, y + top : y + top + h, x : x + w] = image
+    return sheet
+
+
+def _text(text: str, width: int, height: int) -> Float[Tensor, "3 height width"]:
+    """A line of black text on white."""
+    canvas = Image.new("L", (width, height), 255)
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=0.7 * height)
+    line = text.replace("\n", " ")
+    while line and draw.textlength(line, font=font) > width - 2:
+        line = line.removesuffix("…")[:-1] + "…" if len(line) > 1 else ""
+    draw.text((1, 1), line, fill=0, font=font)
+    return torch.from_numpy(np.array(canvas)).float().div(255).expand(3, -1, -1)
