@@ -1,0 +1,240 @@
+"""The house rules of imports: down only, siblings apart, heavy libraries where they are needed, files small.
+
+The checker reads sources, never imports them. Its own tests at the end show that it catches what it should.
+"""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE, VIEWER = "splatdistill", "splatdistill_viewer"
+
+# From the ground up. A room may import those on lower floors and itself, nothing beside or above it.
+LAYERS: tuple[tuple[str, ...], ...] = (
+    ("errors",),
+    ("cameras", "gaussians", "sh"),
+    ("render", "io", "toybox", "priors", "estimators"),
+    ("guidance", "scene"),
+    ("densify",),
+    ("train",),
+    ("evaluate",),
+    ("cli",),
+    ("__init__", "__main__"),  # the public names, and python -m splatdistill
+)
+FLOOR = {room: floor for floor, rooms in enumerate(LAYERS) for room in rooms}
+
+# Libraries that are slow to load, and who may do so when imported; everybody else imports them in a function.
+HEAVY: dict[str, tuple[str, ...]] = {
+    "diffusers": ("splatdistill/priors/stable.py",),
+    "transformers": ("splatdistill/priors/stable.py", "splatdistill/estimators/clip.py"),
+    "gsplat": (),
+    "numba": ("splatdistill/render/cpu/", "splatdistill/toybox/tracer.py"),
+    "llvmlite": ("splatdistill/render/cpu/",),
+    "viser": ("viewer/splatdistill_viewer/",),
+    VIEWER: ("viewer/splatdistill_viewer/",),
+}
+
+# Modules whose import must not load torch, directly or through others, so that --help is instant.
+TORCH_FREE: tuple[str, ...] = ()
+
+LONGEST = 300  # lines; beyond it a file has two subjects
+
+
+def imports(path: str, source: str) -> Iterator[tuple[str, bool, int]]:
+    """(dotted name, whether importing the module runs it, line) of every import; relative ones resolved."""
+    package = dotted(path).split(".")
+    if not path.endswith("/__init__.py"):
+        package = package[:-1]
+
+    def visit(node: ast.AST, eager: bool) -> Iterator[tuple[str, bool, int]]:
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, eager, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            yield from ((f"{module}.{alias.name}", eager, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            for child in node.body:
+                yield from visit(child, False)
+            for child in node.orelse:
+                yield from visit(child, eager)
+        else:
+            inside = eager and not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+            for child in ast.iter_child_nodes(node):
+                yield from visit(child, inside)
+
+    yield from visit(ast.parse(source), True)
+
+
+def dotted(path: str) -> str:
+    """splatdistill/render/__init__.py -> splatdistill.render"""
+    return path.removeprefix("viewer/").removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+def room_of(path: str) -> str:
+    """The first folder or file below the package; the viewer is one room, above all."""
+    parts = Path(path).parts
+    return VIEWER if parts[0] == "viewer" else Path(parts[1]).stem
+
+
+def room_imported(name: str) -> str | None:
+    """The room that a dotted name reaches into; None outside the package, or for its version."""
+    first, _, rest = name.partition(".")
+    if first == VIEWER:
+        return VIEWER
+    if first != PACKAGE or rest == "__version__":
+        return None
+    room = rest.split(".")[0]
+    direct = "." not in rest  # `from splatdistill import x`: a room, or one of the public names
+    return "__init__" if not room or (direct and room not in FLOOR) else room
+
+
+def broken_layers(path: str, source: str) -> Iterator[str]:
+    """Imports that go up, sideways or nowhere."""
+    here = room_of(path)
+    if here != VIEWER and here not in FLOOR:
+        yield f"{path}: room {here!r} is in no layer; give it a place in LAYERS"
+        return
+    for name, _, line in imports(path, source):
+        there = room_imported(name)
+        if there is None or there == here or here == VIEWER:
+            continue
+        if there == VIEWER:
+            if here != "cli":
+                yield f"{path}:{line}: only the command line starts the viewer"
+        elif there not in FLOOR:
+            yield f"{path}:{line}: {name} is in no layer"
+        elif FLOOR[there] == FLOOR[here]:
+            yield f"{path}:{line}: {here} and {there} are siblings"
+        elif FLOOR[there] > FLOOR[here]:
+            yield f"{path}:{line}: {there} is above {here}"
+
+
+def heavy_imports(path: str, source: str) -> Iterator[str]:
+    """Heavy libraries, or the library's own rooms by its lazy head, loaded on import."""
+    for name, eager, line in imports(path, source):
+        library = name.split(".")[0]
+        if eager and library in HEAVY and not path.startswith(HEAVY[library] or "/"):
+            yield f"{path}:{line}: {library} must be imported inside a function here"
+        if eager and path == f"{PACKAGE}/__init__.py" and library == PACKAGE:
+            yield f"{path}:{line}: the public names are loaded when first used"
+
+
+def loaded_by(module: str, sources: dict[str, str]) -> set[str]:
+    """Everything that importing a module imports, through the modules among `sources` and their packages."""
+    modules = {dotted(path): path for path in sources}
+    found: set[str] = set()
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        if name in found:
+            continue
+        found.add(name)
+        if "." in name:
+            waiting.append(name.rpartition(".")[0])
+        if name in modules:
+            path = modules[name]
+            waiting += [n for n, eager, _ in imports(path, sources[path]) if eager]
+    return found
+
+
+def violations(sources: dict[str, str], torch_free: tuple[str, ...] = ()) -> list[str]:
+    """All that is wrong with a set of sources by path, one line each."""
+    found: list[str] = []
+    for path, source in sorted(sources.items()):
+        found += broken_layers(path, source)
+        found += heavy_imports(path, source)
+        if (n := len(source.splitlines())) > LONGEST:
+            found.append(f"{path}: {n} lines; past {LONGEST} it has two subjects")
+    found += [f"{module}: loads torch" for module in torch_free if "torch" in loaded_by(module, sources)]
+    return found
+
+
+def test_the_house() -> None:
+    files = [path for folder in (PACKAGE, "viewer") for path in (ROOT / folder).rglob("*.py")]
+    assert len(files) > 20
+    found = violations({p.relative_to(ROOT).as_posix(): p.read_text() for p in files}, TORCH_FREE)
+    assert not found, "\n" + "\n".join(found)
+
+
+def test_lists_name_what_exists() -> None:
+    """An owner or a torch-free module that has moved leaves no loophole behind."""
+    for path in (path for owners in HEAVY.values() for path in owners):
+        assert (ROOT / path).exists(), path
+    for module in TORCH_FREE:
+        path = ROOT.joinpath(*module.split("."))
+        assert path.with_suffix(".py").exists() or (path / "__init__.py").exists(), module
+
+
+@pytest.mark.parametrize(
+    ("path", "source", "complaint"),
+    [
+        ("splatdistill/cameras.py", "from splatdistill.render import Screen", "render is above cameras"),
+        ("splatdistill/cameras.py", "import splatdistill.train.loop", "train is above cameras"),
+        ("splatdistill/cameras.py", "from . import render", "render is above cameras"),
+        ("splatdistill/render/cpu/api.py", "from ...guidance.sds import SDS", "guidance is above render"),
+        ("splatdistill/render/a.py", "def f():\n    from splatdistill import train", "train is above render"),
+        ("splatdistill/scene/a.py", "if TYPE_CHECKING:\n    from splatdistill.cli import x", "cli is above scene"),
+        ("splatdistill/io/ply.py", "from splatdistill.render import Screen", "io and render are siblings"),
+        ("splatdistill/gaussians.py", "from splatdistill import sh", "gaussians and sh are siblings"),
+        ("splatdistill/guidance/a.py", "from splatdistill.scene import Scene", "guidance and scene are siblings"),
+        ("splatdistill/train/a.py", "from splatdistill import distil", "__init__ is above train"),
+        ("splatdistill/train/a.py", "import splatdistill", "__init__ is above train"),
+        ("splatdistill/train/a.py", "from splatdistill.cellar.a import b", "splatdistill.cellar.a.b is in no layer"),
+        ("splatdistill/cellar/a.py", "import math", "room 'cellar' is in no layer"),
+        ("splatdistill/cellar.py", "import math", "room 'cellar' is in no layer"),
+        ("splatdistill/train/a.py", "def f():\n    import splatdistill_viewer", "only the command line"),
+        ("splatdistill/cli/a.py", "from splatdistill_viewer import serve", "splatdistill_viewer must be"),
+        ("splatdistill/priors/a.py", "from diffusers import UNet2DModel", "diffusers must be imported inside"),
+        ("splatdistill/priors/a.py", "try:\n    import transformers\nfinally:\n    pass", "transformers must be"),
+        ("splatdistill/render/a.py", "class A:\n    import numba.core", "numba must be imported inside"),
+        ("splatdistill/render/cuda.py", "import gsplat", "gsplat must be imported inside"),
+        ("splatdistill/__init__.py", "from splatdistill.cameras import orbit", "loaded when first used"),
+        ("splatdistill/io/a.py", "x = 1\n" * 301, "301 lines"),
+    ],
+)
+def test_the_checker_catches(path: str, source: str, complaint: str) -> None:
+    found = violations({path: source})
+    assert len(found) == 1 and complaint in found[0], found
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("splatdistill/render/reference.py", "from splatdistill import sh\nfrom splatdistill.render import Screen"),
+        ("splatdistill/render/cpu/api.py", "from . import pool\nfrom .. import Screen\nimport numba"),
+        ("splatdistill/train/loop.py", "from splatdistill import __version__\nimport torch"),
+        ("splatdistill/render/cuda.py", "def f():\n    import gsplat"),
+        ("splatdistill/cli/view.py", "def f():\n    from splatdistill_viewer import serve"),
+        ("splatdistill/__init__.py", "if TYPE_CHECKING:\n    from splatdistill.cameras import orbit"),
+        ("splatdistill/__main__.py", "from splatdistill.cli import main"),
+        ("viewer/splatdistill_viewer/app.py", "import viser\nfrom splatdistill import orbit\nfrom . import scene"),
+        ("splatdistill/io/a.py", "x = 1\n" * 300),
+    ],
+)
+def test_the_checker_allows(path: str, source: str) -> None:
+    assert violations({path: source}) == []
+
+
+def test_the_checker_follows_imports_to_torch() -> None:
+    sources = {
+        "splatdistill/__init__.py": "",
+        "splatdistill/train/__init__.py": "",
+        "splatdistill/train/config.py": "from splatdistill.train.words import Word",
+        "splatdistill/train/words.py": dedent("""
+            from typing import TYPE_CHECKING
+            if TYPE_CHECKING:
+                import torch
+            def later():
+                import torch
+        """),
+    }
+    module = "splatdistill.train.config"
+    assert violations(sources, (module,)) == []
+    for path in ("splatdistill/train/words.py", "splatdistill/train/__init__.py", "splatdistill/__init__.py"):
+        broken = {**sources, path: "from torch import nn"}
+        assert violations(broken, (module,)) == [f"{module}: loads torch"]
