@@ -1,0 +1,35 @@
+"""The build step that ships the recipes: configs/ of the repository becomes splatdistill/configs/ of the wheel.
+
+An editable installation and an uninstalled checkout read configs/ in place, so there is one copy to edit.
+"""
+
+from pathlib import Path
+
+from setuptools.command.build_py import build_py
+
+SOURCE = Path("configs")  # setuptools builds from the repository's root
+
+
+class BuildWithRecipes(build_py):
+    """build_py, and the recipes beside the package's modules."""
+
+    def _recipes(self) -> list[tuple[Path, Path]]:
+        target = Path(self.build_lib) / "splatdistill" / "configs"
+        return [(f, target / f.relative_to(SOURCE)) for f in sorted(SOURCE.rglob("*.yaml"))]
+
+    def run(self) -> None:
+        """Copy the modules, then the recipes."""
+        super().run()
+        if not self.editable_mode:
+            for source, target in self._recipes():
+                self.mkpath(str(target.parent))
+                self.copy_file(str(source), str(target))
+
+    def get_source_files(self) -> list[str]:
+        """A source distribution needs the recipes and this file too."""
+        return [*super().get_source_files(), *(str(source) for source, _ in self._recipes()), str(Path("scripts") / Path(__file__).name)]
+
+    def get_outputs(self, include_bytecode: bool = True) -> list[str]:
+        """Everything that was put into the wheel."""
+        shipped = [] if self.editable_mode else [str(target) for _, target in self._recipes()]
+        return [*super().get_outputs(include_bytecode), *shipped]

@@ -1,0 +1,82 @@
+"""The command line. Subcommands are imported when they are called, so that --help is instant."""
+
+import difflib
+import os
+import sys
+
+from splatdistill import __version__
+from splatdistill.errors import UserError
+
+COMMANDS = {
+    "train": "distil a text prompt into Gaussian splats",
+    "toybox": "what the embedded models know: words, captions, a sheet of pictures",
+    "doctor": "backend, device, versions, weights, and how to get the fast path",
+}
+
+HELP = f"""\
+splatdistill {__version__}: 2D diffusion models distilled into 3D Gaussian splats
+
+usage: splatdistill COMMAND [OPTIONS]
+
+  splatdistill train --guidance sdi --prompt "a red mushroom"
+
+commands (each has its own --help):
+{chr(10).join(f"  {name:8}{text}" for name, text in COMMANDS.items())}
+
+  -h, --help     show this and exit
+  --version      show the version and exit"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command line; its exit status. Errors that a person can put right are one red message, without a traceback."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        status = dispatch(argv)
+        sys.stdout.flush()
+        return status
+    except UserError as e:
+        complain(str(e))
+        return e.code
+    except KeyboardInterrupt:
+        complain("interrupted")
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone, as in `splatdistill toybox | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def dispatch(argv: list[str]) -> int:
+    """Call the subcommand that the first word names."""
+    name, *rest = argv or ["--help"]
+    if name in ("-h", "--help", "help"):
+        print(HELP)
+        return 0
+    if name in ("--version", "-V"):
+        print(f"splatdistill {__version__}")
+        return 0
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, 1)
+        hint = f"did you mean `splatdistill {near[0]}`?" if near else f"expected one of {', '.join(COMMANDS)}."
+        what = "begins with an option" if name.startswith("-") else "has no command"
+        raise UserError(f"splatdistill {what} {name!r}: {hint} `splatdistill --help` lists them.")
+    if name == "train":
+        from splatdistill.cli.offer import need_prompt
+
+        need_prompt(rest)  # before the seconds that torch takes to load
+        from splatdistill.cli.train import command
+    elif name == "toybox":
+        from splatdistill.cli.toybox import command
+    else:
+        from splatdistill.cli.doctor import command
+    return command(rest)
+
+
+def complain(message: str) -> None:
+    """An error message on stderr: its first line in red where there is a terminal."""
+    from rich.console import Console
+
+    console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
+    first, *others = message.split("\n")
+    console.print(f"error: {first}", style="bold red")
+    for line in others:
+        console.print(line)

@@ -1,0 +1,110 @@
+"""`train` from Python: the same recipes, with objects in the place of options.
+
+    result = splatdistill.distil(prompt="a red mushroom", guidance=SDI(), steps=300)
+    session = splatdistill.session(prompt="a red mushroom")  # and session.step(), session.render(...)
+
+As on the command line, what is left at a class's default is for the recipe to choose: `SDI()` and `--guidance sdi`
+mean the same. `Session(Train(...), prior)` takes everything literally.
+"""
+
+import dataclasses
+import difflib
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from splatdistill import __version__
+from splatdistill.cli import tree
+from splatdistill.cli.choices import CHOICES
+from splatdistill.cli.parse import Parsed, parse
+from splatdistill.cli.start import Weights, begin, changed, refuse_unknown, resolved
+from splatdistill.cli.train import record
+from splatdistill.gaussians import Gaussians
+from splatdistill.guidance import Guidance
+from splatdistill.train.config import Train
+from splatdistill.train.events import Callback, Commands, Ended
+from splatdistill.train.finish import Artefacts
+from splatdistill.train.loop import run
+from splatdistill.train.run import RunDir
+from splatdistill.train.session import Session
+
+HERE = "Python"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What `distil` made."""
+
+    ended: Ended
+    files: Artefacts | None
+    folder: Path
+
+    @property
+    def gaussians(self) -> Gaussians:
+        """The splats."""
+        return self.ended.result
+
+
+def distil(
+    prompt: str,
+    guidance: Guidance | str | None = None,
+    *,
+    out: Path | str | None = None,
+    callbacks: Sequence[Callback] = (),
+    commands: Commands | None = None,
+    **settings: Any,
+) -> Result:
+    """A whole run, as `splatdistill train`: a run directory with splats.ply, turntable.mp4 and sheet.png.
+
+    settings: fields of `Train`. callbacks are told every event; commands is a queue to steer by. Raises UserError for
+    what a person can put right, RunEnded for a run that went wrong.
+    """
+    parsed, weights = settle(prompt, guidance, settings)
+    going = begin(parsed.config, weights.find(parsed.config.prior))
+    folder = RunDir.create(prompt, None if out is None else Path(out))
+    record(folder.config, parsed.yaml([f"splatdistill {__version__}, from Python", weights.find(parsed.config.prior).notice]))
+    ended, files = run(going, folder, callbacks, commands)
+    return Result(ended, files, folder.path)
+
+
+def session(prompt: str, guidance: Guidance | str | None = None, **settings: Any) -> Session:
+    """The same run to be stepped by hand; it writes nothing."""
+    parsed, weights = settle(prompt, guidance, settings)
+    return begin(parsed.config, weights.find(parsed.config.prior))
+
+
+def settle(prompt: str, guidance: Guidance | str | None, settings: dict[str, Any]) -> tuple[Parsed, Weights]:
+    """The configuration that recipe and arguments make, and the weights for it."""
+    names = [f.name for f in dataclasses.fields(Train)]
+    for name in settings:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, 1)
+            raise TypeError(f"there is no setting {name!r}" + (f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(names)}"))
+    given = {"prompt": prompt, **settings} | ({} if guidance is None else {"guidance": guidance})
+    kinds = {c.field: type(given[c.field]) for c in CHOICES if isinstance(given.get(c.field), c.base)}
+    argv = [f"--{k}={given[k]}" for k in ("prior", *(c.field for c in CHOICES)) if isinstance(given.get(k), str)]
+    weights = Weights()
+    parsed = parse(argv, weights.family, kinds=kinds)
+    over = {k: v for k, v in given.items() if not (isinstance(v, str) and k in parsed.spell)}
+    config = overlay(parsed.config, replace(Train(), **over), Train())
+    refuse_unknown(config, weights.family(config.prior))
+    found = weights.find(config.prior)
+    if found.notice:
+        warnings.warn(found.notice, stacklevel=3)
+    final = resolved(config, found)
+    here = dict(tree.leaves(tree.to_tree(config, parsed.spell)))
+    before = dict(tree.leaves(tree.to_tree(parsed.config, parsed.spell)))
+    chosen = {path: HERE for path, value in here.items() if before.get(path) != value}
+    return replace(parsed, config=final, chosen_by={**parsed.chosen_by, **chosen, **changed(config, final)}), weights
+
+
+def overlay(below: Any, above: Any, default: Any) -> Any:
+    """`below` with every field that `above` has away from the default; parts of another class are taken whole."""
+    if not (dataclasses.is_dataclass(above) and type(above) is type(below)):
+        return above if above != default else below
+    if type(default) is not type(above):
+        default = type(above)()
+    values = {f.name: overlay(getattr(below, f.name), getattr(above, f.name), getattr(default, f.name)) for f in dataclasses.fields(above)}
+    return replace(below, **values)

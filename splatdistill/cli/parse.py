@@ -1,0 +1,134 @@
+"""From a command line to a configuration, by layers: what a class defaults to, then the recipe of the prior and the
+guidance, then --config FILE, then the options typed. Every layer is a command line, read by one parser.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from splatdistill.cli import recipes, tree
+from splatdistill.cli.choices import CHOICES, Choice
+from splatdistill.cli.recipes import Family
+from splatdistill.errors import UserError
+from splatdistill.train.config import Train
+
+TYPED = "command line"
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A configuration, where each of its values came from, and what is not part of it."""
+
+    config: Train
+    spell: Mapping[str, str]  # how the class of each choice is asked for
+    chosen_by: Mapping[str, str]  # dotted path -> who; what is not in it is a default
+    out: Path | None
+
+    def yaml(self, heading: list[str]) -> str:
+        """The whole configuration as a file that --config reads."""
+        return tree.write(tree.to_tree(self.config, self.spell), self.chosen_by, heading)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One source of options."""
+
+    who: str
+    options: tree.Tree  # of a file
+    argv: tuple[str, ...] = ()  # of a person
+
+    def asks(self, choice: Choice) -> str | None:
+        """Which class this layer wants for a choice, if it says."""
+        if self.argv:
+            return peek(list(self.argv), f"--{choice.field}")
+        said = self.options.get(choice.field)
+        said = said.get(tree.NAME) if isinstance(said, dict) else said
+        return None if said is None else str(said)
+
+    def without(self, field: str) -> "Layer":
+        """The layer without its options for a choice: they were meant for another class."""
+        return dataclasses.replace(self, options={k: v for k, v in self.options.items() if k != field})
+
+    def line(self) -> list[str]:
+        """The layer as a command line."""
+        return [*tree.to_argv(self.options), *self.argv]
+
+
+def peek(argv: list[str], option: str) -> str | None:
+    """The value of the last `option value` or `option=value`, without judging the rest."""
+    value = None
+    for word, after in zip(argv, [*argv[1:], ""]):
+        if word.split("=")[0] == option:
+            value = word.split("=", 1)[1] if "=" in word else after
+    return value
+
+
+def parse(argv: list[str], family: Callable[[str], Family | None], kinds: Mapping[str, type] = {}) -> Parsed:
+    """Read the options of `train`.
+
+    family: of the prior that was asked for; it may raise for one that cannot be had. None means no recipe.
+    kinds: classes that are already chosen, by field, whatever the options say.
+    Raises UserError, or SystemExit with status 2 after the parser has said what is wrong with an option.
+    """
+    layers = [Layer(TYPED, {}, tuple(argv))] if argv else []
+    if file := peek(argv, "--config"):
+        layers.insert(0, Layer(file, tree.read(Path(file).expanduser())))
+    prior = str(next((p for p in (peek(argv, "--prior"), *(la.options.get("prior") for la in layers)) if p is not None), "auto"))
+    kind = family(prior)
+    if kind is not None:
+        # a class of one's own takes the recipe of the one it is derived from, but not that one's options
+        path = recipes.recipe(kind, CHOICES[0].ancestry(chosen_class(CHOICES[0], layers, kinds)))
+        layers.insert(0, Layer(recipes.label(path), tree.read(path)))
+    return read(layers, kinds)
+
+
+def chosen_class(choice: Choice, layers: list[Layer], kinds: Mapping[str, type]) -> type:
+    """The class that the layers choose: the last one that says has its way."""
+    asked = [name for la in layers if (name := la.asks(choice)) is not None]
+    return kinds.get(choice.field) or (choice.find(asked[-1]) if asked else type(getattr(Train(), choice.field)))
+
+
+def read(layers: list[Layer], kinds: Mapping[str, type]) -> Parsed:
+    """The configuration that the layers make, the later ones above the earlier."""
+    kinds = {c.field: chosen_class(c, layers, kinds) for c in CHOICES}
+    for choice in CHOICES:
+        asked = [la.asks(choice) for la in layers]
+        same = [a is None or choice.find(a) is kinds[choice.field] for a in asked]
+        layers = [la if ok else la.without(choice.field) for la, ok in zip(layers, same)]
+    shape = form(kinds)
+    here = shape(**{k: kind() for k, kind in kinds.items()})
+    chosen_by: dict[str, str] = {}
+    for layer in layers:
+        try:
+            here = tyro.cli(shape, args=layer.line(), default=here, prog="splatdistill train")
+        except SystemExit as e:
+            if e.code and layer.who != TYPED:
+                raise UserError(f"that was in {layer.who}, which is read as a saved command line") from None
+            raise
+        chosen_by |= dict.fromkeys(tree.paths_in(layer.line()), layer.who)
+    config = Train(**{f.name: getattr(here, f.name) for f in dataclasses.fields(Train)})
+    return Parsed(config, {c.field: c.spell(kinds[c.field]) for c in CHOICES}, chosen_by, here.out)
+
+
+def form(kinds: Mapping[str, type]) -> Any:
+    """Train with its choices made, as the dataclass that the parser sees; and the options beside the configuration."""
+
+    def option(kind: Any, default: Any, text: str, **more: str) -> tuple[Any, Any]:
+        return Annotated[kind, tyro.conf.arg(help=text, **more)], field(default=default)
+
+    own = "or FILE.py:CLASS, a class of your own"
+    extra: dict[str, tuple[Any, Any]] = {
+        "out": option(Path | None, None, "The run directory; by default runs/ and the prompt. One that exists gets a number.", metavar="DIR"),
+        "config_file": option(str | None, None, "A YAML file of options, above the recipe and below those typed.", name="config", metavar="FILE"),
+        "resume": option(str | None, None, "Go on with the run in this directory, with the options it began with.", metavar="DIR"),
+    }
+    for choice in CHOICES:
+        text = f"{', '.join(choice.names)}, {own}."
+        extra[f"{choice.field}_class"] = option(str, choice.spell(kinds[choice.field]), text, name=choice.field, metavar="NAME")
+        extra[choice.field] = (kinds[choice.field], field(default_factory=kinds[choice.field]))
+    body = {"__annotations__": {k: v[0] for k, v in extra.items()}, "__doc__": Train.__doc__, "__module__": Train.__module__}
+    return dataclass(frozen=True)(type("Train", (Train,), body | {k: v[1] for k, v in extra.items()}))

@@ -1,0 +1,90 @@
+"""Everything between a configuration and the first step: weights, device, prior, session. What can be refused is
+refused before anything heavy is loaded.
+"""
+
+import dataclasses
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from splatdistill import toybox
+from splatdistill.cli.recipes import Family
+from splatdistill.errors import UserError
+from splatdistill.priors import weights
+from splatdistill.priors.weights import Found
+from splatdistill.train.config import Train
+from splatdistill.train.session import Session, check
+
+TINY = "tiny"
+
+
+@dataclass
+class Weights:
+    """The weights of one run, looked for once."""
+
+    found: Found | None = None
+
+    def family(self, source: str) -> Family:
+        """Which recipes suit the weights; WeightsError if there are none."""
+        if source == TINY:  # so that a prompt it cannot know is refused even where its files are missing
+            return TINY
+        self.found = self.found or weights.find(source)
+        return "tiny" if self.found.tiny else "sd"
+
+    def find(self, source: str) -> Found:
+        """The weights themselves."""
+        self.found = self.found or weights.find(source)
+        return self.found
+
+
+def refuse_unknown(config: Train, family: Family) -> None:
+    """UserError for numbers that make no sense, and for a prompt that the embedded prior has never seen."""
+    check(config)
+    if family != TINY:
+        return
+    try:
+        toybox.parse(config.prompt)
+    except UserError as e:
+        raise UserError(
+            f"The embedded prior `tiny` cannot draw this: {e}\n"
+            "Take one of those (`splatdistill toybox` lists all it knows), or give real Stable Diffusion weights,\n"
+            "which know what you ask for: --prior DIR or --prior HUB_ID (`splatdistill doctor` says how to get them)."
+        ) from None
+
+
+def resolved(config: Train, found: Found) -> Train:
+    """The configuration with `auto` and relative paths replaced by what they mean here, so that it means the same tomorrow
+    and from another folder.
+    """
+    local = Path(found.name).expanduser().exists()
+    prior = TINY if found.tiny else str(found.path) if local else found.name
+    return replace(absolute(config), prior=prior, device=device_of(config.device))
+
+
+def absolute(part: Any) -> Any:
+    """A dataclass with its paths made absolute, throughout."""
+    values = {f.name: getattr(part, f.name) for f in dataclasses.fields(part)}
+    changes = {k: absolute(v) for k, v in values.items() if dataclasses.is_dataclass(v)}
+    changes |= {k: v.expanduser().absolute() for k, v in values.items() if isinstance(v, Path)}
+    return replace(part, **changes)
+
+
+def device_of(asked: str) -> str:
+    """cpu or cuda; UserError if CUDA was asked for and there is none."""
+    there = torch.cuda.is_available()
+    if asked == "cuda" and not there:
+        raise UserError("--device cuda: torch sees no CUDA device here; `splatdistill doctor` says more, --device cpu works anywhere")
+    return ("cuda" if there else "cpu") if asked == "auto" else asked
+
+
+def begin(config: Train, found: Found, checkpoint: Path | None = None) -> Session:
+    """Load the prior and set the scene, or take both up from a checkpoint."""
+    prior = weights.load(found, config.device, config.precision)
+    return Session(config, prior) if checkpoint is None else Session.resumed(config, prior, checkpoint)
+
+
+def changed(before: Train, after: Train) -> dict[str, str]:
+    """Who chose the fields that `resolved` settled."""
+    return {f.name: "auto" for f in dataclasses.fields(Train) if getattr(before, f.name) != getattr(after, f.name)}

@@ -1,0 +1,108 @@
+"""splatdistill train: a prompt becomes splats, a turntable and a sheet."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from splatdistill import __version__
+from splatdistill.cli import tree
+from splatdistill.cli.follow import follow
+from splatdistill.cli.offer import offer
+from splatdistill.cli.parse import TYPED, parse, peek
+from splatdistill.cli.recipes import Family
+from splatdistill.cli.start import Weights, begin, changed, refuse_unknown, resolved
+from splatdistill.errors import UserError, WeightsError
+from splatdistill.io.atomic import replacing
+from splatdistill.train.run import RunDir
+
+NEUTRAL = ("steps", "checkpoint_every", "preview_every")  # what a resumed run may change
+
+
+def command(argv: list[str]) -> int:
+    """Run the subcommand; its exit status."""
+    if {"-h", "--help"} & set(argv):
+        return explain(argv)
+    return fresh(argv) if peek(argv, "--resume") is None else resume(argv)
+
+
+def explain(argv: list[str]) -> int:
+    """The options, with the defaults of the recipe that applies; of none where there are no weights. Ends the process."""
+
+    def family(source: str) -> Family | None:
+        try:
+            return Weights().family(source)
+        except WeightsError:
+            return None
+
+    parse(argv, family)
+    return 0
+
+
+def fresh(argv: list[str]) -> int:
+    """A new run."""
+    weights = Weights()
+    parsed = parse(argv, weights.family)
+    if not parsed.config.prompt.strip():
+        raise UserError(offer([]))
+    refuse_unknown(parsed.config, weights.family(parsed.config.prior))
+    found = weights.find(parsed.config.prior)
+    config = resolved(parsed.config, found)
+    console = speaker()
+    if found.notice:
+        console.print(found.notice, style="bold yellow")
+    session = begin(config, found)
+    folder = RunDir.create(config.prompt, parsed.out)
+    parsed = replace(parsed, config=config, chosen_by={**parsed.chosen_by, **changed(parsed.config, config)})
+    heading = [f"splatdistill {__version__}; `splatdistill train --config {folder.config}` repeats this run", found.notice]
+    record(folder.config, parsed.yaml(heading))
+    console.print(f"{config.prompt!r} by {parsed.spell['guidance']} with the prior {session.prior.name} on {config.device}, into {folder.path}")
+    return follow(session, folder, console)
+
+
+def resume(argv: list[str]) -> int:
+    """Go on with a run where its newest checkpoint is."""
+    folder = RunDir(Path(peek(argv, "--resume") or "").expanduser())
+    if not folder.config.is_file():
+        raise UserError(f"--resume {folder.path}: there is no {folder.config}; expected the directory of an earlier run")
+    typed = [path for path in tree.paths_in(argv) if path != "resume"]
+    if fixed := [path for path in typed if path not in NEUTRAL]:
+        raise UserError(
+            f"--resume goes on with the options in {folder.config}: {option(fixed[0])} cannot be given again, only "
+            f"{', '.join(map(option, NEUTRAL))} can.\nFor a new run with other options: splatdistill train --config {folder.config} ..."
+        )
+    checkpoint = folder.newest_checkpoint()
+    config = parse([f"--config={folder.config}", *argv], lambda source: None).config
+    session = begin(config, Weights().find(config.prior), checkpoint)
+    assert session.state is not None
+    done = session.state.step
+    if done >= config.steps:
+        raise UserError(f"{folder.path} has done {done} steps, and {config.steps} were asked for; to go further: --steps {2 * done}, for example")
+    record(folder.config, amended(folder.config.read_text(), {name: getattr(config, name) for name in NEUTRAL if name in typed}, done))
+    console = speaker()
+    console.print(f"{config.prompt!r}: going on at step {done} of {config.steps}, in {folder.path}")
+    return follow(session, folder, console)
+
+
+def amended(text: str, changes: dict[str, int], step: int) -> str:
+    """A run's configuration with some numbers changed, and a note of when."""
+    for name, value in changes.items():
+        text = re.sub(rf"^{name}: .*$", f"{name}: {value}  # {TYPED}, when resumed at step {step}", text, flags=re.MULTILINE)
+    return text
+
+
+def option(path: str) -> str:
+    """A field's path as it is typed."""
+    return f"--{path}".replace("_", "-")
+
+
+def record(path: Path, text: str) -> None:
+    """Write a run's configuration, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text)
+
+
+def speaker() -> Console:
+    """Where a run speaks to."""
+    return Console(markup=False, highlight=False, soft_wrap=True)
