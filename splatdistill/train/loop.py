@@ -6,6 +6,7 @@ import torch
 
 from splatdistill.errors import RunEnded
 from splatdistill.io.images import contact_sheet, write_png
+from splatdistill.io.ply import Provenance
 from splatdistill.train.events import Applied, Callback, Commands, Ended, Event, Preview, Save, Saved, SetField, Stop, Verdict
 from splatdistill.train.finish import Artefacts, finish
 from splatdistill.train.run import RunDir
@@ -18,13 +19,8 @@ def comments(session: Session) -> list[str]:
     from splatdistill import __version__
 
     c, prior = session.config, session.prior
-    return [
-        f"splatdistill {__version__}",
-        f"prompt: {c.prompt}",
-        f"guidance: {type(c.guidance).__name__}",
-        f"prior: {prior.name}",
-        f"licence of the prior's weights: {prior.licence}",
-    ]
+    made_of = Provenance(c.prompt, prior.name, prior.licence, __version__)
+    return [*made_of.comments(), f"guidance {type(c.guidance).__name__}"]
 
 
 def run(session: Session, folder: RunDir, callbacks: Sequence[Callback] = (), commands: Commands | None = None) -> tuple[Ended, Artefacts | None]:

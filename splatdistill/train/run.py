@@ -18,7 +18,7 @@ def slug(prompt: str) -> str:
     """A prompt as a safe folder name: at most 40 of a-z, 0-9 and -, with a hash when anything was lost."""
     words = " ".join(prompt.split())
     safe = re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
-    if len(safe) <= 40 and safe.replace("-", " ") == words.lower():
+    if safe and len(safe) <= 40 and safe.replace("-", " ") == words.lower():
         return safe
     return f"{safe[:40].strip('-') or 'prompt'}-{hashlib.sha256(prompt.encode()).hexdigest()[:8]}"
 
