@@ -75,7 +75,7 @@ class Blob(Initial):
 class FromFile(Initial):
     """Gaussians of a .ply file, all of them as they are; or the points of one as round Gaussians."""
 
-    path: Path
+    path: Path | None = None
     """A .ply file of Gaussian splats, or of points with or without colours."""
     count: int | None = None
     """At most so many, chosen at random; by default all."""
@@ -86,6 +86,8 @@ class FromFile(Initial):
 
     def make(self, rng: torch.Generator) -> Gaussians:
         _check(1 if self.count is None else self.count, 1.0, None, self.opacity)
+        if self.path is None:
+            raise UserError("which file to start from? Give a .ply with --init.path FILE")
         if is_splats(self.path):
             splats = read_ply(self.path, drop_invalid=self.drop_invalid)
             return splats[self._choice(len(splats), rng)]
@@ -101,6 +103,9 @@ class FromFile(Initial):
         if self.count is None or self.count >= n:
             return slice(None)
         return torch.randperm(n, generator=rng)[: self.count].sort().values
+
+
+INITIALS: dict[str, type[Initial]] = {"ball": Ball, "blob": Blob, "file": FromFile}
 
 
 def cloud(

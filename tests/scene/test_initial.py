@@ -116,3 +116,8 @@ def test_too_many_points_are_explained(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--init.count"):
         FromFile(tmp_path / "a.ply").make(rng())
     assert len(FromFile(tmp_path / "a.ply", count=100).make(rng())) == 100
+
+
+def test_a_file_must_be_named() -> None:
+    with pytest.raises(UserError, match="--init.path"):
+        FromFile().make(rng())
