@@ -53,11 +53,11 @@ def test_statistic_counts_every_view_in_which_a_gaussian_is_visible() -> None:
 
 
 def test_statistic_does_not_depend_on_resolution_or_batch() -> None:
-    """The same loss on twice the pixels, or as the mean over twice the views, gives the same statistic."""
+    """The same loss on half as many pixels more a side, or as the mean over twice the views, gives the same statistic."""
     s, results = scene(8, degree=0, dtype=torch.float64), []
     with torch.no_grad():
         s.log_scales += 1  # large, since small ones are blurred by the pixels
-    for size, azimuths in ((32, [0.0, 90.0]), (64, [0.0, 90.0]), (32, [0.0, 90.0, 0.0, 90.0])):
+    for size, azimuths in ((32, [0.0, 90.0]), (48, [0.0, 90.0]), (32, [0.0, 90.0, 0.0, 90.0])):
         cameras = orbit(azimuths, 10.0, width=size).to(dtype=torch.float64)
         out = reference_rasterizer()(s.gaussians(), cameras)
         out.rgb.square().mean().backward()
@@ -65,7 +65,7 @@ def test_statistic_does_not_depend_on_resolution_or_batch() -> None:
         ALWAYS.observe(state, out.screen, size, size)
         results.append(state.mean)
     ratio = results[1] / results[0]  # single ones differ a little, by where the pixels lie
-    assert 0.9 < ratio.median() < 1.1 and (ratio > 0.7).all() and (ratio < 1.4).all()
+    assert 0.85 < ratio.median() < 1.2 and (ratio > 0.75).all() and (ratio < 1.3).all()
     torch.testing.assert_close(results[2], results[0], rtol=1e-5, atol=1e-9)
     assert (results[0] > 0).all()
 
