@@ -23,7 +23,9 @@ def write_tokenizer(folder: Path, length: int = 77) -> CLIPTokenizer:
             merges.append((pieces[0], pieces[1]))
             pieces = ["".join(pieces[:2]), *pieces[2:]]
     merges = list(dict.fromkeys(merges))
-    tokens = letters + [f"{c}</w>" for c in letters] + ["".join(m) for m in merges] + ["<|startoftext|>", "<|endoftext|>"]
+    tokens = (
+        letters + [f"{c}</w>" for c in letters] + ["".join(m) for m in merges] + ["<|startoftext|>", "<|endoftext|>"]
+    )
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.json").write_text(json.dumps({t: i for i, t in enumerate(dict.fromkeys(tokens))}))
     (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges))
@@ -82,7 +84,9 @@ def write_sd_folder(
         PatchAutoencoder().save_pretrained(path / "vae")
     else:
         blocks = {"down_block_types": ("DownEncoderBlock2D",) * 3, "up_block_types": ("UpDecoderBlock2D",) * 3}
-        vae = AutoencoderKL(block_out_channels=(8, 16, 16), norm_num_groups=8, latent_channels=4, sample_size=4 * sample_size, **blocks)
+        vae = AutoencoderKL(
+            block_out_channels=(8, 16, 16), norm_num_groups=8, latent_channels=4, sample_size=4 * sample_size, **blocks
+        )
         vae.to(dtype).save_pretrained(path / "vae", variant=variant)
     schedule = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False}
     DDPMScheduler(prediction_type=prediction_type, **schedule).save_pretrained(path / "scheduler")

@@ -61,13 +61,17 @@ class GaussianMixturePrior(DiffusionPrior):
         weights = {"": [1.0] * count, **prompts}
         for prompt, w in weights.items():
             if len(w) != count or min(w) < 0 or sum(w) <= 0:
-                raise UserError(f"The prompt {prompt!r} has weights {list(w)}. Expected {count}, none negative, not all zero.")
+                raise UserError(
+                    f"The prompt {prompt!r} has weights {list(w)}. Expected {count}, none negative, not all zero."
+                )
         table = {p: torch.tensor(w, dtype=self.dtype, device=self.device) for p, w in weights.items()}
         self.log_weights = {p: (w / w.sum()).log() for p, w in table.items()}
 
     # -- the distribution -----------------------------------------------------------------------------
 
-    def log_prob(self, x: Float[Tensor, "b *d"], t: Float[Tensor, " b"] | None, text: Float[Tensor, "b 1 k"]) -> Float[Tensor, " b"]:
+    def log_prob(
+        self, x: Float[Tensor, "b *d"], t: Float[Tensor, " b"] | None, text: Float[Tensor, "b 1 k"]
+    ) -> Float[Tensor, " b"]:
         """log p_t(x | text) of the noisy latents, or of the clean ones where t is None; differentiable in x."""
         return self._joint(x, t, text)[0].logsumexp(1)
 
@@ -102,7 +106,9 @@ class GaussianMixturePrior(DiffusionPrior):
         for candidate in (prompt, bare):
             if candidate in self.log_weights:
                 return candidate
-        raise UserError(f"This mixture does not know the prompt {prompt!r}. It knows: {', '.join(map(repr, self.log_weights))}.")
+        raise UserError(
+            f"This mixture does not know the prompt {prompt!r}. It knows: {', '.join(map(repr, self.log_weights))}."
+        )
 
     def encode(self, rgb: Float[Tensor, "b *d"], rng: torch.Generator | None = None) -> Float[Tensor, "b *d"]:
         """gain rgb + offset. There is no posterior to sample, so rng changes nothing."""
@@ -125,7 +131,9 @@ class GaussianMixturePrior(DiffusionPrior):
         self.calls += len(x_t)
         return self.eps(x_t, t, text) if network is None else network(x_t, t, text)
 
-    def eps(self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, " b"], text: Float[Tensor, "b 1 k"]) -> Float[Tensor, "b *d"]:
+    def eps(
+        self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, " b"], text: Float[Tensor, "b 1 k"]
+    ) -> Float[Tensor, "b *d"]:
         """-sigma grad log p_t = sigma sum_k p(k | x_t) (alpha^2 C_k + sigma^2)^-1 (x_t - alpha m_k); uncounted."""
         log_joint, distance, variance = self._joint(x_t, t, text)
         pull = distance / variance

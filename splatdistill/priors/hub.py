@@ -25,7 +25,12 @@ MIRRORS = {
 """Ids that their owners removed (September 2024, November 2025), and who keeps copies (of /-2: of its successor)."""
 
 LICENCES = {
-    "CreativeML OpenRAIL++-M": ("stable-diffusion-2", "stable-diffusion-2-1", "stable-diffusion-2-base", "stable-diffusion-2-1-base"),
+    "CreativeML OpenRAIL++-M": (
+        "stable-diffusion-2",
+        "stable-diffusion-2-1",
+        "stable-diffusion-2-base",
+        "stable-diffusion-2-1-base",
+    ),
     "CreativeML OpenRAIL-M": ("stable-diffusion-v1-5", "stable-diffusion-v1-4"),
 }
 UNKNOWN_LICENCE = "unknown, see the model card"

@@ -24,7 +24,7 @@ def weight_files(folder: Path, component: str, variant: str | None = None) -> li
 
 
 def half_variant(folder: Path, component: str, prefer: bool) -> str | None:
-    """"fp16" if that is to be read: it is there and preferred, or nothing else is; None is the plain files."""
+    """ "fp16" if that is to be read: it is there and preferred, or nothing else is; None is the plain files."""
     half, full = weight_files(folder, component, "fp16"), weight_files(folder, component)
     return "fp16" if half and (prefer or not full) else None
 
@@ -77,7 +77,7 @@ def weight_problems(folder: Path, component: str) -> list[str]:
     if pickles:
         return [
             f"{component}/ has only {', '.join(pickles)}: a pickle, which may run code when it is opened and is not "
-            f"read here; expected {WEIGHTS[component]}.safetensors (save_pretrained(..., safe_serialization=True) writes it)"
+            f"read here; expected {WEIGHTS[component]}.safetensors, which diffusers' save_pretrained writes"
         ]
     return [f"{component}/{WEIGHTS[component]}.safetensors (or .fp16.safetensors) is missing"]
 
@@ -107,7 +107,12 @@ def mismatches(folder: Path) -> list[str]:
     """Components that are there, but are not those of SD 1.x/2.x or do not fit each other."""
     unet, vae, text, scheduler = (
         json.loads((folder / name).read_text())
-        for name in ("unet/config.json", "vae/config.json", "text_encoder/config.json", "scheduler/scheduler_config.json")
+        for name in (
+            "unet/config.json",
+            "vae/config.json",
+            "text_encoder/config.json",
+            "scheduler/scheduler_config.json",
+        )
     )
     found = []
     for component, config, known in (
@@ -124,8 +129,9 @@ def mismatches(folder: Path) -> list[str]:
             f"the UNet reads {unet.get('in_channels', 4)} channels and the VAE makes {channels}: "
             "an inpainting, depth or upscaling model? Expected a plain text-to-image model"
         )
-    if unet.get("cross_attention_dim") != text.get("hidden_size", 512):
-        found.append(f"the UNet reads text of width {unet.get('cross_attention_dim')} and the text encoder makes {text.get('hidden_size', 512)}")
+    reads, writes = unet.get("cross_attention_dim"), text.get("hidden_size", 512)
+    if reads != writes:
+        found.append(f"the UNet reads text of width {reads} and the text encoder makes {writes}")
     if scheduler.get("prediction_type", "epsilon") not in ("epsilon", "v_prediction"):
         found.append(f"it predicts {scheduler['prediction_type']!r}; expected epsilon or v_prediction")
     return found

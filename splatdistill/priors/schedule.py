@@ -47,7 +47,9 @@ class NoiseSchedule:
         place = torch.where((place - nearest).abs() < len(self) * torch.finfo(t.dtype).eps, nearest, place)
         low = place.floor().long()
         high = (low + 1).clamp(max=len(self) - 1)
-        log_snr = torch.where(place == low, self.log_snr[low], torch.lerp(self.log_snr[low], self.log_snr[high], place - low))
+        log_snr = torch.where(
+            place == low, self.log_snr[low], torch.lerp(self.log_snr[low], self.log_snr[high], place - low)
+        )
         return torch.sigmoid(log_snr).sqrt(), torch.sigmoid(-log_snr).sqrt()
 
     def like(self, t: Float[Tensor, " b"], dims: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -134,7 +134,9 @@ class StableDiffusionPrior(DiffusionPrior):
         new = [p for p in dict.fromkeys(prompts) if p not in self._texts]
         if new:
             if self.text_encoder is None:
-                raise UserError(f"The text encoder was freed before the prompt {new[0]!r} was embedded. Embed every prompt first.")
+                raise UserError(
+                    f"The text encoder was freed before the prompt {new[0]!r} was embedded. Embed every prompt first."
+                )
             ids = self._tokens(new).to(self.device)
             embedded = self.text_encoder(input_ids=ids).last_hidden_state.to(self.dtype)
             self._texts |= dict(zip(new, embedded))
@@ -146,8 +148,13 @@ class StableDiffusionPrior(DiffusionPrior):
             ids = self.tokenizer(prompt, verbose=False).input_ids
             if len(ids) > length:
                 lost = self.tokenizer.decode(ids[length - 1 : -1])
-                warnings.warn(f"The prompt has {len(ids)} tokens and {self.name} reads {length}; it will not see: {lost!r}", stacklevel=4)
-        return self.tokenizer(prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids
+                warnings.warn(
+                    f"The prompt has {len(ids)} tokens and {self.name} reads {length}; it will not see: {lost!r}",
+                    stacklevel=4,
+                )
+        return self.tokenizer(
+            prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+        ).input_ids
 
     def free_text_encoder(self) -> None:
         """Give the text encoder's memory back; prompts embedded before stay known."""
@@ -181,7 +188,11 @@ class StableDiffusionPrior(DiffusionPrior):
     def _vae_precision(self) -> torch.autocast:
         # On CUDA, beside a low-precision UNet: convolutions in bfloat16, whose range a gradient cannot leave as it
         # leaves float16's; weights, normalisations, image and latents stay float32.
-        low = self.device.type == "cuda" and self.precision in (torch.float16, torch.bfloat16) and torch.cuda.is_bf16_supported(False)
+        low = (
+            self.device.type == "cuda"
+            and self.precision in (torch.float16, torch.bfloat16)
+            and torch.cuda.is_bf16_supported(False)
+        )
         return torch.autocast(self.device.type, torch.bfloat16, enabled=low)
 
     # -- noise ----------------------------------------------------------------------------------------
@@ -204,7 +215,9 @@ class StableDiffusionPrior(DiffusionPrior):
         pieces = (v.split(self.max_batch) for v in (x_t, t.to(self.device), text))
         return torch.cat([ask(*piece).to(self.dtype) for piece in zip(*pieces)])
 
-    def eps(self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, " b"], text: Float[Tensor, "b l c"]) -> Float[Tensor, "b *d"]:
+    def eps(
+        self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, " b"], text: Float[Tensor, "b l c"]
+    ) -> Float[Tensor, "b *d"]:
         """The base network's eps for one batch, uncounted; with whatever gradient the caller has enabled."""
         x = x_t.to(self.precision)
         if self.device.type == "cuda":
@@ -222,6 +235,13 @@ def read_schedule(config_file: Path) -> tuple[NoiseSchedule, Prediction]:
     Files from before prediction_type existed mean epsilon.
     """
     config = json.loads(config_file.read_text())
-    names = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "rescale_betas_zero_snr")
+    names = (
+        "num_train_timesteps",
+        "beta_start",
+        "beta_end",
+        "beta_schedule",
+        "trained_betas",
+        "rescale_betas_zero_snr",
+    )
     table = DDPMScheduler(**{n: config[n] for n in names if n in config}).alphas_cumprod
     return NoiseSchedule(table), config.get("prediction_type", "epsilon")

@@ -22,6 +22,7 @@ bfloat16 on a CPU that multiplies it natively (half the time of float32 at 8 ima
 VARIABLE = "SPLATDISTILL_PRIOR"
 TINY = Path(__file__).parent / "tiny" / "prior"
 TINY_LICENCE = "Apache-2.0"
+NOT_CACHED = "not in the local cache"
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,8 @@ def find(source: str = "auto", *, download: bool = False, cuda: bool | None = No
 
     auto takes, in this order: what SPLATDISTILL_PRIOR names; the first of hub.CANDIDATES in the hub cache, if
     there is CUDA to run it (cuda=None asks torch); the embedded prior, with a notice.
-    download: fetch a hub id (with auto: the first candidate) that is not in the cache; otherwise the network
-    is only asked, for a second at most, why an explicit id is not to be had.
+    download: fetch a hub id (with auto and CUDA: the first candidate) that is not in the cache; otherwise the
+    network is only asked, for a second at most, why an explicit id is not to be had.
     Raises WeightsError.
     """
     if source == "auto":
@@ -85,7 +86,7 @@ def explicit(source: str, download: bool, origin: str = "") -> Found:
     place = look_in_cache(source, download)
     if isinstance(place, Found):
         return replace(place, tried=(*tried, *place.tried))
-    if "not in the local cache" in place.outcome:
+    if place.outcome == NOT_CACHED:
         gone = f"; its owner removed it, a copy is {hub.MIRRORS[source]}" if source in hub.MIRRORS else ""
         state = "removed from the hub" if gone else hub.remote_state(source)
         place = replace(place, outcome=f"{place.outcome if gone else state}{gone}")
@@ -102,11 +103,13 @@ def automatic(download: bool, cuda: bool) -> Found:
         elif cuda:
             return replace(place, tried=(*tried, *place.tried))
         else:
-            why = f"{repo} is in the hub cache, but without CUDA a run with it takes many hours; --prior {repo} takes it all the same."
+            why = f"{repo} is in the hub cache, but takes many hours a run without CUDA; --prior {repo} insists on it."
             return embedded((*tried, *place.tried), notice(why))
-    torn = "".join(f" ({t.where} is {t.outcome})" for t in tried if t.outcome.startswith("incomplete"))
+    torn = "".join(f" ({t.where}: {t.outcome})" for t in tried[1:] if t.outcome != NOT_CACHED)
     why = f"{'No' if cuda else 'There is no CUDA, and no'} Stable Diffusion weights were found{torn}."
-    return embedded(tuple(tried), notice(f"{why} To use real weights: {hub.command(hub.CANDIDATES[0])}, or --prior DIR."))
+    return embedded(
+        tuple(tried), notice(f"{why} To use real weights: {hub.command(hub.CANDIDATES[0])}, or --prior DIR.")
+    )
 
 
 def notice(why: str) -> str:
@@ -127,7 +130,7 @@ def look_in_cache(repo: str, download: bool) -> Found | Tried:
             return Tried(f"hub, {repo}", failure)
         folder = hub.cached(repo)
     if folder is None:
-        return Tried(where, "not in the local cache")
+        return Tried(where, NOT_CACHED)
     faults = problems(folder)
     if faults:
         return Tried(where, f"incomplete in {folder}: {'; '.join(faults)}")
@@ -139,7 +142,9 @@ def embedded(tried: tuple[Tried, ...], said: str = "") -> Found:
     faults = problems(TINY)
     place = Tried(f"embedded prior {TINY}", "; ".join(faults) or "complete")
     if faults:
-        raise refusal("tiny", (*tried, place), hint="This installation lacks its package data: install splatdistill again.")
+        raise refusal(
+            "tiny", (*tried, place), hint="This installation lacks its package data: install splatdistill again."
+        )
     return Found(TINY, "tiny", TINY_LICENCE, (*tried, place), said)
 
 
@@ -147,13 +152,20 @@ def refusal(asked: str, tried: tuple[Tried, ...], repo: str = "", hint: str = ""
     """One screen: what was asked for, where it was looked for in which order, why not, and what to do."""
     target = hub.MIRRORS.get(repo, repo) or hub.CANDIDATES[0]
     fixes = [
-        (hub.command(target), "downloads it (SD: about 2.6 GB); with --local-dir DIR it can be carried to where there is no network"),
+        (
+            hub.command(target),
+            "downloads it (SD: about 2.6 GB); with --local-dir DIR it can be carried to where there is no network",
+        ),
         ("--prior DIR", "takes a folder in the diffusers layout of SD 1.x/2.x"),
         ("--prior tiny", "takes the small prior that comes with this package"),
     ]
     lines = [f"No usable weights for the prior {asked}. Looked, in this order:"]
     lines += [f"  {i}. {t.where}: {t.outcome}" for i, t in enumerate(tried, 1)]
-    lines += ["What to do:", f"  {hint}"] if hint else ["What to do, one of:", *(f"  {what}\n      {why}" for what, why in fixes)]
+    lines += (
+        ["What to do:", f"  {hint}"]
+        if hint
+        else ["What to do, one of:", *(f"  {what}\n      {why}" for what, why in fixes)]
+    )
     return WeightsError("\n".join(lines))
 
 
@@ -165,7 +177,12 @@ def has_cuda() -> bool:
 
 
 def load(
-    source: str | Found, device: str = "cpu", precision: Precision = "auto", *, max_batch: int = 64, compile: bool = False
+    source: str | Found,
+    device: str = "cpu",
+    precision: Precision = "auto",
+    *,
+    max_batch: int = 64,
+    compile: bool = False,
 ) -> DiffusionPrior:
     """The StableDiffusionPrior of a source, or of what find returned; see its from_folder."""
     found = find(source) if isinstance(source, str) else source

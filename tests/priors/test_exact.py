@@ -53,10 +53,14 @@ def test_log_prob_is_torchs_mixture(kind: str) -> None:
     x, t = torch.randn(4, 2, 3, dtype=torch.float64), torch.full((4,), 0.4, dtype=torch.float64)
     text = p.embed(["ball"] * 4)
     for time in (t, None):
-        alpha, sigma = (a.flatten()[0] for a in p.schedule(t)) if time is not None else (torch.tensor(1.0), torch.tensor(0.0))
+        alpha, sigma = (
+            (a.flatten()[0] for a in p.schedule(t)) if time is not None else (torch.tensor(1.0), torch.tensor(0.0))
+        )
         noisy = alpha**2 * matrices(p) + sigma**2 * torch.eye(6, dtype=torch.float64)
         normals = torch.distributions.MultivariateNormal(alpha * p.means[:2], noisy[:2])
-        expected = (normals.log_prob(x.flatten(1)[:, None]) + torch.tensor([0.75, 0.25], dtype=torch.float64).log()).logsumexp(1)
+        expected = (
+            normals.log_prob(x.flatten(1)[:, None]) + torch.tensor([0.75, 0.25], dtype=torch.float64).log()
+        ).logsumexp(1)
         torch.testing.assert_close(p.log_prob(x, time, text), expected, rtol=1e-9, atol=1e-9)
 
 
@@ -85,7 +89,9 @@ def test_guidance_adds_the_classifiers_gradient() -> None:
     (classifier,) = torch.autograd.grad((p.log_prob(x, t, pos) - p.log_prob(x, t, neg)).sum(), x)
     answers = p.answer([Query(x, t, pos), Query(x, t, neg)])
     assert p.calls == 8
-    torch.testing.assert_close(guided(*answers, 7.5) - answers[1], -7.5 * p.schedule(t)[1] * classifier, rtol=0, atol=1e-10)
+    torch.testing.assert_close(
+        guided(*answers, 7.5) - answers[1], -7.5 * p.schedule(t)[1] * classifier, rtol=0, atol=1e-10
+    )
     torch.testing.assert_close(guided(*answers, 1.0), answers[0])
 
 
@@ -102,7 +108,9 @@ def test_draws_have_the_mixtures_moments(rng: torch.Generator) -> None:
 
 def test_ddim_on_the_exact_prior_samples_the_mixture(rng: torch.Generator) -> None:
     means = torch.tensor([[-1.0, 0.5], [1.0, 0.0], [0.0, 0.0]], dtype=torch.float64)
-    full = torch.tensor([[[0.05, 0.02], [0.02, 0.05]], [[0.04, 0.0], [0.0, 0.02]], [[0.3, 0.0], [0.0, 0.3]]], dtype=torch.float64)
+    full = torch.tensor(
+        [[[0.05, 0.02], [0.02, 0.05]], [[0.04, 0.0], [0.0, 0.02]], [[0.3, 0.0], [0.0, 0.3]]], dtype=torch.float64
+    )
     p = GaussianMixturePrior(means, full, WEIGHTS)
     noise = torch.randn(4000, 2, generator=rng, dtype=torch.float64)
     x = ddim(p, noise, p.embed(["ball"] * 4000), p.embed([""] * 4000), 1.0, 200)
@@ -117,7 +125,9 @@ def test_ddim_on_the_exact_prior_samples_the_mixture(rng: torch.Generator) -> No
 
 def test_pictures_are_sampled_through_the_same_interface(rng: torch.Generator) -> None:
     colours = torch.tensor([0.9, 0.1, 0.5], dtype=torch.float64).view(3, 1, 1, 1).expand(3, 3, 4, 4)
-    p = GaussianMixturePrior(2 * colours - 1, torch.full((3,), 1e-4, dtype=torch.float64), WEIGHTS, gain=2.0, offset=-1.0)
+    p = GaussianMixturePrior(
+        2 * colours - 1, torch.full((3,), 1e-4, dtype=torch.float64), WEIGHTS, gain=2.0, offset=-1.0
+    )
     image = sample(p, ["cube", "cube"], scale=2.0, steps=20, rng=rng)
     assert image.shape == (2, 3, 4, 4)
     torch.testing.assert_close(image, colours[2:].expand(2, 3, 4, 4), rtol=0, atol=0.05)

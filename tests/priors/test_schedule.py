@@ -57,7 +57,9 @@ def test_zero_terminal_snr_has_no_nan() -> None:
 
 
 def test_scaled_linear_is_stable_diffusions() -> None:
-    torch.testing.assert_close(NoiseSchedule.scaled_linear().alphas_cumprod, TRAINED.alphas_cumprod.double(), rtol=1e-5, atol=0)
+    torch.testing.assert_close(
+        NoiseSchedule.scaled_linear().alphas_cumprod, TRAINED.alphas_cumprod.double(), rtol=1e-5, atol=0
+    )
 
 
 def test_each_network_is_asked_once_and_answers_keep_their_order() -> None:
@@ -69,7 +71,10 @@ def test_each_network_is_asked_once_and_answers_keep_their_order() -> None:
 
     adapter = torch.nn.Identity()
     sizes = ((1, None), (2, adapter), (3, None), (1, adapter))
-    queries = [Query(torch.full((n, 2), 10.0 * i), torch.full((n,), 0.5), torch.zeros(n, 1, 1), w) for i, (n, w) in enumerate(sizes)]
+    queries = [
+        Query(torch.full((n, 2), 10.0 * i), torch.full((n,), 0.5), torch.zeros(n, 1, 1), w)
+        for i, (n, w) in enumerate(sizes)
+    ]
     answers = answer_grouped(queries, call)
     assert asked == [(None, 4), (adapter, 3)]
     for i, (answer, (n, network)) in enumerate(zip(answers, sizes)):

@@ -75,7 +75,9 @@ def test_answers_are_the_networks_eps_in_diffusers_terms(folders: dict[str, Path
     (eps,) = prior.answer([query])
     with torch.no_grad():
         raw = prior.unet(query.x_t, torch.tensor(steps), query.text).sample
-    squared = DDPMScheduler.from_pretrained(folders[kind] / "scheduler").alphas_cumprod[steps].double().view(-1, 1, 1, 1)
+    squared = (
+        DDPMScheduler.from_pretrained(folders[kind] / "scheduler").alphas_cumprod[steps].double().view(-1, 1, 1, 1)
+    )
     expected = raw if kind == "epsilon" else (1 - squared).sqrt() * query.x_t + squared.sqrt() * raw
     torch.testing.assert_close(eps, expected, rtol=0, atol=1e-9)
     alpha, sigma = prior.schedule(query.t)
@@ -154,7 +156,9 @@ def test_the_posterior_is_sampled_with_a_generator_and_scaled(folder: Path) -> N
     assert torch.equal(again[0], x[0])
     z = (x / 0.18215 - posterior.mean) / posterior.std
     assert z.mean().item() == pytest.approx(0, abs=0.02) and z.std().item() == pytest.approx(1, abs=0.02)
-    torch.testing.assert_close(prior.decode(0.18215 * posterior.mean), (prior.vae.decode(posterior.mean).sample + 1) / 2)
+    torch.testing.assert_close(
+        prior.decode(0.18215 * posterior.mean), (prior.vae.decode(posterior.mean).sample + 1) / 2
+    )
 
 
 def test_patches_are_latents_without_a_spread(folders: dict[str, Path], rng: torch.Generator) -> None:
