@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from splatdistill.render.cpu import pipeline
+from splatdistill.render.cpu.kernels import layout
 from splatdistill.render.cpu.memory import Arena
 from splatdistill.render.cpu.pipeline import Composited, Images, Shapes, Tiles, View
 
@@ -31,7 +32,10 @@ class Kept:
 
     arena: Arena
     shapes: Shapes
-    shared: bool
+    n: int
+    sh: np.ndarray
+    degree: tuple[int, ...]
+    colours: np.ndarray
     rows: np.ndarray
     radii: np.ndarray
     tiles: Tiles
@@ -41,6 +45,18 @@ class Kept:
 
 def _flat(x: Tensor) -> np.ndarray:
     return x.detach().contiguous().numpy().reshape(-1)
+
+
+def _in_groups(x: Tensor, arena: Arena) -> np.ndarray:
+    """Flat, with zeros up to a whole group of Gaussians; a copy only if it needs one."""
+    n, width = len(x), x.shape[1:].numel()
+    padded = layout.groups(n) * layout.GROUP
+    if padded == n:
+        return _flat(x)
+    out = arena.take((padded, width), x.detach().numpy().dtype)
+    out[:n] = x.detach().reshape(n, width).numpy()
+    out[n:] = 0
+    return out.reshape(-1)
 
 
 def _new_images(view: View, dtype: np.dtype, normals: bool) -> Images:
@@ -67,24 +83,23 @@ def _gradient_plane(gradient: Tensor | None, planes: int, view: View, dtype: np.
 
 
 class Rasterize(torch.autograd.Function):
-    """(means, quats, scales, opacities, colours, screen, background, call) to (rgb, alpha, depth, normal).
+    """(means, quats, scales, opacities, sh, screen, background, call) to (rgb, alpha, depth, normal).
 
-    colours: (b or 1, n, 3). screen: an empty (b, n, 2) leaf that the forward pass fills and that receives
+    sh: (n, k, 3). screen: an empty (b, n, 2) leaf that the forward pass fills and that receives
     dloss/d(projected mean).
     """
 
     @staticmethod
-    def forward(ctx: Any, means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, colours: Tensor,
+    def forward(ctx: Any, means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, sh: Tensor,
                 screen: Tensor, background: Tensor | None, call: Call) -> tuple[Tensor | None, ...]:  # fmt: skip
         view, channels = call.view, pipeline.channel_tag(call.normals)
-        shapes = Shapes(*(_flat(x) for x in (means, quats, scales, opacities)))
-        n, padded, dtype = len(means), shapes.padded, shapes.means.dtype
         kept, scratch = Arena(), Arena()
-        shared = len(colours) == 1
-        spread = scratch.take((len(colours), padded, 3), dtype)
-        spread[:, :n] = colours.detach().numpy()
-        projection = pipeline.project(shapes, spread.reshape(-1), shared, view, channels, kept, scratch)
-        tiles = pipeline.bin_tiles(projection, n, padded, view, kept, scratch)
+        shapes = Shapes(*(_in_groups(x, kept) for x in (means, quats, scales, opacities)))
+        n, padded, dtype = len(means), shapes.padded, shapes.means.dtype
+        coefficients, degree = _flat(sh), pipeline.degree_tag(sh.shape[1])
+        colours = pipeline.shade(coefficients, n, shapes, view, degree, kept)
+        projection = pipeline.project(shapes, colours, not degree, view, channels, kept, scratch)
+        tiles = pipeline.bin_tiles(projection, padded, view, kept, scratch)
         images = _new_images(view, dtype, call.normals)
         behind = np.zeros(3 * view.count, dtype) if background is None else _flat(background)
         composited = pipeline.composite(projection.rows, tiles, view, behind, images, channels, kept, scratch)
@@ -99,7 +114,7 @@ class Rasterize(torch.autograd.Function):
             # Saving the outputs makes torch notice if somebody changes them in place before the backward pass.
             ctx.save_for_backward(*[x for x in (outputs[0], outputs[2], outputs[3]) if x is not None])
             ctx.call, ctx.has_background = call, background is not None
-            ctx.kept = Kept(kept, shapes, shared, projection.rows, projection.radii, tiles, images, composited)
+            ctx.kept = Kept(kept, shapes, n, coefficients, degree, colours, projection.rows, projection.radii, tiles, images, composited)
         else:
             kept.release()
         return tuple(outputs)
@@ -122,10 +137,11 @@ class Rasterize(torch.autograd.Function):
         rows = pipeline.composite_backward(
             kept.rows, kept.tiles, view, kept.images, kept.composited, wanted, channels, absgrad, scratch
         )
-        g = pipeline.project_backward(shapes, kept.radii, rows, kept.shared, view, channels, absgrad)
+        g = pipeline.project_backward(shapes, kept.radii, rows, not kept.degree, view, channels, absgrad)
+        v_sh = pipeline.shade_backward(kept.sh, kept.n, shapes, view, kept.degree, kept.colours, g)
         scratch.release()
 
-        n, padded = shapes.opacities.size, shapes.padded
+        n, padded = kept.n, shapes.padded
 
         def per_gaussian(flat: np.ndarray, *shape: int) -> Tensor:
             return torch.from_numpy(flat).view(padded, *shape)[:n]
@@ -141,5 +157,5 @@ class Rasterize(torch.autograd.Function):
             v_background = torch.zeros(view.count, 3, dtype=end.dtype) if v_rgb is None else (v_rgb * end).sum((2, 3))
         return (
             per_gaussian(g.means, 3), per_gaussian(g.quats, 4), per_gaussian(g.scales, 3), per_gaussian(g.opacities),
-            per_view(g.colours, 3), per_view(g.screen, 2), v_background, None,
+            per_gaussian(v_sh, -1, 3), per_view(g.screen, 2), v_background, None,
         )  # fmt: skip

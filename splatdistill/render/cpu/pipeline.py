@@ -1,6 +1,6 @@
 """The stages of a render in order, each cut into shares for the threads: what runs when, on which memory.
 
-forward:  project -> sort by depth -> fill tiles -> composite;   backward: composite -> project, in reverse.
+forward:  shade -> project -> sort by depth -> fill tiles -> composite;   backward: composite -> project -> shade, their gradients.
 """
 
 from dataclasses import dataclass
@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from splatdistill.render.cpu import pool
-from splatdistill.render.cpu.kernels import binning, compositing, layout, projecting
+from splatdistill.render.cpu.kernels import binning, compositing, layout, projecting, shading
 from splatdistill.render.cpu.memory import Arena
 
 # Handing work to another thread takes some 40 microseconds; a stage with less to do stays on the caller.
 SPLIT_PROJECTION = 16_384  # (camera, Gaussian) pairs
+SPLIT_SHADING = 8_192  # the same, for view-dependent colours
 SPLIT_SORTING = 40_000  # the same
 SPLIT_FILLING = 60_000  # (tile, Gaussian) pairs
 SPLIT_COMPOSITING = 6_000  # the same
@@ -46,17 +47,17 @@ class View:
 
 @dataclass(frozen=True)
 class Shapes:
-    """Contiguous flat inputs of projection, all of one float type."""
+    """Contiguous flat inputs of projection, all of one float type, in whole groups of Gaussians (the last opacities 0)."""
 
-    means: np.ndarray  # (n * 3,)
-    quats: np.ndarray  # (n * 4,)
-    scales: np.ndarray  # (n * 3,)
-    opacities: np.ndarray  # (n,)
+    means: np.ndarray  # (padded n * 3,)
+    quats: np.ndarray  # (padded n * 4,)
+    scales: np.ndarray  # (padded n * 3,)
+    opacities: np.ndarray  # (padded n,)
 
     @property
     def padded(self) -> int:
-        """Entries that n Gaussians take in arrays of whole groups."""
-        return layout.groups(self.opacities.size) * layout.GROUP
+        """Entries per camera."""
+        return self.opacities.size
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,49 @@ def channel_tag(normals: bool) -> tuple[int, ...]:
     return (0,) * (7 if normals else 4)
 
 
+def degree_tag(coefficients: int) -> tuple[int, ...]:
+    """The degree of so many spherical harmonics as the length of a tuple, likewise."""
+    return (0,) * (round(coefficients**0.5) - 1)
+
+
+def shade(sh: np.ndarray, n: int, shapes: Shapes, view: View, degree: tuple[int, ...], kept: Arena) -> np.ndarray:
+    """Colours (b, padded n, 3), flat; (1, padded n, 3) at degree 0, where they are the same from everywhere."""
+    padded, dtype = shapes.padded, shapes.means.dtype
+    if not degree:
+        colours = kept.take(padded * 3, dtype)
+        shading.shade_constant(sh, colours)
+        return colours
+    entries = view.count * padded
+    colours = kept.take(entries * 3, dtype)
+    shares = pool.threads() if entries >= SPLIT_SHADING else 1
+
+    def work(share: int) -> None:
+        shading.shade_all(share, shares, sh, shapes.means, n, view.cameras, view.count, padded, colours, degree)
+
+    pool.run(work, shares)
+    return colours
+
+
+def shade_backward(
+    sh: np.ndarray, n: int, shapes: Shapes, view: View, degree: tuple[int, ...], colours: np.ndarray, g: "ShapeGradients"
+) -> np.ndarray:
+    """dloss/dsh (padded n, k, 3), flat; adds what viewing directions contribute to g.means."""
+    padded = shapes.padded
+    if not degree:
+        shading.shade_constant_backward(colours, g.colours)
+        return g.colours
+    v_sh = np.empty(padded * 3 * (len(degree) + 1) ** 2, sh.dtype)
+    shares = pool.threads() if view.count * padded >= SPLIT_SHADING else 1
+
+    def work(share: int) -> None:
+        shading.shade_all_backward(
+            share, shares, sh, shapes.means, n, view.cameras, view.count, padded, colours, g.colours, v_sh, g.means, degree
+        )
+
+    pool.run(work, shares)
+    return v_sh
+
+
 def project(
     shapes: Shapes, colours: np.ndarray, shared: bool, view: View, channels: tuple[int, ...], kept: Arena, scratch: Arena
 ) -> Projection:
@@ -122,8 +166,8 @@ def project(
 
     def work(share: int) -> None:
         projecting.project_all(
-            share, shares, shapes.means, shapes.quats, shapes.scales, shapes.opacities, shapes.opacities.size,
-            view.cameras, view.count, colours, 0 if shared else padded, padded,
+            share, shares, shapes.means, shapes.quats, shapes.scales, shapes.opacities,
+            view.cameras, view.count, colours, 0 if shared else padded,
             out.rows, out.screen, out.radii, out.depths, out.rectangles, out.histogram[share],
             view.tiles_x, view.tiles_y, channels,
         )  # fmt: skip
@@ -132,18 +176,19 @@ def project(
     return out
 
 
-def bin_tiles(projection: Projection, n: int, padded: int, view: View, kept: Arena, scratch: Arena) -> Tiles:
+def bin_tiles(projection: Projection, padded: int, view: View, kept: Arena, scratch: Arena) -> Tiles:
     """Sort by depth, then fill the tiles."""
     cameras, entries = view.count, view.count * padded
     bits = projection.depths.view(np.uint32 if projection.depths.itemsize == 4 else np.uint64)
     shares = min(pool.threads(), cameras) if entries >= SPLIT_SORTING else 1
     keys, items = scratch.take((2 * shares, padded), bits.dtype), scratch.take((2 * shares, padded), np.int32)
+    buckets = scratch.take((shares, 1 << binning.DIGIT), np.int32)
     order, rectangles = scratch.take(entries, np.int32), scratch.take(entries, np.int64)
     counts = np.empty(cameras, np.int64)
 
     def sort(share: int) -> None:
         binning.sort_by_depth(
-            share, shares, bits, projection.rectangles, padded, n, keys, items, order, rectangles, counts
+            share, shares, bits, projection.rectangles, padded, keys, items, buckets, order, rectangles, counts
         )
 
     pool.run(sort, shares)
@@ -253,8 +298,8 @@ def project_backward(
 
     def work(share: int) -> None:
         projecting.project_all_backward(
-            share, shares, shapes.means, shapes.quats, shapes.scales, shapes.opacities, shapes.opacities.size,
-            view.cameras, view.count, radii, flat, threads, padded,
+            share, shares, shapes.means, shapes.quats, shapes.scales, shapes.opacities,
+            view.cameras, view.count, radii, flat, threads,
             out.means, out.quats, out.scales, out.opacities, out.colours, 0 if shared else padded,
             out.screen, out.absolute, channels, absgrad,
         )  # fmt: skip

@@ -5,7 +5,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from splatdistill import sh
 from splatdistill.cameras import Cameras
 from splatdistill.errors import UserError
 from splatdistill.gaussians import Gaussians
@@ -48,16 +47,11 @@ def rasterize(
     view = _view(cameras, dtype)
     shapes = [x.to(dtype) for x in (gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities)]
     coefficients = gaussians.sh.to(dtype)
-    if gaussians.degree == 0:
-        colours = (0.5 + 0.28209479177387814 * coefficients[:, 0]).clamp_min(0)[None]
-    else:
-        directions = shapes[0] - cameras.position.to(dtype)[:, None]
-        colours = (sh.evaluate(coefficients, directions) + 0.5).clamp_min(0)
     background = None if background is None else background.to("cpu", dtype)
     inputs = [*shapes, coefficients, *([] if background is None else [background])]
     graph = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
     screen = torch.empty(view.count, len(gaussians), 2, dtype=dtype).requires_grad_(graph)
     call = Call(view, normals, absgrad, graph, screen)
-    rgb, alpha, depth, normal = Rasterize.apply(*shapes, colours, screen, background, call)
+    rgb, alpha, depth, normal = Rasterize.apply(*shapes, coefficients, screen, background, call)
     assert call.radii is not None
     return RenderOutput(rgb, alpha, depth, normal, Screen(screen, call.radii), cameras)

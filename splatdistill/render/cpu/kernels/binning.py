@@ -59,7 +59,7 @@ def span(rows, row, y, x0, x1):
 
 
 @compiled
-def _sort_one(depth_bits, rectangles, start, n, keys, items, other_keys, other_items):
+def _sort_one(depth_bits, rectangles, start, n, keys, items, other_keys, other_items, buckets):
     """Stable radix sort of a camera's visible Gaussians; returns how many, and the array that holds the order.
 
     The bits of positive floats sort like the floats. Subtracting the least leaves so few bits that two passes do
@@ -74,10 +74,10 @@ def _sort_one(depth_bits, rectangles, start, n, keys, items, other_keys, other_i
             count += 1
             least = min(least, np.int64(bits))
             most = max(most, np.int64(bits))
-    buckets = np.empty(1 << DIGIT, np.int32)
     shift = 0
     while count > 0 and (most - least) >> shift != 0:
-        buckets[:] = 0
+        for digit in range(1 << DIGIT):
+            buckets[digit] = 0
         for j in range(count):
             buckets[((np.int64(keys[j]) - least) >> shift) & ((1 << DIGIT) - 1)] += 1
         total = 0
@@ -98,13 +98,17 @@ def _sort_one(depth_bits, rectangles, start, n, keys, items, other_keys, other_i
 
 
 @compiled
-def sort_by_depth(share, shares, depth_bits, rectangles, padded, n, keys, items, order, sorted_rectangles, counts):
-    """For each camera the visible Gaussians from near to far, and their rectangles. keys, items: two rows per share."""
+def sort_by_depth(share, shares, depth_bits, rectangles, padded, keys, items, buckets, order, sorted_rectangles, counts):
+    """For each camera the visible Gaussians from near to far, and their rectangles.
+
+    keys, items: two rows per share; buckets: one.
+    """
     for camera in range(share, counts.size, shares):
         start = camera * padded
         count, sorted_items = _sort_one(
-            depth_bits, rectangles, start, n, keys[2 * share], items[2 * share], keys[2 * share + 1], items[2 * share + 1]
-        )
+            depth_bits, rectangles, start, padded,
+            keys[2 * share], items[2 * share], keys[2 * share + 1], items[2 * share + 1], buckets[share],
+        )  # fmt: skip
         for j in range(count):
             item = sorted_items[j]
             order[start + j] = item

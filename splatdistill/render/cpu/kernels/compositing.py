@@ -21,6 +21,7 @@ from splatdistill.render.cpu.kernels.masks import gather, gather_with_mask, mask
 
 AHEAD = 8  # Gaussians between asking for a row and using it
 FIRST = 0.5 - TILE // 2  # a tile's first pixel centre, seen from its own centre
+ALL_BLOCKS = (1 << BLOCKS) - 1  # one bit per block that has pixels left to finish
 MONOMIALS = 8 * LANES  # scalars per block
 STATE = max(ACCUMULATED, OUTPUT_GRADIENT)  # vectors of a block's state besides the channels
 
@@ -68,7 +69,6 @@ def composite_tiles(
     stride = tiles_x * TILE
     size = stride * tiles_y * TILE
     one, zero, number = rows.dtype.type(1), rows.dtype.type(0), rows.dtype.type
-    full = np.zeros(BLOCKS, np.int64)
     for task in range(share, camera_count * tiles_x * tiles_y, shares):
         camera = task // (tiles_x * tiles_y)
         tile = task % (tiles_x * tiles_y)
@@ -80,14 +80,12 @@ def composite_tiles(
             _empty_tile(background, camera, channels, size, origin, stride, rgb, normal, depth, alpha, transmittance)
             continue
         for q in range(BLOCKS):
-            full[q] = 0
             for lane in range(q * block_state, q * block_state + ACCUMULATED * LANES):
                 state[lane] = one
             for lane in range(q * block_state + ACCUMULATED * LANES, (q + 1) * block_state):
                 state[lane] = zero
-        open_blocks = BLOCKS
-        at = begin
-        while at < end and open_blocks > 0:
+        open_blocks, at = ALL_BLOCKS, begin
+        while at < end and open_blocks != 0:
             count = min(BATCH, end - at)
             for i in range(count):
                 following = np.int64(members[min(at + i + AHEAD, end - 1)])
@@ -96,12 +94,11 @@ def composite_tiles(
                 )
             masks_to_words(rows, masks, at, count, words)
             for q in range(BLOCKS):
-                if full[q] == 0 and 0 == composite_block(
+                if (open_blocks >> q) & 1 and 0 == composite_block(
                     batch, words, q * WORDS, (count + 63) >> 6, state, q * block_state,
                     number(FIRST + BLOCK * (q % 4)), number(FIRST + BLOCK * (q // 4)), channels,
                 ):  # fmt: skip
-                    full[q] = 1
-                    open_blocks -= 1
+                    open_blocks ^= 1 << q
             at += count
         used[task] = at - begin
         for q in range(BLOCKS):
@@ -125,7 +122,6 @@ def composite_tiles_backward(
     size = stride * tiles_y * TILE
     number = rows.dtype.type
     zero_rows(gradients, 0, gradients.size // ROW)
-    full = np.zeros(BLOCKS, np.int64)
     for task in range(share, camera_count * tiles_x * tiles_y, shares):
         if used[task] == 0:
             continue
@@ -134,13 +130,12 @@ def composite_tiles_backward(
         x, y = (tile % tiles_x) * TILE, (tile // tiles_x) * TILE
         origin = y * stride + x
         for q in range(BLOCKS):
-            full[q] = 0
             pixel = origin + (q // 4) * BLOCK * stride + (q % 4) * BLOCK
             load_block_gradient(
                 state, q * block_state, rgb, normal, depth, v_rgb, v_normal, v_depth, v_alpha, transmittance,
                 camera, size, pixel, stride, channels,
             )  # fmt: skip
-        at, end = starts[task], starts[task] + used[task]
+        open_blocks, at, end = ALL_BLOCKS, starts[task], starts[task] + used[task]
         while at < end:
             count = min(BATCH, end - at)
             zero_rows(sums, 0, count * width)
@@ -152,12 +147,12 @@ def composite_tiles_backward(
                 )  # fmt: skip
             masks_to_words(rows, masks, at, count, words)
             for q in range(BLOCKS):
-                if full[q] == 0 and 0 == composite_block_backward(
+                if (open_blocks >> q) & 1 and 0 == composite_block_backward(
                     batch, words, q * WORDS, (count + 63) >> 6, state, q * block_state,
                     number(FIRST + BLOCK * (q % 4)), number(FIRST + BLOCK * (q // 4)),
                     sums, monomials_, q * MONOMIALS, channels, absgrad,
                 ):  # fmt: skip
-                    full[q] = 1
+                    open_blocks ^= 1 << q
             for i in range(count):
                 mean_x, mean_y = batch[i * ROW + MEAN_X], batch[i * ROW + MEAN_Y]
                 flush_row(sums, i, mean_x, mean_y, gradients, np.int64(members[at + i]), channels)

@@ -20,13 +20,12 @@ from splatdistill.render.cpu.kernels.simd import INT32, INT64, Mask, Simd, Vec, 
 @emitted
 def project_group_backward(
     s: Simd, means, quats, scales, opacities, source, cameras, camera_count, radii, gradients, threads,
-    first, stride, mean_out, quat_out, scale_out, opacity_out, colour_out, colour_stride, screen_out, abs_out,
-    target, channels, absgrad,
+    stride, mean_out, quat_out, scale_out, opacity_out, colour_out, colour_stride, screen_out, abs_out, channels, absgrad,
 ) -> None:  # fmt: skip
     """Gradients of Gaussians source to source + 15 from their gradient rows.
 
-    Rows of camera i begin at entry first + i * stride of `gradients`, one copy per thread. Colour gradients of
-    camera i go to entry target + i * colour_stride and are summed over cameras if that is 0.
+    Camera i's rows begin at entry i * stride of `gradients`, one copy per thread. Its colour gradients go to entry
+    i * colour_stride and further, and are summed over cameras if that is 0.
     """
     b = s.builder
     mean = split(s, means, s.index(source, 0, 3), 3)
@@ -41,7 +40,7 @@ def project_group_backward(
         b.store(zero.value, slot)
 
     with cgutils.for_range(b, camera_count, intp=INT64) as loop:
-        entry = s.index(first, b.mul(loop.index, stride))
+        entry = s.index(source, b.mul(loop.index, stride))
         seen = _seen(s, radii, entry)
         row = _summed_rows(s, gradients, threads, entry, b.mul(camera_count, stride))
         cam = camera(s, cameras, s.index(loop.index, 0, layout.CAMERA))
@@ -67,7 +66,7 @@ def project_group_backward(
                   for slot, v in zip(colour_sums, colour)]  # fmt: skip
         for slot, v in zip(colour_sums, colour):
             b.store(v.value, slot)
-        at = s.index(target, b.mul(loop.index, colour_stride))
+        at = s.index(source, b.mul(loop.index, colour_stride))
         s.store(join(s, colour), colour_out, s.index(at, 0, 3))
 
     total = [Vec(s, b.load(slot)) for slot in sums]
@@ -80,10 +79,10 @@ def project_group_backward(
     v_quat = _quaternion_gradient(s, rotation, v_rotation)
     # A Gaussian that is not finite was culled; its gradient must say so instead of being zero.
     poison = 0.0 * (sum(mean[1:], mean[0]) + sum(rotation.unit[1:], rotation.unit[0]) + sum(scale[1:], scale[0]) + opacity)
-    s.store(join(s, [v + poison for v in total[:3]]), mean_out, s.index(target, 0, 3))
-    s.store(join(s, [v + poison for v in v_quat]), quat_out, s.index(target, 0, 4))
-    s.store(join(s, [v + poison for v in v_scale]), scale_out, s.index(target, 0, 3))
-    s.store(total[12] + poison, opacity_out, target)
+    s.store(join(s, [v + poison for v in total[:3]]), mean_out, s.index(source, 0, 3))
+    s.store(join(s, [v + poison for v in v_quat]), quat_out, s.index(source, 0, 4))
+    s.store(join(s, [v + poison for v in v_scale]), scale_out, s.index(source, 0, 3))
+    s.store(total[12] + poison, opacity_out, source)
 
 
 def _seen(s: Simd, radii: ir.Value, entry: ir.Value) -> Mask:

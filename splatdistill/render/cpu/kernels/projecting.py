@@ -1,6 +1,6 @@
-"""Projection of all Gaussians for all cameras, and its gradient. Every kernel does share `share` of `shares`."""
+"""Projection of all Gaussians for all cameras, and its gradient. 
 
-import numpy as np
+Every kernel does share `share` of `shares`. Inputs come in whole groups of Gaussians."""
 
 from splatdistill.render.cpu.cache import compiled
 from splatdistill.render.cpu.kernels.binning import corners, is_wide, span
@@ -13,44 +13,44 @@ from splatdistill.render.cpu.kernels.project_backward import project_group_backw
 def pack_cameras(poses, intrinsics, width, height, out):
     """Cameras as the kernels read them. poses: world to camera (b,4,4), intrinsics (b,3,3) in pixels."""
     for i in range(poses.shape[0]):
-        c = out[i * CAMERA : (i + 1) * CAMERA]
+        c = i * CAMERA
         for r in range(3):
-            c[TRANSLATION + r] = poses[i, r, 3]
+            out[c + TRANSLATION + r] = poses[i, r, 3]
             position = 0.0
             for k in range(3):
-                c[3 * r + k] = poses[i, r, k]
+                out[c + 3 * r + k] = poses[i, r, k]
                 position -= poses[i, k, r] * poses[i, k, 3]
-            c[POSITION + r] = position
+            out[c + POSITION + r] = position
         for axis in range(2):
             size = height if axis else width
             focal, centre = intrinsics[i, axis, axis], intrinsics[i, axis, 2]
             margin = 0.3 * 0.5 * size / focal
-            c[FOCAL + axis], c[CENTRE + axis], c[SIZE + axis] = focal, centre, size
-            c[LIMITS + 2 * axis] = -centre / focal - margin
-            c[LIMITS + 2 * axis + 1] = (size - centre) / focal + margin
+            out[c + FOCAL + axis] = focal
+            out[c + CENTRE + axis] = centre
+            out[c + SIZE + axis] = size
+            out[c + LIMITS + 2 * axis] = -centre / focal - margin
+            out[c + LIMITS + 2 * axis + 1] = (size - centre) / focal + margin
 
 
 @compiled
-def _padded(values, first, width):
-    """One whole group of structures of `width` scalars: those from `first` on, then zeros."""
-    out = np.zeros(GROUP * width, values.dtype)
-    rest = values[first * width :]
-    out[: rest.size] = rest
-    return out
-
-
-@compiled
-def _project_groups(
-    first, last, shift, means, quats, scales, opacities, cameras, camera_count, colours, colour_stride, padded,
+def project_all(
+    share, shares, means, quats, scales, opacities, cameras, camera_count, colours, colour_stride,
     rows, screen, radii, depths, rectangles, histogram, tiles_x, tiles_y, channels,
 ):  # fmt: skip
-    """Groups first to last - 1 for every camera; inputs begin with Gaussian `shift`."""
-    for group in range(first, last):
+    """Rows, screen positions, radii, depths and rectangles of all (camera, Gaussian); this share's count per tile.
+
+    colour_stride: entries per camera if every camera has its own colours, else 0.
+    """
+    for tile in range(histogram.size):
+        histogram[tile] = 0
+    padded = opacities.size
+    count = padded // GROUP
+    for group in range(count * share // shares, count * (share + 1) // shares):
         source = group * GROUP
         for camera in range(camera_count):
             target = camera * padded + source
             project_group(
-                means, quats, scales, opacities, source - shift, cameras, camera * CAMERA,
+                means, quats, scales, opacities, source, cameras, camera * CAMERA,
                 colours, 3 * (camera * colour_stride + source), rows, screen, radii, depths, rectangles, target, channels,
             )  # fmt: skip
             first_tile = camera * tiles_x * tiles_y
@@ -69,60 +69,16 @@ def _project_groups(
 
 
 @compiled
-def project_all(
-    share, shares, means, quats, scales, opacities, n, cameras, camera_count, colours, colour_stride, padded,
-    rows, screen, radii, depths, rectangles, histogram, tiles_x, tiles_y, channels,
-):  # fmt: skip
-    """Rows, screen positions, radii, depths and rectangles of all (camera, Gaussian); this share's count per tile.
-
-    n: Gaussians; padded: entries per camera; colour_stride: `padded` if every camera has its own colours, else 0.
-    """
-    histogram[:] = 0
-    count = padded // GROUP
-    first, last, whole = count * share // shares, count * (share + 1) // shares, n // GROUP
-    _project_groups(
-        first, min(last, whole), 0, means, quats, scales, opacities, cameras, camera_count, colours, colour_stride,
-        padded, rows, screen, radii, depths, rectangles, histogram, tiles_x, tiles_y, channels,
-    )  # fmt: skip
-    if last > whole:
-        start = whole * GROUP
-        _project_groups(
-            whole, last, start, _padded(means, start, 3), _padded(quats, start, 4), _padded(scales, start, 3),
-            _padded(opacities, start, 1), cameras, camera_count, colours, colour_stride,
-            padded, rows, screen, radii, depths, rectangles, histogram, tiles_x, tiles_y, channels,
-        )  # fmt: skip
-
-
-@compiled
-def _project_groups_backward(
-    first, last, shift, means, quats, scales, opacities, cameras, camera_count, radii, gradients, threads, padded,
-    v_means, v_quats, v_scales, v_opacities, v_colours, colour_stride, v_screen, absolute, channels, absgrad,
-):  # fmt: skip
-    for group in range(first, last):
-        source = group * GROUP
-        project_group_backward(
-            means, quats, scales, opacities, source - shift, cameras, camera_count, radii, gradients, threads,
-            source, padded, v_means, v_quats, v_scales, v_opacities, v_colours, colour_stride, v_screen, absolute,
-            source, channels, absgrad,
-        )  # fmt: skip
-
-
-@compiled
 def project_all_backward(
-    share, shares, means, quats, scales, opacities, n, cameras, camera_count, radii, gradients, threads, padded,
+    share, shares, means, quats, scales, opacities, cameras, camera_count, radii, gradients, threads,
     v_means, v_quats, v_scales, v_opacities, v_colours, colour_stride, v_screen, absolute, channels, absgrad,
 ):  # fmt: skip
     """Gradients of all inputs from the gradient rows, of which `gradients` has one copy per thread."""
+    padded = opacities.size
     count = padded // GROUP
-    first, last, whole = count * share // shares, count * (share + 1) // shares, n // GROUP
-    _project_groups_backward(
-        first, min(last, whole), 0, means, quats, scales, opacities, cameras, camera_count, radii, gradients, threads,
-        padded, v_means, v_quats, v_scales, v_opacities, v_colours, colour_stride, v_screen, absolute, channels, absgrad,
-    )  # fmt: skip
-    if last > whole:
-        start = whole * GROUP
-        _project_groups_backward(
-            whole, last, start, _padded(means, start, 3), _padded(quats, start, 4), _padded(scales, start, 3),
-            _padded(opacities, start, 1), cameras, camera_count, radii, gradients, threads, padded,
+    for group in range(count * share // shares, count * (share + 1) // shares):
+        source = group * GROUP
+        project_group_backward(
+            means, quats, scales, opacities, source, cameras, camera_count, radii, gradients, threads, padded,
             v_means, v_quats, v_scales, v_opacities, v_colours, colour_stride, v_screen, absolute, channels, absgrad,
         )  # fmt: skip
