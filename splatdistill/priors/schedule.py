@@ -36,8 +36,12 @@ class NoiseSchedule:
         return NoiseSchedule(self.alphas_cumprod.to(device))
 
     def index(self, t: Float[Tensor, " b"]) -> Int[Tensor, " b"]:
-        """The step that a network trained on this table is told: T t to the nearest, within [0, T-1]."""
-        return (t.double() * len(self)).round().clamp(0, len(self) - 1).long()
+        """The step that a network trained on this table is told: T t to the nearest, at most T-1.
+
+        Negative times are passed on: threestudio's SDI does ask its network at step -99, and time embeddings are
+        defined there.
+        """
+        return (t.double() * len(self)).round().clamp(max=len(self) - 1).long()
 
     def at(self, t: Float[Tensor, " b"]) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
         """alpha_t and sigma_t in float64."""

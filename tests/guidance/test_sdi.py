@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from guidance.worlds import mixture, view
-from splatdistill.guidance import SDI, Times
+from splatdistill.cameras import orbit
+from splatdistill.guidance import SDI, Times, View
 from splatdistill.guidance.noising import invert
+from splatdistill.priors.prompts import Prompts
 
 
 def cfg(prior, x, t, text, i, s):
@@ -88,3 +90,17 @@ def test_whole_batch_shares_one_time_that_falls_linearly():
     drawn = [times.draw(3, p, rng) for p in (0.0, 0.5, 1.0, 3.0)]
     assert all((d == d[0]).all() for d in drawn)
     assert [round(float(d[0]), 12) for d in drawn] == [1.0, 0.6, 0.2, 0.2]
+
+
+def test_the_code_form_asks_the_network_at_step_minus_99(tmp_path):
+    from helpers import write_sd_folder
+    from splatdistill.priors.stable import StableDiffusionPrior
+
+    prior = StableDiffusionPrior.from_folder(write_sd_folder(tmp_path / "sd"), precision="float32")
+    asked = []
+    prior.unet.register_forward_pre_hook(lambda _, args: asked.append(args[1].tolist()))
+    x = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    text = Prompts("a red ball").conditions(prior, orbit([0.0]))
+    SDI(variant="code")(View(x, text, prior, torch.Generator().manual_seed(0), progress=0.9), torch.nn.Module())
+    t = math.floor(1000 * (0.98 - 0.73 * 0.9) + 1e-9)
+    assert asked == [[k, k] for k in (-99, 1, 101, 201, 301)] + [[t, t]] and t == 323
