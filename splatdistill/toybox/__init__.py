@@ -6,7 +6,9 @@ acceptance checks compare against it. Everything is deterministic.
 """
 
 from splatdistill.toybox.captions import Caption, parse, sample_caption
-from splatdistill.toybox.catalogue import COLOURS, NAMED, PRIMITIVES, build
+from splatdistill.toybox.catalogue import NAMED, build
+from splatdistill.toybox.palette import COLOURS
+from splatdistill.toybox.primitives import PRIMITIVES
 from splatdistill.toybox.split import ACCEPTANCE, HELD_OUT, is_held_out
 from splatdistill.toybox.tracer import Truth, render
 

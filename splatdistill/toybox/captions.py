@@ -11,8 +11,10 @@ from itertools import product
 import numpy as np
 
 from splatdistill.errors import UserError
-from splatdistill.toybox.catalogue import COLOURS, NAMED, PRIMITIVES, SYMMETRIC, build, single, stack
+from splatdistill.toybox.catalogue import NAMED, SYMMETRIC, build
+from splatdistill.toybox.palette import COLOURS
 from splatdistill.toybox.parts import PATTERNS, Part
+from splatdistill.toybox.primitives import PRIMITIVES, single, stack
 
 Pair = tuple[str, str]  # (colour, object): the unit of the held-out split
 

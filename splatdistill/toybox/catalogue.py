@@ -1,4 +1,4 @@
-"""What exists in the toybox: 12 colours, 6 primitives, 18 named objects.
+"""What exists in the toybox besides primitives: 18 named objects in 12 colours.
 
 Objects stand upright (z up), look along +x, are centred and stay within 1.1 of the origin. An object's
 right side in its front view is +y.
@@ -6,86 +6,25 @@ right side in its front view is +y.
 
 from collections.abc import Callable
 
-from splatdistill.toybox.parts import Colour, Part, Pattern
-
-COLOURS: dict[str, Colour] = {
-    "red": (0.86, 0.10, 0.10),
-    "green": (0.10, 0.62, 0.16),
-    "blue": (0.12, 0.25, 0.86),
-    "yellow": (0.96, 0.84, 0.10),
-    "orange": (0.98, 0.50, 0.08),
-    "purple": (0.52, 0.14, 0.72),
-    "white": (0.95, 0.95, 0.95),
-    "black": (0.10, 0.10, 0.11),
-    "pink": (0.98, 0.50, 0.70),
-    "cyan": (0.12, 0.78, 0.82),
-    "brown": (0.45, 0.26, 0.12),
-    "gray": (0.50, 0.50, 0.52),
-}
-WHITE, BLACK, RED, CYAN = (COLOURS[k] for k in ("white", "black", "red", "cyan"))
-ORANGE, YELLOW, BROWN, GRAY = (COLOURS[k] for k in ("orange", "yellow", "brown", "gray"))
-Vector = tuple[float, float, float]
-
-
-def _besides(name: str, wanted: str, otherwise: str) -> Colour:
-    """A detail's colour that stands out from the body's."""
-    return COLOURS[otherwise if name == wanted else wanted]
+from splatdistill.toybox.palette import BLACK, COLOURS, GRAY, besides
+from splatdistill.toybox.parts import Colour, Part
+from splatdistill.toybox.primitives import PRIMITIVES
 
 
 def _eyes(x: float, y: float, z: float, r: float, colour: Colour) -> list[Part]:
     return [Part("ball", (x, s * y, z), (r,), colour) for s in (-1, 1)]
 
 
-# -- primitives ---------------------------------------------------------------------------------
-
-PRIMITIVES: tuple[str, ...] = ("ball", "cube", "cylinder", "cone", "donut", "capsule")
-_HALF_HEIGHT = {"ball": 0.62, "cube": 0.5, "cylinder": 0.58, "cone": 0.6, "donut": 0.22, "capsule": 0.7}
-
-
-def primitive(shape: str, colour: Colour, centre: Vector, k: float, pattern: Pattern, colour2: Colour) -> Part:
-    """One primitive of scale k around `centre`."""
-    paint = (colour, pattern, colour2)
-    match shape:
-        case "ball":
-            return Part("ball", centre, (0.62 * k,), *paint)
-        case "cube":
-            return Part("box", centre, (0.5 * k, 0.5 * k, 0.5 * k), *paint)
-        case "cylinder":
-            return Part("cylinder", centre, (0.42 * k, 0.58 * k), *paint)
-        case "cone":
-            return Part("cone", centre, (0.55 * k, 0.6 * k, 0.0), *paint)
-        case "donut":
-            return Part("donut", centre, (0.5 * k, 0.22 * k), *paint)
-        case _:
-            return Part("capsule", centre, (0.32 * k, 0.38 * k), *paint)
-
-
-def single(shape: str, colour: str, pattern: Pattern = "plain", colour2: str = "white") -> list[Part]:
-    """A primitive on its own."""
-    return [primitive(shape, COLOURS[colour], (0, 0, 0), 1.15, pattern, COLOURS[colour2])]
-
-
-def stack(top: str, top_colour: str, bottom: str, bottom_colour: str) -> list[Part]:
-    """One primitive on another, touching."""
-    k = 0.68
-    half_top, half_bottom = _HALF_HEIGHT[top] * k, _HALF_HEIGHT[bottom] * k
-    height = half_top + half_bottom
-    return [
-        primitive(bottom, COLOURS[bottom_colour], (0, 0, half_bottom - height), k, "plain", WHITE),
-        primitive(top, COLOURS[top_colour], (0, 0, height - half_top), k, "plain", WHITE),
-    ]
-
-
 # -- named objects: a colour's name gives the parts ------------------------------------------------
 
 
 def _snowman(n: str) -> list[Part]:
-    c, coal = COLOURS[n], _besides(n, "black", "white")
+    c, coal = COLOURS[n], besides(n, "black", "white")
     return [
         Part("ball", (0, 0, -0.48), (0.43,), c),
         Part("ball", (0, 0, 0.09), (0.32,), c),
         Part("ball", (0, 0, 0.52), (0.24,), c),
-        Part("cone", (0.33, 0, 0.50), (0.075, 0.15, 0.0), _besides(n, "orange", "red"), axis="x"),
+        Part("cone", (0.33, 0, 0.50), (0.075, 0.15, 0.0), besides(n, "orange", "red"), axis="x"),
         *_eyes(0.2, 0.09, 0.60, 0.045, coal),
         *[Part("ball", (0.31, 0, z), (0.045,), coal) for z in (0.02, 0.18)],
         Part("cylinder", (0, 0, 0.72), (0.27, 0.025), coal),
@@ -95,8 +34,8 @@ def _snowman(n: str) -> list[Part]:
 
 def _mushroom(n: str) -> list[Part]:
     return [
-        Part("cone", (0, 0, -0.40), (0.24, 0.40, 0.17), _besides(n, "white", "brown")),
-        Part("ellipsoid", (0, 0, 0.10), (0.70, 0.70, 0.42), COLOURS[n], "spotted", _besides(n, "white", "red")),
+        Part("cone", (0, 0, -0.40), (0.24, 0.40, 0.17), besides(n, "white", "brown")),
+        Part("ellipsoid", (0, 0, 0.10), (0.70, 0.70, 0.42), COLOURS[n], "spotted", besides(n, "white", "red")),
     ]
 
 
@@ -106,14 +45,14 @@ def _mug(n: str) -> list[Part]:
         Part("cylinder", (0, -0.12, 0), (0.46, 0.56), c),
         Part("donut", (0, 0.42, 0), (0.27, 0.075), c, axis="x"),
         Part("cylinder", (0, -0.12, 0.55), (0.38, 0.02), (0.35 * c[0], 0.35 * c[1], 0.35 * c[2])),
-        Part("ellipsoid", (0.44, -0.12, 0), (0.05, 0.19, 0.19), _besides(n, "white", "red")),
+        Part("ellipsoid", (0.44, -0.12, 0), (0.05, 0.19, 0.19), besides(n, "white", "red")),
     ]
 
 
 def _tree(n: str) -> list[Part]:
     c = COLOURS[n]
     return [
-        Part("cylinder", (0, 0, -0.64), (0.12, 0.26), _besides(n, "brown", "black")),
+        Part("cylinder", (0, 0, -0.64), (0.12, 0.26), besides(n, "brown", "black")),
         Part("cone", (0, 0, -0.14), (0.60, 0.30, 0.05), c),
         Part("cone", (0, 0, 0.26), (0.47, 0.28, 0.05), c),
         Part("cone", (0, 0, 0.64), (0.33, 0.26, 0.0), c),
@@ -127,14 +66,14 @@ def _chair(n: str) -> list[Part]:
 
 
 def _house(n: str) -> list[Part]:
-    c, roof = COLOURS[n], _besides(n, "red", "gray")
-    windows = [Part("box", (0.46, s * 0.29, -0.10), (0.05, 0.11, 0.12), _besides(n, "cyan", "yellow")) for s in (-1, 1)]
+    c, roof = COLOURS[n], besides(n, "red", "gray")
+    windows = [Part("box", (0.46, s * 0.29, -0.10), (0.05, 0.11, 0.12), besides(n, "cyan", "yellow")) for s in (-1, 1)]
     return [
         Part("box", (0, 0, -0.25), (0.48, 0.56, 0.42), c),
         Part("prism", (0, 0, 0.40), (0.64, 0.26, 0.62), roof, axis="y"),
-        Part("box", (0.46, 0, -0.43), (0.05, 0.13, 0.24), _besides(n, "brown", "white")),
+        Part("box", (0.46, 0, -0.43), (0.05, 0.13, 0.24), besides(n, "brown", "white")),
         *windows,
-        Part("box", (-0.2, 0.3, 0.52), (0.08, 0.08, 0.18), _besides(n, "brown", "black")),
+        Part("box", (-0.2, 0.3, 0.52), (0.08, 0.08, 0.18), besides(n, "brown", "black")),
     ]
 
 
@@ -143,20 +82,20 @@ def _duck(n: str) -> list[Part]:
     return [
         Part("ellipsoid", (-0.08, 0, -0.25), (0.62, 0.44, 0.38), c),
         Part("ball", (0.30, 0, 0.32), (0.31,), c),
-        Part("ellipsoid", (0.64, 0, 0.27), (0.19, 0.16, 0.065), _besides(n, "orange", "yellow")),
+        Part("ellipsoid", (0.64, 0, 0.27), (0.19, 0.16, 0.065), besides(n, "orange", "yellow")),
         Part("ellipsoid", (-0.66, 0, -0.02), (0.2, 0.17, 0.13), c),
-        *_eyes(0.50, 0.17, 0.43, 0.06, _besides(n, "black", "white")),
+        *_eyes(0.50, 0.17, 0.43, 0.06, besides(n, "black", "white")),
     ]
 
 
 def _car(n: str) -> list[Part]:
     c = COLOURS[n]
-    lights = [Part("ball", (0.80, s * 0.26, -0.12), (0.085,), _besides(n, "yellow", "white")) for s in (-1, 1)]
-    lights += [Part("box", (-0.80, s * 0.28, -0.12), (0.03, 0.09, 0.06), _besides(n, "red", "white")) for s in (-1, 1)]
-    wheels = [Part("cylinder", (x * 0.45, y * 0.40, -0.36), (0.19, 0.07), _besides(n, "black", "gray"), axis="y") for x in (-1, 1) for y in (-1, 1)]
+    lights = [Part("ball", (0.80, s * 0.26, -0.12), (0.085,), besides(n, "yellow", "white")) for s in (-1, 1)]
+    lights += [Part("box", (-0.80, s * 0.28, -0.12), (0.03, 0.09, 0.06), besides(n, "red", "white")) for s in (-1, 1)]
+    wheels = [Part("cylinder", (x * 0.45, y * 0.40, -0.36), (0.19, 0.07), besides(n, "black", "gray"), axis="y") for x in (-1, 1) for y in (-1, 1)]
     return [
         Part("box", (0, 0, -0.16), (0.80, 0.42, 0.19), c),
-        Part("box", (-0.12, 0, 0.14), (0.42, 0.36, 0.17), _besides(n, "cyan", "gray")),
+        Part("box", (-0.12, 0, 0.14), (0.42, 0.36, 0.17), besides(n, "cyan", "gray")),
         Part("box", (-0.12, 0, 0.33), (0.44, 0.38, 0.05), c),
         *lights,
         *wheels,
@@ -164,29 +103,29 @@ def _car(n: str) -> list[Part]:
 
 
 def _rocket(n: str) -> list[Part]:
-    c, trim = COLOURS[n], _besides(n, "red", "white")
+    c, trim = COLOURS[n], besides(n, "red", "white")
     return [
         Part("cylinder", (0, 0, -0.10), (0.28, 0.50), c),
         Part("cone", (0, 0, 0.66), (0.28, 0.26, 0.0), trim),
         Part("box", (0, 0, -0.52), (0.045, 0.55, 0.20), trim),
         Part("box", (-0.28, 0, -0.52), (0.27, 0.045, 0.20), trim),
-        Part("ball", (0.22, 0, 0.18), (0.13,), _besides(n, "cyan", "yellow")),
+        Part("ball", (0.22, 0, 0.18), (0.13,), besides(n, "cyan", "yellow")),
         Part("cone", (0, 0, -0.70), (0.22, 0.10, 0.15), BLACK if n != "black" else GRAY),
     ]
 
 
 def _robot(n: str) -> list[Part]:
-    c, limb = COLOURS[n], _besides(n, "gray", "white")
+    c, limb = COLOURS[n], besides(n, "gray", "white")
     return [
         Part("box", (0, 0, -0.12), (0.30, 0.40, 0.34), c),
         Part("box", (0, 0, 0.46), (0.25, 0.29, 0.20), c),
-        *_eyes(0.25, 0.12, 0.50, 0.075, _besides(n, "yellow", "white")),
-        Part("box", (0.25, 0, 0.34), (0.03, 0.15, 0.03), _besides(n, "black", "white")),
-        Part("box", (0.30, 0, -0.10), (0.03, 0.20, 0.13), _besides(n, "white", "black")),
+        *_eyes(0.25, 0.12, 0.50, 0.075, besides(n, "yellow", "white")),
+        Part("box", (0.25, 0, 0.34), (0.03, 0.15, 0.03), besides(n, "black", "white")),
+        Part("box", (0.30, 0, -0.10), (0.03, 0.20, 0.13), besides(n, "white", "black")),
         *[Part("capsule", (0, s * 0.51, -0.12), (0.09, 0.24), limb) for s in (-1, 1)],
         *[Part("cylinder", (0, s * 0.19, -0.64), (0.11, 0.22), limb) for s in (-1, 1)],
         Part("cylinder", (0, 0, 0.74), (0.03, 0.10), limb),
-        Part("ball", (0, 0, 0.85), (0.07,), _besides(n, "red", "white")),
+        Part("ball", (0, 0, 0.85), (0.07,), besides(n, "red", "white")),
     ]
 
 
@@ -198,18 +137,18 @@ def _teapot(n: str) -> list[Part]:
         Part("donut", (0, -0.58, -0.06), (0.25, 0.07), c, axis="x"),
         *spout,
         Part("cylinder", (0, 0, 0.32), (0.30, 0.05), c),
-        Part("ball", (0, 0, 0.43), (0.11,), _besides(n, "black", "white")),
+        Part("ball", (0, 0, 0.43), (0.11,), besides(n, "black", "white")),
     ]
 
 
 def _fish(n: str) -> list[Part]:
-    c, fin = COLOURS[n], _besides(n, "orange", "white")
+    c, fin = COLOURS[n], besides(n, "orange", "white")
     return [
         Part("ellipsoid", (0.10, 0, 0), (0.66, 0.28, 0.42), c),
         Part("ellipsoid", (-0.68, 0, 0.20), (0.22, 0.06, 0.20), fin),
         Part("ellipsoid", (-0.68, 0, -0.20), (0.22, 0.06, 0.20), fin),
         Part("ellipsoid", (0.0, 0, 0.44), (0.28, 0.05, 0.18), fin),
-        *_eyes(0.54, 0.18, 0.13, 0.10, _besides(n, "white", "yellow")),
+        *_eyes(0.54, 0.18, 0.13, 0.10, besides(n, "white", "yellow")),
         *_eyes(0.60, 0.22, 0.14, 0.06, BLACK),
     ]
 
@@ -223,8 +162,8 @@ def _cat(n: str) -> list[Part]:
         Part("ball", (0.16, 0, 0.34), (0.35,), c),
         *ears,
         *paws,
-        *_eyes(0.44, 0.14, 0.42, 0.075, _besides(n, "green", "white")),
-        Part("ball", (0.51, 0, 0.30), (0.055,), _besides(n, "pink", "black")),
+        *_eyes(0.44, 0.14, 0.42, 0.075, besides(n, "green", "white")),
+        Part("ball", (0.51, 0, 0.30), (0.055,), besides(n, "pink", "black")),
         Part("capsule", (-0.52, 0, -0.20), (0.08, 0.38), c),
     ]
 
@@ -233,32 +172,32 @@ def _television(n: str) -> list[Part]:
     c = COLOURS[n]
     return [
         Part("box", (0, 0, 0.0), (0.26, 0.72, 0.46), c),
-        Part("box", (0.25, -0.10, 0.0), (0.04, 0.50, 0.36), _besides(n, "cyan", "white")),
-        *[Part("ball", (0.27, 0.56, z), (0.07,), _besides(n, "black", "white")) for z in (-0.12, 0.15)],
-        *[Part("cylinder", (0, s * 0.45, -0.60), (0.06, 0.16), _besides(n, "brown", "black")) for s in (-1, 1)],
-        *[Part("cylinder", (-0.05, s * 0.16, 0.62), (0.025, 0.20), _besides(n, "black", "gray")) for s in (-1, 1)],
+        Part("box", (0.25, -0.10, 0.0), (0.04, 0.50, 0.36), besides(n, "cyan", "white")),
+        *[Part("ball", (0.27, 0.56, z), (0.07,), besides(n, "black", "white")) for z in (-0.12, 0.15)],
+        *[Part("cylinder", (0, s * 0.45, -0.60), (0.06, 0.16), besides(n, "brown", "black")) for s in (-1, 1)],
+        *[Part("cylinder", (-0.05, s * 0.16, 0.62), (0.025, 0.20), besides(n, "black", "gray")) for s in (-1, 1)],
     ]
 
 
 def _sofa(n: str) -> list[Part]:
-    c, cushion = COLOURS[n], _besides(n, "white", "gray")
+    c, cushion = COLOURS[n], besides(n, "white", "gray")
     return [
         Part("box", (0, 0, -0.26), (0.42, 0.80, 0.16), c),
         Part("box", (-0.34, 0, 0.12), (0.12, 0.80, 0.36), c),
         *[Part("box", (0.02, s * 0.70, -0.02), (0.42, 0.12, 0.20), c) for s in (-1, 1)],
         *[Part("box", (0.08, s * 0.29, -0.08), (0.34, 0.27, 0.07), cushion) for s in (-1, 1)],
-        *[Part("box", (x * 0.34, y * 0.66, -0.48), (0.05, 0.05, 0.08), _besides(n, "brown", "black")) for x in (-1, 1) for y in (-1, 1)],
+        *[Part("box", (x * 0.34, y * 0.66, -0.48), (0.05, 0.05, 0.08), besides(n, "brown", "black")) for x in (-1, 1) for y in (-1, 1)],
     ]
 
 
 def _airplane(n: str) -> list[Part]:
-    c, trim = COLOURS[n], _besides(n, "red", "white")
+    c, trim = COLOURS[n], besides(n, "red", "white")
     return [
         Part("capsule", (0, 0, 0), (0.21, 0.62), c, axis="x"),
         Part("box", (0.06, 0, -0.02), (0.20, 0.90, 0.045), c),
         Part("box", (-0.66, 0, 0.06), (0.12, 0.36, 0.035), trim),
         Part("box", (-0.68, 0, 0.28), (0.13, 0.035, 0.24), trim),
-        Part("ellipsoid", (0.48, 0, 0.15), (0.20, 0.15, 0.12), _besides(n, "cyan", "yellow")),
+        Part("ellipsoid", (0.48, 0, 0.15), (0.20, 0.15, 0.12), besides(n, "cyan", "yellow")),
         *[Part("cylinder", (0.22, s * 0.48, -0.10), (0.10, 0.17), GRAY if n != "gray" else BLACK, axis="x") for s in (-1, 1)],
     ]
 
@@ -269,24 +208,24 @@ def _owl(n: str) -> list[Part]:
         Part("ellipsoid", (0, 0, -0.22), (0.44, 0.50, 0.58), c),
         Part("ball", (0.02, 0, 0.36), (0.40,), c),
         *[Part("cone", (0.02, s * 0.27, 0.72), (0.12, 0.16, 0.0), c) for s in (-1, 1)],
-        Part("ellipsoid", (0.20, 0, -0.25), (0.28, 0.33, 0.40), _besides(n, "white", "yellow")),
-        *_eyes(0.31, 0.17, 0.42, 0.15, _besides(n, "white", "yellow")),
+        Part("ellipsoid", (0.20, 0, -0.25), (0.28, 0.33, 0.40), besides(n, "white", "yellow")),
+        *_eyes(0.31, 0.17, 0.42, 0.15, besides(n, "white", "yellow")),
         *_eyes(0.42, 0.17, 0.42, 0.075, BLACK),
-        Part("cone", (0.44, 0, 0.28), (0.08, 0.12, 0.0), _besides(n, "orange", "red"), axis="x"),
+        Part("cone", (0.44, 0, 0.28), (0.08, 0.12, 0.0), besides(n, "orange", "red"), axis="x"),
     ]
 
 
 def _train(n: str) -> list[Part]:
-    c, trim = COLOURS[n], _besides(n, "black", "gray")
+    c, trim = COLOURS[n], besides(n, "black", "gray")
     wheels = [Part("cylinder", (x, y * 0.34, -0.42), (0.17, 0.06), trim, axis="y") for x in (-0.50, -0.02, 0.46) for y in (-1, 1)]
     return [
         Part("cylinder", (0.22, 0, -0.02), (0.28, 0.50), c, axis="x"),
         Part("box", (-0.48, 0, 0.10), (0.26, 0.36, 0.40), c),
-        Part("box", (-0.48, 0, 0.54), (0.32, 0.42, 0.05), _besides(n, "red", "white")),
+        Part("box", (-0.48, 0, 0.54), (0.32, 0.42, 0.05), besides(n, "red", "white")),
         Part("cone", (0.52, 0, 0.42), (0.09, 0.20, 0.15), trim),
-        Part("ball", (0.12, 0, 0.28), (0.13,), _besides(n, "yellow", "white")),
+        Part("ball", (0.12, 0, 0.28), (0.13,), besides(n, "yellow", "white")),
         Part("box", (0.0, 0, -0.32), (0.74, 0.28, 0.06), trim),
-        Part("cylinder", (0.73, 0, -0.02), (0.13, 0.03), _besides(n, "yellow", "white"), axis="x"),
+        Part("cylinder", (0.73, 0, -0.02), (0.13, 0.03), besides(n, "yellow", "white"), axis="x"),
         *wheels,
     ]
 
