@@ -29,7 +29,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel, C
 
 from splatdistill.priors.patches import PatchAutoencoder
 from splatdistill.toybox.captions import Caption, parse
-from splatdistill.toybox.catalogue import COLOURS, NAMED, PRIMITIVES
+from splatdistill.toybox import COLOURS, NAMED, PRIMITIVES
 from splatdistill.toybox.parts import PATTERNS
 from splatdistill.toybox.split import is_held_out
 from splatdistill.toybox.world import SIZE, backgrounds, pictures
@@ -230,7 +230,7 @@ def one_changed(caption: Caption, rng: np.random.Generator) -> Caption:
 
 
 class ClipLoss:
-    """Contrastive loss of CLIP (arXiv:2103.00020) with one hard negative per caption, and true duplicates masked.
+    """Contrastive loss of CLIP (arXiv:2103.00020) with three hard negatives per caption, and true duplicates masked.
 
     Pictures are augmented as renders of splats and samples of a prior differ from ray tracings: blur,
     noise, brightness, a few pixels of shift and zoom. Captions carry no view word.
@@ -258,13 +258,13 @@ class ClipLoss:
     def __call__(self, model: nn.Module) -> Tensor:
         image, index = self.data.batch(self.settings.batch)
         captions = [self.data.captions[i] for i in index]
-        negatives = [str(hard_negative(parse(c), self.numpy_rng)) for c in captions]
+        negatives = [str(hard_negative(parse(c), self.numpy_rng)) for c in captions * 3]
         texts = captions + negatives
         with torch.autocast("cpu", torch.bfloat16):
             out = model(input_ids=tokens(self.tokenizer, texts), pixel_values=2 * self.augment(image) - 1)
         scale = model.logit_scale.exp().clamp(max=100)
         features, words = F.normalize(out.image_embeds.float(), dim=-1), F.normalize(out.text_embeds.float(), dim=-1)
-        logits = scale * features @ words.T  # (b, 2b)
+        logits = scale * features @ words.T  # (b, 4b)
         same = torch.tensor([[a == c for c in texts] for a in captions])
         same[torch.arange(len(captions)), torch.arange(len(captions))] = False
         logits = logits.masked_fill(same, -1e4)
