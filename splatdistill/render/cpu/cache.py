@@ -7,13 +7,18 @@ upgrade compiles anew instead of running what is old; numba alone looks at one f
 
 import hashlib
 import inspect
+import math
 import os
 import platform
+import stat
 import sys
 import tempfile
+import time
+import warnings
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import llvmlite
@@ -24,6 +29,7 @@ from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLoca
 import splatdistill.render
 
 ENVIRONMENT = "SPLATDISTILL_CACHE"  # names the folder to use
+BURST = 20.0  # seconds; compilations closer together are announced once
 
 
 def fingerprint() -> str:
@@ -32,33 +38,48 @@ def fingerprint() -> str:
     folder = Path(__file__).parent
     for path in [Path(splatdistill.render.__file__), *sorted(folder.rglob("*.py"))]:
         digest.update(path.name.encode() + path.read_bytes())
-    llvmlite.binding.initialize_native_target()
-    machine = (numba.__version__, llvmlite.__version__, llvmlite.binding.get_host_cpu_name(), sys.version, platform.machine())
+    cpu = llvmlite.binding.get_host_cpu_name()
+    machine = (numba.__version__, llvmlite.__version__, cpu, sys.version, platform.machine())
     digest.update(repr(machine).encode())
     return digest.hexdigest()[:16]
+
+
+def _temporary() -> Path | None:
+    """A folder that only this user can write to: what is loaded from a cache is run."""
+    if not hasattr(os, "getuid"):  # Windows: the temporary folder is the user's own
+        return Path(tempfile.gettempdir()) / "splatdistill"
+    folder = Path(tempfile.gettempdir()) / f"splatdistill-{os.getuid()}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        status = folder.lstat()
+    except OSError:
+        return None  # `directory` names what remains
+    private = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o022
+    return folder if private else None
 
 
 def candidates() -> list[Path]:
     """Folders to try, in order: the user's choice, the user's cache, a temporary one."""
     chosen = os.environ.get(ENVIRONMENT)
     user = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    temporary = Path(tempfile.gettempdir()) / f"splatdistill-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
-    return [*([Path(chosen)] if chosen else []), Path(user) / "splatdistill", temporary]
+    places = [Path(chosen) if chosen else None, Path(user) / "splatdistill", _temporary()]
+    return [place for place in places if place is not None]
 
 
 @cache
 def directory() -> Path:
-    """This version's folder, made in the first place that can be written to."""
+    """This version's folder, made in the first place that can be written to. OSError if there is none."""
     tried = []
     for place in candidates():
         folder = place / f"kernels-{fingerprint()}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=folder).close()
-            return folder
         except OSError as error:
-            tried.append(f"{folder}: {error}")
-    raise OSError("no folder for compiled kernels can be written to; tried " + "; ".join(tried))
+            tried.append(f"{folder}: {error.strerror}")
+        else:
+            return folder
+    raise OSError(f"compiled kernels can be kept nowhere (set {ENVIRONMENT} to a folder): " + "; ".join(tried))
 
 
 class _Locator(_CacheLocator):
@@ -86,7 +107,34 @@ class _Implementation(CompileResultCacheImpl):
 
 
 class _Cache(FunctionCache):
+    """Says when somebody has to wait, and survives a cache that cannot be read or written."""
+
     _impl_class = _Implementation
+    _last_compiled = -math.inf
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            found = super().load_overload(sig, target_context)
+        except (EOFError, OSError, UnpicklingError) as error:
+            warnings.warn(f"compiled kernels in {directory()} cannot be read ({error}): compiling them anew", stacklevel=2)
+            found = None
+        if found is None:
+            now = time.monotonic()
+            if now - _Cache._last_compiled > BURST:
+                print(
+                    "splatdistill: compiling the CPU rasteriser for this processor (about ten seconds, only once; "
+                    f"kept in {directory()})",
+                    file=sys.stderr,
+                    flush=True,
+                )
+            _Cache._last_compiled = now
+        return found
+
+    def save_overload(self, sig: Any, cres: Any) -> None:
+        try:
+            super().save_overload(sig, cres)
+        except OSError as error:
+            warnings.warn(f"compiled kernels cannot be kept in {directory()}: {error}", stacklevel=2)
 
 
 def compiled(function: Callable[..., Any]) -> Any:

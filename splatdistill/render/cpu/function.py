@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from splatdistill.render.cpu import pipeline
+from splatdistill.render.cpu.buffers import Composited, Images, Shapes, Tag, Tiles, View, channel_tag, degree_tag
 from splatdistill.render.cpu.kernels import layout
 from splatdistill.render.cpu.memory import Arena
-from splatdistill.render.cpu.pipeline import Composited, Images, Shapes, Tiles, View
 
 
 @dataclass
@@ -34,7 +34,7 @@ class Kept:
     shapes: Shapes
     n: int
     sh: np.ndarray
-    degree: tuple[int, ...]
+    degree: Tag
     colours: np.ndarray
     rows: np.ndarray
     radii: np.ndarray
@@ -92,11 +92,11 @@ class Rasterize(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, sh: Tensor,
                 screen: Tensor, background: Tensor | None, call: Call) -> tuple[Tensor | None, ...]:  # fmt: skip
-        view, channels = call.view, pipeline.channel_tag(call.normals)
+        view, channels = call.view, channel_tag(call.normals)
         kept, scratch = Arena(), Arena()
         shapes = Shapes(*(_in_groups(x, kept) for x in (means, quats, scales, opacities)))
         n, padded, dtype = len(means), shapes.padded, shapes.means.dtype
-        coefficients, degree = _flat(sh), pipeline.degree_tag(sh.shape[1])
+        coefficients, degree = _flat(sh), degree_tag(sh.shape[1])
         colours = pipeline.shade(coefficients, n, shapes, view, degree, kept)
         projection = pipeline.project(shapes, colours, not degree, view, channels, kept, scratch)
         tiles = pipeline.bin_tiles(projection, padded, view, kept, scratch)
@@ -126,7 +126,7 @@ class Rasterize(torch.autograd.Function):
         _ = ctx.saved_tensors  # raises if the graph was freed or an output changed
         call, kept = ctx.call, ctx.kept
         view, shapes, dtype = call.view, kept.shapes, kept.rows.dtype
-        channels, absgrad = pipeline.channel_tag(call.normals), (0,) * call.absgrad
+        channels, absgrad = channel_tag(call.normals), (0,) * call.absgrad
         scratch = Arena()
 
         def plane(gradient: Tensor | None, planes: int) -> np.ndarray:
@@ -150,7 +150,7 @@ class Rasterize(torch.autograd.Function):
             return torch.from_numpy(flat).view(-1, padded, width)[:, :n]
 
         if call.absgrad:
-            call.screen.absgrad = per_view(g.absolute, 2)
+            call.screen.absgrad += per_view(g.absolute, 2)  # like .grad: the sum of all backward passes
         v_background = None
         if ctx.has_background and ctx.needs_input_grad[6]:
             end = _cropped(kept.composited.transmittance, 1, view)

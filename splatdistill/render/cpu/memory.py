@@ -7,7 +7,7 @@ from math import prod
 import numpy as np
 
 ALIGNMENT = 64  # bytes: one cache line, one widest vector
-KEPT = 256 * 2**20  # bytes that wait for reuse at most
+KEPT = 256 * 2**20  # bytes that may wait for reuse before all are let go
 
 _free: dict[int, list[np.ndarray]] = {}  # by size in bytes
 
@@ -22,12 +22,11 @@ def _give_back(blocks: list[np.ndarray]) -> None:
     """Lists and dictionaries change in one step under Python's lock, so that this may run in any thread and even
     inside the garbage collector.
     """
-    kept = sum(size * len(waiting) for size, waiting in list(_free.items()))
+    if sum(size * len(waiting) for size, waiting in list(_free.items())) > KEPT:
+        _free.clear()  # sizes that nobody asks for any more would fill it for ever
     while blocks:
         block = blocks.pop()
-        kept += block.nbytes
-        if kept <= KEPT:
-            _free.setdefault(block.nbytes, []).append(block)
+        _free.setdefault(block.nbytes, []).append(block)
 
 
 class Arena:

@@ -3,12 +3,11 @@
 forward:  shade -> project -> sort by depth -> fill tiles -> composite;   backward: composite -> project -> shade, their gradients.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from splatdistill.render.cpu import pool
 from splatdistill.render.cpu.kernels import binning, compositing, layout, projecting, shading
+from splatdistill.render.cpu.buffers import Composited, Images, Projection, ShapeGradients, Shapes, Tag, Tiles, View
 from splatdistill.render.cpu.memory import Arena
 
 # Handing work to another thread takes some 40 microseconds; a stage with less to do stays on the caller.
@@ -22,95 +21,7 @@ _constants = Arena()
 _monomials: dict[np.dtype, np.ndarray] = {}
 
 
-@dataclass(frozen=True)
-class View:
-    """Cameras for the kernels, and the grid of tiles."""
-
-    cameras: np.ndarray  # (b * CAMERA,)
-    count: int
-    width: int
-    height: int
-
-    @property
-    def tiles_x(self) -> int:
-        return layout.tiles(self.width)
-
-    @property
-    def tiles_y(self) -> int:
-        return layout.tiles(self.height)
-
-    @property
-    def padded(self) -> tuple[int, int]:
-        """Height and width in whole tiles."""
-        return self.tiles_y * layout.TILE, self.tiles_x * layout.TILE
-
-
-@dataclass(frozen=True)
-class Shapes:
-    """Contiguous flat inputs of projection, all of one float type, in whole groups of Gaussians (the last opacities 0)."""
-
-    means: np.ndarray  # (padded n * 3,)
-    quats: np.ndarray  # (padded n * 4,)
-    scales: np.ndarray  # (padded n * 3,)
-    opacities: np.ndarray  # (padded n,)
-
-    @property
-    def padded(self) -> int:
-        """Entries per camera."""
-        return self.opacities.size
-
-
-@dataclass(frozen=True)
-class Images:
-    """Planar images in whole tiles, flat: (b, 3 or 1, padded height, padded width). normal is empty if not asked for."""
-
-    rgb: np.ndarray
-    normal: np.ndarray
-    depth: np.ndarray
-    alpha: np.ndarray
-
-
-@dataclass(frozen=True)
-class Projection:
-    """Per (camera, Gaussian) entry, cameras first, whole groups."""
-
-    rows: np.ndarray  # (entries * ROW,)
-    screen: np.ndarray  # (entries * 2,)
-    radii: np.ndarray  # (entries,)
-    rectangles: np.ndarray  # (entries,)
-    depths: np.ndarray  # (entries,)
-    histogram: np.ndarray  # (shares, tiles)
-
-
-@dataclass(frozen=True)
-class Tiles:
-    """members[starts[t] : starts[t + 1]] are the entries of tile t, near to far."""
-
-    members: np.ndarray
-    starts: np.ndarray
-
-
-@dataclass(frozen=True)
-class Composited:
-    """What the backward pass needs besides the images."""
-
-    transmittance: np.ndarray  # (b, padded height, padded width)
-    masks: np.ndarray  # a bit per block for each member of a tile
-    used: np.ndarray  # members that each tile looked at
-    shares: int
-
-
-def channel_tag(normals: bool) -> tuple[int, ...]:
-    """The number of channels as the length of a tuple: a constant for the compiler. rgb, normal, depth."""
-    return (0,) * (7 if normals else 4)
-
-
-def degree_tag(coefficients: int) -> tuple[int, ...]:
-    """The degree of so many spherical harmonics as the length of a tuple, likewise."""
-    return (0,) * (round(coefficients**0.5) - 1)
-
-
-def shade(sh: np.ndarray, n: int, shapes: Shapes, view: View, degree: tuple[int, ...], kept: Arena) -> np.ndarray:
+def shade(sh: np.ndarray, n: int, shapes: Shapes, view: View, degree: Tag, kept: Arena) -> np.ndarray:
     """Colours (b, padded n, 3), flat; (1, padded n, 3) at degree 0, where they are the same from everywhere."""
     padded, dtype = shapes.padded, shapes.means.dtype
     if not degree:
@@ -129,7 +40,7 @@ def shade(sh: np.ndarray, n: int, shapes: Shapes, view: View, degree: tuple[int,
 
 
 def shade_backward(
-    sh: np.ndarray, n: int, shapes: Shapes, view: View, degree: tuple[int, ...], colours: np.ndarray, g: "ShapeGradients"
+    sh: np.ndarray, n: int, shapes: Shapes, view: View, degree: Tag, colours: np.ndarray, g: ShapeGradients
 ) -> np.ndarray:
     """dloss/dsh (padded n, k, 3), flat; adds what viewing directions contribute to g.means."""
     padded = shapes.padded
@@ -149,7 +60,7 @@ def shade_backward(
 
 
 def project(
-    shapes: Shapes, colours: np.ndarray, shared: bool, view: View, channels: tuple[int, ...], kept: Arena, scratch: Arena
+    shapes: Shapes, colours: np.ndarray, shared: bool, view: View, channels: Tag, kept: Arena, scratch: Arena
 ) -> Projection:
     """colours: (b or 1, padded n, 3), flat; shared: the same for all cameras."""
     dtype, padded = shapes.means.dtype, shapes.padded
@@ -179,7 +90,7 @@ def project(
 def bin_tiles(projection: Projection, padded: int, view: View, kept: Arena, scratch: Arena) -> Tiles:
     """Sort by depth, then fill the tiles."""
     cameras, entries = view.count, view.count * padded
-    bits = projection.depths.view(np.uint32 if projection.depths.itemsize == 4 else np.uint64)
+    bits = projection.depths.astype(np.float32, copy=False).view(np.uint32)  # in float64 too, like gsplat's sort keys
     shares = min(pool.threads(), cameras) if entries >= SPLIT_SORTING else 1
     keys, items = scratch.take((2 * shares, padded), bits.dtype), scratch.take((2 * shares, padded), np.int32)
     buckets = scratch.take((shares, 1 << binning.DIGIT), np.int32)
@@ -210,7 +121,7 @@ def bin_tiles(projection: Projection, padded: int, view: View, kept: Arena, scra
 
 
 def composite(
-    rows: np.ndarray, tiles: Tiles, view: View, background: np.ndarray, images: Images, channels: tuple[int, ...],
+    rows: np.ndarray, tiles: Tiles, view: View, background: np.ndarray, images: Images, channels: Tag,
     kept: Arena, scratch: Arena,
 ) -> Composited:  # fmt: skip
     """Fill the images."""
@@ -238,7 +149,7 @@ def composite(
 
 def composite_backward(
     rows: np.ndarray, tiles: Tiles, view: View, images: Images, composited: Composited, wanted: Images,
-    channels: tuple[int, ...], absgrad: tuple[int, ...], scratch: Arena,
+    channels: Tag, absgrad: Tag, scratch: Arena,
 ) -> np.ndarray:  # fmt: skip
     """Gradient rows (threads, entries * ROW) from dloss/dimages."""
     shares, dtype = composited.shares, rows.dtype
@@ -264,22 +175,9 @@ def composite_backward(
     return gradients
 
 
-@dataclass(frozen=True)
-class ShapeGradients:
-    """dloss/d of everything that projection reads, in whole groups, flat."""
-
-    means: np.ndarray
-    quats: np.ndarray
-    scales: np.ndarray
-    opacities: np.ndarray
-    colours: np.ndarray  # (b or 1, padded n, 3)
-    screen: np.ndarray  # (b, padded n, 2)
-    absolute: np.ndarray  # the same, or empty
-
-
 def project_backward(
     shapes: Shapes, radii: np.ndarray, gradients: np.ndarray, shared: bool, view: View,
-    channels: tuple[int, ...], absgrad: tuple[int, ...],
+    channels: Tag, absgrad: Tag,
 ) -> ShapeGradients:  # fmt: skip
     """From gradient rows to the inputs."""
     dtype, padded = shapes.means.dtype, shapes.padded

@@ -9,10 +9,10 @@ from splatdistill.cameras import Cameras
 from splatdistill.errors import UserError
 from splatdistill.gaussians import Gaussians
 from splatdistill.render import RenderOutput, Screen
+from splatdistill.render.cpu.buffers import View
 from splatdistill.render.cpu.function import Call, Rasterize
 from splatdistill.render.cpu.kernels.layout import CAMERA
 from splatdistill.render.cpu.kernels.projecting import pack_cameras
-from splatdistill.render.cpu.pipeline import View
 
 PRECISIONS = (torch.float32, torch.float64)
 
@@ -51,6 +51,8 @@ def rasterize(
     inputs = [*shapes, coefficients, *([] if background is None else [background])]
     graph = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
     screen = torch.empty(view.count, len(gaussians), 2, dtype=dtype).requires_grad_(graph)
+    if absgrad and graph:
+        screen.absgrad = torch.zeros(screen.shape, dtype=dtype)
     call = Call(view, normals, absgrad, graph, screen)
     rgb, alpha, depth, normal = Rasterize.apply(*shapes, coefficients, screen, background, call)
     assert call.radii is not None
