@@ -2,7 +2,12 @@
 
 Ours: z up, front along +x, +y to the right of whoever looks at the front. Theirs, from COLMAP: x right, y down,
 z away from the viewer, so that the front looks along -z. SuperSplat turns files by 180 degrees about z when it loads
-them, programs on three.js (Spark, GaussianSplats3D) by 180 degrees about x; both then have y up.
+them, pages on three.js (Spark, GaussianSplats3D) are told to by 180 degrees about x; both then have y up.
+
+Where their cameras stand by default: Spark's examples and GaussianSplats3D's `Viewer` look straight at the front,
+SuperSplat's viewer, with its default settings for objects, from azimuth -45. The cameras of SuperSplat's editor and of
+GaussianSplats3D's demos stand on the other side and see the back: no one file faces them all, and `facing=180` serves
+those.
 """
 
 import math

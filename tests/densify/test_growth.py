@@ -53,7 +53,7 @@ def test_statistic_counts_every_view_in_which_a_gaussian_is_visible() -> None:
 
 
 def test_statistic_does_not_depend_on_resolution_or_batch() -> None:
-    """The same loss on half as many pixels more a side, or as the mean over twice the views, gives the same statistic."""
+    """The same loss on more pixels, or as the mean over twice the views, gives the same statistic."""
     s, results = scene(8, degree=0, dtype=torch.float64), []
     with torch.no_grad():
         s.log_scales += 1  # large, since small ones are blurred by the pixels
