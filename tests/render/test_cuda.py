@@ -26,6 +26,7 @@ IMAGES = ("rgb", "alpha", "depth", "normal")
 def _project(means, covars, quats, scales, viewmats, Ks, width, height, *, opacities, **kept):
     """As the kernel: culls by opacity too, and leaves garbage in the rows that are culled."""
     assert covars is None and kept["camera_model"] == "pinhole"
+    assert len(means) > 0, "the kernel divides by the number of Gaussians"
     assert not (kept["packed"] or kept["calc_compensations"] or kept["sparse_grad"] or kept["radius_clip"])
     covariance, _ = _torch_impl._quat_scale_to_covar_preci(quats, scales, compute_preci=False)
     planes = {k: kept[k] for k in ("eps2d", "near_plane", "far_plane")}

@@ -4,7 +4,7 @@ from dataclasses import fields, replace
 
 import pytest
 import torch
-from splats import ball, blobs, trainable
+from splats import ball, blobs, join, trainable
 from torch import Tensor
 
 from splatdistill.cameras import orbit
@@ -152,3 +152,14 @@ def test_backward_where_nothing_is_seen(n: int, rng: torch.Generator) -> None:
     assert output.rgb.abs().max() == output.depth.abs().max() == output.alpha.abs().max() == 0
     for name in NAMES:
         assert torch.equal(getattr(gaussians, name).grad, torch.zeros_like(getattr(gaussians, name)))
+
+
+def test_gaussian_in_the_camera_plane() -> None:
+    """At z = 0, and at the camera itself, the projection divides by zero; culling must keep that out of gradients."""
+    for mean in ([3.0, 1.0, 0.0], [3.0, 0.0, 0.0]):
+        gaussians = trainable(join(ball([0, 0, 0], 0.3, 0.5, [1, 0, 0]), ball(mean, 0.3, 0.5, [0, 1, 0])))
+        output = render(gaussians, orbit([0.0], 0.0, 3.0, width=8), normals=True)
+        (output.rgb.sum() + output.depth.sum() + output.normal.sum()).backward()
+        for name in NAMES:
+            gradient = getattr(gaussians, name).grad
+            assert gradient.isfinite().all() and (gradient[1] == 0).all(), name
