@@ -42,6 +42,8 @@ class Weights:
 def refuse_unknown(config: Train, family: Family) -> None:
     """UserError for numbers that make no sense, and for a prompt that the embedded prior has never seen."""
     check(config)
+    if any("\ud800" <= c <= "\udfff" for c in config.prompt + config.negative):  # what bytes that are no UTF-8 become
+        raise UserError(f"the prompt {config.prompt!r} holds bytes that are not text; type it in UTF-8")
     if family != TINY:
         return
     try:

@@ -79,7 +79,7 @@ def resume(argv: list[str]) -> int:
     done = session.state.step
     if done >= config.steps:
         raise UserError(f"{folder.path} has done {done} steps, and {config.steps} were asked for; to go further: --steps {2 * done}, for example")
-    record(folder.config, amended(folder.config.read_text(), {name: getattr(config, name) for name in NEUTRAL if name in typed}, done))
+    record(folder.config, amended(folder.config.read_text(encoding="utf-8"), {name: getattr(config, name) for name in NEUTRAL if name in typed}, done))
     console = speaker()
     console.print(f"{config.prompt!r}: going on at step {done} of {config.steps}, in {folder.path}")
     return follow(session, folder, console)
@@ -100,7 +100,7 @@ def option(path: str) -> str:
 def record(path: Path, text: str) -> None:
     """Write a run's configuration, whole or not at all."""
     with replacing(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
 
 
 def speaker() -> Console:

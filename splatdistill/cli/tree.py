@@ -72,7 +72,7 @@ def paths_in(argv: list[str]) -> list[str]:
 def read(path: Path) -> Tree:
     """A YAML file of options; UserError if it is not one."""
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as e:
         raise UserError(f"could not read {path}: {getattr(e, 'strerror', None) or e}; expected a YAML file of options") from e
     try:
@@ -85,8 +85,8 @@ def read(path: Path) -> Tree:
     return checked(tree, path)
 
 
-def checked(tree: Tree, path: Path) -> Tree:
-    """The tree with every key a string and every list flat, else UserError."""
+def checked(tree: dict, path: Path) -> Tree:
+    """What YAML held, with every key a string and every list flat, else UserError."""
     for key, value in tree.items():
         if not isinstance(key, str):
             raise UserError(f"{path}: the key {key!r} is not a word; expected the name of an option")
@@ -106,10 +106,10 @@ def write(tree: Tree, chosen_by: Mapping[str, str], heading: list[str]) -> str:
         for key, value in part.items():
             path = prefix.removesuffix(".") if key == NAME and prefix else f"{prefix}{key}"
             if isinstance(value, dict):
-                body.append((f"{indent}{key}:", ""))
+                body.append((f"{indent}{scalar(key)}:", ""))
                 add(value, f"{path}.", indent + "  ")
             else:
-                body.append((f"{indent}{key}: {scalar(value)}", " ".join(chosen_by.get(path, "default").split())))
+                body.append((f"{indent}{scalar(key)}: {scalar(value)}", " ".join(chosen_by.get(path, "default").split())))
 
     add(tree, "", "")
     width = min(max((len(text) for text, _ in body), default=0), 48)
@@ -118,5 +118,5 @@ def write(tree: Tree, chosen_by: Mapping[str, str], heading: list[str]) -> str:
 
 def scalar(value: Any) -> str:
     """One value, or a flat list, on one line of YAML."""
-    style = '"' if isinstance(value, str) and "\n" in value else None
+    style = '"' if isinstance(value, str) and len(f"{value}.".splitlines()) > 1 else None  # line breaks as escapes
     return yaml.safe_dump(value, default_flow_style=True, default_style=style, width=float("inf"), allow_unicode=True).split("\n...")[0].rstrip("\n")

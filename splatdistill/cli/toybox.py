@@ -1,0 +1,83 @@
+"""splatdistill toybox: what the embedded models know, in words and pictures."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from splatdistill.cameras import Cameras, orbit
+from splatdistill.errors import UserError
+from splatdistill.io.images import contact_sheet, write_png
+from splatdistill.toybox import COLOURS, NAMED, PRIMITIVES, Caption, parse, render
+from splatdistill.toybox.captions import plain_captions
+from splatdistill.toybox.parts import PATTERNS
+
+Word = Literal["front", "side", "back", "overhead"]
+PLACES: dict[str, tuple[float, float]] = {"front": (0.0, 15.0), "side": (90.0, 15.0), "back": (180.0, 15.0), "overhead": (0.0, 70.0)}
+"""Azimuth and elevation that show what a view word means, degrees."""
+CELLS = 8  # pictures in a row of the sheet, about
+
+
+@dataclass(frozen=True)
+class Toybox:
+    """What the embedded models know: words, captions, and pictures of the truth."""
+
+    sheet: Annotated[Path | None, tyro.conf.arg(metavar="FILE.png")] = None
+    """Write a contact sheet of objects."""
+    caption: Annotated[tuple[str, ...], tyro.conf.arg(metavar="TEXT ...")] = ()
+    """What to show on it; by default every kind of object once."""
+    view: tuple[Word, ...] = ("front", "side", "back", "overhead")
+    """From where."""
+    size: int = 96
+    """Pixels per side of a picture."""
+    captions: bool = False
+    """List every plain caption, one a line."""
+
+
+def command(argv: list[str]) -> int:
+    """Run the subcommand; its exit status."""
+    options = tyro.cli(Toybox, args=argv, prog="splatdistill toybox", config=(tyro.conf.FlagCreatePairsOff,))
+    if options.captions:
+        print("\n".join(map(str, plain_captions())))
+    if options.sheet is not None or options.caption:
+        draw(options)
+    elif not options.captions:
+        print(words())
+    return 0
+
+
+def words() -> str:
+    """The grammar of captions."""
+    return (
+        f"objects     {', '.join(NAMED)}\n"
+        f"primitives  {', '.join(PRIMITIVES)}\n"
+        f"colours     {', '.join(COLOURS)}\n"
+        f"patterns    {', '.join(PATTERNS[1:])} (of primitives)\n"
+        'captions    "a red mushroom", "a striped red and white ball", "a red ball on a blue cube"\n'
+        "`splatdistill toybox --captions` lists the plain ones, `splatdistill toybox --sheet FILE.png` shows them."
+    )
+
+
+def examples() -> list[Caption]:
+    """Every kind of object once, the colours in turn; then patterns and stacks."""
+    colours = list(COLOURS)
+    plain = [Caption(kind, colours[i % len(colours)]) for i, kind in enumerate((*NAMED, *PRIMITIVES))]
+    patterned = [parse(f"a {pattern} {c} and white {p}") for pattern, c, p in zip(PATTERNS[1:], colours, PRIMITIVES)]
+    stacked = [parse(f"a {a} {p} on a {b} {q}") for a, p, b, q in zip(colours[3:6], PRIMITIVES, colours, PRIMITIVES[1:])]
+    return plain + patterned + stacked
+
+
+def draw(options: Toybox) -> None:
+    """Trace the pictures and write the sheet, a group of views for each caption."""
+    if options.size < 8 or options.size > 1024:
+        raise UserError(f"--size is pixels per side, 8 to 1024; got {options.size}")
+    shown = [parse(text) for text in options.caption] or examples()
+    path = options.sheet or Path("toybox.png")
+    views = list(options.view) or list(PLACES)
+    cameras = Cameras.cat([orbit([PLACES[v][0]], PLACES[v][1], 2.8, 42.0, options.size) for v in views] * len(shown))
+    truth = render([c.parts() for c in shown for _ in views], cameras)
+    labels = [str(c) if i == 0 else v for c in shown for i, v in enumerate(views)]
+    columns = len(views) * max(1, CELLS // len(views))
+    write_png(path, contact_sheet(truth.rgb.clamp(0, 1), columns, labels))
+    print(f"wrote {path}: {len(shown)} objects, each from {', '.join(views)}")
