@@ -117,6 +117,7 @@ class _Cache(FunctionCache):
             found = super().load_overload(sig, target_context)
         except (EOFError, OSError, UnpicklingError) as error:
             warnings.warn(f"compiled kernels in {directory()} cannot be read ({error}): compiling them anew", stacklevel=2)
+            self.flush()
             found = None
         if found is None:
             now = time.monotonic()

@@ -65,8 +65,8 @@ def _new_images(view: View, dtype: np.dtype, normals: bool) -> Images:
 
 
 def _cropped(flat: np.ndarray, planes: int, view: View) -> Tensor:
-    whole = torch.from_numpy(flat).view(view.count, planes, *view.padded)
-    return whole[:, :, : view.height, : view.width]
+    whole = flat.reshape(view.count, planes, *view.padded)  # cut in numpy: torch allows no changes to views it made
+    return torch.from_numpy(whole[:, :, : view.height, : view.width])
 
 
 def _gradient_plane(gradient: Tensor | None, planes: int, view: View, dtype: np.dtype, scratch: Arena) -> np.ndarray:
@@ -111,8 +111,9 @@ class Rasterize(torch.autograd.Function):
         outputs.append(_cropped(images.normal, 3, view) if call.normals else None)
         if call.graph:
             ctx.set_materialize_grads(False)
-            # Saving the outputs makes torch notice if somebody changes them in place before the backward pass.
-            ctx.save_for_backward(*[x for x in (outputs[0], outputs[2], outputs[3]) if x is not None])
+            # The backward pass reads these through numpy; saving them makes torch notice changes in place until then.
+            read = (means, quats, scales, opacities, sh, outputs[0], outputs[2], outputs[3])
+            ctx.save_for_backward(*[x for x in read if x is not None])
             ctx.call, ctx.has_background = call, background is not None
             ctx.kept = Kept(kept, shapes, n, coefficients, degree, colours, projection.rows, projection.radii, tiles, images, composited)
         else:
@@ -123,7 +124,7 @@ class Rasterize(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, v_rgb: Tensor | None, v_alpha: Tensor | None, v_depth: Tensor | None,
                  v_normal: Tensor | None) -> tuple[Tensor | None, ...]:  # fmt: skip
-        _ = ctx.saved_tensors  # raises if the graph was freed or an output changed
+        _ = ctx.saved_tensors  # raises if the graph was freed or one of them changed
         call, kept = ctx.call, ctx.kept
         view, shapes, dtype = call.view, kept.shapes, kept.rows.dtype
         channels, absgrad = channel_tag(call.normals), (0,) * call.absgrad
@@ -147,7 +148,7 @@ class Rasterize(torch.autograd.Function):
             return torch.from_numpy(flat).view(padded, *shape)[:n]
 
         def per_view(flat: np.ndarray, width: int) -> Tensor:
-            return torch.from_numpy(flat).view(-1, padded, width)[:, :n]
+            return torch.from_numpy(flat).view(view.count, padded, width)[:, :n]
 
         if call.absgrad:
             call.screen.absgrad += per_view(g.absolute, 2)  # like .grad: the sum of all backward passes
@@ -157,5 +158,5 @@ class Rasterize(torch.autograd.Function):
             v_background = torch.zeros(view.count, 3, dtype=end.dtype) if v_rgb is None else (v_rgb * end).sum((2, 3))
         return (
             per_gaussian(g.means, 3), per_gaussian(g.quats, 4), per_gaussian(g.scales, 3), per_gaussian(g.opacities),
-            per_gaussian(v_sh, -1, 3), per_view(g.screen, 2), v_background, None,
+            per_gaussian(v_sh, (len(kept.degree) + 1) ** 2, 3), per_view(g.screen, 2), v_background, None,
         )  # fmt: skip
