@@ -13,7 +13,7 @@ import time
 
 import torch
 
-from splatdistill.cli.parse import recipe_config
+from splatdistill.cli.distil import settle
 from splatdistill.evaluate.acceptance import assess
 from splatdistill.guidance import SDS
 from splatdistill.priors import DiffusionPrior
@@ -22,6 +22,11 @@ from splatdistill.scene.initial import Ball
 from splatdistill.train.config import Train
 from splatdistill.train.session import Session
 from splatdistill.train.watch import peak_memory
+
+
+def recipe(guidance: str, prompt: str) -> Train:
+    """The configuration of `splatdistill train --prior tiny --guidance ... --prompt ...`."""
+    return settle(prompt, guidance, {"prior": "tiny"})[0].config
 
 
 class Clock:
@@ -59,7 +64,7 @@ def quality(prompts: list[str], minutes: list[float], guidance: str, prior: Diff
     for m in minutes:
         scores = []
         for prompt in prompts:
-            config = recipe_config("tiny", guidance, prompt=prompt)
+            config = recipe(guidance, prompt)
             probe = Session(config, prior)
             began = time.perf_counter()
             for _ in range(40):
@@ -84,7 +89,7 @@ def main() -> None:
     prior = load("tiny", "cpu")
     print(f"{torch.get_num_threads()} threads, prior {prior.name}", flush=True)
     for name in ("sds", "sdi"):
-        config = dataclasses.replace(recipe_config("tiny", name, prompt="a red mushroom"), init=Ball(count=2000), batch=2)
+        config = dataclasses.replace(recipe(name, "a red mushroom"), init=Ball(count=2000), batch=2)
         speed(f"{name} (recipe)", config, prior, args.steps)
     plain = Train(prompt="a red mushroom", guidance=SDS(), init=Ball(count=2000), batch=2)
     speed("sds (paper)", plain, prior, args.steps)

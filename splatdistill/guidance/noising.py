@@ -14,13 +14,23 @@ def diffuse(view: View, t: Float[Tensor, " b"], eps: Float[Tensor, "b *d"] | Non
     return Noised(alpha * view.x + sigma * eps, t, eps)
 
 
-def ddim(view: View, n: Noised, t: Float[Tensor, " b"], eps_hat: Float[Tensor, "b *d"]) -> Noised:
-    """One deterministic move from n.t to t, up or down (DDIM, arXiv:2010.02502, eq. 12 with sigma = 0):
+def ddim(
+    view: View, n: Noised, t: Float[Tensor, " b"], eps_hat: Float[Tensor, "b *d"], eta: float = 0.0, reduce: bool = True
+) -> Noised:
+    """One move from n.t to t, up or down (DDIM, arXiv:2010.02502, eq. 12 and 16), with s = n.t:
 
-    x_t = alpha_t (x_s - sigma_s eps_hat) / alpha_s + sigma_t eps_hat.
+        x_t = alpha_t (x_s - sigma_s eps_hat) / alpha_s + sqrt(sigma_t^2 - v) eps_hat + sqrt(v) z,
+        v = eta^2 (sigma_s^2 / sigma_t^2) (1 - alpha_t^2 / alpha_s^2) going up; eta 0 is deterministic.
+
+    reduce=False leaves the direction term at sigma_t, as threestudio's SDI does.
     """
     (a0, s0), (a1, s1) = view.prior.schedule(n.t), view.prior.schedule(t)
-    return at_level(view, a1 * (n.x_t - s0 * eps_hat) / a0 + s1 * eps_hat, t)
+    x_t = a1 * (n.x_t - s0 * eps_hat) / a0
+    if eta == 0:
+        return at_level(view, x_t + s1 * eps_hat, t)
+    v = eta**2 * (s0**2 / s1**2) * (1 - a1**2 / a0**2).clamp(min=0)
+    direction = (s1**2 - v).clamp(min=0).sqrt() if reduce else s1
+    return at_level(view, x_t + direction * eps_hat + v.sqrt() * view.randn(), t)
 
 
 def at_level(view: View, x_t: Float[Tensor, "b *d"], t: Float[Tensor, " b"]) -> Noised:
@@ -29,10 +39,10 @@ def at_level(view: View, x_t: Float[Tensor, "b *d"], t: Float[Tensor, " b"]) -> 
     return Noised(x_t, t, (x_t - alpha * view.x) / sigma)
 
 
-def invert(view: View, t: Float[Tensor, " b"], steps: int, scale: float) -> Noised:
+def invert(view: View, t: Float[Tensor, " b"], steps: int, scale: float, eta: float = 0.0) -> Noised:
     """DDIM inversion: from the clean latents, taken as x_0, up to t in `steps` equal moves under CFG `scale`."""
     n = Noised(view.x.detach(), torch.zeros_like(t), torch.zeros_like(view.x))
     for k in range(1, steps + 1):
         eps_hat = cfg_combine(view.prior.answer(cfg_queries(view, n.x_t, n.t, scale)), scale)
-        n = ddim(view, n, t * (k / steps), eps_hat)
+        n = ddim(view, n, t * (k / steps), eps_hat, eta)
     return n

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from splatdistill.guidance.base import Guidance, Noised, View, Weight, cfg_combine, cfg_queries, weight_of
-from splatdistill.guidance.noising import diffuse, invert
+from splatdistill.guidance.noising import ddim, diffuse, invert
 from splatdistill.guidance.times import Times
 from splatdistill.priors import Query
 
@@ -43,15 +43,17 @@ class SDI(Guidance):
     """Moves of the inversion per unit of time: int(inversion_steps * t), at least one."""
     jitter: float = 0.1
     """The inversion goes on by up to this much beyond t."""
-    eta: float = 0.3
-    """Noise added in each inversion move (variant code only)."""
+    eta: float | None = None
+    """Share of fresh noise in each inversion move; by default 0, a deterministic inversion (code: 0.3). 1 is DDPM's."""
     variant: Literal["paper", "code"] = "paper"
     """The paper's update, or the official code's."""
 
     def __post_init__(self) -> None:
-        """The code walks other times than the paper, unless told otherwise."""
+        """The code walks other times than the paper, and with noise, unless told otherwise."""
         if self.variant == "code" and self.times == PAPER_TIMES:
             object.__setattr__(self, "times", CODE_TIMES)
+        if self.eta is None:
+            object.__setattr__(self, "eta", 0.3 if self.variant == "code" else 0.0)
 
     def noise(self, view: View, t: Float[Tensor, " b"], memory: nn.Module) -> Noised:
         """The forward process with the inverted noise."""
@@ -59,7 +61,7 @@ class SDI(Guidance):
             return self._code_noise(view, t)
         beyond = (t + self.jitter * view.rand()).clamp(max=0.999)
         steps = max(1, int(self.inversion_steps * float(t.max()) + 1e-9))
-        return diffuse(view, t.clamp(max=0.999), invert(view, beyond, steps, self.inversion_scale).eps)
+        return diffuse(view, t.clamp(max=0.999), invert(view, beyond, steps, self.inversion_scale, self.eta or 0.0).eps)
 
     def residual(self, view: View, n: Noised, answers: tuple[Tensor, ...], memory: nn.Module) -> Float[Tensor, "b *d"]:
         """Prediction minus the inverted noise; in the code's form, x minus the prior's estimate of it."""
@@ -90,7 +92,4 @@ class SDI(Guidance):
         """DDIM from a to b plus eta sqrt(variance) of fresh noise; the direction term is not reduced."""
         queries: tuple[Query, ...] = cfg_queries(view, x, a, self.inversion_scale)
         eps_hat = cfg_combine(view.prior.answer(queries), self.inversion_scale)
-        (alpha_a, sigma_a), (alpha_b, sigma_b) = view.prior.schedule(a), view.prior.schedule(b)
-        variance = (sigma_a**2 / sigma_b**2) * (1 - alpha_b**2 / alpha_a**2)
-        mean = alpha_b * (x - sigma_a * eps_hat) / alpha_a + sigma_b * eps_hat
-        return mean + self.eta * variance.clamp(min=0).sqrt() * view.randn()
+        return ddim(view, Noised(x, a, torch.zeros_like(x)), b, eps_hat, self.eta or 0.0, reduce=False).x_t

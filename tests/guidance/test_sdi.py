@@ -92,6 +92,30 @@ def test_whole_batch_shares_one_time_that_falls_linearly():
     assert [round(float(d[0]), 12) for d in drawn] == [1.0, 0.6, 0.2, 0.2]
 
 
+def test_stochastic_inversion_keeps_the_marginal_distribution():
+    """From the mixture's own samples, with the exact score, every eta ends at the mixture's law at t: same mean and
+    variance of x_t, while the noise is fresh in part.
+    """
+    prior, many = mixture(), 3000
+    x = prior.draw("ball", many, torch.Generator().manual_seed(0)).requires_grad_()
+    text = Prompts("ball").conditions(prior, orbit([0.0]))
+    text = replace(text, **{k: getattr(text, k).expand(many, -1, -1) for k in ("positive", "negative", "null", "plain")}, cameras=None)
+    t, ends = torch.full((many,), 0.5, dtype=torch.float64), {}
+    for eta in (0.0, 1.0):
+        ends[eta] = invert(View(x, text, prior, torch.Generator().manual_seed(1)), t, 200, 1.0, eta)
+    alpha, sigma = prior.schedule(t[:1])
+    true = alpha * x.detach() + sigma * torch.randn(x.shape, generator=torch.Generator().manual_seed(2), dtype=x.dtype)
+    for n in ends.values():
+        torch.testing.assert_close(n.x_t.mean(0), true.mean(0), rtol=0, atol=0.12)
+        torch.testing.assert_close(n.x_t.var(0), true.var(0), rtol=0.2, atol=0)
+
+    def predictable(e):  # how much of the noise is a function of x: far-apart draws agree where it is
+        again = invert(View(x, text, prior, torch.Generator().manual_seed(9)), t, 200, 1.0, e)
+        return float((again.eps * ends[e].eps).detach().mean() / ends[e].eps.detach().square().mean())
+
+    assert predictable(0.0) > 0.999 and predictable(1.0) < 0.7
+
+
 def test_the_code_form_asks_the_network_at_step_minus_99(tmp_path):
     from helpers import write_sd_folder
     from splatdistill.priors.stable import StableDiffusionPrior
