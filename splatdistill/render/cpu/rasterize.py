@@ -17,7 +17,8 @@ from splatdistill.render.cpu.kernels.projecting import pack_cameras
 PRECISIONS = (torch.float32, torch.float64)
 
 
-def _view(cameras: Cameras, dtype: torch.dtype) -> View:
+def pack_view(cameras: Cameras, dtype: torch.dtype) -> View:
+    """Cameras for the kernels. They are constants: no gradient reaches them."""
     poses = cameras.world_to_camera.detach().to("cpu", dtype).contiguous().numpy()
     intrinsics = cameras.intrinsics.detach().to("cpu", dtype).contiguous().numpy()
     packed = np.empty(len(cameras) * CAMERA, poses.dtype)
@@ -44,7 +45,7 @@ def rasterize(
     """Render every camera; see `splatdistill.render.Rasterizer`."""
     _checked(gaussians)
     dtype = gaussians.means.dtype
-    view = _view(cameras, dtype)
+    view = pack_view(cameras, dtype)
     shapes = [x.to(dtype) for x in (gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities)]
     coefficients = gaussians.sh.to(dtype)
     background = None if background is None else background.to("cpu", dtype)
