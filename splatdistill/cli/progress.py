@@ -2,7 +2,6 @@
 
 import time
 from types import TracebackType
-from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -39,7 +38,7 @@ class Progress:
         )
         self.task = self.bar.add_task("distilling", total=steps, completed=step, speed="")
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Progress":
         self.bar.start()
         return self
 

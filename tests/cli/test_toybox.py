@@ -1,0 +1,60 @@
+"""The toybox subcommand: words, captions, sheets."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from splatdistill.cameras import ViewWords
+from splatdistill.cli import main
+from splatdistill.cli.toybox import PLACES, examples
+from splatdistill.toybox import COLOURS, NAMED, PRIMITIVES, parse
+
+
+def test_without_options_it_tells_the_words(capsys):
+    assert main(["toybox"]) == 0
+    text = capsys.readouterr().out
+    assert all(word in text for word in (*COLOURS, *NAMED, *PRIMITIVES, "striped"))
+
+
+def test_captions_are_all_known_and_all_there(capsys):
+    assert main(["toybox", "--captions"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len({*lines}) == len(COLOURS) * (len(NAMED) + len(PRIMITIVES))
+    assert [str(parse(line)) for line in lines] == lines
+
+
+def test_examples_show_every_kind_every_colour_and_patterns_and_stacks():
+    shown = examples()
+    assert {c.kind for c in shown} >= {*NAMED, *PRIMITIVES} and {c.colour for c in shown} >= {*COLOURS}
+    assert {c.pattern for c in shown} == {"plain", "striped", "checkered", "spotted"} and any(c.below for c in shown)
+
+
+def test_pictures_are_taken_from_where_their_words_say():
+    assert all(ViewWords().word(*place) == word for word, place in PLACES.items())
+
+
+def test_the_sheet_is_the_same_every_time_and_shows_what_was_asked(tmp_path, capsys):
+    for name in ("a.png", "b.png"):
+        argv = ["toybox", "--sheet", str(tmp_path / name), "--caption", "a red ball", "a blue cube", "--view", "front", "back", "--size", "24"]
+        assert main(argv) == 0 and name in capsys.readouterr().out
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    picture = np.asarray(Image.open(tmp_path / "a.png")).astype(int)
+    assert picture.shape[1] == 4 * 24 + 3 * 2  # two objects from two sides, in one row
+    ball, cube = picture[-12, 12], picture[-12, 2 * 26 + 12]
+    assert ball[0] > 2 * ball[2] and cube[2] > 2 * cube[0]
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [(["--caption", "a red knight"], "the nearest it has"), (["--sheet", "x.png", "--size", "0"], "--size")],
+)
+def test_what_cannot_be_shown_is_refused(tmp_path, monkeypatch, capsys, argv, message):
+    monkeypatch.chdir(tmp_path)
+    assert main(["toybox", *argv]) == 2 and message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_view_is_refused_with_the_known_ones(capsys):
+    with pytest.raises(SystemExit) as e:
+        main(["toybox", "--view", "below"])
+    assert e.value.code == 2 and "overhead" in capsys.readouterr().err
