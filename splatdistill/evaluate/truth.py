@@ -4,7 +4,9 @@ A prompt fixes neither where the object's front points in detail nor anything el
 the comparison allows one turn about the up axis, to the true object and to every wrong one alike.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import torch
 import torch.nn.functional as F
@@ -111,14 +113,22 @@ class Comparison:
 
 def compare(seen: RenderOutput, caption: Caption) -> Comparison:
     """Compare renders on white with the true object and with all that differ in one attribute (another object
-    of the same colour, the same object in another colour, ...). The three wrong ones that are nearest at half
-    resolution are compared at full resolution.
+    of the same colour, the same object in another colour, ...): all of them at every 15 degrees, the five
+    nearest at every `STEP`, the two nearest of those, like the true one, at full resolution.
     """
 
-    def turn(c: Caption) -> Turn:
-        return best_turn(seen.rgb, seen.cameras, c)
+    def nearest(captions: Iterable[Caption], step: float, count: int) -> dict[Caption, Turn]:
+        turns = {c: best_turn(seen.rgb, seen.cameras, c, step) for c in captions}
+        return dict(sorted(turns.items(), key=lambda found: -found[1].psnr)[:count])
 
-    others = [(c, turn(c)) for group in changes(caption) for c in group]
-    nearest = sorted(others, key=lambda other: -other[1].psnr)[:3]
-    wrong = max((likeness(seen, c, t.degrees) for c, t in nearest), key=lambda found: found.psnr.mean().item())
-    return Comparison(likeness(seen, caption), likeness(seen, caption, turn(caption).degrees), wrong)
+    def settled(caption: Caption, turn: Turn) -> Likeness:  # half resolution can be wrong by a step
+        around = [likeness(seen, caption, (turn.degrees + d) % 360) for d in (0, -STEP, STEP)]
+        return max(around, key=mean_psnr)
+
+    def mean_psnr(found: Likeness) -> float:
+        return found.psnr.mean().item()
+
+    others = nearest(chain(*changes(caption)), 3 * STEP, 5)
+    wrong = [settled(c, turn) for c, turn in nearest(others, STEP, 2).items()]
+    best = settled(caption, best_turn(seen.rgb, seen.cameras, caption))
+    return Comparison(likeness(seen, caption), best, max(wrong, key=mean_psnr))

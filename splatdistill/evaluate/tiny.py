@@ -1,0 +1,133 @@
+"""What the embedded models can do: tiny-clip on true pictures, the prior by its samples and its words for views."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from splatdistill.cameras import VIEW_WORDS, ViewWord, orbit, with_view
+from splatdistill.estimators import ImageTextScorer
+from splatdistill.evaluate.fronts import words_by_prior, words_by_truth
+from splatdistill.evaluate.retrieval import Recognition, recognised
+from splatdistill.priors import DiffusionPrior
+from splatdistill.priors.sampling import sample
+from splatdistill.toybox import Caption, is_held_out, render, sample_caption
+from splatdistill.toybox.captions import plain_captions
+from splatdistill.toybox.world import SIZE, VIEWS, WORDS, backgrounds, pictures
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """Shares of pictures that are retrieved right among 50 captions, half of them hard negatives."""
+
+    count: int
+    both: float  # the caption itself is nearest
+    object: float  # the nearest caption names the right object
+    colour: float  # ... the right colours
+
+    @classmethod
+    def of(cls, found: Sequence[Recognition]) -> "Retrieval":
+        """Counted over all pictures."""
+        parts = [torch.cat(v).float() for v in zip(*[(r.right, r.object_right, r.colour_right) for r in found], strict=True)]
+        return cls(len(parts[0]), *(p.mean().item() for p in parts))
+
+
+@dataclass(frozen=True)
+class Obeyed:
+    """Shares of pictures whose view is the one that was asked for, per word and in all."""
+
+    count: int
+    all: float
+    words: tuple[tuple[ViewWord, float], ...]
+
+    @classmethod
+    def of(cls, asked: Sequence[ViewWord], seen: Sequence[ViewWord]) -> "Obeyed":
+        """Counted over pairs of what was asked and what is seen."""
+        right = np.array([a == s for a, s in zip(asked, seen, strict=True)])
+        words = tuple((w, float(right[[a == w for a in asked]].mean())) for w in VIEW_WORDS if w in asked)
+        return cls(len(right), float(right.mean()), words)
+
+
+def true_pictures(count: int, seed: int, held_out: bool) -> tuple[Float[Tensor, "count 3 h w"], list[Caption], list[ViewWord]]:
+    """Pictures as the models are shown them: random captions, views and backgrounds; and their view words."""
+    shown = pictures(count, seed, held_out)
+    rgba = torch.from_numpy(shown.rgba).permute(0, 3, 1, 2).float() / 255
+    ground = backgrounds(count, torch.Generator().manual_seed(seed))[:, :, None, None]
+    return rgba[:, :3] + (1 - rgba[:, 3:]) * ground, shown.captions, shown.words
+
+
+def retrieval(scorer: ImageTextScorer, images: Float[Tensor, "b 3 h w"], captions: Sequence[Caption]) -> Retrieval:
+    """Retrieve every picture's caption."""
+    return Retrieval.of([recognised(scorer, images[i : i + 1], c) for i, c in enumerate(captions)])
+
+
+def draw_captions(count: int, held_out: bool, seed: int) -> list[Caption]:
+    """Random captions from one side of the split, as the grammar draws them."""
+    rng, drawn = np.random.default_rng(seed), []
+    while len(drawn) < count:
+        caption = sample_caption(rng)
+        if is_held_out(caption) == held_out:
+            drawn.append(caption)
+    return drawn
+
+
+def fronted_captions(held_out: bool, seed: int) -> list[Caption]:
+    """One caption of every kind that has a front, in a random colour from one side of the split."""
+    rng = np.random.default_rng(seed)
+    pool = [c for c in plain_captions() if not c.symmetric and is_held_out(c) == held_out]
+    kinds = {c.kind: [d for d in pool if d.kind == c.kind] for c in pool}
+    return [options[rng.integers(len(options))] for options in kinds.values()]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Pictures that a prior made, and what was asked for: every caption from all four views in turn."""
+
+    images: Float[Tensor, "b 3 h w"]
+    captions: tuple[Caption, ...]
+    words: tuple[ViewWord, ...]
+
+
+def draw_samples(
+    prior: DiffusionPrior, captions: Sequence[Caption], rng: torch.Generator, scale: float = 5.0, steps: int = 50, batch: int = 32
+) -> Samples:
+    """One sample per caption and view word, by DDIM."""
+    asked = [(c, w) for c in captions for w in VIEW_WORDS]
+    prompts = [with_view(str(c), w) for c, w in asked]
+    made = [sample(prior, prompts[i : i + batch], scale, steps, rng=rng).float().cpu() for i in range(0, len(asked), batch)]
+    return Samples(torch.cat(made), tuple(c for c, _ in asked), tuple(w for _, w in asked))
+
+
+def obeyed(samples: Samples) -> Obeyed:
+    """Whether samples of objects with a front show the view that was asked for, by the nearest true view."""
+    asked, seen = [], []
+    for caption in dict.fromkeys(c for c in samples.captions if not c.symmetric):
+        mine = [i for i, c in enumerate(samples.captions) if c == caption]
+        asked += [samples.words[i] for i in mine]
+        seen += words_by_truth(samples.images[mine], caption).best
+    return Obeyed.of(asked, seen)
+
+
+@dataclass(frozen=True)
+class Judges:
+    """How often the judges of views name a true picture's view right."""
+
+    by_truth: Obeyed  # of all four words
+    by_prior: Obeyed  # of front and back
+
+
+def judge_judges(prior: DiffusionPrior, captions: Sequence[Caption], rng: torch.Generator, views: int = 4) -> Judges:
+    """Try both judges on true pictures of objects with a front."""
+    asked, by_truth, sides, by_prior = [], [], [], []
+    for caption in captions:
+        cameras = VIEWS.sample(views, SIZE, SIZE, rng)
+        asked += WORDS.words(cameras)
+        shown = render([caption.parts()], cameras, backgrounds(views, rng)).rgb
+        by_truth += words_by_truth(shown, caption).best
+        ends = orbit([-30.0, 30.0, 150.0, 210.0], 15.0, 2.8, 42.0, SIZE)
+        sides += WORDS.words(ends)
+        by_prior += words_by_prior(prior, render([caption.parts()], ends).rgb, str(caption), rng).best
+    return Judges(Obeyed.of(asked, by_truth), Obeyed.of(sides, by_prior))
