@@ -94,16 +94,16 @@ def _cotangent(image: torch.Tensor) -> torch.Tensor:
     return _cotangents[shape]
 
 
-def images_of(render: Rasterizer, gaussians: Gaussians, cameras: Cameras, background: torch.Tensor) -> list[torch.Tensor]:
+def images_of(render: Rasterizer, gaussians: Gaussians, cameras: Cameras) -> list[torch.Tensor]:
     """One forward pass."""
-    output = render(gaussians, cameras, background)
+    output = render(gaussians, cameras, torch.ones(1, 3))
     return [output.rgb, output.alpha, output.depth]
 
 
 def rows(kind: str, n: int, width: int, threads: list[int], args: argparse.Namespace, per_entry: float) -> list[str]:
     """The table's lines for one scene."""
     gaussians, cameras = scene(kind, n, args.degree), orbit([17.0], 15.0, 2.2, 49.1, width)
-    background, compiled = torch.ones(1, 3), rasterizer("cpu")
+    compiled = rasterizer("cpu")
     slow = n * width * width >= SLOW
     torch.set_num_threads(1)
     pairs = gsplat_torch.find_pairs(gaussians, cameras)
@@ -111,11 +111,12 @@ def rows(kind: str, n: int, width: int, threads: list[int], args: argparse.Names
     theirs, reference = None, None
     if args.degree == 0:
         theirs = timed(
-            lambda: list(gsplat_torch.render(gaussians, cameras, background, pairs)), 1 if slow else 3, 1, time.thread_time
-        )
+            lambda: list(gsplat_torch.render(gaussians, cameras, torch.ones(1, 3), pairs)),
+            1 if slow else 3, 1, time.thread_time,
+        )  # fmt: skip
     if not args.no_reference:
         reference = timed(
-            lambda: images_of(reference_rasterizer(), gaussians, cameras, background),
+            lambda: images_of(reference_rasterizer(), gaussians, cameras),
             1 if slow else 2, 0 if slow else 1, time.thread_time,
         )  # fmt: skip
     lines = []
@@ -123,7 +124,7 @@ def rows(kind: str, n: int, width: int, threads: list[int], args: argparse.Names
         torch.set_num_threads(count)
         peaks: list[float] = []
         ours = timed(
-            lambda: images_of(compiled, gaussians, cameras, background), args.repeats, 3,
+            lambda: images_of(compiled, gaussians, cameras), args.repeats, 3,
             time.thread_time if count == 1 else time.perf_counter, lambda: peaks.append(cpu_floors.peak_flops(100_000)),
         )  # fmt: skip
         flop_floor = len(pairs.pixels) * cpu_floors.FLOPS_PER_PAIR / (statistics.median(peaks) * count)
@@ -144,7 +145,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="thread counts (default: 1 2)")
     parser.add_argument("--sizes", nargs="+", metavar="NxWIDTH", help="own sizes, e.g. 5008x128 (N a multiple of 16)")
     parser.add_argument("--repeats", type=int, default=11, help="renders per median (default: 11)")
-    parser.add_argument("--degree", type=int, default=0, help="of spherical harmonics; gsplat and kernel floor only at 0")
+    parser.add_argument("--degree", type=int, default=0, help="of the colours; gsplat, kernel floor only at 0")
     parser.add_argument("--no-reference", action="store_true", help="leave out our reference, the slowest")
     args = parser.parse_args()
     grid = QUICK if args.quick else GRID
@@ -155,7 +156,7 @@ def main() -> None:
     torch.set_num_threads(1)
     peak = statistics.median(cpu_floors.peak_flops() for _ in range(5))
     per_entry = cpu_floors.seconds_per_entry()
-    print(f"one core: {peak / 1e9:.0f} GFLOP/s in fused multiply-adds; {per_entry * 1e9:.1f} ns per (Gaussian, 4x4 block)")
+    print(f"one core: {peak / 1e9:.0f} GFLOP/s fused multiply-adds; {per_entry * 1e9:.1f} ns per (Gaussian, 4x4 block)")
     print("                          ---------- ms ----------  they take longer    we take longer than")
     print("scene      n   px  thr   forward backward    total  reference   gsplat  flop floor kernel floor")
     for kind in KINDS:

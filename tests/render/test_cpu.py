@@ -1,5 +1,7 @@
 """The compiled CPU rasteriser draws and differentiates what the reference does."""
 
+import inspect
+from copy import copy
 from dataclasses import fields, replace
 
 import pytest
@@ -27,7 +29,8 @@ def scattered(n: int, rng: torch.Generator, degree: int = 0) -> Gaussians:
         return torch.randn(*shape, generator=rng, dtype=F64)
 
     opacities = torch.rand(n, generator=rng, dtype=F64) ** 0.5
-    return Gaussians(1.2 * normal(n, 3), normal(n, 4), (normal(n, 3) - 2).exp(), opacities, 0.5 * normal(n, (degree + 1) ** 2, 3))
+    sh = 0.5 * normal(n, (degree + 1) ** 2, 3)
+    return Gaussians(1.2 * normal(n, 3), normal(n, 4), (normal(n, 3) - 2).exp(), opacities, sh)
 
 
 def views(width: int, height: int) -> Cameras:
@@ -243,5 +246,17 @@ def test_a_broken_colour_shows(degree: int, rng: torch.Generator) -> None:
 
 
 def test_what_it_cannot_render_is_said(rng: torch.Generator) -> None:
+    """Compiled code would read beyond the end of arrays that are too short."""
+    good, cameras = blobs(3, rng), orbit([0.0, 90.0])
+    render = inspect.unwrap(rasterize)  # without the tests' own check of shapes, as users call it
     with pytest.raises(UserError, match="float16.*float32"):
-        rasterize(blobs(3, rng).to(dtype=torch.float16), orbit([0.0]))
+        render(good.to(dtype=torch.float16), cameras)
+    for name, wrong in {"quats": good.quats[:2], "sh": good.sh.expand(3, 3, 3), "opacities": good.means}.items():
+        bad = copy(good)
+        object.__setattr__(bad, name, wrong)  # past the constructor's check
+        with pytest.raises(UserError, match=f"{name}.*shape"):
+            render(bad, cameras)
+    with pytest.raises(UserError, match="background.*shape"):
+        render(good, cameras, torch.zeros(1, 3))
+    with pytest.raises(UserError, match="0x32"):
+        render(good, replace(cameras, width=0, height=32))

@@ -44,7 +44,9 @@ class View:
 
 @dataclass(frozen=True)
 class Shapes:
-    """Contiguous flat inputs of projection, all of one float type, in whole groups of Gaussians (the last opacities 0)."""
+    """Contiguous flat inputs of projection, of one float type, in whole groups of Gaussians; zeros fill the last group,
+    and with opacity 0 they are culled.
+    """
 
     means: np.ndarray  # (padded n * 3,)
     quats: np.ndarray  # (padded n * 4,)
@@ -59,7 +61,7 @@ class Shapes:
 
 @dataclass(frozen=True)
 class Images:
-    """Planar images in whole tiles, flat: (b, 3 or 1, padded height, padded width). normal is empty if not asked for."""
+    """Planar images in whole tiles, flat: (b, 3 or 1, padded height, padded width). normal may be empty: not wanted."""
 
     rgb: np.ndarray
     normal: np.ndarray

@@ -116,15 +116,15 @@ class _Cache(FunctionCache):
         try:
             found = super().load_overload(sig, target_context)
         except (EOFError, OSError, UnpicklingError) as error:
-            warnings.warn(f"compiled kernels in {directory()} cannot be read ({error}): compiling them anew", stacklevel=2)
+            warnings.warn(f"kernels in {directory()} cannot be read ({error}): compiling them anew", stacklevel=2)
             self.flush()
             found = None
         if found is None:
             now = time.monotonic()
             if now - _Cache._last_compiled > BURST:
                 print(
-                    "splatdistill: compiling the CPU rasteriser for this processor (about ten seconds, only once; "
-                    f"kept in {directory()})",
+                    "splatdistill: compiling the CPU rasteriser for this processor: some ten seconds, only this once "
+                    f"(kept in {directory()})",
                     file=sys.stderr,
                     flush=True,
                 )

@@ -107,7 +107,7 @@ class Rasterize(torch.autograd.Function):
 
         screen.detach().copy_(torch.from_numpy(projection.screen).view(view.count, padded, 2)[:, :n])
         call.radii = torch.from_numpy(projection.radii).view(view.count, padded)[:, :n]
-        outputs = [_cropped(flat, planes, view) for flat, planes in ((images.rgb, 3), (images.alpha, 1), (images.depth, 1))]
+        outputs = [_cropped(images.rgb, 3, view), _cropped(images.alpha, 1, view), _cropped(images.depth, 1, view)]
         outputs.append(_cropped(images.normal, 3, view) if call.normals else None)
         if call.graph:
             ctx.set_materialize_grads(False)
@@ -115,7 +115,8 @@ class Rasterize(torch.autograd.Function):
             read = (means, quats, scales, opacities, sh, outputs[0], outputs[2], outputs[3])
             ctx.save_for_backward(*[x for x in read if x is not None])
             ctx.call, ctx.has_background = call, background is not None
-            ctx.kept = Kept(kept, shapes, n, coefficients, degree, colours, projection.rows, projection.radii, tiles, images, composited)
+            rows, radii = projection.rows, projection.radii
+            ctx.kept = Kept(kept, shapes, n, coefficients, degree, colours, rows, radii, tiles, images, composited)
         else:
             kept.release()
         return tuple(outputs)

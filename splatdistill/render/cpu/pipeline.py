@@ -1,13 +1,14 @@
 """The stages of a render in order, each cut into shares for the threads: what runs when, on which memory.
 
-forward:  shade -> project -> sort by depth -> fill tiles -> composite;   backward: composite -> project -> shade, their gradients.
+forward:  shade -> project -> sort by depth -> fill tiles -> composite
+backward: the gradients of composite -> project -> shade
 """
 
 import numpy as np
 
 from splatdistill.render.cpu import pool
-from splatdistill.render.cpu.kernels import binning, compositing, layout, projecting, shading
 from splatdistill.render.cpu.buffers import Composited, Images, Projection, ShapeGradients, Shapes, Tag, Tiles, View
+from splatdistill.render.cpu.kernels import binning, compositing, layout, projecting, shading
 from splatdistill.render.cpu.memory import Arena
 
 # Handing work to another thread takes some 40 microseconds; a stage with less to do stays on the caller.
@@ -52,8 +53,9 @@ def shade_backward(
 
     def work(share: int) -> None:
         shading.shade_all_backward(
-            share, shares, sh, shapes.means, n, view.cameras, view.count, padded, colours, g.colours, v_sh, g.means, degree
-        )
+            share, shares, sh, shapes.means, n, view.cameras, view.count, padded,
+            colours, g.colours, v_sh, g.means, degree,
+        )  # fmt: skip
 
     pool.run(work, shares)
     return v_sh

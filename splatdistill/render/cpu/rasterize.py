@@ -11,10 +11,11 @@ from splatdistill.gaussians import Gaussians
 from splatdistill.render import RenderOutput, Screen
 from splatdistill.render.cpu.buffers import View
 from splatdistill.render.cpu.function import Call, Rasterize
-from splatdistill.render.cpu.kernels.layout import CAMERA
+from splatdistill.render.cpu.kernels.layout import CAMERA, TILE
 from splatdistill.render.cpu.kernels.projecting import pack_cameras
 
 PRECISIONS = (torch.float32, torch.float64)
+LARGEST = 32_767 * TILE  # pixels on a side: tiles are counted in 15 bits
 
 
 def pack_view(cameras: Cameras, dtype: torch.dtype) -> View:
@@ -26,13 +27,25 @@ def pack_view(cameras: Cameras, dtype: torch.dtype) -> View:
     return View(packed, len(cameras), cameras.width, cameras.height)
 
 
-def _checked(gaussians: Gaussians) -> None:
-    dtype, device = gaussians.means.dtype, gaussians.means.device
+def _check(gaussians: Gaussians, cameras: Cameras, background: Tensor | None) -> None:
+    """Compiled code trusts what it is given, so it is checked here."""
+    dtype, device, n, views = gaussians.means.dtype, gaussians.means.device, len(gaussians.means), len(cameras)
     if device.type != "cpu":
-        raise UserError(f"the CPU rasteriser got Gaussians on {device}: move them with .to('cpu'), or ask for "
-                        f"rasterizer('{device.type}')")  # fmt: skip
+        raise UserError(f"The CPU rasteriser got Gaussians on {device}: move them with .to('cpu'), or ask for "
+                        f"rasterizer('{device.type}').")  # fmt: skip
     if dtype not in PRECISIONS:
-        raise UserError(f"the CPU rasteriser got {dtype}; it renders float32 or float64: convert with .to(dtype=torch.float32)")
+        raise UserError(f"The CPU rasteriser got {dtype} and renders float32 or float64: use .to(dtype=torch.float32).")
+    coefficients = {(n, k, 3) for k in (1, 4, 9, 16)}
+    expected = {"means": {(n, 3)}, "quats": {(n, 4)}, "scales": {(n, 3)}, "opacities": {(n,)}, "sh": coefficients}
+    given = {name: getattr(gaussians, name) for name in expected}
+    if background is not None:
+        expected["background"], given["background"] = {(views, 3)}, background
+    for name, shapes in expected.items():
+        if tuple(given[name].shape) not in shapes:
+            raise UserError(f"{name} has shape {tuple(given[name].shape)}; for {n} Gaussians and {views} cameras it is "
+                            f"{' or '.join(str(shape) for shape in sorted(shapes))}.")  # fmt: skip
+    if not (0 < cameras.width <= LARGEST and 0 < cameras.height <= LARGEST):
+        raise UserError(f"Images of {cameras.width}x{cameras.height} pixels: sides of 1 to {LARGEST} can be rendered.")
 
 
 def rasterize(
@@ -43,7 +56,7 @@ def rasterize(
     absgrad: bool = False,
 ) -> RenderOutput:
     """Render every camera; see `splatdistill.render.Rasterizer`."""
-    _checked(gaussians)
+    _check(gaussians, cameras, background)
     dtype = gaussians.means.dtype
     view = pack_view(cameras, dtype)
     shapes = [x.to(dtype) for x in (gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities)]

@@ -98,7 +98,9 @@ def _sort_one(depth_bits, rectangles, start, n, keys, items, other_keys, other_i
 
 
 @compiled
-def sort_by_depth(share, shares, depth_bits, rectangles, padded, keys, items, buckets, order, sorted_rectangles, counts):
+def sort_by_depth(
+    share, shares, depth_bits, rectangles, padded, keys, items, buckets, order, sorted_rectangles, counts
+):
     """For each camera the visible Gaussians from near to far, and their rectangles.
 
     keys, items: two rows per share; buckets: one.

@@ -1,8 +1,9 @@
 """The gradient of compositing over one block, front to back like the forward pass.
 
-With g_i = sum_c channel_ic dloss/dchannel_c, f_i = alpha_i T_i, and V = dloss/dalpha_out, the loss depends on alpha_i by
+With g_i = sum_c channel_ic dloss/dchannel_c, f_i = alpha_i T_i, and V = dloss/dalpha_out, alpha_i acts by
 
-    dloss/dalpha_i = T_i g_i - Q_i / (1 - alpha_i),   Q_i = (sum_c out_c dloss/dchannel_c - T_end V) - sum_{j <= i} f_j g_j:
+    dloss/dalpha_i = T_i g_i - Q_i / (1 - alpha_i)
+    Q_i = (sum_c out_c dloss/dchannel_c - T_end V) - sum_{j <= i} f_j g_j
 
 Q starts from the finished image and loses what has passed, so that nothing has to be stored per Gaussian and pixel.
 By sigma = -ln(alpha / o) (no gradient where alpha was clamped), s_i = dloss/dsigma_i = -alpha_i dloss/dalpha_i.
@@ -66,8 +67,9 @@ def _row_sums(s: Simd, a: Vec, b: Vec) -> Vec:
 
 @emitted
 def composite_block_backward(
-    s: Simd, rows, words, first_word, word_count, state, state_at, x, y, sums, monomials, monomials_at, channels, absgrad
-) -> int:
+    s: Simd, rows, words, first_word, word_count, state, state_at, x, y, sums, monomials, monomials_at,
+    channels, absgrad,
+) -> int:  # fmt: skip
     """Add the block's part to the sums of every Gaussian that the words select; returns whether a pixel is open.
 
     monomials: for the block, [half][x] of lanes (y, m): (1, u, v, u^2) and (u v, v^2, 0, 0) at pixel (x, y).

@@ -34,8 +34,9 @@ def _planes(s: Simd, images: Sequence[ir.Value], camera, size, pixel, channels: 
 
 @emitted
 def store_block(
-    s: Simd, state, state_at, rgb, normal, depth, alpha, transmittance, background, camera, size, pixel, stride, channels
-) -> None:
+    s: Simd, state, state_at, rgb, normal, depth, alpha, transmittance, background,
+    camera, size, pixel, stride, channels,
+) -> None:  # fmt: skip
     """Write a finished block: rgb over its background, depth divided by alpha.
 
     camera: which; size: pixels in a plane; pixel: the block's first; stride: pixels in a row of the image.

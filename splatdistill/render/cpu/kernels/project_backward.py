@@ -20,7 +20,8 @@ from splatdistill.render.cpu.kernels.simd import INT32, INT64, Mask, Simd, Vec, 
 @emitted
 def project_group_backward(
     s: Simd, means, quats, scales, opacities, source, cameras, camera_count, radii, gradients, threads,
-    stride, mean_out, quat_out, scale_out, opacity_out, colour_out, colour_stride, screen_out, abs_out, channels, absgrad,
+    stride, mean_out, quat_out, scale_out, opacity_out, colour_out, colour_stride, screen_out, abs_out,
+    channels, absgrad,
 ) -> None:  # fmt: skip
     """Gradients of Gaussians source to source + 15 from their gradient rows.
 
@@ -78,7 +79,7 @@ def project_group_backward(
         v_rotation = [v + n for v, n in zip(v_rotation, total[13:])]
     v_quat = _quaternion_gradient(s, rotation, v_rotation)
     # A Gaussian that is not finite was culled; its gradient must say so instead of being zero.
-    poison = 0.0 * (sum(mean[1:], mean[0]) + sum(rotation.unit[1:], rotation.unit[0]) + sum(scale[1:], scale[0]) + opacity)
+    poison = 0.0 * sum([*mean, *rotation.unit, *scale], opacity)
     s.store(join(s, [v + poison for v in total[:3]]), mean_out, s.index(source, 0, 3))
     s.store(join(s, [v + poison for v in v_quat]), quat_out, s.index(source, 0, 4))
     s.store(join(s, [v + poison for v in v_scale]), scale_out, s.index(source, 0, 3))
@@ -122,7 +123,8 @@ def _projection_gradient(
     a, b, c = p.conic
     vxx, vxy, vyy = (0.5 * row[i] for i in (layout.SUM_XX, layout.SUM_XY, layout.SUM_YY))
     kv = [s.fma(a, vxx, b * vxy), s.fma(a, vxy, b * vyy), s.fma(b, vxx, c * vxy), s.fma(b, vxy, c * vyy)]
-    gxx, gxy, gyy = (-2.0 * g for g in (s.fma(kv[0], a, kv[1] * b), s.fma(kv[0], b, kv[1] * c), s.fma(kv[2], b, kv[3] * c)))
+    kvk = [s.fma(kv[0], a, kv[1] * b), s.fma(kv[0], b, kv[1] * c), s.fma(kv[2], b, kv[3] * c)]
+    gxx, gxy, gyy = (-2.0 * g for g in kvk)
     fx, fy = p.factor
     v_fx = [s.fma(gxx, fx[j], gxy * fy[j]) for j in range(3)]
     v_fy = [s.fma(gxy, fx[j], gyy * fy[j]) for j in range(3)]

@@ -4,7 +4,17 @@ Every kernel does share `share` of `shares`. Inputs come in whole groups of Gaus
 
 from splatdistill.render.cpu.cache import compiled
 from splatdistill.render.cpu.kernels.binning import corners, is_wide, span
-from splatdistill.render.cpu.kernels.layout import CAMERA, CENTRE, FOCAL, GROUP, LIMITS, POSITION, ROW, SIZE, TRANSLATION
+from splatdistill.render.cpu.kernels.layout import (
+    CAMERA,
+    CENTRE,
+    FOCAL,
+    GROUP,
+    LIMITS,
+    POSITION,
+    ROW,
+    SIZE,
+    TRANSLATION,
+)
 from splatdistill.render.cpu.kernels.project import project_group
 from splatdistill.render.cpu.kernels.project_backward import project_group_backward
 
@@ -51,7 +61,8 @@ def project_all(
             target = camera * padded + source
             project_group(
                 means, quats, scales, opacities, source, cameras, camera * CAMERA,
-                colours, 3 * (camera * colour_stride + source), rows, screen, radii, depths, rectangles, target, channels,
+                colours, 3 * (camera * colour_stride + source),
+                rows, screen, radii, depths, rectangles, target, channels,
             )  # fmt: skip
             first_tile = camera * tiles_x * tiles_y
             for entry in range(target, target + GROUP):

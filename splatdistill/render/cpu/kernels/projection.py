@@ -1,4 +1,4 @@
-"""The mathematics of projecting 16 Gaussians at once: EWA splatting (Zwicker et al., 2002) as in 3DGS (arXiv 2308.04079).
+"""The mathematics of projecting 16 Gaussians at once: EWA splatting (Zwicker et al. 2001), as 3DGS (arXiv 2308.04079).
 
 With the camera's rotation W, the Gaussian's rotation R(q) and scales S = diag(s), and the perspective's Jacobian J
 at the mean, the screen covariance is  (J W R S)(J W R S)^T + BLUR I.  All of it is written as the 2 x 3 matrix

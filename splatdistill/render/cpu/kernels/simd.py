@@ -239,7 +239,8 @@ def emitted(emit: Callable[..., Any]) -> Any:
     def define(_typing: Any, *args: types.Type) -> Any:
         arrays = [a for a in args if isinstance(a, types.Array)]
         dtype = next(a.dtype for a in arrays if isinstance(a.dtype, types.Float))
-        kinds = [types.int64 if isinstance(a, types.Integer) else dtype if isinstance(a, types.Float) else a for a in args]
+        kinds = [dtype if isinstance(a, types.Float) else a for a in args]
+        kinds = [types.int64 if isinstance(a, types.Integer) else a for a in kinds]
         returns = types.int64 if returns_value else types.void
 
         def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: Sequence[ir.Value]) -> ir.Value:
