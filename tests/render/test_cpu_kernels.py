@@ -96,7 +96,8 @@ def test_harmonics_are_those_of_the_library_and_so_are_their_slopes() -> None:
 
     def value(polynomial: dict[str, float], at: torch.Tensor) -> torch.Tensor:
         axes = dict(zip("xyz", at.unbind(1)))
-        terms = [f * torch.stack([torch.ones_like(at[:, 0]), *(axes[a] for a in m)]).prod(0) for m, f in polynomial.items()]
+        one = torch.ones_like(at[:, 0])
+        terms = [f * torch.stack([one, *(axes[a] for a in m)]).prod(0) for m, f in polynomial.items()]
         return torch.stack([torch.zeros(len(at), dtype=at.dtype), *terms]).sum(0)
 
     expected = sh.basis(3, directions)

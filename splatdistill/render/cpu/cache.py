@@ -132,6 +132,7 @@ class _Cache(FunctionCache):
         return found
 
     def save_overload(self, sig: Any, cres: Any) -> None:
+        _Cache._last_compiled = time.monotonic()
         try:
             super().save_overload(sig, cres)
         except OSError as error:
