@@ -50,6 +50,7 @@ class Settings:
     pictures: int = 80_000
     caption_dropout: float = 0.1
     view_dropout: float = 0.1
+    gray: float = 1 / 3  # share of pictures without colour, for clip
     ema: float = 0.999
     log: list[dict[str, float]] = field(default_factory=list)
 
@@ -229,11 +230,19 @@ def one_changed(caption: Caption, rng: np.random.Generator) -> Caption:
     return Caption(**{**asdict(caption), **options[rng.integers(len(options))]})
 
 
+def colourless(caption: Caption) -> str:
+    """The caption without its colours."""
+    pattern = "" if caption.pattern == "plain" else f"{caption.pattern} "
+    below = "" if caption.below is None else f" on a {caption.below}"
+    return f"a {pattern}{caption.kind}{below}"
+
+
 class ClipLoss:
     """Contrastive loss of CLIP (arXiv:2103.00020) with three hard negatives per caption, and true duplicates masked.
 
     Pictures are augmented as renders of splats and samples of a prior differ from ray tracings: blur,
-    noise, brightness, a few pixels of shift and zoom. Captions carry no view word.
+    noise, brightness, a few pixels of shift and zoom. Captions carry no view word. A third of the pictures are
+    gray with captions that name no colour, so that shapes are learnt apart from the colours they came in.
     """
 
     def __init__(self, tokenizer: CLIPTokenizer, data: Data, settings: Settings):
@@ -258,7 +267,12 @@ class ClipLoss:
     def __call__(self, model: nn.Module) -> Tensor:
         image, index = self.data.batch(self.settings.batch)
         captions = [self.data.captions[i] for i in index]
-        negatives = [str(hard_negative(parse(c), self.numpy_rng)) for c in captions * 3]
+        gray = torch.rand(len(index), generator=self.data.rng) < self.settings.gray
+        image = torch.where(gray.view(-1, 1, 1, 1), image.mean(1, keepdim=True), image)
+        say = [colourless if g else str for g in gray.tolist()]
+        parsed = [parse(c) for c in captions]
+        captions = [s(c) for s, c in zip(say, parsed)]
+        negatives = [s(hard_negative(c, self.numpy_rng)) for _ in range(3) for s, c in zip(say, parsed)]
         texts = captions + negatives
         with torch.autocast("cpu", torch.bfloat16):
             out = model(input_ids=tokens(self.tokenizer, texts), pixel_values=2 * self.augment(image) - 1)
