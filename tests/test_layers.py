@@ -39,7 +39,7 @@ HEAVY: dict[str, tuple[str, ...]] = {
 }
 
 # Modules whose import must not load torch, directly or through others, so that --help is instant.
-TORCH_FREE: tuple[str, ...] = ()
+TORCH_FREE: tuple[str, ...] = ("splatdistill", "splatdistill.cli", "splatdistill.cli.offer")
 
 LONGEST = 300  # lines; beyond it a file has two subjects
 
