@@ -1,0 +1,101 @@
+"""The networks that scripts/train_tiny.py trains, and their vocabulary."""
+
+import json
+from pathlib import Path
+
+from diffusers import UNet2DConditionModel
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from torch import Tensor, nn
+from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from splatdistill.toybox import COLOURS, NAMED, PRIMITIVES
+from splatdistill.toybox.parts import PATTERNS
+from splatdistill.toybox.world import SIZE
+
+LENGTH = 20  # tokens
+
+
+def make_tokenizer(folder: Path) -> CLIPTokenizer:
+    """A CLIP byte-pair vocabulary in which every word of the toybox is one token."""
+    lexicon = [*NAMED, *PRIMITIVES, *COLOURS, *PATTERNS[1:], *"a an and on front side back overhead view ,".split()]
+    bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
+    bpe.pre_tokenizer = pre_tokenizers.Whitespace()
+    alphabet = [chr(c) for c in range(ord("a"), ord("z") + 1)] + list("0123456789,.!?'-")
+    trainer = trainers.BpeTrainer(vocab_size=10_000, initial_alphabet=alphabet, end_of_word_suffix="</w>", show_progress=False)
+    # unequal counts make the order of merges, and so the vocabulary, unique
+    bpe.train_from_iterator([" ".join([w] * (2 + i)) for i, w in enumerate(sorted(lexicon))], trainer)
+    merges = [tuple(m) for m in json.loads(bpe.to_str())["model"]["merges"]]
+    tokens = alphabet + [f"{c}</w>" for c in alphabet] + ["".join(m) for m in merges] + ["<|startoftext|>", "<|endoftext|>"]
+    vocab = {t: i for i, t in enumerate(dict.fromkeys(tokens))}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.json").write_text(json.dumps(vocab, indent=0))
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges))
+    tokenizer = CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=LENGTH)
+    tokenizer.save_pretrained(folder)
+    return tokenizer
+
+
+def tokens(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
+    """(b, LENGTH) ids."""
+    return tokenizer(texts, padding="max_length", max_length=LENGTH, truncation=True, return_tensors="pt").input_ids
+
+
+def text_config(tokenizer: CLIPTokenizer, width: int, layers: int) -> dict[str, int]:
+    """Fields shared by CLIPTextModel and CLIPModel's text tower."""
+    return {
+        "vocab_size": len(tokenizer),
+        "hidden_size": width,
+        "intermediate_size": 2 * width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 4,
+        "max_position_embeddings": LENGTH,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+
+
+class Prior(nn.Module):
+    """UNet on 4x4 patches and its text encoder; v-prediction on Stable Diffusion's noise schedule."""
+
+    def __init__(self, tokenizer: CLIPTokenizer):
+        super().__init__()
+        self.text = CLIPTextModel(CLIPTextConfig(**text_config(tokenizer, 128, 2)))
+        self.unet = UNet2DConditionModel(
+            sample_size=SIZE // 4,
+            in_channels=48,
+            out_channels=48,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            block_out_channels=(96, 128, 192),
+            layers_per_block=1,
+            cross_attention_dim=128,
+            attention_head_dim=4,
+            norm_num_groups=16,
+        )
+
+    def forward(self, x_t: Tensor, t: Tensor, ids: Tensor) -> Tensor:
+        return self.unet(x_t, t, self.text(input_ids=ids).last_hidden_state).sample
+
+
+def make_clip(tokenizer: CLIPTokenizer) -> CLIPModel:
+    """A small CLIP: 8x8 patches of 64x64 images, 4 layers; 2-layer text tower."""
+    vision = {"image_size": SIZE, "patch_size": 8, "hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 4, "num_attention_heads": 4}
+    return CLIPModel(CLIPConfig(text_config=text_config(tokenizer, 128, 2), vision_config=vision, projection_dim=128, logit_scale_init_value=2.6592))
+
+
+CLIP_PREPROCESSING = {  # as transformers' CLIPImageProcessor writes it: 64 x 64, pixels in [-1, 1]
+    "image_processor_type": "CLIPImageProcessor",
+    "do_convert_rgb": True,
+    "do_resize": True,
+    "size": {"shortest_edge": SIZE},
+    "resample": 3,
+    "do_center_crop": True,
+    "crop_size": {"height": SIZE, "width": SIZE},
+    "do_rescale": True,
+    "rescale_factor": 1 / 255,
+    "do_normalize": True,
+    "image_mean": [0.5] * 3,
+    "image_std": [0.5] * 3,
+}
+SCHEDULER = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "prediction_type": "v_prediction", "clip_sample": False}
