@@ -14,11 +14,14 @@ import time
 import torch
 
 from splatdistill.cli.distil import settle
-from splatdistill.evaluate.acceptance import assess
+from splatdistill.estimators import ClipScorer
+from splatdistill.evaluate.acceptance import judge, look
 from splatdistill.guidance import SDS
 from splatdistill.priors import DiffusionPrior
-from splatdistill.priors.weights import load
+from splatdistill.priors.weights import TINY, load
+from splatdistill.render import rasterizer
 from splatdistill.scene.initial import Ball
+from splatdistill.toybox import parse
 from splatdistill.train.config import Train
 from splatdistill.train.session import Session
 from splatdistill.train.watch import peak_memory
@@ -56,11 +59,15 @@ def speed(name: str, config: Train, prior: DiffusionPrior, steps: int) -> None:
     del prior.answer
     total = sum(times)
     median = sorted(times)[len(times) // 2]
-    print(f"{name:22s} {1 / median:8.1f} steps/s   {prior.calls / steps:6.1f} images/step   everything else {1 - clock.seconds / total:6.1%} of a step", flush=True)
+    print(
+        f"{name:22s} {1 / median:8.1f} steps/s   {prior.calls / steps:6.1f} images/step   everything else {1 - clock.seconds / total:6.1%} of a step",
+        flush=True,
+    )
 
 
 def quality(prompts: list[str], minutes: list[float], guidance: str, prior: DiffusionPrior) -> None:
     """Print the acceptance score of runs whose steps were chosen to fill the given minutes on this machine."""
+    scorer = ClipScorer(TINY.parent / "clip")
     for m in minutes:
         scores = []
         for prompt in prompts:
@@ -73,10 +80,14 @@ def quality(prompts: list[str], minutes: list[float], guidance: str, prior: Diff
             session = Session(dataclasses.replace(config, steps=steps), prior)
             while session.state.step < steps:
                 session.step()
-            scores.append(assess(session.gaussians(), prompt))
+            sight = look(session.gaussians(), rasterizer("cpu"))
+            scores.append(judge(sight, parse(prompt), scorer, prior, torch.Generator().manual_seed(0)).record())
         views = sum(s.views_right for s in scores) / len(scores)
         iou, psnr = (sum(getattr(s, k) for s in scores) / len(scores) for k in ("iou", "psnr"))
-        print(f"{guidance}  {m:4.1f} min ({steps} steps): right from {views:.1f} of 8 views, IoU {iou:.2f}, PSNR {psnr:.1f} dB, passed {sum(s.passed for s in scores)} of {len(scores)}", flush=True)
+        print(
+            f"{guidance}  {m:4.1f} min ({steps} steps): right from {views:.1f} of 8 views, IoU {iou:.2f}, PSNR {psnr:.1f} dB, passed {sum(s.passed for s in scores)} of {len(scores)}",
+            flush=True,
+        )
 
 
 def main() -> None:
