@@ -27,7 +27,11 @@ class BuildWithRecipes(build_py):
 
     def get_source_files(self) -> list[str]:
         """A source distribution needs the recipes and this file too."""
-        return [*super().get_source_files(), *(str(source) for source, _ in self._recipes()), str(Path("scripts") / Path(__file__).name)]
+        return [
+            *super().get_source_files(),
+            *(str(source) for source, _ in self._recipes()),
+            str(Path("scripts") / Path(__file__).name),
+        ]
 
     def get_outputs(self, include_bytecode: bool = True) -> list[str]:
         """Everything that was put into the wheel."""

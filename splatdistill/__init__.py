@@ -33,7 +33,19 @@ if TYPE_CHECKING:
     from splatdistill.train.config import Train
     from splatdistill.train.session import Session
 
-__all__ = ["SDI", "SDS", "Cameras", "Gaussians", "Session", "Train", "UserError", "__version__", "distil", "orbit", "session"]
+__all__ = [
+    "SDI",
+    "SDS",
+    "Cameras",
+    "Gaussians",
+    "Session",
+    "Train",
+    "UserError",
+    "__version__",
+    "distil",
+    "orbit",
+    "session",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -20,7 +20,9 @@ def ids(path: Path) -> str:
 
 def test_they_are_read_from_here():
     assert recipes.folder() == ROOT / "configs"
-    assert {ids(p) for p in FILES} >= {f"configs/{family}/{name}.yaml" for family in ("tiny", "sd") for name in CHOICES[0].names}
+    assert {ids(p) for p in FILES} >= {
+        f"configs/{family}/{name}.yaml" for family in ("tiny", "sd") for name in CHOICES[0].names
+    }
 
 
 @pytest.mark.parametrize("path", FILES, ids=ids)

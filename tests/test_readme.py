@@ -45,9 +45,16 @@ def test_the_two_commands_come_first_and_as_promised():
 def test_the_constraints_pin_every_dependency():
     import tomllib
 
-    pinned = {re.split("==", line)[0].lower().replace("_", "-") for line in (ROOT / "scripts/constraints.txt").read_text().splitlines() if "==" in line}
+    pinned = {
+        re.split("==", line)[0].lower().replace("_", "-")
+        for line in (ROOT / "scripts/constraints.txt").read_text().splitlines()
+        if "==" in line
+    }
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = [re.match(r"[\w-]+", d).group().lower() for d in (*project["dependencies"], *project["optional-dependencies"]["test"])]
+    wanted = [
+        re.match(r"[\w-]+", d).group().lower()
+        for d in (*project["dependencies"], *project["optional-dependencies"]["test"])
+    ]
     assert set(wanted) <= pinned and "torch" in pinned
 
 
@@ -56,7 +63,12 @@ def test_the_train_command_runs(tmp_path):
     argv = [*shlex.split(TRAIN)[1:], "--prior", "tiny", "--steps", "3", "--out", str(tmp_path / "run")]
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
-        [sys.executable, "-m", "splatdistill", *argv], cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=600
+        [sys.executable, "-m", "splatdistill", *argv],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     for name in ("splats.ply", "turntable.mp4", "sheet.png", "config.yaml"):
@@ -82,7 +94,19 @@ def test_files_that_it_names_exist():
 def test_the_method_of_ones_own_trains(tiny, tmp_path):
     (source,) = [b for b in blocks("python") if b.startswith("# my_file.py")]
     (tmp_path / "my_file.py").write_text(source)
-    argv = ["train", "--prompt", "a red ball", "--guidance", "my_file.py:Mine", "--guidance.strength", "0.25", "--steps", "2", "--init.count", "30"]
+    argv = [
+        "train",
+        "--prompt",
+        "a red ball",
+        "--guidance",
+        "my_file.py:Mine",
+        "--guidance.strength",
+        "0.25",
+        "--steps",
+        "2",
+        "--init.count",
+        "30",
+    ]
     assert main([*argv, "--out", "run"]) == 0
     assert "strength: 0.25" in (tmp_path / "run" / "config.yaml").read_text()
 
@@ -94,4 +118,6 @@ def test_the_python_example_runs(tiny, tmp_path, capsys):
     assert small.count("2)") >= 2
     names: dict = {}
     exec(compile(small, "README.md", "exec"), names)
-    assert names["result"].files.splats.exists() and names["done"].step == 2 and names["picture"].shape == (4, 3, 128, 128)
+    assert (
+        names["result"].files.splats.exists() and names["done"].step == 2 and names["picture"].shape == (4, 3, 128, 128)
+    )

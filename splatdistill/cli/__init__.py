@@ -28,7 +28,7 @@ commands (each has its own --help):
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command line; its exit status. Errors that a person can put right are one red message, without a traceback."""
+    """Run a command line; its exit status. What a person can put right is one red message, without a traceback."""
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
         status = dispatch(argv)

@@ -37,8 +37,8 @@ class Choice:
             return own_class(spelling, self.base, self.field)
         near = difflib.get_close_matches(spelling, self.names, 1)
         raise UserError(
-            f"there is no {self.field} {spelling!r}; expected {', '.join(self.names)}, or a class of your own as FILE.py:CLASS."
-            + (f" Did you mean --{self.field} {near[0]}?" if near else "")
+            f"there is no {self.field} {spelling!r}; expected {', '.join(self.names)}, "
+            "or a class of your own as FILE.py:CLASS." + (f" Did you mean --{self.field} {near[0]}?" if near else "")
         )
 
     def spell(self, kind: type) -> str:
@@ -64,30 +64,41 @@ CHOICES = (
 
 
 def own_class(spelling: str, base: type, what: str) -> type:
-    """A class from a Python file, as FILE.py:CLASS; UserError if it cannot serve. Errors inside the file are its own."""
+    """A class from a Python file, as FILE.py:CLASS; UserError if it cannot serve. Errors in the file are its own."""
     file, _, name = spelling.rpartition(":") if ":" in spelling else (spelling, "", "")
     path = Path(file).expanduser()
     if not path.is_file():
         raise UserError(f"--{what} {spelling}: there is no file {path.absolute()}; expected FILE.py:CLASS")
     module = run_file(path)
-    own = [k for k, v in vars(module).items() if inspect.isclass(v) and issubclass(v, base) and v.__module__ == module.__name__]
+    own = [
+        k
+        for k, v in vars(module).items()
+        if inspect.isclass(v) and issubclass(v, base) and v.__module__ == module.__name__
+    ]
     kind = getattr(module, name, None) if name else None
     if not inspect.isclass(kind):
         has = f"it has {', '.join(own)}" if own else f"it has no subclass of {base.__name__} either"
         raise UserError(f"--{what} {spelling}: {path.name} has no class {name!r}; {has}. Expected FILE.py:CLASS")
     if not issubclass(kind, base):
-        raise UserError(f"--{what} {spelling}: {name} is no {base.__name__}; write `class {name}({base.__module__}.{base.__name__})`")
+        raise UserError(
+            f"--{what} {spelling}: {name} is no {base.__name__}; derive it from {base.__module__}.{base.__name__}"
+        )
     if inspect.isabstract(kind):
         raise UserError(f"--{what} {spelling}: {name} does not define {', '.join(sorted(kind.__abstractmethods__))}")
-    if not dataclasses.is_dataclass(kind) or (inspect.get_annotations(kind) and "__dataclass_fields__" not in vars(kind)):
-        raise UserError(f"--{what} {spelling}: {name} is not a dataclass, so its fields are not options; put @dataclass(frozen=True) over it")
+    if not dataclasses.is_dataclass(kind) or (
+        inspect.get_annotations(kind) and "__dataclass_fields__" not in vars(kind)
+    ):
+        raise UserError(
+            f"--{what} {spelling}: {name} is not a dataclass, so its fields are not options; "
+            "put @dataclass(frozen=True) over it"
+        )
     if bare := [f.name for f in dataclasses.fields(kind) if f.default is f.default_factory is dataclasses.MISSING]:
         raise UserError(f"--{what} {spelling}: every field needs a default; {', '.join(bare)} of {name} has none")
     return kind
 
 
 def run_file(path: Path) -> ModuleType:
-    """A Python file as a module, executed once per process; its folder is where its own imports are looked for first."""
+    """A Python file as a module, executed once per process; its own imports are looked for beside it first."""
     path = path.resolve()
     name = f"own_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     if name in sys.modules:

@@ -64,7 +64,10 @@ def distil(
     parsed, weights = settle(prompt, guidance, settings)
     going = begin(parsed.config, weights.find(parsed.config.prior))
     folder = RunDir.create(prompt, None if out is None else Path(out))
-    record(folder.config, parsed.yaml([f"splatdistill {__version__}, from Python", weights.find(parsed.config.prior).notice]))
+    record(
+        folder.config,
+        parsed.yaml([f"splatdistill {__version__}, from Python", weights.find(parsed.config.prior).notice]),
+    )
     ended, files = run(going, folder, callbacks, commands)
     return Result(ended, files, folder.path)
 
@@ -81,7 +84,10 @@ def settle(prompt: str, guidance: Guidance | str | None, settings: dict[str, Any
     for name in settings:
         if name not in names:
             near = difflib.get_close_matches(name, names, 1)
-            raise TypeError(f"there is no setting {name!r}" + (f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(names)}"))
+            raise TypeError(
+                f"there is no setting {name!r}"
+                + (f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(names)}")
+            )
     given = {"prompt": prompt, **settings} | ({} if guidance is None else {"guidance": guidance})
     kinds = {c.field: type(given[c.field]) for c in CHOICES if isinstance(given.get(c.field), c.base)}
     argv = [f"--{k}={given[k]}" for k in ("prior", *(c.field for c in CHOICES)) if isinstance(given.get(k), str)]
@@ -106,5 +112,8 @@ def overlay(below: Any, above: Any, default: Any) -> Any:
         return above if above != default else below
     if type(default) is not type(above):
         default = type(above)()
-    values = {f.name: overlay(getattr(below, f.name), getattr(above, f.name), getattr(default, f.name)) for f in dataclasses.fields(above)}
+    values = {
+        f.name: overlay(getattr(below, f.name), getattr(above, f.name), getattr(default, f.name))
+        for f in dataclasses.fields(above)
+    }
     return replace(below, **values)

@@ -16,7 +16,10 @@ LIBRARIES = ("torch", "numba", "llvmlite", "gsplat", "diffusers", "transformers"
 VECTORS = ("avx512f", "avx2", "avx", "sse4.2", "sve", "neon")  # best first
 TAB = 11
 
-USAGE = "usage: splatdistill doctor\n\nPrints backend, device, versions, weights, and how to get the fast path. It takes no options."
+USAGE = """\
+usage: splatdistill doctor
+
+Prints backend, device, versions, weights, and how to get the fast path. It takes no options."""
 
 
 def command(argv: list[str]) -> int:
@@ -67,7 +70,9 @@ def device() -> Iterator[str]:
             p = torch.cuda.get_device_properties(i)
             yield f"cuda:{i} {p.name}, {p.total_memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}"
     else:
-        yield "cpu" + (f" (this torch is built for CUDA {torch.version.cuda}, but sees no device)" if torch.version.cuda else "")
+        yield "cpu" + (
+            f" (this torch is built for CUDA {torch.version.cuda}, but sees no device)" if torch.version.cuda else ""
+        )
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     set_by = ", set by OMP_NUM_THREADS" if "OMP_NUM_THREADS" in os.environ else ""
     yield f"{cores} cores, {torch.get_num_threads()} threads{set_by}"
@@ -91,7 +96,8 @@ def backend() -> Iterator[str]:
         alpha = render(splat.to(where), orbit([0.0], width=32).to(where)).alpha
         took = time.perf_counter() - began
     home = getattr(render, "__module__", "") or type(render).__module__
-    yield f"{backend_name(home)}; a first picture took {took:.1f} s and {'is right' if 0.5 < float(alpha.max()) < 1 else 'is WRONG'}"
+    right = 0.5 < float(alpha.max()) < 1
+    yield f"{backend_name(home)}; a first picture took {took:.1f} s and is {'right' if right else 'WRONG'}"
     for warning in said:
         yield f"warning: {warning.message}"
 
@@ -151,11 +157,12 @@ def fast_path() -> Iterator[str]:
         real = not find("auto").tiny
         yield "you are on it" if real else f"real weights for this GPU: {hub.command(hub.CANDIDATES[0])}"
     elif torch.version.cuda is None and shutil.which("nvidia-smi"):
-        yield "there is an NVIDIA driver, but torch is a CPU build: pip install --force-reinstall torch (the one on PyPI has CUDA)"
+        yield "there is a GPU, but torch is a CPU build; PyPI's has CUDA: pip install --force-reinstall torch"
     elif torch.version.cuda is not None and shutil.which("nvidia-smi"):
-        yield "torch is a CUDA build and sees no device: look at `nvidia-smi` (a driver too old for this torch?) and CUDA_VISIBLE_DEVICES"
+        yield "torch sees no device: look at `nvidia-smi` (is its driver too old?) and CUDA_VISIBLE_DEVICES"
     else:
-        yield f"on a machine with an NVIDIA GPU: install splatdistill and CUDA's nvcc there, then {hub.command(hub.CANDIDATES[0])}"
+        fetch = hub.command(hub.CANDIDATES[0])
+        yield f"on a machine with an NVIDIA GPU: install splatdistill and nvcc there, then {fetch}"
 
 
 PROBES: tuple[tuple[str, Callable[[], Iterator[str]]], ...] = (

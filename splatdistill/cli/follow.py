@@ -39,7 +39,7 @@ def follow(session: Session, folder: RunDir, console: Console) -> int:
 
 @contextmanager
 def stopping(commands: Commands) -> Iterator[list[int]]:
-    """Ctrl-C, or a polite kill, asks the run to save and end; a second one leaves at once. Yields the signals caught."""
+    """Ctrl-C, or a polite kill, asks the run to save and end; a second one leaves at once. Yields what was caught."""
     caught: list[int] = []
 
     def handle(number: int, frame: FrameType | None) -> None:

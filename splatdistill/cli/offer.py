@@ -18,5 +18,5 @@ def offer(argv: list[str]) -> str:
     examples = "\n".join(f'  splatdistill train --guidance sdi --prompt "{p}"' for p in OFFERS)
     return (
         f"train turns a prompt into 3D Gaussian splats, and needs one: --prompt TEXT. {said}Three to try:\n{examples}\n"
-        "Each writes splats.ply, turntable.mp4 and sheet.png into runs/. `splatdistill train --help` lists every option."
+        "Each writes splats.ply, turntable.mp4 and sheet.png into runs/. `splatdistill train --help` lists all options."
     )

@@ -77,7 +77,9 @@ def parse(argv: list[str], family: Callable[[str], Family | None], kinds: Mappin
     layers = [Layer(TYPED, {}, tuple(argv))] if argv else []
     if file := peek(argv, "--config"):
         layers.insert(0, Layer(file, tree.read(Path(file).expanduser())))
-    prior = str(next((p for p in (peek(argv, "--prior"), *(la.options.get("prior") for la in layers)) if p is not None), "auto"))
+    prior = str(
+        next((p for p in (peek(argv, "--prior"), *(la.options.get("prior") for la in layers)) if p is not None), "auto")
+    )
     kind = family(prior)
     if kind is not None:
         # a class of one's own takes the recipe of the one it is derived from, but not that one's options
@@ -122,13 +124,32 @@ def form(kinds: Mapping[str, type]) -> Any:
 
     own = "or FILE.py:CLASS, a class of your own"
     extra: dict[str, tuple[Any, Any]] = {
-        "out": option(Path | None, None, "The run directory; by default runs/ and the prompt. One that exists gets a number.", metavar="DIR"),
-        "config_file": option(str | None, None, "A YAML file of options, above the recipe and below those typed.", name="config", metavar="FILE"),
-        "resume": option(str | None, None, "Go on with the run in this directory, with the options it began with.", metavar="DIR"),
+        "out": option(
+            Path | None,
+            None,
+            "The run directory; by default runs/ and the prompt. One that exists gets a number.",
+            metavar="DIR",
+        ),
+        "config_file": option(
+            str | None,
+            None,
+            "A YAML file of options, above the recipe and below those typed.",
+            name="config",
+            metavar="FILE",
+        ),
+        "resume": option(
+            str | None, None, "Go on with the run in this directory, with the options it began with.", metavar="DIR"
+        ),
     }
     for choice in CHOICES:
         text = f"{', '.join(choice.names)}, {own}."
-        extra[f"{choice.field}_class"] = option(str, choice.spell(kinds[choice.field]), text, name=choice.field, metavar="NAME")
+        extra[f"{choice.field}_class"] = option(
+            str, choice.spell(kinds[choice.field]), text, name=choice.field, metavar="NAME"
+        )
         extra[choice.field] = (kinds[choice.field], field(default_factory=kinds[choice.field]))
-    body = {"__annotations__": {k: v[0] for k, v in extra.items()}, "__doc__": Train.__doc__, "__module__": Train.__module__}
+    body = {
+        "__annotations__": {k: v[0] for k, v in extra.items()},
+        "__doc__": Train.__doc__,
+        "__module__": Train.__module__,
+    }
     return dataclass(frozen=True)(type("Train", (Train,), body | {k: v[1] for k, v in extra.items()}))

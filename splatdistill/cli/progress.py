@@ -42,7 +42,9 @@ class Progress:
         self.bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.bar.stop()
 
     def __call__(self, event: Event) -> None:
@@ -52,7 +54,9 @@ class Progress:
         now = time.monotonic()
         self.first = self.first or (event.step, now)
         rate = (event.step - self.first[0]) / max(now - self.first[1], 1e-9)
-        speed = f"{rate:.1f} it/s  {event.gaussians} splats" + (f"  {event.refused} steps refused" if event.refused else "")
+        speed = f"{rate:.1f} it/s  {event.gaussians} splats" + (
+            f"  {event.refused} steps refused" if event.refused else ""
+        )
         if self.console.is_terminal:
             self.bar.update(self.task, completed=event.step, total=event.steps, speed=speed)
         elif now - self.told >= EVERY or event.step == event.steps:

@@ -57,8 +57,8 @@ def refuse_unknown(config: Train, family: Family) -> None:
 
 
 def resolved(config: Train, found: Found) -> Train:
-    """The configuration with `auto` and relative paths replaced by what they mean here, so that it means the same tomorrow
-    and from another folder.
+    """The configuration with `auto` and relative paths replaced by what they mean here, so that it means the same
+    tomorrow and from another folder.
     """
     local = Path(found.name).expanduser().exists()
     prior = TINY if found.tiny else str(found.path) if local else found.name
@@ -77,7 +77,9 @@ def device_of(asked: str) -> str:
     """cpu or cuda; UserError if CUDA was asked for and there is none."""
     there = torch.cuda.is_available()
     if asked == "cuda" and not there:
-        raise UserError("--device cuda: torch sees no CUDA device here; `splatdistill doctor` says more, --device cpu works anywhere")
+        raise UserError(
+            "--device cuda: torch sees no CUDA device; `splatdistill doctor` says more, --device cpu works anywhere"
+        )
     return ("cuda" if there else "cpu") if asked == "auto" else asked
 
 

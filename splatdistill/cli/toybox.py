@@ -14,7 +14,12 @@ from splatdistill.toybox.captions import plain_captions
 from splatdistill.toybox.parts import PATTERNS
 
 Word = Literal["front", "side", "back", "overhead"]
-PLACES: dict[str, tuple[float, float]] = {"front": (0.0, 15.0), "side": (90.0, 15.0), "back": (180.0, 15.0), "overhead": (0.0, 70.0)}
+PLACES: dict[str, tuple[float, float]] = {
+    "front": (0.0, 15.0),
+    "side": (90.0, 15.0),
+    "back": (180.0, 15.0),
+    "overhead": (0.0, 70.0),
+}
 """Azimuth and elevation that show what a view word means, degrees."""
 CELLS = 8  # pictures in a row of the sheet, about
 
@@ -64,7 +69,9 @@ def examples() -> list[Caption]:
     colours = list(COLOURS)
     plain = [Caption(kind, colours[i % len(colours)]) for i, kind in enumerate((*NAMED, *PRIMITIVES))]
     patterned = [parse(f"a {pattern} {c} and white {p}") for pattern, c, p in zip(PATTERNS[1:], colours, PRIMITIVES)]
-    stacked = [parse(f"a {a} {p} on a {b} {q}") for a, p, b, q in zip(colours[3:6], PRIMITIVES, colours, PRIMITIVES[1:])]
+    stacked = [
+        parse(f"a {a} {p} on a {b} {q}") for a, p, b, q in zip(colours[3:6], PRIMITIVES, colours, PRIMITIVES[1:])
+    ]
     return plain + patterned + stacked
 
 

@@ -28,7 +28,7 @@ def command(argv: list[str]) -> int:
 
 
 def explain(argv: list[str]) -> int:
-    """The options, with the defaults of the recipe that applies; of none where there are no weights. Ends the process."""
+    """The options, with the values of the recipe that applies (of none without weights). Ends the process."""
 
     def family(source: str) -> Family | None:
         try:
@@ -55,9 +55,15 @@ def fresh(argv: list[str]) -> int:
     session = begin(config, found)
     folder = RunDir.create(config.prompt, parsed.out)
     parsed = replace(parsed, config=config, chosen_by={**parsed.chosen_by, **changed(parsed.config, config)})
-    heading = [f"splatdistill {__version__}; `splatdistill train --config {folder.config}` repeats this run", found.notice]
+    heading = [
+        f"splatdistill {__version__}; `splatdistill train --config {folder.config}` repeats this run",
+        found.notice,
+    ]
     record(folder.config, parsed.yaml(heading))
-    console.print(f"{config.prompt!r} by {parsed.spell['guidance']} with the prior {session.prior.name} on {config.device}, into {folder.path}")
+    console.print(
+        f"{config.prompt!r} by {parsed.spell['guidance']} with the prior {session.prior.name} on {config.device}, "
+        f"into {folder.path}"
+    )
     return follow(session, folder, console)
 
 
@@ -65,12 +71,15 @@ def resume(argv: list[str]) -> int:
     """Go on with a run where its newest checkpoint is."""
     folder = RunDir(Path(peek(argv, "--resume") or "").expanduser())
     if not folder.config.is_file():
-        raise UserError(f"--resume {folder.path}: there is no {folder.config}; expected the directory of an earlier run")
+        raise UserError(
+            f"--resume {folder.path}: there is no {folder.config}; expected the directory of an earlier run"
+        )
     typed = [path for path in tree.paths_in(argv) if path != "resume"]
     if fixed := [path for path in typed if path not in NEUTRAL]:
         raise UserError(
             f"--resume goes on with the options in {folder.config}: {option(fixed[0])} cannot be given again, only "
-            f"{', '.join(map(option, NEUTRAL))} can.\nFor a new run with other options: splatdistill train --config {folder.config} ..."
+            f"{', '.join(map(option, NEUTRAL))} can.\n"
+            f"For a new run with other options: splatdistill train --config {folder.config} ..."
         )
     checkpoint = folder.newest_checkpoint()
     config = parse([f"--config={folder.config}", *argv], lambda source: None).config
@@ -78,8 +87,18 @@ def resume(argv: list[str]) -> int:
     assert session.state is not None
     done = session.state.step
     if done >= config.steps:
-        raise UserError(f"{folder.path} has done {done} steps, and {config.steps} were asked for; to go further: --steps {2 * done}, for example")
-    record(folder.config, amended(folder.config.read_text(encoding="utf-8"), {name: getattr(config, name) for name in NEUTRAL if name in typed}, done))
+        raise UserError(
+            f"{folder.path} has done {done} steps, and {config.steps} were asked for; "
+            f"to go further: --steps {2 * done}, for example"
+        )
+    record(
+        folder.config,
+        amended(
+            folder.config.read_text(encoding="utf-8"),
+            {name: getattr(config, name) for name in NEUTRAL if name in typed},
+            done,
+        ),
+    )
     console = speaker()
     console.print(f"{config.prompt!r}: going on at step {done} of {config.steps}, in {folder.path}")
     return follow(session, folder, console)
@@ -88,7 +107,9 @@ def resume(argv: list[str]) -> int:
 def amended(text: str, changes: dict[str, int], step: int) -> str:
     """A run's configuration with some numbers changed, and a note of when."""
     for name, value in changes.items():
-        text = re.sub(rf"^{name}: .*$", f"{name}: {value}  # {TYPED}, when resumed at step {step}", text, flags=re.MULTILINE)
+        text = re.sub(
+            rf"^{name}: .*$", f"{name}: {value}  # {TYPED}, when resumed at step {step}", text, flags=re.MULTILINE
+        )
     return text
 
 

@@ -27,7 +27,9 @@ def to_tree(config: Any, spell: Mapping[str, str]) -> Tree:
 
 def plain(value: Any) -> Any:
     """A field's value as YAML has it."""
-    return list(map(plain, value)) if isinstance(value, tuple | list) else str(value) if isinstance(value, Path) else value
+    return (
+        list(map(plain, value)) if isinstance(value, tuple | list) else str(value) if isinstance(value, Path) else value
+    )
 
 
 def leaves(tree: Tree, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -74,7 +76,9 @@ def read(path: Path) -> Tree:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as e:
-        raise UserError(f"could not read {path}: {getattr(e, 'strerror', None) or e}; expected a YAML file of options") from e
+        raise UserError(
+            f"could not read {path}: {getattr(e, 'strerror', None) or e}; expected a YAML file of options"
+        ) from e
     try:
         tree = yaml.safe_load(text)
     except yaml.YAMLError as e:
@@ -109,7 +113,9 @@ def write(tree: Tree, chosen_by: Mapping[str, str], heading: list[str]) -> str:
                 body.append((f"{indent}{scalar(key)}:", ""))
                 add(value, f"{path}.", indent + "  ")
             else:
-                body.append((f"{indent}{scalar(key)}: {scalar(value)}", " ".join(chosen_by.get(path, "default").split())))
+                body.append(
+                    (f"{indent}{scalar(key)}: {scalar(value)}", " ".join(chosen_by.get(path, "default").split()))
+                )
 
     add(tree, "", "")
     width = min(max((len(text) for text, _ in body), default=0), 48)
@@ -119,4 +125,8 @@ def write(tree: Tree, chosen_by: Mapping[str, str], heading: list[str]) -> str:
 def scalar(value: Any) -> str:
     """One value, or a flat list, on one line of YAML."""
     style = '"' if isinstance(value, str) and len(f"{value}.".splitlines()) > 1 else None  # line breaks as escapes
-    return yaml.safe_dump(value, default_flow_style=True, default_style=style, width=float("inf"), allow_unicode=True).split("\n...")[0].rstrip("\n")
+    return (
+        yaml.safe_dump(value, default_flow_style=True, default_style=style, width=float("inf"), allow_unicode=True)
+        .split("\n...")[0]
+        .rstrip("\n")
+    )

@@ -43,7 +43,11 @@ def settled(guidance=None, **more):
         ("sds", {}, "--guidance sds"),
         (SDI(), {}, "--guidance sdi"),
         (SDS(), {"steps": 7}, "--guidance sds --steps 7"),
-        (SDI(scale=3.0, times=Times("linear", low=0.4, high=1.0)), {}, "--guidance sdi --guidance.scale 3 --guidance.times.low 0.4"),
+        (
+            SDI(scale=3.0, times=Times("linear", low=0.4, high=1.0)),
+            {},
+            "--guidance sdi --guidance.scale 3 --guidance.times.low 0.4",
+        ),
         (None, {"init": Ball(count=9), "densify": "gradient"}, "--init.count 9 --densify gradient"),
     ],
 )
@@ -68,14 +72,21 @@ def test_a_class_of_ones_own_is_taken_whole():
 
 def test_overlay_keeps_what_was_left_alone():
     below = SDI(scale=7.0, jitter=0.2, times=Times("linear", low=0.2, high=0.8))
-    assert overlay(below, SDI(jitter=0.3, times=Times("linear", low=0.3, high=1.0)), SDI()) == SDI(scale=7.0, jitter=0.3, times=Times("linear", low=0.3, high=0.8))
+    assert overlay(below, SDI(jitter=0.3, times=Times("linear", low=0.3, high=1.0)), SDI()) == SDI(
+        scale=7.0, jitter=0.3, times=Times("linear", low=0.3, high=0.8)
+    )
     assert overlay(below, SDS(scale=4.0), SDI()) == SDS(scale=4.0)
 
 
 def test_distil_makes_a_run_that_the_command_line_can_repeat(tmp_path):
     steps = []
     result = splatdistill.distil(
-        prompt="a red ball", guidance=splatdistill.SDI(), prior="tiny", out=tmp_path / "run", callbacks=[lambda e: steps.append(e.step) if isinstance(e, StepDone) else None], **SMALL
+        prompt="a red ball",
+        guidance=splatdistill.SDI(),
+        prior="tiny",
+        out=tmp_path / "run",
+        callbacks=[lambda e: steps.append(e.step) if isinstance(e, StepDone) else None],
+        **SMALL,
     )
     assert steps == [1, 2, 3] and result.ended.how == "done" and len(result.gaussians) == 30
     assert result.folder == tmp_path / "run" and result.files.splats.exists()

@@ -22,6 +22,7 @@ def offline(tmp_path, monkeypatch):
 def lines(capsys) -> dict[str, str]:
     """What it printed, by subject."""
     found: dict[str, str] = {}
+    name = ""
     for line in capsys.readouterr().out.splitlines():
         name = line[: doctor.TAB].strip() or name
         found[name] = found.get(name, "") + line[doctor.TAB :] + "\n"
@@ -59,7 +60,11 @@ def test_a_probe_that_breaks_is_a_line_and_the_others_go_on(monkeypatch, capsys,
     monkeypatch.setattr(doctor, "PROBES", (("broken", broken), ("system", doctor.system)))
     assert main(["doctor"]) == 0
     said = lines(capsys)
-    assert "half an answer" in said["broken"] and type(error).__name__ in said["broken"] and "splatdistill" in said["system"]
+    assert (
+        "half an answer" in said["broken"]
+        and type(error).__name__ in said["broken"]
+        and "splatdistill" in said["system"]
+    )
 
 
 def test_a_package_that_is_not_installed_is_named(monkeypatch):

@@ -17,12 +17,14 @@ def fresh(*args: str, **more) -> subprocess.CompletedProcess:
 
 @pytest.mark.parametrize("words", ["['--help']", "['--version']", "[]", "['trian']", "['train']"])
 def test_what_needs_no_torch_does_not_load_it(words):
-    code = f"import sys; from splatdistill.cli import main; main({words}); print(sorted({{'torch', 'numba', 'diffusers', 'jaxtyping'}} & {{*sys.modules}}))"
+    loaded = "sorted({'torch', 'numba', 'diffusers', 'jaxtyping'} & {*sys.modules})"
+    code = f"import sys; from splatdistill.cli import main; main({words}); print({loaded})"
     assert fresh("-c", code).stdout.splitlines()[-1] == "[]"
 
 
 def test_importing_the_package_is_light_and_its_names_are_there():
-    code = "import sys, splatdistill; print('torch' in sys.modules, all(hasattr(splatdistill, n) for n in splatdistill.__all__))"
+    names = "all(hasattr(splatdistill, n) for n in splatdistill.__all__)"
+    code = f"import sys, splatdistill; print('torch' in sys.modules, {names})"
     assert fresh("-c", code).stdout.split() == ["False", "True"]
 
 
@@ -35,7 +37,11 @@ def test_unknown_names_of_the_package_are_attribute_errors():
 def test_help_names_every_command_and_no_other(capsys):
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
-    listed = [line.split()[0] for line in text[text.index("commands") :].splitlines()[1:] if line.startswith("  ") and not line.strip().startswith("-")]
+    listed = [
+        line.split()[0]
+        for line in text[text.index("commands") :].splitlines()[1:]
+        if line.startswith("  ") and not line.strip().startswith("-")
+    ]
     assert listed == list(cli.COMMANDS) == ["train", "toybox", "doctor"]
 
 
@@ -52,7 +58,11 @@ def test_a_misspelt_command_is_told_the_right_one(capsys):
 @pytest.mark.parametrize("argv", [[], ["--steps", "3"], ["--guidance", "sdi"]])
 def test_train_without_a_prompt_offers_three(argv, capsys):
     assert main(["train", *argv]) == 2
-    offers = [line for line in capsys.readouterr().err.splitlines() if line.strip().startswith("splatdistill train --guidance sdi --prompt")]
+    offers = [
+        line
+        for line in capsys.readouterr().err.splitlines()
+        if line.strip().startswith("splatdistill train --guidance sdi --prompt")
+    ]
     assert len(offers) == 3
 
 
@@ -79,6 +89,11 @@ def test_a_bug_keeps_its_traceback(monkeypatch):
 
 def test_a_closed_pipe_is_no_error():
     done = subprocess.run(
-        f"{sys.executable} -m splatdistill toybox --captions | head -n 1", shell=True, capture_output=True, text=True, cwd=ROOT, timeout=300
+        f"{sys.executable} -m splatdistill toybox --captions | head -n 1",
+        shell=True,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=300,
     )
     assert done.stdout == "a red snowman\n" and "Traceback" not in done.stderr

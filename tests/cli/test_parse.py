@@ -21,8 +21,12 @@ def recipe(tmp_path, monkeypatch):
     """A recipe for sdi and one for sds, in place of the shipped ones."""
     for family in ("tiny", "sd"):
         (tmp_path / family).mkdir()
-        (tmp_path / family / "sdi.yaml").write_text(f"steps: 111\nbatch: 3\nguidance: {{name: sdi, scale: {7 if family == 'tiny' else 8}, jitter: 0.2}}\n")
-        (tmp_path / family / "sds.yaml").write_text("steps: 222\nguidance: {name: sds, scale: 30}\ndensify: {name: gradient, every: 7}\n")
+        (tmp_path / family / "sdi.yaml").write_text(
+            f"steps: 111\nbatch: 3\nguidance: {{name: sdi, scale: {7 if family == 'tiny' else 8}, jitter: 0.2}}\n"
+        )
+        (tmp_path / family / "sds.yaml").write_text(
+            "steps: 222\nguidance: {name: sds, scale: 30}\ndensify: {name: gradient, every: 7}\n"
+        )
     monkeypatch.setattr(recipes, "folder", lambda: tmp_path)
     return tmp_path
 
@@ -45,10 +49,21 @@ def test_layers_lie_above_each_other(recipe, tmp_path):
     p = of(file + "--guidance.eta 0.4 --prompt x")
     g = p.config.guidance
     assert (p.config.steps, p.config.batch, g.scale, g.jitter, g.eta, g.inversion_steps) == (111, 4, 7.0, 0.3, 0.4, 10)
-    who = {k: p.chosen_by.get(k) for k in ("steps", "batch", "guidance.scale", "guidance.jitter", "guidance.eta", "prompt", "seed")}
+    who = {
+        k: p.chosen_by.get(k)
+        for k in ("steps", "batch", "guidance.scale", "guidance.jitter", "guidance.eta", "prompt", "seed")
+    }
     name = str(tmp_path / "mine.yaml")
     first = f"recipe {recipe.name}/sdi".replace(recipe.name, "tiny")
-    assert who == {"steps": first, "batch": name, "guidance.scale": first, "guidance.jitter": name, "guidance.eta": "command line", "prompt": "command line", "seed": None}
+    assert who == {
+        "steps": first,
+        "batch": name,
+        "guidance.scale": first,
+        "guidance.jitter": name,
+        "guidance.eta": "command line",
+        "prompt": "command line",
+        "seed": None,
+    }
 
 
 def test_the_prior_brings_its_recipe(recipe):
@@ -65,7 +80,11 @@ def test_the_family_is_asked_for_the_prior_of_the_highest_layer(recipe, tmp_path
 
 def test_the_guidance_brings_its_recipe_and_its_class(recipe):
     p = of("--guidance sds --guidance.times.high-end 0.5")
-    assert p.config.guidance == SDS(scale=30.0, times=Times(high_end=0.5)) and p.config.steps == 222 and p.config.densify == Gradient(every=7)
+    assert (
+        p.config.guidance == SDS(scale=30.0, times=Times(high_end=0.5))
+        and p.config.steps == 222
+        and p.config.densify == Gradient(every=7)
+    )
 
 
 def test_options_for_another_class_are_dropped_with_it(recipe, tmp_path):
@@ -98,7 +117,12 @@ def test_a_class_of_ones_own_takes_the_recipe_of_its_parent_without_that_ones_op
 
 @pytest.mark.parametrize(
     ("text", "suggestion"),
-    [("stesp: 5", "--steps"), ("guidance: {scael: 5}", "--guidance.scale"), ("guidance: {tmies: {low: 0.1}}", "--guidance.times.low"), ("camras: {fov: [40, 44]}", "--cameras.fov")],
+    [
+        ("stesp: 5", "--steps"),
+        ("guidance: {scael: 5}", "--guidance.scale"),
+        ("guidance: {tmies: {low: 0.1}}", "--guidance.times.low"),
+        ("camras: {fov: [40, 44]}", "--cameras.fov"),
+    ],
 )
 def test_a_misspelt_key_of_a_file_fails_with_a_suggestion_and_the_file(tmp_path, capsys, text, suggestion):
     with pytest.raises(UserError, match="mine.yaml"):
@@ -108,7 +132,8 @@ def test_a_misspelt_key_of_a_file_fails_with_a_suggestion_and_the_file(tmp_path,
 
 
 @pytest.mark.parametrize(
-    ("argv", "suggestion"), [("--stesp 5", "--steps"), ("--guidance.scael 5", "--guidance.scale"), ("--promt x", "--prompt")]
+    ("argv", "suggestion"),
+    [("--stesp 5", "--steps"), ("--guidance.scael 5", "--guidance.scale"), ("--promt x", "--prompt")],
 )
 def test_a_misspelt_option_fails_with_a_suggestion(capsys, argv, suggestion):
     with pytest.raises(SystemExit) as e:
@@ -117,7 +142,10 @@ def test_a_misspelt_option_fails_with_a_suggestion(capsys, argv, suggestion):
     assert e.value.code == 2 and "Perhaps you meant" in said and suggestion in said
 
 
-@pytest.mark.parametrize("argv", ["--steps many", "--device tpu", "--resolutions 3.5", "--cameras.fov 40", "--steps", "loose words", "--no-steps"])
+@pytest.mark.parametrize(
+    "argv",
+    ["--steps many", "--device tpu", "--resolutions 3.5", "--cameras.fov 40", "--steps", "loose words", "--no-steps"],
+)
 def test_values_of_the_wrong_kind_are_refused(argv, capsys):
     with pytest.raises(SystemExit) as e:
         of(argv)
@@ -143,7 +171,10 @@ def test_help_lists_every_field_with_its_text_and_the_recipes_values(recipe, cap
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 TOP = {"seed": st.integers(), "steps": st.integers(1), "view_dependent": st.booleans(), "guidance_weight": NUMBERS}
-TOP |= {"prompt": st.text(st.characters(exclude_categories=("Cs",)), max_size=30), "resolutions": st.lists(st.integers(8), max_size=3).map(tuple)}
+TOP |= {
+    "prompt": st.text(st.characters(exclude_categories=("Cs",)), max_size=30),
+    "resolutions": st.lists(st.integers(8), max_size=3).map(tuple),
+}
 TIMES = st.fixed_dictionaries({"low": NUMBERS, "high_end": st.none() | NUMBERS})
 GROWTH = st.fixed_dictionaries({"fraction": st.none() | NUMBERS, "revised_opacity": st.booleans()})
 
@@ -159,4 +190,9 @@ def test_a_written_configuration_is_read_back_exactly(top, scale, times, growth,
 
 
 def test_the_shipped_recipes_are_found():
-    assert {p.relative_to(folder()).as_posix() for p in folder().rglob("*.yaml")} >= {"tiny/sdi.yaml", "tiny/sds.yaml", "sd/sdi.yaml", "sd/sds.yaml"}
+    assert {p.relative_to(folder()).as_posix() for p in folder().rglob("*.yaml")} >= {
+        "tiny/sdi.yaml",
+        "tiny/sds.yaml",
+        "sd/sdi.yaml",
+        "sd/sds.yaml",
+    }

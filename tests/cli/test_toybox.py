@@ -35,7 +35,19 @@ def test_pictures_are_taken_from_where_their_words_say():
 
 def test_the_sheet_is_the_same_every_time_and_shows_what_was_asked(tmp_path, capsys):
     for name in ("a.png", "b.png"):
-        argv = ["toybox", "--sheet", str(tmp_path / name), "--caption", "a red ball", "a blue cube", "--view", "front", "back", "--size", "24"]
+        argv = [
+            "toybox",
+            "--sheet",
+            str(tmp_path / name),
+            "--caption",
+            "a red ball",
+            "a blue cube",
+            "--view",
+            "front",
+            "back",
+            "--size",
+            "24",
+        ]
         assert main(argv) == 0 and name in capsys.readouterr().out
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     picture = np.asarray(Image.open(tmp_path / "a.png")).astype(int)

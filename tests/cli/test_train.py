@@ -88,7 +88,11 @@ def test_resume_goes_further_and_notes_it(here, finished, capsys):
     assert "going on at step 6 of 8" in capsys.readouterr().out
     text = (here / "a" / "config.yaml").read_text()
     assert "steps: 8  # command line, when resumed at step 6\n" in text and yaml.safe_load(text)["seed"] == 3
-    assert sorted(p.name for p in (here / "a" / "checkpoints").iterdir()) == ["step-000004", "step-000006", "step-000008"]
+    assert sorted(p.name for p in (here / "a" / "checkpoints").iterdir()) == [
+        "step-000004",
+        "step-000006",
+        "step-000008",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -117,7 +121,9 @@ def test_the_tiny_prior_is_announced_and_written_down_when_auto_takes_it(here, t
     assert "Using the embedded prior `tiny`" in capsys.readouterr().out
     run = here / "runs" / "a-red-mushroom"
     text = (run / "config.yaml").read_text()
-    assert yaml.safe_load(text)["prior"] == "tiny" and "# recipe tiny/sdi" in text and "Using the embedded prior" in text
+    assert (
+        yaml.safe_load(text)["prior"] == "tiny" and "# recipe tiny/sdi" in text and "Using the embedded prior" in text
+    )
     assert b"comment prior tiny\n" in (run / "splats.ply").read_bytes()[:1000]
 
 
@@ -172,10 +178,27 @@ def interrupt(folder: Path, process: subprocess.Popen, number: int) -> None:
 
 
 def test_an_interrupted_run_is_saved_and_says_how_to_go_on(here, prior):
-    argv = ["train", "--prompt", "x", "--prior", str(prior), *SMALL, "--steps", "100000", "--guidance", "sds", "--out", "a run"]
+    argv = [
+        "train",
+        "--prompt",
+        "x",
+        "--prior",
+        str(prior),
+        *SMALL,
+        "--steps",
+        "100000",
+        "--guidance",
+        "sds",
+        "--out",
+        "a run",
+    ]
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])  # the library, installed or not
     process = subprocess.Popen(
-        [sys.executable, "-m", "splatdistill", *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path}
+        [sys.executable, "-m", "splatdistill", *argv],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
     )
     interrupt(here / "a run", process, signal.SIGINT)
     out, err = process.communicate(timeout=600)

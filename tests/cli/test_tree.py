@@ -8,9 +8,22 @@ from hypothesis import strategies as st
 from splatdistill.cli import tree
 from splatdistill.errors import UserError
 
-SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(st.characters(exclude_categories=("Cs",)))
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text(st.characters(exclude_categories=("Cs",)))
+)
 KEYS = st.from_regex(r"[a-z][a-z_]{0,8}[a-z]", fullmatch=True).filter(lambda k: k != tree.NAME)
-TREES = st.dictionaries(KEYS, st.recursive(SCALARS | st.lists(st.integers() | st.floats(allow_nan=False), max_size=4), lambda v: st.dictionaries(KEYS, v, min_size=1), max_leaves=8))
+TREES = st.dictionaries(
+    KEYS,
+    st.recursive(
+        SCALARS | st.lists(st.integers() | st.floats(allow_nan=False), max_size=4),
+        lambda v: st.dictionaries(KEYS, v, min_size=1),
+        max_leaves=8,
+    ),
+)
 
 
 @settings(deadline=None, max_examples=60)
@@ -20,9 +33,19 @@ def test_what_is_written_is_read_back(values):
 
 
 def test_every_value_says_who_chose_it():
-    text = tree.write({"steps": 3, "part": {"name": "x", "deep": {"low": 0.1}}}, {"steps": "command line", "part": "recipe", "part.deep.low": "a\nfile"}, [])
+    text = tree.write(
+        {"steps": 3, "part": {"name": "x", "deep": {"low": 0.1}}},
+        {"steps": "command line", "part": "recipe", "part.deep.low": "a\nfile"},
+        [],
+    )
     lines = [[part.rstrip() for part in line.split("  # ")] for line in text.splitlines()]
-    assert lines == [["steps: 3", "command line"], ["part:"], ["  name: x", "recipe"], ["  deep:"], ["    low: 0.1", "a file"]]
+    assert lines == [
+        ["steps: 3", "command line"],
+        ["part:"],
+        ["  name: x", "recipe"],
+        ["  deep:"],
+        ["    low: 0.1", "a file"],
+    ]
 
 
 @pytest.mark.parametrize(
@@ -32,7 +55,10 @@ def test_every_value_says_who_chose_it():
         ({"view_dependent": True}, ["--view-dependent"]),
         ({"view_dependent": False}, ["--no-view-dependent"]),
         ({"guidance": {"revised_opacity": False}}, ["--guidance.no-revised-opacity"]),
-        ({"guidance": {"name": "sdi", "times": {"high_end": None}}}, ["--guidance", "sdi", "--guidance.times.high-end", "None"]),
+        (
+            {"guidance": {"name": "sdi", "times": {"high_end": None}}},
+            ["--guidance", "sdi", "--guidance.times.high-end", "None"],
+        ),
         ({"elevation": [-10.0, 70.0]}, ["--elevation", "-10.0", "70.0"]),
         ({"prompt": "--weird"}, ["--prompt=--weird"]),
         ({"scale": -6.5}, ["--scale=-6.5"]),
