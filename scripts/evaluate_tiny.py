@@ -46,7 +46,7 @@ def say(what: str, found: Retrieval | Obeyed, wanted: float) -> None:
         figures = f"object and colour {found.both:.1%}  object {found.object:.1%}  colour {found.colour:.1%}"
     else:
         figures = f"{found.all:.1%}  " + "  ".join(f"{w} {share:.0%}" for w, share in found.words)
-    print(f"{what:48} {figures}  of {found.count} (wanted: {wanted:.0%})", flush=True)
+    print(f"{what:52} {figures}  of {found.count} (wanted: {wanted:.0%})", flush=True)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -67,8 +67,9 @@ def main(argv: list[str] | None = None) -> None:
     for side, held_out in SIDES.items():
         images, captions, _ = true_pictures(args.pictures, 900 + args.seed, held_out)
         found = retrieval(scorer, images, captions)
-        say(f"{scorer.name} on true pictures, {side}", found, RETRIEVED)
-        report[f"retrieval, {side}"] = asdict(found)
+        for family, share in found.items():
+            say(f"{scorer.name} on true pictures, {side}, {family}", share, RETRIEVED)
+        report[f"retrieval, {side}"] = {f: asdict(share) for f, share in found.items()}
     judges = judge_judges(prior, fronted_captions(False, args.seed), rng)
     say("views of true pictures, by the nearest true view", judges.by_truth, OBEYED)
     say("views of true pictures, by the prior's error", judges.by_prior, OBEYED)
@@ -76,11 +77,12 @@ def main(argv: list[str] | None = None) -> None:
     for side, held_out in SIDES.items():
         samples = draw_samples(prior, draw_captions(args.samples, held_out, 7 + args.seed), rng, args.scale, args.steps)
         found = retrieval(scorer, samples.images, samples.captions)
-        say(f"samples of {prior.name} by {scorer.name}, {side}", found, RECOGNISED)
+        for family, share in found.items():
+            say(f"samples of {prior.name} by {scorer.name}, {side}, {family}", share, RECOGNISED)
         fronted = draw_samples(prior, fronted_captions(held_out, args.seed), rng, args.scale, args.steps)
         views = obeyed(fronted)
         say(f"views obeyed by samples of {prior.name}, {side}", views, OBEYED)
-        report[f"samples, {side}"] = {"retrieval": asdict(found), "views": asdict(views)}
+        report[f"samples, {side}"] = {"retrieval": {f: asdict(share) for f, share in found.items()}, "views": asdict(views)}
     if args.sheet:
         shown = draw_samples(prior, [parse(p) for p in ACCEPTANCE], rng, args.scale, args.steps)
         labels = [f"{c}, {w}" for c, w in zip(shown.captions, shown.words, strict=True)]

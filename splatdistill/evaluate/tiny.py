@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from splatdistill.evaluate.fronts import words_by_prior, words_by_truth
 from splatdistill.evaluate.retrieval import Recognition, recognised
 from splatdistill.priors import DiffusionPrior
 from splatdistill.priors.sampling import sample
-from splatdistill.toybox import Caption, is_held_out, render, sample_caption
+from splatdistill.toybox import NAMED, Caption, is_held_out, render, sample_caption
 from splatdistill.toybox.captions import plain_captions
 from splatdistill.toybox.world import SIZE, VIEWS, WORDS, backgrounds, pictures
 
@@ -51,6 +52,16 @@ class Obeyed:
         return cls(len(right), float(right.mean()), words)
 
 
+Family = Literal["named", "primitive", "patterned", "stack"]
+
+
+def family(caption: Caption) -> Family:
+    """Which of the grammar's forms a caption has."""
+    if caption.below is not None:
+        return "stack"
+    return "patterned" if caption.pattern != "plain" else "named" if caption.kind in NAMED else "primitive"
+
+
 def true_pictures(count: int, seed: int, held_out: bool) -> tuple[Float[Tensor, "count 3 h w"], list[Caption], list[ViewWord]]:
     """Pictures as the models are shown them: random captions, views and backgrounds; and their view words."""
     shown = pictures(count, seed, held_out)
@@ -59,9 +70,13 @@ def true_pictures(count: int, seed: int, held_out: bool) -> tuple[Float[Tensor, 
     return rgba[:, :3] + (1 - rgba[:, 3:]) * ground, shown.captions, shown.words
 
 
-def retrieval(scorer: ImageTextScorer, images: Float[Tensor, "b 3 h w"], captions: Sequence[Caption]) -> Retrieval:
-    """Retrieve every picture's caption."""
-    return Retrieval.of([recognised(scorer, images[i : i + 1], c) for i, c in enumerate(captions)])
+def retrieval(
+    scorer: ImageTextScorer, images: Float[Tensor, "b 3 h w"], captions: Sequence[Caption]
+) -> dict[Family | Literal["all"], Retrieval]:
+    """Retrieve every picture's caption; counted over all and by family."""
+    found = [recognised(scorer, images[i : i + 1], c) for i, c in enumerate(captions)]
+    families = {f: [r for r in found if family(r.caption) == f] for f in get_args(Family)}
+    return {"all": Retrieval.of(found), **{f: Retrieval.of(own) for f, own in families.items() if own}}
 
 
 def draw_captions(count: int, held_out: bool, seed: int) -> list[Caption]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import write_tokenizer
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
 from splatdistill.errors import WeightsError
@@ -17,15 +18,12 @@ OPENAI_MEAN, OPENAI_STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A CLIP as transformers writes it, with random weights: letters for tokens, 32 x 32 pixels."""
+    """A CLIP as transformers writes it, with random weights, for 32 x 32 pixels."""
     target = tmp_path_factory.mktemp("clip")
-    letters = [chr(c) for c in range(ord("a"), ord("z") + 1)]
-    vocab = {t: i for i, t in enumerate([*letters, *(f"{c}</w>" for c in letters), "<|startoftext|>", "<|endoftext|>"])}
-    (target / "vocab.json").write_text(json.dumps(vocab))
-    (target / "merges.txt").write_text("#version: 0.2\n")
-    CLIPTokenizer(str(target / "vocab.json"), str(target / "merges.txt")).save_pretrained(target)
+    tokenizer = write_tokenizer(target, length=16)
     size = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2}
-    text = {"vocab_size": len(vocab), "max_position_embeddings": 16, "bos_token_id": 52, "eos_token_id": 53, "pad_token_id": 53, **size}
+    ids = {k: getattr(tokenizer, k) for k in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    text = {"vocab_size": len(tokenizer), "max_position_embeddings": 16, **ids, **size}
     torch.manual_seed(0)
     CLIPModel(CLIPConfig(text_config=text, vision_config={"image_size": 32, "patch_size": 8, **size}, projection_dim=24)).save_pretrained(target)
     CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(target)

@@ -1,0 +1,65 @@
+"""The bookkeeping of scripts/acceptance.py: which runs there are, what they are of, and which are over."""
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from splatdistill.errors import UserError
+from splatdistill.gaussians import Gaussians
+from splatdistill.io.ply import Provenance, write_ply
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("acceptance_script", SCRIPTS / "acceptance.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def make_run(folder: Path, prompt: str, how: str | None) -> Path:
+    """A run directory as training leaves it, with one splat."""
+    folder.mkdir(parents=True)
+    one = Gaussians(torch.zeros(1, 3), torch.tensor([[1.0, 0, 0, 0]]), torch.full((1, 3), 0.1), torch.tensor([0.5]), torch.zeros(1, 1, 3))
+    write_ply(folder / "splats.ply", one, Provenance(prompt, "tiny", "none", "0").comments())
+    events = [{"event": "StepDone", "step": 1}, *([{"event": "Ended", "how": how}] if how else [])]
+    (folder / "log.jsonl").write_text("".join(json.dumps(e) + "\n" for e in events))
+    return folder
+
+
+def test_runs_are_found_and_say_what_they_are_of(script, tmp_path):
+    duck, cat = (make_run(tmp_path / "all" / p, f"a red {p}", "done") for p in ("duck", "cat"))
+    (tmp_path / "all" / "unfinished").mkdir()
+    assert script.runs_in([tmp_path / "all"]) == [cat, duck]
+    assert script.runs_in([duck]) == [duck]
+    assert script.prompt_of(cat) == "a red cat"
+    with pytest.raises(UserError, match=r"no splats\.ply"):
+        script.runs_in([tmp_path / "all" / "unfinished"])
+
+
+def test_only_runs_that_came_to_their_end_are_kept(script, tmp_path):
+    over = {how: script.ended(make_run(tmp_path / str(how), "a red duck", how)) for how in ("done", "saturated", "stopped", None)}
+    assert over == {"done": True, "saturated": True, "stopped": False, None: False}
+    assert not script.ended(tmp_path / "nowhere")
+    (tmp_path / "done" / "splats.ply").unlink()
+    assert not script.ended(tmp_path / "done")
+
+
+def test_a_half_run_without_a_checkpoint_is_left_alone(script, tmp_path):
+    (tmp_path / "a-red-mushroom").mkdir()
+    (tmp_path / "a-red-mushroom" / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="without a checkpoint"):
+        script.train(tmp_path, [])
+    assert (tmp_path / "a-red-mushroom" / "notes.txt").read_text() == "mine"
+
+
+def test_options_for_training_are_not_taken_for_runs(script, capsys):
+    with pytest.raises(SystemExit):
+        script.main(["--guidance", "sdi"])
+    assert "--guidance" in capsys.readouterr().err

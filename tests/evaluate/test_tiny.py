@@ -1,0 +1,80 @@
+"""How the embedded models are measured: counting, and sampling on one side of the split."""
+
+from dataclasses import astuple
+
+import pytest
+import torch
+
+from splatdistill.cameras import orbit
+from splatdistill.evaluate.retrieval import Recognition
+from splatdistill.evaluate.tiny import Obeyed, Retrieval, Samples, draw_captions, draw_samples, family, fronted_captions, obeyed, retrieval, true_pictures
+from splatdistill.priors.exact import GaussianMixturePrior
+from splatdistill.toybox import Caption, is_held_out, parse, render
+from splatdistill.toybox.world import SIZE, WORDS
+
+CAT = parse("an orange cat")
+
+
+def test_shares_are_counted_over_pictures():
+    other = parse("a red cat")
+    found = [
+        Recognition(CAT, "x", (CAT, other), torch.tensor([0, 3])),
+        Recognition(other, "x", (parse("a red ball"),), torch.tensor([1])),
+    ]
+    assert astuple(Retrieval.of(found)) == pytest.approx((3, 1 / 3, 2 / 3, 2 / 3))
+    seen = Obeyed.of(["front", "front", "back"], ["front", "side", "back"])
+    assert (seen.count, seen.all) == (3, pytest.approx(2 / 3))
+    assert seen.words == (("front", 0.5), ("back", 1.0))
+
+
+class Blind:
+    """Takes every picture for a red ball."""
+
+    name = "blind"
+
+    def similarities(self, rgb: torch.Tensor, texts: list[str]) -> torch.Tensor:
+        return torch.tensor([[float(t == "a red ball") for t in texts]] * len(rgb))
+
+
+def test_retrieval_is_told_by_family():
+    texts = ["a red ball", "a red cat", "a striped red and blue ball", "a red ball on a blue cube", "a red ball"]
+    captions = [parse(t) for t in texts]
+    assert [family(c) for c in captions] == ["primitive", "named", "patterned", "stack", "primitive"]
+    found = retrieval(Blind(), torch.zeros(5, 3, 8, 8), captions)
+    assert found["all"].both == pytest.approx(0.4)
+    assert found["primitive"] == Retrieval(2, 1.0, 1.0, 1.0)
+    assert found["stack"].both == 0
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+def test_captions_come_from_one_side_of_the_split(held_out):
+    drawn = draw_captions(12, held_out, 5)
+    assert drawn == draw_captions(12, held_out, 5)
+    assert all(is_held_out(c) == held_out for c in drawn)
+    fronted = fronted_captions(held_out, 5)
+    assert len({c.kind for c in fronted}) == len(fronted) == 16
+    assert all(is_held_out(c) == held_out and not c.symmetric for c in fronted)
+    images, captions, words = true_pictures(6, 1, held_out)
+    assert images.shape == (6, 3, SIZE, SIZE)
+    assert 0 <= images.min() <= images.max() <= 1
+    assert all(is_held_out(c) == held_out for c in captions)
+    assert len(words) == 6
+
+
+def test_samples_of_an_obedient_prior_obey_and_of_a_stubborn_one_do_not():
+    views = orbit([0.0, 90.0, 180.0, 0.0], [15.0, 15.0, 15.0, 70.0], 2.8, 42.0, SIZE)
+    seen = render([CAT.parts()], views).rgb.double()
+    words = WORDS.words(views)
+    assert words == ["front", "side", "back", "overhead"]
+    prompts = {f"{CAT}, {w} view": [float(i == k) for k in range(4)] for i, w in enumerate(words)}
+    narrow = torch.full((4,), 1e-3, dtype=torch.float64)
+    drawn = draw_samples(GaussianMixturePrior(seen, narrow, prompts), [CAT], torch.Generator().manual_seed(0), scale=1.0, steps=10)
+    assert drawn.captions == (CAT,) * 4
+    assert obeyed(drawn) == Obeyed(4, 1.0, tuple((w, 1.0) for w in words))
+    stubborn = Samples(drawn.images[[0, 0, 0, 0]], drawn.captions, drawn.words)
+    assert obeyed(stubborn).words == (("front", 1.0), ("side", 0.0), ("back", 0.0), ("overhead", 0.0))
+
+
+def test_symmetric_objects_are_not_asked_for_views():
+    both = Samples(render([CAT.parts()], orbit([0.0, 0.0])).rgb, (CAT, Caption("ball", "red")), ("front", "back"))
+    assert obeyed(both).count == 1
