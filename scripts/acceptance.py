@@ -35,7 +35,12 @@ def ended(run: Path) -> bool:
     """Whether a run came to its end, by its own log; one that was stopped did not."""
     log = run / "log.jsonl"
     events = [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
-    return RunDir(run).splats.is_file() and bool(events) and events[-1]["event"] == "Ended" and events[-1]["how"] != "stopped"
+    return (
+        RunDir(run).splats.is_file()
+        and bool(events)
+        and events[-1]["event"] == "Ended"
+        and events[-1]["how"] != "stopped"
+    )
 
 
 def train(out: Path, options: list[str]) -> list[Path]:
@@ -65,7 +70,11 @@ def train(out: Path, options: list[str]) -> list[Path]:
 
 def runs_in(folders: list[Path]) -> list[Path]:
     """The runs among folders and directly inside them."""
-    found = [r for f in folders for r in ([f] if (f / "splats.ply").is_file() else sorted(p.parent for p in f.glob("*/splats.ply")))]
+    found = [
+        r
+        for f in folders
+        for r in ([f] if (f / "splats.ply").is_file() else sorted(p.parent for p in f.glob("*/splats.ply")))
+    ]
     if not found:
         raise UserError(f"no splats.ply in {', '.join(map(str, folders))}; give run directories, or --train")
     return found
@@ -88,7 +97,11 @@ def look_at_all(runs: list[Path]) -> tuple[list[Caption], list[Sight]]:
 
 def main(argv: list[str] | None = None) -> int:
     """The command line of this script: 0 if enough prompts pass."""
-    parser = argparse.ArgumentParser(usage="%(prog)s (RUN ... | --train | --truth) [options]", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        usage="%(prog)s (RUN ... | --train | --truth) [options]",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--train", action="store_true", help="train the twelve prompts first")
     parser.add_argument("--truth", action="store_true", help="judge the true objects")
     parser.add_argument("--out", type=Path, default=Path("runs/acceptance"), help="where runs, table and sheet go")

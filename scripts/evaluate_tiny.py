@@ -63,7 +63,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, default=None, help="write the figures here")
     args = parser.parse_args(argv)
     scorer, prior, began = ClipScorer(args.clip), load(args.prior), time.perf_counter()
-    rng, report = torch.Generator().manual_seed(args.seed), {"clip": scorer.name, "prior": prior.name, "scale": args.scale, "steps": args.steps}
+    rng, report = (
+        torch.Generator().manual_seed(args.seed),
+        {"clip": scorer.name, "prior": prior.name, "scale": args.scale, "steps": args.steps},
+    )
     for side, held_out in SIDES.items():
         images, captions, _ = true_pictures(args.pictures, 900 + args.seed, held_out)
         found = retrieval(scorer, images, captions)
@@ -82,11 +85,17 @@ def main(argv: list[str] | None = None) -> None:
         fronted = draw_samples(prior, fronted_captions(held_out, args.seed), rng, args.scale, args.steps)
         views = obeyed(fronted)
         say(f"views obeyed by samples of {prior.name}, {side}", views, OBEYED)
-        report[f"samples, {side}"] = {"retrieval": {f: asdict(share) for f, share in found.items()}, "views": asdict(views)}
+        report[f"samples, {side}"] = {
+            "retrieval": {f: asdict(share) for f, share in found.items()},
+            "views": asdict(views),
+        }
     if args.sheet:
         shown = draw_samples(prior, [parse(p) for p in ACCEPTANCE], rng, args.scale, args.steps)
         labels = [f"{c}, {w}" for c, w in zip(shown.captions, shown.words, strict=True)]
-        write_png(args.sheet, contact_sheet(torch.nn.functional.interpolate(shown.images, scale_factor=2.0), 3 * len(VIEW_WORDS), labels))
+        write_png(
+            args.sheet,
+            contact_sheet(torch.nn.functional.interpolate(shown.images, scale_factor=2.0), 3 * len(VIEW_WORDS), labels),
+        )
         print(f"wrote {args.sheet}: the acceptance prompts, held out, from four views each")
     if args.json:
         args.json.write_text(json.dumps(report, indent=1) + "\n")

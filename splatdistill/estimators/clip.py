@@ -99,7 +99,9 @@ class ClipScorer:
         """Unit features of texts, each computed once; longer ones are cut at the model's length."""
         new = [t for t in dict.fromkeys(texts) if t not in self._texts]
         if new:
-            ids = self.tokenizer(new, padding="max_length", max_length=self._length, truncation=True, return_tensors="pt").input_ids
+            ids = self.tokenizer(
+                new, padding="max_length", max_length=self._length, truncation=True, return_tensors="pt"
+            ).input_ids
             features = self.model.get_text_features(input_ids=ids.to(self.device))
             features = F.normalize(getattr(features, "pooler_output", features), dim=-1)
             self._texts |= dict(zip(new, features, strict=True))

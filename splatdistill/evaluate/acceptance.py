@@ -24,7 +24,9 @@ from splatdistill.render import Rasterizer, RenderOutput, Screen
 from splatdistill.toybox import Caption, render
 from splatdistill.toybox.world import SIZE
 
-VIEWS: Cameras = orbit([0.0, 60.0, 120.0, 180.0, 240.0, 300.0, 30.0, 210.0], [15.0] * 6 + [-14.0, 74.0], 2.8, 42.0, SIZE)
+VIEWS: Cameras = orbit(
+    [0.0, 60.0, 120.0, 180.0, 240.0, 300.0, 30.0, 210.0], [15.0] * 6 + [-14.0, 74.0], 2.8, 42.0, SIZE
+)
 VIEWS_NEEDED, IOU_NEEDED, PROMPTS_NEEDED = 7, 0.75, 10  # of 8 views; mean over views; of 12 prompts
 
 
@@ -139,7 +141,17 @@ class Record:
         )
 
 
-HEADINGS = ("prompt", "views", "IoU (unturned)", "turn", "PSNR (unturned)", "best wrong object", "depth", "second front", "")
+HEADINGS = (
+    "prompt",
+    "views",
+    "IoU (unturned)",
+    "turn",
+    "PSNR (unturned)",
+    "best wrong object",
+    "depth",
+    "second front",
+    "",
+)
 
 
 def judge(
@@ -164,5 +176,7 @@ def sheet(captions: Sequence[Caption], sights: Sequence[Sight]) -> Float[Tensor,
     rows: list[Tensor] = []
     for caption, sight in zip(captions, sights, strict=True):
         rows += [sight.seen.rgb.cpu(), render([caption.parts()], VIEWS).rgb]
-    labels = [f"{e:.0f}°, {a % 360:.0f}°" for a, e in zip(VIEWS.azimuth.tolist(), VIEWS.elevation.tolist(), strict=True)]
+    labels = [
+        f"{e:.0f}°, {a % 360:.0f}°" for a, e in zip(VIEWS.azimuth.tolist(), VIEWS.elevation.tolist(), strict=True)
+    ]
     return contact_sheet(torch.cat(rows), len(VIEWS), labels * len(rows))

@@ -57,7 +57,9 @@ def words_by_truth(images: Float[Tensor, "b 3 h w"], caption: Caption, words: Vi
     distances = torch.linspace(*VIEWS.distance, 3).tolist()
     views = [(float(a), float(e), d) for a, e, d in product(AZIMUTHS, ELEVATIONS, distances)]
     azimuth, elevation, distance = (list(v) for v in zip(*views, strict=True))
-    truth = render([caption.parts()], orbit(azimuth, elevation, distance, 42.0, size), torch.zeros(len(views), 3), samples=1)
+    truth = render(
+        [caption.parts()], orbit(azimuth, elevation, distance, 42.0, size), torch.zeros(len(views), 3), samples=1
+    )
     named = [words.word(a, e) for a, e, _ in views]
     score = torch.empty(len(images), 1, len(VIEW_WORDS))
     for i, ground in enumerate(backdrop(images)):

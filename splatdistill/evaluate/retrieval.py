@@ -80,7 +80,9 @@ class Recognition:
         return torch.tensor([(c.colour, c.colour2, c.below_colour) == true for c in self.chosen])
 
 
-def recognised(scorer: ImageTextScorer, images: Float[Tensor, "b 3 h w"], caption: Caption, seed: int = 0) -> Recognition:
+def recognised(
+    scorer: ImageTextScorer, images: Float[Tensor, "b 3 h w"], caption: Caption, seed: int = 0
+) -> Recognition:
     """Retrieve the captions of pictures (in [0,1]) among `candidates`. Ties count against the true caption."""
     options = candidates(caption, seed)
     with torch.no_grad():

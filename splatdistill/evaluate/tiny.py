@@ -32,7 +32,9 @@ class Retrieval:
     @classmethod
     def of(cls, found: Sequence[Recognition]) -> "Retrieval":
         """Counted over all pictures."""
-        parts = [torch.cat(v).float() for v in zip(*[(r.right, r.object_right, r.colour_right) for r in found], strict=True)]
+        parts = [
+            torch.cat(v).float() for v in zip(*[(r.right, r.object_right, r.colour_right) for r in found], strict=True)
+        ]
         return cls(len(parts[0]), *(p.mean().item() for p in parts))
 
 
@@ -62,7 +64,9 @@ def family(caption: Caption) -> Family:
     return "patterned" if caption.pattern != "plain" else "named" if caption.kind in NAMED else "primitive"
 
 
-def true_pictures(count: int, seed: int, held_out: bool) -> tuple[Float[Tensor, "count 3 h w"], list[Caption], list[ViewWord]]:
+def true_pictures(
+    count: int, seed: int, held_out: bool
+) -> tuple[Float[Tensor, "count 3 h w"], list[Caption], list[ViewWord]]:
     """Pictures as the models are shown them: random captions, views and backgrounds; and their view words."""
     shown = pictures(count, seed, held_out)
     rgba = torch.from_numpy(shown.rgba).permute(0, 3, 1, 2).float() / 255
@@ -107,12 +111,19 @@ class Samples:
 
 
 def draw_samples(
-    prior: DiffusionPrior, captions: Sequence[Caption], rng: torch.Generator, scale: float = 5.0, steps: int = 50, batch: int = 32
+    prior: DiffusionPrior,
+    captions: Sequence[Caption],
+    rng: torch.Generator,
+    scale: float = 5.0,
+    steps: int = 50,
+    batch: int = 32,
 ) -> Samples:
     """One sample per caption and view word, by DDIM."""
     asked = [(c, w) for c in captions for w in VIEW_WORDS]
     prompts = [with_view(str(c), w) for c, w in asked]
-    made = [sample(prior, prompts[i : i + batch], scale, steps, rng=rng).float().cpu() for i in range(0, len(asked), batch)]
+    made = [
+        sample(prior, prompts[i : i + batch], scale, steps, rng=rng).float().cpu() for i in range(0, len(asked), batch)
+    ]
     return Samples(torch.cat(made), tuple(c for c, _ in asked), tuple(w for _, w in asked))
 
 

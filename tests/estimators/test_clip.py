@@ -25,7 +25,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ids = {k: getattr(tokenizer, k) for k in ("bos_token_id", "eos_token_id", "pad_token_id")}
     text = {"vocab_size": len(tokenizer), "max_position_embeddings": 16, **ids, **size}
     torch.manual_seed(0)
-    CLIPModel(CLIPConfig(text_config=text, vision_config={"image_size": 32, "patch_size": 8, **size}, projection_dim=24)).save_pretrained(target)
+    CLIPModel(
+        CLIPConfig(text_config=text, vision_config={"image_size": 32, "patch_size": 8, **size}, projection_dim=24)
+    ).save_pretrained(target)
     CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(target)
     return target
 
@@ -43,7 +45,9 @@ def test_preprocessing_is_that_of_transformers(tmp_path, shape):
     assert ours.mean == pytest.approx(OPENAI_MEAN)
     assert ours.std == pytest.approx(OPENAI_STD)
     y, x = np.meshgrid(*(np.arange(n) / 10 for n in shape), indexing="ij")
-    picture = np.stack([128 + 90 * np.sin(x + 2), 128 + 90 * np.cos(2 * y), 100 + 80 * np.sin(x * y)], -1).astype(np.uint8)
+    picture = np.stack([128 + 90 * np.sin(x + 2), 128 + 90 * np.cos(2 * y), 100 + 80 * np.sin(x * y)], -1).astype(
+        np.uint8
+    )
     expected = torch.as_tensor(np.array(theirs(picture, return_tensors="np")["pixel_values"]))
     got = ours(torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255)
     assert got.shape == (1, 3, 32, 32)

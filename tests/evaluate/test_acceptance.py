@@ -49,7 +49,13 @@ def judged(perfect: Sight) -> Judged:
 def test_the_truth_passes(judged):
     record = judged.record()
     assert record.passed
-    assert (record.views_right, record.iou, record.turn, record.psnr, record.second_front) == (8, 1.0, 0.0, 100.0, False)
+    assert (record.views_right, record.iou, record.turn, record.psnr, record.second_front) == (
+        8,
+        1.0,
+        0.0,
+        100.0,
+        False,
+    )
     assert record.scorer == "sees"
     assert record.taken_for == (str(CAT),) * 8
     assert json.loads(json.dumps(asdict(record)))["prompt"] == str(CAT)
@@ -65,10 +71,14 @@ def test_each_condition_can_fail_it(perfect, judged):
     assert not views(6).passed
     brown = parse("a brown cat")
     seen = look_at_truth(brown).seen
-    wrong_colour = replace(judged, comparison=Comparison(likeness(seen, CAT), likeness(seen, CAT), likeness(seen, brown)))
+    wrong_colour = replace(
+        judged, comparison=Comparison(likeness(seen, CAT), likeness(seen, CAT), likeness(seen, brown))
+    )
     assert wrong_colour.iou > 0.99
     assert not wrong_colour.passed
-    lean = replace(perfect.seen, alpha=perfect.seen.alpha * (torch.arange(64) < 34))  # pixels do not show what alpha lacks
+    lean = replace(
+        perfect.seen, alpha=perfect.seen.alpha * (torch.arange(64) < 34)
+    )  # pixels do not show what alpha lacks
     thin = replace(judged, comparison=replace(judged.comparison, best=likeness(lean, CAT)))
     assert thin.comparison.nearer_than_wrong
     assert 0.3 < thin.iou < 0.75
@@ -102,4 +112,4 @@ def test_the_sheet_shows_splats_over_truth(perfect):
     assert height > 4 * 64
     assert width > 8 * 64
     row = height // 4 + 1
-    assert (picture[:, :row - 2] - picture[:, row : 2 * row - 2]).abs().mean() < 0.01  # the truth over the truth
+    assert (picture[:, : row - 2] - picture[:, row : 2 * row - 2]).abs().mean() < 0.01  # the truth over the truth

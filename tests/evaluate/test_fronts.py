@@ -15,7 +15,13 @@ CAT = parse("an orange cat")
 def test_the_truth_names_views_on_any_background():
     rng = torch.Generator().manual_seed(3)
     cameras = VIEWS.sample(24, SIZE, SIZE, rng)
-    cameras = cameras[[i for i, (a, e) in enumerate(zip(cameras.azimuth.abs() % 90, cameras.elevation, strict=True)) if abs(a - 45) > 8 and abs(e - 60) > 8]]
+    cameras = cameras[
+        [
+            i
+            for i, (a, e) in enumerate(zip(cameras.azimuth.abs() % 90, cameras.elevation, strict=True))
+            if abs(a - 45) > 8 and abs(e - 60) > 8
+        ]
+    ]
     pictures = render([CAT.parts()], cameras, backgrounds(len(cameras), rng)).rgb
     assert len(cameras) >= 10
     scores = words_by_truth(pictures, CAT)
@@ -52,7 +58,9 @@ def test_a_prior_names_views_by_its_denoising_error(exact, rng):
 
 def test_the_truth_has_no_second_front_and_a_two_faced_object_has():
     behind = render([CAT.parts()], BEHIND).rgb
-    in_front = render([CAT.parts()], orbit((BEHIND.azimuth + 180).tolist(), BEHIND.elevation.tolist(), 2.8, 42.0, SIZE)).rgb
+    in_front = render(
+        [CAT.parts()], orbit((BEHIND.azimuth + 180).tolist(), BEHIND.elevation.tolist(), 2.8, 42.0, SIZE)
+    ).rgb
     rng = torch.Generator().manual_seed(0)
     right, wrong = second_front(behind, CAT, None, rng), second_front(in_front, CAT, None, rng)
     assert right.by_truth > 3

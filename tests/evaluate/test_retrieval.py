@@ -6,11 +6,18 @@ import torch
 from splatdistill.evaluate.retrieval import COUNT, HARD, candidates, changes, recognised
 from splatdistill.toybox import ACCEPTANCE, COLOURS, Caption, parse
 
-CAPTIONS = [*map(parse, ACCEPTANCE), Caption("ball", "red"), Caption("cone", "red", "striped", "blue"), Caption("ball", "red", below="ball", below_colour="red")]
+CAPTIONS = [
+    *map(parse, ACCEPTANCE),
+    Caption("ball", "red"),
+    Caption("cone", "red", "striped", "blue"),
+    Caption("ball", "red", below="ball", below_colour="red"),
+]
 
 
 def attributes_changed(a: Caption, b: Caption) -> int:
-    return sum(getattr(a, f) != getattr(b, f) for f in ("kind", "colour", "pattern", "colour2", "below", "below_colour"))
+    return sum(
+        getattr(a, f) != getattr(b, f) for f in ("kind", "colour", "pattern", "colour2", "below", "below_colour")
+    )
 
 
 @pytest.mark.parametrize("caption", CAPTIONS, ids=str)

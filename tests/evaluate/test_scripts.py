@@ -26,7 +26,13 @@ def script() -> ModuleType:
 def make_run(folder: Path, prompt: str, how: str | None) -> Path:
     """A run directory as training leaves it, with one splat."""
     folder.mkdir(parents=True)
-    one = Gaussians(torch.zeros(1, 3), torch.tensor([[1.0, 0, 0, 0]]), torch.full((1, 3), 0.1), torch.tensor([0.5]), torch.zeros(1, 1, 3))
+    one = Gaussians(
+        torch.zeros(1, 3),
+        torch.tensor([[1.0, 0, 0, 0]]),
+        torch.full((1, 3), 0.1),
+        torch.tensor([0.5]),
+        torch.zeros(1, 1, 3),
+    )
     write_ply(folder / "splats.ply", one, Provenance(prompt, "tiny", "none", "0").comments())
     events = [{"event": "StepDone", "step": 1}, *([{"event": "Ended", "how": how}] if how else [])]
     (folder / "log.jsonl").write_text("".join(json.dumps(e) + "\n" for e in events))
@@ -44,7 +50,10 @@ def test_runs_are_found_and_say_what_they_are_of(script, tmp_path):
 
 
 def test_only_runs_that_came_to_their_end_are_kept(script, tmp_path):
-    over = {how: script.ended(make_run(tmp_path / str(how), "a red duck", how)) for how in ("done", "saturated", "stopped", None)}
+    over = {
+        how: script.ended(make_run(tmp_path / str(how), "a red duck", how))
+        for how in ("done", "saturated", "stopped", None)
+    }
     assert over == {"done": True, "saturated": True, "stopped": False, None: False}
     assert not script.ended(tmp_path / "nowhere")
     (tmp_path / "done" / "splats.ply").unlink()

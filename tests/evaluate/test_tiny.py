@@ -7,7 +7,18 @@ import torch
 
 from splatdistill.cameras import orbit
 from splatdistill.evaluate.retrieval import Recognition
-from splatdistill.evaluate.tiny import Obeyed, Retrieval, Samples, draw_captions, draw_samples, family, fronted_captions, obeyed, retrieval, true_pictures
+from splatdistill.evaluate.tiny import (
+    Obeyed,
+    Retrieval,
+    Samples,
+    draw_captions,
+    draw_samples,
+    family,
+    fronted_captions,
+    obeyed,
+    retrieval,
+    true_pictures,
+)
 from splatdistill.priors.exact import GaussianMixturePrior
 from splatdistill.toybox import Caption, is_held_out, parse, render
 from splatdistill.toybox.world import SIZE, WORDS
@@ -68,7 +79,9 @@ def test_samples_of_an_obedient_prior_obey_and_of_a_stubborn_one_do_not():
     assert words == ["front", "side", "back", "overhead"]
     prompts = {f"{CAT}, {w} view": [float(i == k) for k in range(4)] for i, w in enumerate(words)}
     narrow = torch.full((4,), 1e-3, dtype=torch.float64)
-    drawn = draw_samples(GaussianMixturePrior(seen, narrow, prompts), [CAT], torch.Generator().manual_seed(0), scale=1.0, steps=10)
+    drawn = draw_samples(
+        GaussianMixturePrior(seen, narrow, prompts), [CAT], torch.Generator().manual_seed(0), scale=1.0, steps=10
+    )
     assert drawn.captions == (CAT,) * 4
     assert obeyed(drawn) == Obeyed(4, 1.0, tuple((w, 1.0) for w in words))
     stubborn = Samples(drawn.images[[0, 0, 0, 0]], drawn.captions, drawn.words)

@@ -50,7 +50,9 @@ def test_symmetric_views_are_traced_once(monkeypatch):
     import splatdistill.evaluate.truth as module
 
     cameras, asked = orbit([0.0, 60.0, 120.0, 180.0, 240.0, 300.0], width=16), []
-    monkeypatch.setattr(module, "render", lambda objects, views, **rest: asked.append(len(views)) or render(objects, views, **rest))
+    monkeypatch.setattr(
+        module, "render", lambda objects, views, **rest: asked.append(len(views)) or render(objects, views, **rest)
+    )
     best_turn(torch.rand(6, 3, 16, 16), cameras, parse("a red duck"), step=30.0)
     assert asked == [12]
 

@@ -16,7 +16,9 @@ from splatdistill.toybox.parts import PATTERNS, table
 def grammar() -> list[Caption]:
     """Everything that the toybox can say."""
     patterned = [Caption(k, a, p, b) for k, p, a, b in product(PRIMITIVES, PATTERNS[1:], COLOURS, COLOURS) if a != b]
-    stacks = [Caption(k, a, below=m, below_colour=b) for k, a, m, b in product(PRIMITIVES, COLOURS, PRIMITIVES, COLOURS)]
+    stacks = [
+        Caption(k, a, below=m, below_colour=b) for k, a, m, b in product(PRIMITIVES, COLOURS, PRIMITIVES, COLOURS)
+    ]
     return plain_captions() + patterned + stacks
 
 
@@ -45,21 +47,33 @@ def test_plain_objects_look_different():
 def test_every_pattern_shows():
     views = orbit([30.0], 20.0, 3.0, 43.0, 48)
     for kind in PRIMITIVES:
-        looks = [Caption(kind, "red", p, "white") for p in PATTERNS[1:]] + [Caption(kind, "red"), Caption(kind, "white")]
+        looks = [Caption(kind, "red", p, "white") for p in PATTERNS[1:]] + [
+            Caption(kind, "red"),
+            Caption(kind, "white"),
+        ]
         pictures = [render([c.parts()], views, samples=2).rgb for c in looks]
         assert all((a - b).square().mean() > 1e-3 for a, b in combinations(pictures, 2)), kind
 
 
 def test_words_are_read_leniently():
     mushroom = Caption("mushroom", "red")
-    for text in ("RED MUSHROOM", "the red  mushroom", " A Red Mushroom. ", *(with_view("a red mushroom", w) for w in VIEW_WORDS)):
+    for text in (
+        "RED MUSHROOM",
+        "the red  mushroom",
+        " A Red Mushroom. ",
+        *(with_view("a red mushroom", w) for w in VIEW_WORDS),
+    ):
         assert parse(text) == mushroom
     assert parse("orange cube on a Red ball") == Caption("cube", "orange", below="ball", below_colour="red")
 
 
 @pytest.mark.parametrize(
     ("text", "first"),
-    [("a red mushrom", "a red mushroom"), ("a gren snowmen", "a green snowman"), ("a purple wooden chair", "a purple chair")],
+    [
+        ("a red mushrom", "a red mushroom"),
+        ("a gren snowmen", "a green snowman"),
+        ("a purple wooden chair", "a purple chair"),
+    ],
 )
 def test_an_unknown_prompt_gets_the_nearest_captions(text, first):
     with pytest.raises(UserError) as caught:
@@ -69,7 +83,9 @@ def test_an_unknown_prompt_gets_the_nearest_captions(text, first):
     assert nearest(text)[0] == first
 
 
-@pytest.mark.parametrize("text", ["a knight in armour", "", "red", "a mug", "a red and white striped ball", "a striped red and red ball"])
+@pytest.mark.parametrize(
+    "text", ["a knight in armour", "", "red", "a mug", "a red and white striped ball", "a striped red and red ball"]
+)
 def test_what_is_refused_comes_with_captions_that_are_not(text):
     with pytest.raises(UserError, match="nearest"):
         parse(text)

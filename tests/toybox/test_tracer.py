@@ -11,7 +11,9 @@ from splatdistill.toybox.catalogue import SYMMETRIC
 from splatdistill.toybox.parts import Part, table
 from splatdistill.toybox.tracer import REACH, _nearest
 
-AROUND = orbit([0.0, 50.0, 100.0, 180.0, 250.0, 310.0, 20.0, 0.0], [0.0, 15.0, -15.0, 30.0, 60.0, 75.0, 89.0, -80.0], 3.0, 43.0, 64)
+AROUND = orbit(
+    [0.0, 50.0, 100.0, 180.0, 250.0, 310.0, 20.0, 0.0], [0.0, 15.0, -15.0, 30.0, 60.0, 75.0, 89.0, -80.0], 3.0, 43.0, 64
+)
 R = 0.7
 
 
@@ -74,7 +76,9 @@ def test_normals_are_those_of_the_depth():
     truth = render([[Part("ellipsoid", (0, 0, 0), (0.8, 0.5, 0.4), COLOURS["red"])]], cameras, samples=1)
     points = rays(cameras)[0] * truth.depth[0, 0, :, :, None].double()
     du, dv = points[1:-1, 2:] - points[1:-1, :-2], points[2:, 1:-1] - points[:-2, 1:-1]
-    normal = torch.nn.functional.normalize(torch.linalg.cross(dv, du), dim=-1) @ cameras.world_to_camera[0, :3, :3].double()
+    normal = (
+        torch.nn.functional.normalize(torch.linalg.cross(dv, du), dim=-1) @ cameras.world_to_camera[0, :3, :3].double()
+    )
     inside = torch.nn.functional.max_pool2d(1 - truth.alpha, 9, 1, 4)[0, 0, 1:-1, 1:-1] == 0
     agreement = (normal * truth.normal[0, :, 1:-1, 1:-1].permute(1, 2, 0)).sum(-1)[inside]
     assert agreement.median() > 0.999
