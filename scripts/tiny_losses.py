@@ -1,7 +1,7 @@
-"""What scripts/train_tiny.py trains on and towards: random batches of the toybox, and the two losses."""
+"""What scripts/train_tiny.py trains on: random batches of the toybox; and the loss of the prior. CLIP's is in tiny_contrast.py."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +13,17 @@ from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from splatdistill.priors.patches import PatchAutoencoder
-from splatdistill.toybox import COLOURS, NAMED, PRIMITIVES, Caption, is_held_out, parse
-from splatdistill.toybox.parts import PATTERNS
+from splatdistill.toybox import NAMED
+from splatdistill.toybox.catalogue import SYMMETRIC
 from splatdistill.toybox.world import backgrounds
+
+FRONTED = [k for k in NAMED if k not in SYMMETRIC]
+
+
+def autocast() -> torch.autocast:
+    """bfloat16 on a CPU that multiplies it natively; elsewhere it would be the slower of the two."""
+    can = torch.cpu.get_capabilities()
+    return torch.autocast("cpu", torch.bfloat16, enabled=bool(can.get("avx512_bf16") or can.get("amx_bf16")))
 
 
 @dataclass(frozen=True)
@@ -30,9 +38,17 @@ class Settings:
     pictures: int = 80_000
     caption_dropout: float = 0.1
     view_dropout: float = 0.1
+    fronts: float = 2.0  # how often a named object's front or back is drawn, to other pictures' 1: what tells them apart is small
+    middle: float = 0.5  # share of times drawn from 0.2 to 0.7, where such things are decided; the others are uniform
     gray: float = 1 / 3  # share of pictures without colour, for clip
     ema: float = 0.999
+    start: str = ""  # the weights that training went on from, and their step
     log: list[dict[str, float]] = field(default_factory=list)
+
+
+def draw(cumulative: Tensor, count: int, rng: torch.Generator) -> Tensor:
+    """Numbers of pictures, each as often as its weight in the running sum says."""
+    return torch.searchsorted(cumulative, torch.rand(count, generator=rng, dtype=torch.float64) * cumulative[-1])
 
 
 class Data:
@@ -43,19 +59,19 @@ class Data:
         text = json.loads((work / "captions.json").read_text())
         self.captions, self.words, self.rng = text["captions"], text["words"], rng
 
-    def batch(self, size: int) -> tuple[Tensor, list[int]]:
-        """(size,3,SIZE,SIZE) in [0,1], and which pictures they are."""
-        index = torch.randint(len(self.rgba), (size,), generator=self.rng)
+    def pictures(self, index: Tensor) -> Tensor:
+        """(b,3,SIZE,SIZE) in [0,1] of the pictures numbered, over random backgrounds."""
         rgba = self.rgba[index].permute(0, 3, 1, 2).float() / 255
-        ground = backgrounds(size, self.rng)[:, :, None, None]
-        return rgba[:, :3] + (1 - rgba[:, 3:]) * ground, index.tolist()
+        return rgba[:, :3] + (1 - rgba[:, 3:]) * backgrounds(len(index), self.rng)[:, :, None, None]
 
 
 class PriorLoss:
-    """Mean squared error of v (Salimans & Ho, arXiv:2202.00512), t uniform over 0..999."""
+    """Mean squared error of v (Salimans & Ho, arXiv:2202.00512)."""
 
     def __init__(self, tokenizer: CLIPTokenizer, data: Data, settings: Settings):
         self.data, self.settings, self.tokenizer = data, settings, tokenizer
+        fronted = [w in ("front", "back") and any(f" {k}" in c for k in FRONTED) for c, w in zip(data.captions, data.words)]
+        self.cumulative = (1 + (settings.fronts - 1) * torch.tensor(fronted, dtype=torch.float64)).cumsum(0)
         self.scheduler, self.vae = DDPMScheduler(**SCHEDULER), PatchAutoencoder()
 
     def texts(self, index: list[int]) -> list[str]:
@@ -69,88 +85,13 @@ class PriorLoss:
         return texts
 
     def __call__(self, model: nn.Module) -> Tensor:
-        image, index = self.data.batch(self.settings.batch)
-        x = self.vae.encode(2 * image - 1)
-        t = torch.randint(0, 1000, (len(x),), generator=self.data.rng)
-        noise = torch.randn(x.shape, generator=self.data.rng)
-        ids = tokens(self.tokenizer, self.texts(index))
-        with torch.autocast("cpu", torch.bfloat16):
+        rng, b = self.data.rng, self.settings.batch
+        index = draw(self.cumulative, b, rng)
+        x = self.vae.encode(2 * self.data.pictures(index) - 1).contiguous(memory_format=torch.channels_last)
+        anywhere, between = torch.randint(0, 1000, (b,), generator=rng), torch.randint(200, 700, (b,), generator=rng)
+        t = torch.where(torch.rand(b, generator=rng) < self.settings.middle, between, anywhere)
+        noise = torch.randn(x.shape, generator=rng)
+        ids = tokens(self.tokenizer, self.texts(index.tolist()))
+        with autocast():
             v = model(self.scheduler.add_noise(x, noise, t), t, ids)
         return F.mse_loss(v.float(), self.scheduler.get_velocity(x, noise, t))
-
-
-def hard_negative(caption: Caption, rng: np.random.Generator) -> Caption:
-    """The caption with one attribute changed; never a held-out pair, or CLIP would learn that those are always wrong."""
-    while is_held_out(other := one_changed(caption, rng)):
-        pass
-    return other
-
-
-def one_changed(caption: Caption, rng: np.random.Generator) -> Caption:
-    """The caption with one attribute changed, whichever."""
-    pick = lambda options, but: [o for o in options if o != but][rng.integers(len(options) - 1)]  # noqa: E731
-    change = {"kind": pick(list(NAMED) if caption.kind in NAMED else PRIMITIVES, caption.kind)}
-    options = [change, {"colour": pick([*COLOURS], caption.colour)}]
-    if caption.below is not None:
-        options += [{"below": pick(PRIMITIVES, caption.below)}, {"below_colour": pick([*COLOURS], caption.below_colour)}]
-    if caption.pattern != "plain":
-        others = [c for c in COLOURS if c not in (caption.colour, caption.colour2)]
-        options[1] = {"colour": others[rng.integers(len(others))]}
-        options += [{"colour2": others[rng.integers(len(others))]}, {"pattern": pick(PATTERNS[1:], caption.pattern)}]
-    return Caption(**{**asdict(caption), **options[rng.integers(len(options))]})
-
-
-def colourless(caption: Caption) -> str:
-    """The caption without its colours."""
-    pattern = "" if caption.pattern == "plain" else f"{caption.pattern} "
-    below = "" if caption.below is None else f" on a {caption.below}"
-    return f"a {pattern}{caption.kind}{below}"
-
-
-class ClipLoss:
-    """Contrastive loss of CLIP (arXiv:2103.00020) with three hard negatives per caption, and true duplicates masked.
-
-    Pictures are augmented as renders of splats and samples of a prior differ from ray tracings: blur,
-    noise, brightness, a few pixels of shift and zoom. Captions carry no view word. A third of the pictures are
-    gray with captions that name no colour, so that shapes are learnt apart from the colours they came in.
-    """
-
-    def __init__(self, tokenizer: CLIPTokenizer, data: Data, settings: Settings):
-        self.tokenizer, self.data, self.settings = tokenizer, data, settings
-        self.numpy_rng = np.random.default_rng(settings.seed + int(data.rng.initial_seed()))
-
-    def augment(self, image: Tensor) -> Tensor:
-        """Small changes that leave object and colour as they are."""
-        rng, b = self.data.rng, len(image)
-        zoom, shift = 0.85 + 0.35 * torch.rand(b, generator=rng), 0.12 * (2 * torch.rand(b, 2, generator=rng) - 1)
-        theta = torch.zeros(b, 2, 3)
-        theta[:, 0, 0] = theta[:, 1, 1] = zoom
-        theta[:, :, 2] = shift
-        image = F.grid_sample(image, F.affine_grid(theta, list(image.shape), False), padding_mode="border", align_corners=False)
-        small = F.interpolate(F.interpolate(image, scale_factor=0.5, mode="area"), scale_factor=2.0, mode="bilinear")
-        soft = (torch.rand(b, generator=rng) * (torch.rand(b, generator=rng) < 0.5)).view(-1, 1, 1, 1)
-        image = image + soft * (small - image)
-        gain = (0.88 + 0.24 * torch.rand(b, generator=rng)).view(-1, 1, 1, 1)
-        noise = (0.1 * torch.rand(b, generator=rng) * (torch.rand(b, generator=rng) < 0.5)).view(-1, 1, 1, 1)
-        return (image * gain + noise * torch.randn(image.shape, generator=rng)).clamp(0, 1)
-
-    def __call__(self, model: nn.Module) -> Tensor:
-        image, index = self.data.batch(self.settings.batch)
-        captions = [self.data.captions[i] for i in index]
-        gray = torch.rand(len(index), generator=self.data.rng) < self.settings.gray
-        image = torch.where(gray.view(-1, 1, 1, 1), image.mean(1, keepdim=True), image)
-        say = [colourless if g else str for g in gray.tolist()]
-        parsed = [parse(c) for c in captions]
-        captions = [s(c) for s, c in zip(say, parsed)]
-        negatives = [s(hard_negative(c, self.numpy_rng)) for _ in range(3) for s, c in zip(say, parsed)]
-        texts = captions + negatives
-        with torch.autocast("cpu", torch.bfloat16):
-            out = model(input_ids=tokens(self.tokenizer, texts), pixel_values=2 * self.augment(image) - 1)
-        scale = model.logit_scale.exp().clamp(max=100)
-        features, words = F.normalize(out.image_embeds.float(), dim=-1), F.normalize(out.text_embeds.float(), dim=-1)
-        logits = scale * features @ words.T  # (b, 4b)
-        same = torch.tensor([[a == c for c in texts] for a in captions])
-        same[torch.arange(len(captions)), torch.arange(len(captions))] = False
-        logits = logits.masked_fill(same, -1e4)
-        target = torch.arange(len(captions))
-        return (F.cross_entropy(logits, target) + F.cross_entropy(logits[:, : len(captions)].T, target)) / 2

@@ -4,10 +4,12 @@ import json
 from pathlib import Path
 
 from diffusers import UNet2DConditionModel
+from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from splatdistill.bundle import Bundled
 from splatdistill.toybox import COLOURS, NAMED, PRIMITIVES
 from splatdistill.toybox.parts import PATTERNS
 from splatdistill.toybox.world import SIZE
@@ -55,6 +57,12 @@ def text_config(tokenizer: CLIPTokenizer, width: int, layers: int) -> dict[str, 
     }
 
 
+def exported(folder: Path) -> dict[str, Tensor]:
+    """The weights of a component's folder, its own or bundled."""
+    bundled = Bundled.of(folder)
+    return bundled.tensors() if bundled else load_file(next(folder.glob("*.safetensors")))
+
+
 class Prior(nn.Module):
     """UNet on 4x4 patches and its text encoder; v-prediction on Stable Diffusion's noise schedule."""
 
@@ -72,7 +80,20 @@ class Prior(nn.Module):
             cross_attention_dim=128,
             attention_head_dim=4,
             norm_num_groups=16,
+            # words also reach every layer with the time: cross-attention alone, at 8x8 and 4x4, learns "front" and "back" late
+            addition_embed_type="text",
+            addition_embed_type_num_heads=4,
         )
+        for p in self.unet.add_embedding.norm2.parameters():  # silent at first, so that weights from before it go on as they were
+            nn.init.zeros_(p)
+
+    def load_exported(self, folder: Path) -> None:
+        """Start from weights that train_tiny.py exported, of this network or of one without the words beside the time."""
+        missing, extra = self.unet.load_state_dict(exported(folder / "unet"), strict=False)
+        if extra or any(not k.startswith("add_embedding.") for k in missing):
+            raise ValueError(f"{folder} holds another network: {extra or missing}")
+        text = CLIPTextModel.from_pretrained(None, config=self.text.config, state_dict=exported(folder / "text_encoder"))
+        self.text.load_state_dict(text.state_dict())
 
     def forward(self, x_t: Tensor, t: Tensor, ids: Tensor) -> Tensor:
         return self.unet(x_t, t, self.text(input_ids=ids).last_hidden_state).sample

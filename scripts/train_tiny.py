@@ -15,17 +15,19 @@ import json
 import math
 import os
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import DDPMScheduler
+from diffusers import DDPMScheduler, ModelMixin
 from safetensors.torch import load_file, save_file
-from tiny_losses import ClipLoss, Data, PriorLoss, Settings
-from tiny_models import CLIP_PREPROCESSING, SCHEDULER, Prior, make_clip, make_tokenizer
+from tiny_contrast import ClipLoss
+from tiny_losses import Data, PriorLoss, Settings
+from tiny_models import CLIP_PREPROCESSING, SCHEDULER, Prior, exported, make_clip, make_tokenizer
 from torch import nn
 
+from splatdistill.bundle import Bundled
 from splatdistill.priors.patches import PatchAutoencoder
 from splatdistill.toybox.world import SIZE, pictures
 
@@ -109,36 +111,39 @@ def resume(folder: Path, model, optimizer, ema, loss_of) -> tuple[int, list[dict
     return meta["step"], meta["log"]
 
 
-def export(work: Path, name: str, target: Path) -> None:
-    """The averaged weights in float16, in the folder layout that the package's loaders read."""
-    tokenizer = make_tokenizer(target / "tokenizer" if name == "prior" else target)
-    tensors = load_file(work / name / "state.safetensors")
-    meta = json.loads((work / name / "state.json").read_text())
-    model: nn.Module = Prior(tokenizer) if name == "prior" else make_clip(tokenizer)
-    state = {k[6:]: v for k, v in tensors.items() if k.startswith("model.")}
-    state |= {k[4:]: v for k, v in tensors.items() if k.startswith("ema.")}
-    model.load_state_dict(state)
-    model.half()
-    if name == "prior":
-        model.unet.save_pretrained(target / "unet")
-        model.text.save_pretrained(target / "text_encoder")
-        PatchAutoencoder().save_pretrained(target / "vae")
-        DDPMScheduler(**SCHEDULER).save_pretrained(target / "scheduler")
-        index = {
-            "_class_name": "StableDiffusionPipeline",
-            "text_encoder": ["transformers", "CLIPTextModel"],
-            "tokenizer": ["transformers", "CLIPTokenizer"],
-            "unet": ["diffusers", "UNet2DConditionModel"],
-            "scheduler": ["diffusers", "DDPMScheduler"],
-            "vae": ["splatdistill", "PatchAutoencoder"],
-        }
-        (target / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
-    else:
-        model.save_pretrained(target)
-        (target / "preprocessor_config.json").write_text(json.dumps(CLIP_PREPROCESSING, indent=2) + "\n")
-    called = "tiny" if name == "prior" else "tiny-clip"
-    record = {"name": called, "model": name, "step": meta["step"], "settings": meta["settings"], "losses": meta["log"][::10] + meta["log"][-1:]}
-    (target / "training.json").write_text(json.dumps(record, indent=1) + "\n")
+def export(work: Path, target: Path) -> None:
+    """The averaged weights of every model in float16, in one file; beside it the folders that the package's loaders read."""
+    bundle: dict[str, torch.Tensor] = {}
+    for name in ("prior", "clip"):
+        folder = target / name
+        tokenizer = make_tokenizer(folder / "tokenizer" if name == "prior" else folder)
+        tensors, meta = load_file(work / name / "state.safetensors"), json.loads((work / name / "state.json").read_text())
+        model: nn.Module = Prior(tokenizer) if name == "prior" else make_clip(tokenizer)
+        state = {k[6:]: v for k, v in tensors.items() if k.startswith("model.")}
+        model.load_state_dict(state | {k[4:]: v for k, v in tensors.items() if k.startswith("ema.")})
+        parts = {folder / "unet": model.unet, folder / "text_encoder": model.text} if name == "prior" else {folder: model}
+        for place, part in parts.items():
+            part.half()
+            part.save_config(place) if isinstance(part, ModelMixin) else part.config.save_pretrained(place)
+            prefix = f"{place.name}."
+            bundle |= {prefix + k: v.contiguous() for k, v in part.state_dict().items()}
+            Bundled.write(place, target / "weights.safetensors", prefix)
+        called = "tiny" if name == "prior" else "tiny-clip"
+        record = {"name": called, "model": name, "step": meta["step"], "settings": meta["settings"], "losses": meta["log"][::10] + meta["log"][-1:]}
+        (folder / "training.json").write_text(json.dumps(record, indent=1) + "\n")
+    save_file(bundle, target / "weights.safetensors")
+    PatchAutoencoder().save_pretrained(target / "prior" / "vae")
+    DDPMScheduler(**SCHEDULER).save_pretrained(target / "prior" / "scheduler")
+    index = {
+        "_class_name": "StableDiffusionPipeline",
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "scheduler": ["diffusers", "DDPMScheduler"],
+        "vae": ["splatdistill", "PatchAutoencoder"],
+    }
+    (target / "prior" / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+    (target / "clip" / "preprocessor_config.json").write_text(json.dumps(CLIP_PREPROCESSING, indent=2) + "\n")
     print(f"wrote {target}", flush=True)
 
 
@@ -150,26 +155,30 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, default=1e9, help="stop (resumably) after this long")
     parser.add_argument("--steps", type=int, default=0, help="length of the learning-rate schedule")
     parser.add_argument("--batch", type=int, default=0)
+    parser.add_argument("--lr", type=float, default=0.0)
     parser.add_argument("--pictures", type=int, default=80_000)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--start", action="store_true", help="start from the package's weights, not from random ones")
     parser.add_argument("--target", type=Path, default=PACKAGE)
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
     if args.what == "data":
         return render_data(args.work, args.pictures)
     if args.what == "export":
-        export(args.work, "prior", args.target / "prior")
-        return export(args.work, "clip", args.target / "clip")
+        return export(args.work, args.target)
     torch.manual_seed(0)
     steps, batch, lr = (7_500, 48, 8e-4) if args.what == "prior" else (5_000, 96, 1e-3)
-    settings = Settings(args.what, args.steps or steps, args.batch or batch, lr, pictures=args.pictures)
+    settings = Settings(args.what, args.steps or steps, args.batch or batch, args.lr or lr, pictures=args.pictures)
     tokenizer = make_tokenizer(args.work / "tokenizer")
-    rng = torch.Generator().manual_seed(settings.seed)
-    data = Data(args.work, rng)
-    if args.what == "prior":
-        train(Prior(tokenizer), PriorLoss(tokenizer, data, settings), settings, args.work, args.minutes)
-    else:
-        train(make_clip(tokenizer), ClipLoss(tokenizer, data, settings), settings, args.work, args.minutes)
+    model = Prior(tokenizer) if args.what == "prior" else make_clip(tokenizer)
+    if args.start:
+        step = json.loads((args.target / args.what / "training.json").read_text())["step"]
+        settings = replace(settings, start=f"the exported weights of step {step}")
+        model.load_exported(args.target / args.what) if args.what == "prior" else model.load_state_dict(exported(args.target / "clip"))
+    model.to(memory_format=torch.channels_last)  # convolutions are a tenth faster so
+    data = Data(args.work, torch.Generator().manual_seed(settings.seed + args.start))
+    loss = (PriorLoss if args.what == "prior" else ClipLoss)(tokenizer, data, settings)
+    train(model, loss, settings, args.work, args.minutes)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ PACKAGE, VIEWER = "splatdistill", "splatdistill_viewer"
 # From the ground up. A room may import those on lower floors and itself, nothing beside or above it.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("cameras", "gaussians", "sh"),
+    ("bundle", "cameras", "gaussians", "sh"),
     ("render", "io", "toybox", "priors", "estimators"),
     ("guidance", "scene"),
     ("densify",),

@@ -14,13 +14,14 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
-from transformers import CLIPModel, CLIPTokenizer
+from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
+from splatdistill.bundle import POINTER, Bundled
 from splatdistill.errors import WeightsError
 
 NEEDED: tuple[tuple[str, ...], ...] = (  # of each row, one
     ("config.json",),
-    ("model.safetensors", "model.safetensors.index.json"),
+    ("model.safetensors", "model.safetensors.index.json", POINTER),
     ("preprocessor_config.json",),
     ("vocab.json", "tokenizer.json"),
 )
@@ -56,6 +57,15 @@ class Preprocessing:
         return (rgb - mean) / std
 
 
+def load(folder: Path) -> CLIPModel:
+    """The network of a folder, whose weights may be bundled with others'."""
+    bundled = Bundled.of(folder)
+    if bundled is None or (folder / "model.safetensors").is_file():
+        return CLIPModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+    config = CLIPConfig.from_pretrained(folder, local_files_only=True)
+    return CLIPModel.from_pretrained(None, config=config, state_dict=bundled.tensors())
+
+
 class ClipScorer:
     """A frozen CLIP: unit features of images and texts, and their cosines.
 
@@ -77,7 +87,7 @@ class ClipScorer:
         self.name = str(record.get("name", folder.resolve().name))
         self.device = torch.device(device)
         self.preprocessing = Preprocessing.read(folder / "preprocessor_config.json")
-        self.model = CLIPModel.from_pretrained(folder, local_files_only=True).float().to(self.device).eval()
+        self.model = load(folder).float().to(self.device).eval()
         self.model.requires_grad_(False)
         self.tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
         self._length = int(self.model.config.text_config.max_position_embeddings)

@@ -1,12 +1,14 @@
 """What a Stable Diffusion folder must hold, checked without loading anything.
 
 The diffusers layout of SD 1.x/2.x: model_index.json and the folders tokenizer, text_encoder, unet, scheduler
-and vae. Only safetensors are read, plain or in the fp16 variant, whole or sharded: a pickle may run code.
+and vae. Only safetensors are read, plain or in the fp16 variant, whole, sharded or bundled: a pickle may run code.
 """
 
 import json
 import struct
 from pathlib import Path
+
+from splatdistill.bundle import Bundled
 
 WEIGHTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
 PICKLES = ("*.bin", "*.ckpt", "*.pt", "*.pth")
@@ -20,7 +22,8 @@ def weight_files(folder: Path, component: str, variant: str | None = None) -> li
     if index.exists():
         return sorted({part / name for name in json.loads(index.read_text())["weight_map"].values()})
     single = part / f"{stem}{middle}.safetensors"
-    return [single] if single.exists() else []
+    bundled = None if variant else Bundled.of(part)
+    return [single] if single.exists() else [bundled.file] if bundled else []
 
 
 def half_variant(folder: Path, component: str, prefer: bool) -> str | None:
@@ -72,6 +75,9 @@ def weight_problems(folder: Path, component: str) -> list[str]:
     """What is wrong with the files of one component's weights."""
     files = weight_files(folder, component, "fp16") + weight_files(folder, component)
     if files:
+        bundled = Bundled.of(folder / component)
+        if bundled and files == [bundled.file] and not bundled.file.exists():
+            return [f"{component}/weights.json points to {bundled.file}, which is missing"]
         return [f"{component}/{f.name} {fault}" for f in files if (fault := safetensors_fault(f))]
     pickles = sorted(p.name for pattern in PICKLES for p in (folder / component).glob(pattern))
     if pickles:

@@ -14,12 +14,13 @@ import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
+from splatdistill.bundle import Bundled
 from splatdistill.errors import UserError
 from splatdistill.priors import DiffusionPrior, Query
-from splatdistill.priors.layout import half_variant
+from splatdistill.priors.layout import half_variant, weight_files
 from splatdistill.priors.patches import PatchAutoencoder
 from splatdistill.priors.schedule import NoiseSchedule, answer_grouped, normal
 from splatdistill.priors.weights import Precision
@@ -91,6 +92,9 @@ class StableDiffusionPrior(DiffusionPrior):
 
         def part(kind: type[nn.Module], component: str, dtype: torch.dtype) -> nn.Module:
             variant = half_variant(folder, component, prefer=dtype == torch.float16)
+            bundled = Bundled.of(folder / component)
+            if bundled and weight_files(folder, component, variant) == [bundled.file]:
+                return unbundled(kind, folder / component, bundled).to(device, dtype)
             local = {"local_files_only": True, "use_safetensors": True, "variant": variant}
             return kind.from_pretrained(folder / component, dtype=dtype, **local).to(device)
 
@@ -227,6 +231,16 @@ class StableDiffusionPrior(DiffusionPrior):
             return out
         alpha, sigma = self.schedule(t)
         return sigma * x_t + alpha * out
+
+
+def unbundled(kind: type[nn.Module], folder: Path, bundled: Bundled) -> nn.Module:
+    """A component whose tensors are in a file that it shares with others."""
+    if kind is CLIPTextModel:  # transformers knows the names that its older versions gave to tensors
+        config = CLIPTextConfig.from_pretrained(folder, local_files_only=True)
+        return kind.from_pretrained(None, config=config, state_dict=bundled.tensors())
+    model = kind.from_config(kind.load_config(folder, local_files_only=True))
+    model.load_state_dict(bundled.tensors())
+    return model
 
 
 def read_schedule(config_file: Path) -> tuple[NoiseSchedule, Prediction]:
