@@ -12,6 +12,7 @@ from tiny_models import SCHEDULER, tokens
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
+from splatdistill.cameras import with_view
 from splatdistill.priors.patches import PatchAutoencoder
 from splatdistill.toybox import NAMED
 from splatdistill.toybox.catalogue import SYMMETRIC
@@ -38,6 +39,7 @@ class Settings:
     pictures: int = 80_000
     caption_dropout: float = 0.1
     view_dropout: float = 0.1
+    directions: float = 0.6  # share of views told with left and right
     fronts: float = 2.0  # how often a named object's front or back is drawn, to other pictures' 1: what tells them apart is small
     middle: float = 0.5  # share of times drawn from 0.2 to 0.7, where such things are decided; the others are uniform
     gray: float = 1 / 3  # share of pictures without colour, for clip
@@ -57,7 +59,7 @@ class Data:
     def __init__(self, work: Path, rng: torch.Generator):
         self.rgba = torch.from_numpy(np.load(work / "rgba.npy", mmap_mode="r+"))
         text = json.loads((work / "captions.json").read_text())
-        self.captions, self.words, self.rng = text["captions"], text["words"], rng
+        self.captions, self.words, self.phrases, self.rng = text["captions"], text["words"], text["phrases"], rng
 
     def pictures(self, index: Tensor) -> Tensor:
         """(b,3,SIZE,SIZE) in [0,1] of the pictures numbered, over random backgrounds."""
@@ -75,12 +77,12 @@ class PriorLoss:
         self.scheduler, self.vae = DDPMScheduler(**SCHEDULER), PatchAutoencoder()
 
     def texts(self, index: list[int]) -> list[str]:
-        """Captions with view words; at times without the word, at times nothing."""
-        u = torch.rand(2, len(index), generator=self.data.rng)
+        """Captions with one of their two phrases for the view; at times without, at times nothing."""
+        u = torch.rand(3, len(index), generator=self.data.rng)
         texts = []
         for k, i in enumerate(index):
-            caption, word = self.data.captions[i], self.data.words[i]
-            full = caption if u[1, k] < self.settings.view_dropout else f"{caption}, {word} view"
+            phrase = self.data.phrases[i] if u[2, k] < self.settings.directions else self.data.words[i]
+            full = with_view(self.data.captions[i], None if u[1, k] < self.settings.view_dropout else phrase)
             texts.append("" if u[0, k] < self.settings.caption_dropout else full)
         return texts
 

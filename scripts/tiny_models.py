@@ -17,9 +17,10 @@ from splatdistill.toybox.world import SIZE
 LENGTH = 20  # tokens
 
 
-def make_tokenizer(folder: Path) -> CLIPTokenizer:
-    """A CLIP byte-pair vocabulary in which every word of the toybox is one token."""
+def make_tokenizer(folder: Path, directions: bool = False) -> CLIPTokenizer:
+    """A CLIP byte-pair vocabulary in which every word of the toybox is one token; with left and right, or without."""
     lexicon = [*NAMED, *PRIMITIVES, *COLOURS, *PATTERNS[1:], *"a an and on front side back overhead view ,".split()]
+    lexicon += ["left", "right"] if directions else []
     bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     bpe.pre_tokenizer = pre_tokenizers.Whitespace()
     alphabet = [chr(c) for c in range(ord("a"), ord("z") + 1)] + list("0123456789,.!?'-")
@@ -68,6 +69,7 @@ class Prior(nn.Module):
 
     def __init__(self, tokenizer: CLIPTokenizer):
         super().__init__()
+        self.tokenizer = tokenizer
         self.text = CLIPTextModel(CLIPTextConfig(**text_config(tokenizer, 128, 2)))
         self.unet = UNet2DConditionModel(
             sample_size=SIZE // 4,
@@ -92,7 +94,13 @@ class Prior(nn.Module):
         missing, extra = self.unet.load_state_dict(exported(folder / "unet"), strict=False)
         if extra or any(not k.startswith("add_embedding.") for k in missing):
             raise ValueError(f"{folder} holds another network: {extra or missing}")
-        text = CLIPTextModel.from_pretrained(None, config=self.text.config, state_dict=exported(folder / "text_encoder"))
+        weights = exported(folder / "text_encoder")
+        key = next(k for k in weights if k.endswith("token_embedding.weight"))
+        vocabulary, rows = json.loads((folder / "tokenizer" / "vocab.json").read_text()), weights[key].float()
+        words = self.text.get_input_embeddings().weight.detach().clone()
+        for word, i in self.tokenizer.get_vocab().items():  # a word keeps its row, whatever its number is now
+            words[i] = rows[vocabulary[word]] if word in vocabulary else words[i]
+        text = CLIPTextModel.from_pretrained(None, config=self.text.config, state_dict=weights | {key: words})
         self.text.load_state_dict(text.state_dict())
 
     def forward(self, x_t: Tensor, t: Tensor, ids: Tensor) -> Tensor:

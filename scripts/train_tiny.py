@@ -40,13 +40,15 @@ def render_data(work: Path, count: int, chunk: int = 2000) -> None:
     rgba = np.lib.format.open_memmap(work / "rgba.npy", "w+", np.uint8, (count, SIZE, SIZE, 4))
     captions: list[str] = []
     words: list[str] = []
+    phrases: list[str] = []
     for start in range(0, count, chunk):
         p = pictures(min(chunk, count - start), seed=1000 + start // chunk)
         rgba[start : start + len(p.captions)] = p.rgba
         captions += map(str, p.captions)
         words += p.words
+        phrases += p.phrases
         print(f"{start + len(p.captions)} of {count} pictures", flush=True)
-    (work / "captions.json").write_text(json.dumps({"captions": captions, "words": words}))
+    (work / "captions.json").write_text(json.dumps({"captions": captions, "words": words, "phrases": phrases}))
 
 
 def train(model: nn.Module, loss_of: PriorLoss | ClipLoss, settings: Settings, work: Path, minutes: float) -> None:
@@ -116,7 +118,7 @@ def export(work: Path, target: Path) -> None:
     bundle: dict[str, torch.Tensor] = {}
     for name in ("prior", "clip"):
         folder = target / name
-        tokenizer = make_tokenizer(folder / "tokenizer" if name == "prior" else folder)
+        tokenizer = make_tokenizer(folder / "tokenizer", directions=True) if name == "prior" else make_tokenizer(folder)
         tensors, meta = load_file(work / name / "state.safetensors"), json.loads((work / name / "state.json").read_text())
         model: nn.Module = Prior(tokenizer) if name == "prior" else make_clip(tokenizer)
         state = {k[6:]: v for k, v in tensors.items() if k.startswith("model.")}
@@ -169,7 +171,7 @@ def main(argv: list[str] | None = None) -> None:
     torch.manual_seed(0)
     steps, batch, lr = (7_500, 48, 8e-4) if args.what == "prior" else (5_000, 96, 1e-3)
     settings = Settings(args.what, args.steps or steps, args.batch or batch, args.lr or lr, pictures=args.pictures)
-    tokenizer = make_tokenizer(args.work / "tokenizer")
+    tokenizer = make_tokenizer(args.work / f"tokenizer-{args.what}", directions=args.what == "prior")
     model = Prior(tokenizer) if args.what == "prior" else make_clip(tokenizer)
     if args.start:
         step = json.loads((args.target / args.what / "training.json").read_text())["step"]

@@ -16,6 +16,8 @@ from torch import Tensor
 
 ViewWord = Literal["front", "side", "back", "overhead"]
 VIEW_WORDS: tuple[ViewWord, ...] = ("front", "side", "back", "overhead")
+DIRECTIONS = ("front", "front left", "left side", "back left", "back", "back right", "right side", "front right")
+"""What is seen from azimuth 0, 45, ... 315."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,14 @@ class Cameras:
         """Where the cameras stand in the world: -R^T t."""
         rotation, translation = self.world_to_camera[:, :3, :3], self.world_to_camera[:, :3, 3]
         return -(rotation.transpose(1, 2) @ translation[..., None])[..., 0]
+
+    @property
+    def camera_to_world(self) -> Float[Tensor, "b 4 4"]:
+        """The inverse of world_to_camera: maps points in camera axes to the world."""
+        inverse = torch.zeros_like(self.world_to_camera)
+        inverse[:, :3, :3] = self.world_to_camera[:, :3, :3].transpose(1, 2)
+        inverse[:, :3, 3], inverse[:, 3, 3] = self.position, 1
+        return inverse
 
     @property
     def azimuth(self) -> Float[Tensor, " b"]:
@@ -168,6 +178,11 @@ class ViewWords:
     """Half-width of the back sector, degrees."""
     overhead: float = 60.0
     """Elevation above which a view is overhead, degrees."""
+    directions: bool = False
+    """Say left and right too, in eighths of a turn ("a mug, front left view", "a mug, overhead back view"), for a prior
+    that was taught these words, as the embedded one was; `front` and `back` then have no say. Without, "side view" is said
+    of either side, and nothing tells the two apart.
+    """
 
     def word(self, azimuth: float, elevation: float) -> ViewWord:
         """The word for one view, angles in degrees."""
@@ -180,7 +195,20 @@ class ViewWords:
         """The word for each camera of a batch."""
         return [self.word(a, e) for a, e in zip(cameras.azimuth.tolist(), cameras.elevation.tolist())]
 
+    def phrase(self, azimuth: float, elevation: float) -> str:
+        """What a prompt says of one view: the word, or with `directions` the nearest eighth of a turn. Left is the
+        object's own, where the camera's azimuth is 90.
+        """
+        if not self.directions:
+            return self.word(azimuth, elevation)
+        direction = DIRECTIONS[round(azimuth / 45) % 8]
+        return f"overhead {direction}" if elevation > self.overhead else direction
 
-def with_view(prompt: str, word: ViewWord | None) -> str:
+    def phrases(self, cameras: Cameras) -> list[str]:
+        """What a prompt says of each camera of a batch."""
+        return [self.phrase(a, e) for a, e in zip(cameras.azimuth.tolist(), cameras.elevation.tolist())]
+
+
+def with_view(prompt: str, word: str | None) -> str:
     """"a mug" and "side" give "a mug, side view"; no word leaves the prompt as it is."""
     return f"{prompt}, {word} view" if word else prompt

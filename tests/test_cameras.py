@@ -172,3 +172,18 @@ def test_view_words_of_cameras() -> None:
 def test_with_view() -> None:
     assert with_view("a mug", "side") == "a mug, side view"
     assert with_view("a mug", None) == "a mug"
+
+
+@pytest.mark.parametrize("azimuth, elevation, phrase", [
+    (0, 0, "front"), (-22, 0, "front"), (23, 0, "front left"), (90, 59, "left side"), (135, 0, "back left"), (180, 0, "back"), (-180, 0, "back"),
+    (-135, 0, "back right"), (-90, 0, "right side"), (270, 0, "right side"), (-45, 0, "front right"), (90, 61, "overhead left side"), (0, 75, "overhead front"),
+])
+def test_directions_tell_left_from_right(azimuth: float, elevation: float, phrase: str) -> None:
+    words = ViewWords(directions=True)
+    assert words.phrase(azimuth, elevation) == phrase
+    assert words.phrases(orbit([azimuth], elevation)) == [phrase]
+
+
+def test_without_directions_a_phrase_is_the_word() -> None:
+    cameras = orbit([0, 90, 180, 270, 0], [0, 0, 0, 0, 80])
+    assert ViewWords().phrases(cameras) == ViewWords().words(cameras) == ["front", "side", "back", "side", "overhead"]

@@ -24,7 +24,7 @@ class Prompts:
 
     def texts(self, cameras: Cameras) -> list[str]:
         """The prompt as each camera's view reads it."""
-        words = self.words.words(cameras) if self.words else [None] * len(cameras)
+        words = self.words.phrases(cameras) if self.words else [None] * len(cameras)
         return [with_view(self.prompt, word) for word in words]
 
     def conditions(self, prior: DiffusionPrior, cameras: Cameras) -> Conditions:

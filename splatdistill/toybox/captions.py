@@ -10,6 +10,7 @@ from itertools import product
 
 import numpy as np
 
+from splatdistill.cameras import DIRECTIONS
 from splatdistill.errors import UserError
 from splatdistill.toybox.catalogue import NAMED, SYMMETRIC, build
 from splatdistill.toybox.palette import COLOURS
@@ -62,6 +63,7 @@ def _an(words: str) -> str:
 
 
 _COLOUR, _PRIMITIVE = "|".join(COLOURS), "|".join(PRIMITIVES)
+_VIEW = "|".join(("side", "overhead", *DIRECTIONS, *(f"overhead {d}" for d in DIRECTIONS)))
 _PLAIN = re.compile(rf"(?:an? |the )?({_COLOUR}) ({'|'.join((*NAMED, *PRIMITIVES))})")
 _PATTERN = re.compile(rf"(?:an? )?({'|'.join(PATTERNS[1:])}) ({_COLOUR}) and ({_COLOUR}) ({_PRIMITIVE})")
 _STACK = re.compile(rf"(?:an? )?({_COLOUR}) ({_PRIMITIVE}) on (?:an? )?({_COLOUR}) ({_PRIMITIVE})")
@@ -72,7 +74,7 @@ def parse(text: str) -> Caption:
 
     Raises UserError with the nearest captions when the toybox has no such object.
     """
-    words = re.sub(r",\s*(front|side|back|overhead) view$", "", " ".join(text.lower().split())).rstrip(". ")
+    words = re.sub(rf",\s*({_VIEW}) view$", "", " ".join(text.lower().split())).rstrip(". ")
     if m := _PLAIN.fullmatch(words):
         return Caption(m[2], m[1])
     if (m := _PATTERN.fullmatch(words)) and m[2] != m[3]:

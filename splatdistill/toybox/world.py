@@ -18,6 +18,7 @@ from splatdistill.toybox.tracer import render
 SIZE = 64  # pixels per side of the images that the embedded models know
 VIEWS = Orbit(elevation=(-15.0, 75.0), distance=(2.6, 3.0), fov=(40.0, 44.0), uniform="degrees")
 WORDS = ViewWords()
+DIRECTED = ViewWords(directions=True)
 
 
 def backgrounds(count: int, rng: torch.Generator) -> Float[Tensor, "count 3"]:
@@ -35,6 +36,7 @@ class Pictures:
     rgba: np.ndarray  # (n, SIZE, SIZE, 4) uint8
     captions: list[Caption]
     words: list[str]  # view words
+    phrases: list[str]  # the same with left and right
 
 
 def pictures(count: int, seed: int, held_out: bool = False, threads: int | None = None) -> Pictures:
@@ -49,4 +51,4 @@ def pictures(count: int, seed: int, held_out: bool = False, threads: int | None 
     cameras = cameras[torch.randperm(count, generator=torch_rng)]
     truth = render([c.parts() for c in captions], cameras, torch.zeros(count, 3), samples=2, threads=threads)
     rgba = torch.cat([truth.rgb, truth.alpha], 1).permute(0, 2, 3, 1)
-    return Pictures((rgba * 255 + 0.5).byte().numpy(), captions, list(WORDS.words(cameras)))
+    return Pictures((rgba * 255 + 0.5).byte().numpy(), captions, list(WORDS.words(cameras)), DIRECTED.phrases(cameras))

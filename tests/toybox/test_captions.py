@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from splatdistill.cameras import VIEW_WORDS, orbit, with_view
+from splatdistill.cameras import DIRECTIONS, VIEW_WORDS, orbit, with_view
 from splatdistill.errors import UserError
 from splatdistill.toybox import COLOURS, NAMED, PRIMITIVES, Caption, parse, render, sample_caption
 from splatdistill.toybox.captions import nearest, plain_captions
@@ -62,6 +62,8 @@ def test_words_are_read_leniently():
         "the red  mushroom",
         " A Red Mushroom. ",
         *(with_view("a red mushroom", w) for w in VIEW_WORDS),
+        *(with_view("a red mushroom", d) for d in DIRECTIONS),
+        with_view("a red mushroom", "overhead back left"),
     ):
         assert parse(text) == mushroom
     assert parse("orange cube on a Red ball") == Caption("cube", "orange", below="ball", below_colour="red")
