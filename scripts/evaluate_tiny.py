@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from splatdistill.cameras import VIEW_WORDS
+from splatdistill.cameras import DIRECTIONS, VIEW_WORDS
 from splatdistill.errors import UserError
 from splatdistill.estimators import ClipScorer
 from splatdistill.evaluate.tiny import (
@@ -35,6 +35,7 @@ from splatdistill.evaluate.tiny import (
 from splatdistill.io.images import contact_sheet, write_png
 from splatdistill.priors.weights import TINY, load
 from splatdistill.toybox import ACCEPTANCE, parse
+from splatdistill.toybox.world import DIRECTED
 
 SIDES = {"trained": False, "held out": True}
 RETRIEVED, RECOGNISED, OBEYED = 0.95, 0.90, 0.85  # wanted
@@ -85,9 +86,13 @@ def main(argv: list[str] | None = None) -> None:
         fronted = draw_samples(prior, fronted_captions(held_out, args.seed), rng, args.scale, args.steps)
         views = obeyed(fronted)
         say(f"views obeyed by samples of {prior.name}, {side}", views, OBEYED)
+        around = draw_samples(prior, fronted_captions(held_out, args.seed), rng, args.scale, args.steps, words=DIRECTIONS)
+        directions = obeyed(around, DIRECTED)
+        say(f"eighths of a turn obeyed by samples of {prior.name}, {side}", directions, OBEYED)
         report[f"samples, {side}"] = {
             "retrieval": {f: asdict(share) for f, share in found.items()},
             "views": asdict(views),
+            "directions": asdict(directions),
         }
     if args.sheet:
         shown = draw_samples(prior, [parse(p) for p in ACCEPTANCE], rng, args.scale, args.steps)

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from splatdistill.cameras import VIEW_WORDS, ViewWord, ViewWords, orbit, with_view
+from splatdistill.cameras import DIRECTIONS, VIEW_WORDS, ViewWords, orbit, with_view
 from splatdistill.priors import DiffusionPrior, Query
 from splatdistill.toybox import Caption, render
 from splatdistill.toybox.world import SIZE, VIEWS, WORDS
@@ -28,15 +28,15 @@ BEHIND = orbit([150.0, 180.0, 210.0] * 2, [5.0] * 3 + [25.0] * 3, 2.8, 42.0, SIZ
 class WordScores:
     """How well each view word fits each picture, as n estimates; higher is better."""
 
-    words: tuple[ViewWord, ...]
+    words: tuple[str, ...]
     score: Float[Tensor, "b n w"]
 
     @property
-    def best(self) -> list[ViewWord]:
+    def best(self) -> list[str]:
         """The word that fits each picture best."""
         return [self.words[i] for i in self.score.mean(1).argmax(1).tolist()]
 
-    def margin(self, word: ViewWord, over: ViewWord) -> Float[Tensor, "b n"]:
+    def margin(self, word: str, over: str) -> Float[Tensor, "b n"]:
         """By how much one word fits better than another."""
         return self.score[..., self.words.index(word)] - self.score[..., self.words.index(over)]
 
@@ -50,7 +50,7 @@ def backdrop(images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3"]:
 def words_by_truth(images: Float[Tensor, "b 3 h w"], caption: Caption, words: ViewWords = WORDS) -> WordScores:
     """The highest PSNR (dB, at half the models' resolution, the picture's own background behind both) between a
     picture and the true object seen from the directions that a word names: every 10 degrees, from three
-    distances within the models' range.
+    distances within the models' range. `words` may tell left from right.
     """
     size = SIZE // 2
     small = F.interpolate(images, (size, size), mode="area")
@@ -60,14 +60,16 @@ def words_by_truth(images: Float[Tensor, "b 3 h w"], caption: Caption, words: Vi
     truth = render(
         [caption.parts()], orbit(azimuth, elevation, distance, 42.0, size), torch.zeros(len(views), 3), samples=1
     )
-    named = [words.word(a, e) for a, e, _ in views]
-    score = torch.empty(len(images), 1, len(VIEW_WORDS))
+    named = [words.phrase(a, e) for a, e, _ in views]
+    options = DIRECTIONS if words.directions else VIEW_WORDS
+    options += tuple(f"overhead {d}" for d in DIRECTIONS) if words.directions else ()
+    score = torch.empty(len(images), 1, len(options))
     for i, ground in enumerate(backdrop(images)):
         shown = truth.rgb + (1 - truth.alpha) * ground[:, None, None]
         error = (shown - small[i]).square().mean((1, 2, 3)).clamp(min=1e-10)
-        for k, word in enumerate(VIEW_WORDS):
+        for k, word in enumerate(options):
             score[i, 0, k] = -10 * error[torch.tensor([n == word for n in named])].min().log10()
-    return WordScores(VIEW_WORDS, score)
+    return WordScores(options, score)
 
 
 def words_by_prior(
@@ -75,7 +77,7 @@ def words_by_prior(
     images: Float[Tensor, "b 3 h w"],
     prompt: str,
     rng: torch.Generator,
-    words: Sequence[ViewWord] = ("front", "back"),
+    words: Sequence[str] = ("front", "back"),
     times: Sequence[float] = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
     draws: int = 2,
 ) -> WordScores:

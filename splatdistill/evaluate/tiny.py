@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from splatdistill.cameras import VIEW_WORDS, ViewWord, orbit, with_view
+from splatdistill.cameras import VIEW_WORDS, ViewWord, ViewWords, orbit, with_view
 from splatdistill.estimators import ImageTextScorer
 from splatdistill.evaluate.fronts import words_by_prior, words_by_truth
 from splatdistill.evaluate.retrieval import Recognition, recognised
@@ -44,13 +44,13 @@ class Obeyed:
 
     count: int
     all: float
-    words: tuple[tuple[ViewWord, float], ...]
+    words: tuple[tuple[str, float], ...]
 
     @classmethod
-    def of(cls, asked: Sequence[ViewWord], seen: Sequence[ViewWord]) -> "Obeyed":
+    def of(cls, asked: Sequence[str], seen: Sequence[str]) -> "Obeyed":
         """Counted over pairs of what was asked and what is seen."""
         right = np.array([a == s for a, s in zip(asked, seen, strict=True)])
-        words = tuple((w, float(right[[a == w for a in asked]].mean())) for w in VIEW_WORDS if w in asked)
+        words = tuple((w, float(right[[a == w for a in asked]].mean())) for w in dict.fromkeys((*VIEW_WORDS, *asked)) if w in asked)
         return cls(len(right), float(right.mean()), words)
 
 
@@ -103,11 +103,11 @@ def fronted_captions(held_out: bool, seed: int) -> list[Caption]:
 
 @dataclass(frozen=True)
 class Samples:
-    """Pictures that a prior made, and what was asked for: every caption from all four views in turn."""
+    """Pictures that a prior made, and what was asked for: every caption from all views in turn."""
 
     images: Float[Tensor, "b 3 h w"]
     captions: tuple[Caption, ...]
-    words: tuple[ViewWord, ...]
+    words: tuple[str, ...]
 
 
 def draw_samples(
@@ -117,9 +117,10 @@ def draw_samples(
     scale: float = 5.0,
     steps: int = 50,
     batch: int = 32,
+    words: Sequence[str] = VIEW_WORDS,
 ) -> Samples:
-    """One sample per caption and view word, by DDIM."""
-    asked = [(c, w) for c in captions for w in VIEW_WORDS]
+    """One sample per caption and word for a view, by DDIM."""
+    asked = [(c, w) for c in captions for w in words]
     prompts = [with_view(str(c), w) for c, w in asked]
     made = [
         sample(prior, prompts[i : i + batch], scale, steps, rng=rng).float().cpu() for i in range(0, len(asked), batch)
@@ -127,13 +128,13 @@ def draw_samples(
     return Samples(torch.cat(made), tuple(c for c, _ in asked), tuple(w for _, w in asked))
 
 
-def obeyed(samples: Samples) -> Obeyed:
+def obeyed(samples: Samples, words: ViewWords = WORDS) -> Obeyed:
     """Whether samples of objects with a front show the view that was asked for, by the nearest true view."""
     asked, seen = [], []
     for caption in dict.fromkeys(c for c in samples.captions if not c.symmetric):
         mine = [i for i, c in enumerate(samples.captions) if c == caption]
         asked += [samples.words[i] for i in mine]
-        seen += words_by_truth(samples.images[mine], caption).best
+        seen += words_by_truth(samples.images[mine], caption, words).best
     return Obeyed.of(asked, seen)
 
 

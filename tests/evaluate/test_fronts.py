@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from splatdistill.cameras import VIEW_WORDS, orbit
+from splatdistill.cameras import DIRECTIONS, VIEW_WORDS, orbit
 from splatdistill.evaluate.fronts import BEHIND, SecondFront, backdrop, second_front, words_by_prior, words_by_truth
 from splatdistill.priors.exact import GaussianMixturePrior
 from splatdistill.toybox import parse, render
-from splatdistill.toybox.world import SIZE, VIEWS, WORDS, backgrounds
+from splatdistill.toybox.world import DIRECTED, SIZE, VIEWS, WORDS, backgrounds
 
 CAT = parse("an orange cat")
 
@@ -28,6 +28,12 @@ def test_the_truth_names_views_on_any_background():
     assert scores.words == VIEW_WORDS
     assert scores.score.shape == (len(cameras), 1, 4)
     assert scores.best == WORDS.words(cameras)
+
+
+def test_the_truth_tells_left_from_right():
+    cameras = orbit([0.0, 50.0, 85.0, 140.0, 180.0, -130.0, -90.0, -40.0, 90.0], [10.0] * 8 + [70.0], 2.8, 42.0, SIZE)
+    found = words_by_truth(render([CAT.parts()], cameras).rgb, CAT, DIRECTED)
+    assert found.best == [*DIRECTIONS, "overhead left side"]
 
 
 def test_the_backdrop_is_the_colour_at_the_border():
