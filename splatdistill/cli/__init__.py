@@ -9,6 +9,7 @@ from splatdistill.errors import UserError
 
 COMMANDS = {
     "train": "distil a text prompt into Gaussian splats",
+    "image": "distil a text prompt into pictures, or into points where every answer is known",
     "toybox": "what the embedded models know: words, captions, a sheet of pictures",
     "doctor": "backend, device, versions, weights, and how to get the fast path",
 }
@@ -21,7 +22,7 @@ usage: splatdistill COMMAND [OPTIONS]
   splatdistill train --guidance sdi --prompt "a red mushroom"
 
 commands (each has its own --help):
-{chr(10).join(f"  {name:8}{text}" for name, text in COMMANDS.items())}
+{chr(10).join(f"  {name:10}{text}" for name, text in COMMANDS.items())}
 
   -h, --help     show this and exit
   --version      show the version and exit"""
@@ -59,11 +60,14 @@ def dispatch(argv: list[str]) -> int:
         hint = f"did you mean `splatdistill {near[0]}`?" if near else f"expected one of {', '.join(COMMANDS)}."
         what = "begins with an option" if name.startswith("-") else "has no command"
         raise UserError(f"splatdistill {what} {name!r}: {hint} `splatdistill --help` lists them.")
-    if name == "train":
+    if name in ("train", "image"):
         from splatdistill.cli.offer import need_prompt
 
-        need_prompt(rest)  # before the seconds that torch takes to load
+        need_prompt(rest, name)  # before the seconds that torch takes to load
+    if name == "train":
         from splatdistill.cli.train import command
+    elif name == "image":
+        from splatdistill.cli.image import command
     elif name == "toybox":
         from splatdistill.cli.toybox import command
     else:

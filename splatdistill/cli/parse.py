@@ -20,10 +20,29 @@ TYPED = "command line"
 
 
 @dataclass(frozen=True)
+class Subcommand:
+    """A subcommand whose options are a configuration."""
+
+    name: str = "train"
+    config: type = Train
+    choices: tuple[Choice, ...] = CHOICES  # the fields of `config` that are one; the first is the guidance
+    takes: tuple[str, ...] | None = None  # what it takes from a recipe for splats; None is all of it
+    out: str = "The run directory; by default runs/ and the prompt. One that exists gets a number."
+    resumes: bool = True
+
+    def of(self, options: tree.Tree) -> tree.Tree:
+        """The part of a recipe that concerns it."""
+        return options if self.takes is None else {k: v for k, v in options.items() if k in self.takes}
+
+
+TRAIN = Subcommand()
+
+
+@dataclass(frozen=True)
 class Parsed:
     """A configuration, where each of its values came from, and what is not part of it."""
 
-    config: Train
+    config: Any  # of the subcommand's class
     spell: Mapping[str, str]  # how the class of each choice is asked for
     chosen_by: Mapping[str, str]  # dotted path -> who; what is not in it is a default
     out: Path | None
@@ -53,6 +72,14 @@ class Layer:
         """The layer without its options for a choice: they were meant for another class."""
         return dataclasses.replace(self, options={k: v for k, v in self.options.items() if k != field})
 
+    def fitting(self, kinds: Mapping[str, type]) -> "Layer":
+        """The layer without the options that the chosen classes do not have."""
+        has = {field: {f.name for f in dataclasses.fields(kind)} for field, kind in kinds.items()}
+        options = {
+            k: {name: w for name, w in v.items() if name in has[k]} if k in has else v for k, v in self.options.items()
+        }
+        return dataclasses.replace(self, options=options)
+
     def line(self) -> list[str]:
         """The layer as a command line."""
         return [*tree.to_argv(self.options), *self.argv]
@@ -67,10 +94,16 @@ def peek(argv: list[str], option: str) -> str | None:
     return value
 
 
-def parse(argv: list[str], family: Callable[[str], Family | None], kinds: Mapping[str, type] = {}) -> Parsed:
-    """Read the options of `train`.
+def parse(
+    argv: list[str],
+    family: Callable[[str], Family | Layer | None],
+    kinds: Mapping[str, type] = {},
+    command: Subcommand = TRAIN,
+) -> Parsed:
+    """Read the options of a subcommand.
 
-    family: of the prior that was asked for; it may raise for one that cannot be had. None means no recipe.
+    family: of the prior that was asked for, or its own lowest layer; it may raise for one that cannot be had. None
+    means no recipe.
     kinds: classes that are already chosen, by field, whatever the options say.
     Raises UserError, or SystemExit with status 2 after the parser has said what is wrong with an option.
     """
@@ -81,43 +114,46 @@ def parse(argv: list[str], family: Callable[[str], Family | None], kinds: Mappin
         next((p for p in (peek(argv, "--prior"), *(la.options.get("prior") for la in layers)) if p is not None), "auto")
     )
     kind = family(prior)
-    if kind is not None:
+    if isinstance(kind, Layer):
+        layers.insert(0, kind.fitting({c.field: chosen_class(c, layers, kinds, command) for c in command.choices}))
+    elif kind is not None:
         # a class of one's own takes the recipe of the one it is derived from, but not that one's options
-        path = recipes.recipe(kind, CHOICES[0].ancestry(chosen_class(CHOICES[0], layers, kinds)))
-        layers.insert(0, Layer(recipes.label(path), tree.read(path)))
-    return read(layers, kinds)
+        path = recipes.recipe(kind, CHOICES[0].ancestry(chosen_class(CHOICES[0], layers, kinds, command)))
+        layers.insert(0, Layer(recipes.label(path), command.of(tree.read(path))))
+    return read(layers, kinds, command)
 
 
-def chosen_class(choice: Choice, layers: list[Layer], kinds: Mapping[str, type]) -> type:
+def chosen_class(choice: Choice, layers: list[Layer], kinds: Mapping[str, type], command: Subcommand) -> type:
     """The class that the layers choose: the last one that says has its way."""
     asked = [name for la in layers if (name := la.asks(choice)) is not None]
-    return kinds.get(choice.field) or (choice.find(asked[-1]) if asked else type(getattr(Train(), choice.field)))
+    default = type(getattr(command.config(), choice.field))
+    return kinds.get(choice.field) or (choice.find(asked[-1]) if asked else default)
 
 
-def read(layers: list[Layer], kinds: Mapping[str, type]) -> Parsed:
+def read(layers: list[Layer], kinds: Mapping[str, type], command: Subcommand) -> Parsed:
     """The configuration that the layers make, the later ones above the earlier."""
-    kinds = {c.field: chosen_class(c, layers, kinds) for c in CHOICES}
-    for choice in CHOICES:
+    kinds = {c.field: chosen_class(c, layers, kinds, command) for c in command.choices}
+    for choice in command.choices:
         asked = [la.asks(choice) for la in layers]
         same = [a is None or choice.find(a) is kinds[choice.field] for a in asked]
         layers = [la if ok else la.without(choice.field) for la, ok in zip(layers, same)]
-    shape = form(kinds)
+    shape = form(kinds, command)
     here = shape(**{k: kind() for k, kind in kinds.items()})
     chosen_by: dict[str, str] = {}
     for layer in layers:
         try:
-            here = tyro.cli(shape, args=layer.line(), default=here, prog="splatdistill train")
+            here = tyro.cli(shape, args=layer.line(), default=here, prog=f"splatdistill {command.name}")
         except SystemExit as e:
             if e.code and layer.who != TYPED:
                 raise UserError(f"that was in {layer.who}, which is read as a saved command line") from None
             raise
         chosen_by |= dict.fromkeys(tree.paths_in(layer.line()), layer.who)
-    config = Train(**{f.name: getattr(here, f.name) for f in dataclasses.fields(Train)})
-    return Parsed(config, {c.field: c.spell(kinds[c.field]) for c in CHOICES}, chosen_by, here.out)
+    config = command.config(**{f.name: getattr(here, f.name) for f in dataclasses.fields(command.config)})
+    return Parsed(config, {c.field: c.spell(kinds[c.field]) for c in command.choices}, chosen_by, here.out)
 
 
-def form(kinds: Mapping[str, type]) -> Any:
-    """Train with its choices made, as the dataclass that the parser sees; and the options beside the configuration."""
+def form(kinds: Mapping[str, type], command: Subcommand) -> Any:
+    """The configuration with its choices made, as the dataclass that the parser sees; and the options beside the configuration."""
 
     def option(kind: Any, default: Any, text: str, **more: str) -> tuple[Any, Any]:
         return Annotated[kind, tyro.conf.arg(help=text, **more)], field(default=default)
@@ -127,7 +163,7 @@ def form(kinds: Mapping[str, type]) -> Any:
         "out": option(
             Path | None,
             None,
-            "The run directory; by default runs/ and the prompt. One that exists gets a number.",
+            command.out,
             metavar="DIR",
         ),
         "config_file": option(
@@ -137,11 +173,12 @@ def form(kinds: Mapping[str, type]) -> Any:
             name="config",
             metavar="FILE",
         ),
-        "resume": option(
-            str | None, None, "Go on with the run in this directory, with the options it began with.", metavar="DIR"
-        ),
     }
-    for choice in CHOICES:
+    if command.resumes:
+        extra["resume"] = option(
+            str | None, None, "Go on with the run in this directory, with the options it began with.", metavar="DIR"
+        )
+    for choice in command.choices:
         text = f"{', '.join(choice.names)}, {own}."
         extra[f"{choice.field}_class"] = option(
             str, choice.spell(kinds[choice.field]), text, name=choice.field, metavar="NAME"
@@ -149,7 +186,8 @@ def form(kinds: Mapping[str, type]) -> Any:
         extra[choice.field] = (kinds[choice.field], field(default_factory=kinds[choice.field]))
     body = {
         "__annotations__": {k: v[0] for k, v in extra.items()},
-        "__doc__": Train.__doc__,
-        "__module__": Train.__module__,
+        "__doc__": command.config.__doc__,
+        "__module__": command.config.__module__,
     }
-    return dataclass(frozen=True)(type("Train", (Train,), body | {k: v[1] for k, v in extra.items()}))
+    values = body | {k: v[1] for k, v in extra.items()}
+    return dataclass(frozen=True)(type(command.config.__name__, (command.config,), values))

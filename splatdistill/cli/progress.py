@@ -19,6 +19,39 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{s:02}" if hours else f"{minutes}:{s:02}"
 
 
+class Work:
+    """How much of a known amount is done, and how long the rest may take; a context, like Progress."""
+
+    def __init__(self, console: Console, what: str, total: int) -> None:
+        self.console, self.what, self.total = console, what, total
+        self.first: tuple[int, float] | None = None  # the first piece done, and when: it may have compiled kernels
+        self.told = time.monotonic()
+        columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True), TextColumn("left"))
+        self.bar = Bar(TextColumn("{task.description}"), *columns, console=console, disable=not console.is_terminal)
+        self.task = self.bar.add_task(what, total=total)
+
+    def __enter__(self) -> "Work":
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.stop()
+
+    def done(self, count: int, what: str = "") -> None:
+        """`count` pieces of the total are done; `what` is being worked on."""
+        now = time.monotonic()
+        self.first = self.first or (count, now)
+        if self.console.is_terminal:
+            self.bar.update(self.task, completed=count, description=what or self.what)
+        elif now - self.told >= EVERY or count == self.total:
+            self.told = now
+            rate = (count - self.first[0]) / max(now - self.first[1], 1e-9)
+            left = f"  {clock((self.total - count) / rate)} left" if rate else ""
+            self.console.print(f"{what or self.what} {count}/{self.total}{left}")
+
+
 class Progress:
     """A callback for events that keeps a person informed; a context, so that the terminal is left in order."""
 

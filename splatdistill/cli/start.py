@@ -5,7 +5,7 @@ refused before anything heavy is loaded.
 import dataclasses
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -18,6 +18,7 @@ from splatdistill.train.config import Train
 from splatdistill.train.session import Session, check
 
 TINY = "tiny"
+C = TypeVar("C")  # a configuration with a prior and a device
 
 
 @dataclass
@@ -42,12 +43,17 @@ class Weights:
 def refuse_unknown(config: Train, family: Family) -> None:
     """UserError for numbers that make no sense, and for a prompt that the embedded prior has never seen."""
     check(config)
-    if any("\ud800" <= c <= "\udfff" for c in config.prompt + config.negative):  # what bytes that are no UTF-8 become
-        raise UserError(f"the prompt {config.prompt!r} holds bytes that are not text; type it in UTF-8")
+    refuse_prompt(config.prompt, config.negative, family)
+
+
+def refuse_prompt(prompt: str, negative: str, family: Family) -> None:
+    """UserError for a prompt that is no text, or that the embedded prior has never seen."""
+    if any("\ud800" <= c <= "\udfff" for c in prompt + negative):  # what bytes that are no UTF-8 become
+        raise UserError(f"the prompt {prompt!r} holds bytes that are not text; type it in UTF-8")
     if family != TINY:
         return
     try:
-        toybox.parse(config.prompt)
+        toybox.parse(prompt)
     except UserError as e:
         raise UserError(
             f"The embedded prior `tiny` cannot draw this: {e}\n"
@@ -56,7 +62,7 @@ def refuse_unknown(config: Train, family: Family) -> None:
         ) from None
 
 
-def resolved(config: Train, found: Found) -> Train:
+def resolved(config: C, found: Found) -> C:
     """The configuration with `auto` and relative paths replaced by what they mean here, so that it means the same
     tomorrow and from another folder.
     """
@@ -89,6 +95,6 @@ def begin(config: Train, found: Found, checkpoint: Path | None = None) -> Sessio
     return Session(config, prior) if checkpoint is None else Session.resumed(config, prior, checkpoint)
 
 
-def changed(before: Train, after: Train) -> dict[str, str]:
+def changed(before: C, after: C) -> dict[str, str]:
     """Who chose the fields that `resolved` settled."""
-    return {f.name: "auto" for f in dataclasses.fields(Train) if getattr(before, f.name) != getattr(after, f.name)}
+    return {f.name: "auto" for f in dataclasses.fields(before) if getattr(before, f.name) != getattr(after, f.name)}

@@ -1,0 +1,190 @@
+"""splatdistill image: a prompt becomes one picture or many, by the same guidances; under --prior exact, points."""
+
+import dataclasses
+import json
+import time
+from dataclasses import dataclass, replace
+from typing import cast
+
+import torch
+from rich.console import Console
+
+from splatdistill import __version__
+from splatdistill.cli.choices import CHOICES
+from splatdistill.cli.follow import STOPPED, stopping
+from splatdistill.cli.parse import Layer, Parsed, Subcommand, parse
+from splatdistill.cli.progress import Work, clock
+from splatdistill.cli.recipes import Family
+from splatdistill.cli.start import Weights, changed, device_of, refuse_prompt, resolved
+from splatdistill.cli.train import record, speaker
+from splatdistill.errors import UserError, WeightsError
+from splatdistill.evaluate.particles import Coverage, coverage, diversity
+from splatdistill.evaluate.plots import over_density
+from splatdistill.io.images import contact_sheet, write_png
+from splatdistill.priors import DiffusionPrior, plane, weights
+from splatdistill.priors.exact import GaussianMixturePrior
+from splatdistill.train.events import Commands
+from splatdistill.train.flat import Flat, Pictures, check
+from splatdistill.train.run import RunDir
+
+TAKEN = ("guidance",)  # of a recipe for splats: its steps and rates are for splats
+COMMAND = Subcommand(
+    "image",
+    Flat,
+    CHOICES[:1],
+    TAKEN,
+    out="Where the pictures go; by default runs/ and the prompt. A folder that exists gets a number.",
+    resumes=False,
+)
+EXACT = Layer(
+    "the exact prior",
+    {
+        "steps": 1000,
+        "particles": 512,
+        "init": 1.0,
+        "guidance": {"scale": 1.0, "weight": "one", "times": {"high_end": 0.1}, "adapter_rate": 0.02},
+    },
+)
+"""Points in the plane: what the density is, with no guidance beyond it, is the question there."""
+MANY = 64  # pictures on the sheet at most
+LOG_EVERY = 10  # steps between lines of the log
+
+
+@dataclass(frozen=True)
+class Record:
+    """What image.json holds."""
+
+    version: str
+    prompt: str
+    guidance: str
+    prior: str
+    licence: str
+    space: str
+    particles: int
+    seed: int
+    steps: int  # done
+    how: str  # done, or stopped by a signal
+    seconds: float
+    images_per_step: float
+    """Pictures that the networks were evaluated on, per step and particle."""
+    diversity: float | None
+    """Root mean square difference between two pictures; None for points."""
+    coverage: Coverage | None
+    """Of the density by points; None for pictures."""
+
+
+def command(argv: list[str]) -> int:
+    """Run the subcommand; its exit status."""
+    found = Weights()
+
+    def family(source: str) -> Family | Layer | None:
+        return EXACT if source == plane.NAME else found.family(source)
+
+    def lenient(source: str) -> Family | Layer | None:
+        try:
+            return family(source)
+        except WeightsError:
+            return None
+
+    asked_for_help = bool({"-h", "--help"} & set(argv))
+    parsed = parse(argv, lenient if asked_for_help else family, command=COMMAND)
+    parsed, prior, notice = settled(parsed, found)
+    console = speaker()
+    if notice:
+        console.print(notice, style="bold yellow")
+    config = parsed.config
+    pictures = Pictures(config, prior)
+    folder = RunDir.create(config.prompt, parsed.out)
+    record(
+        folder.config,
+        parsed.yaml([f"splatdistill {__version__}; `splatdistill image --config {folder.config}` repeats this", notice]),
+    )
+    console.print(
+        f"{config.prompt!r} by {parsed.spell['guidance']}: {config.particles} "
+        f"{'points' if points(prior) else 'pictures'} with the prior {prior.name} on {config.device}, into {folder.path}"
+    )
+    return distil(pictures, parsed.spell["guidance"], folder, console)
+
+
+def settled(parsed: Parsed, found: Weights) -> tuple[Parsed, DiffusionPrior, str]:
+    """The configuration with nothing left open, its prior, and what the person must be told."""
+    before = parsed.config
+    check(before)
+    if before.prior == plane.NAME:
+        after = replace(before, device=device_of(before.device))
+        if after.space == "pixels":
+            raise UserError("--prior exact has no pixels: its particles are points in the plane; use --space latents")
+        if after.prompt not in plane.PROMPTS:
+            raise UserError(f"--prior exact knows the prompts {', '.join(plane.PROMPTS)}; got {before.prompt!r}")
+        prior, notice = cast(DiffusionPrior, plane.plane(after.device)), ""
+    else:
+        refuse_prompt(before.prompt, before.negative, found.family(before.prior))
+        if not before.prompt.strip():
+            raise UserError('The prompt is empty. Expected a description of one object, such as "a red mushroom".')
+        at = found.find(before.prior)
+        after, notice = resolved(before, at), at.notice
+        prior = weights.load(at, after.device, after.precision)
+    return replace(parsed, config=after, chosen_by={**parsed.chosen_by, **changed(before, after)}), prior, notice
+
+
+def points(prior: DiffusionPrior) -> bool:
+    """Whether particles are points in the plane."""
+    return isinstance(prior, GaussianMixturePrior) and tuple(prior.shape) == (2,)
+
+
+def distil(pictures: Pictures, guidance: str, folder: RunDir, console: Console) -> int:
+    """Step to the end or until told to stop; write what came of it. The exit status."""
+    config, prior, commands = pictures.config, pictures.prior, Commands()
+    calls, began = prior.calls, time.perf_counter()
+    with (
+        stopping(commands) as caught,
+        Work(console, "distilling", config.steps) as work,
+        (folder.path / "log.jsonl").open("a") as log,
+    ):
+        more = True
+        while more and not commands.take():
+            more = pictures.step()
+            work.done(pictures.done)
+            if pictures.done % LOG_EVERY == 0 or not more:
+                seconds = round(time.perf_counter() - began, 3)
+                log.write(json.dumps({"step": pictures.done, "seconds": seconds, "calls": prior.calls - calls}) + "\n")
+    seconds = time.perf_counter() - began
+    kept = Record(
+        version=__version__,
+        prompt=config.prompt,
+        guidance=guidance,
+        prior=prior.name,
+        licence=prior.licence,
+        space=config.space,
+        particles=config.particles,
+        seed=config.seed,
+        steps=pictures.done,
+        how="stopped" if more else "done",
+        seconds=round(seconds, 2),
+        images_per_step=(prior.calls - calls) / max(pictures.done, 1) / config.particles,
+        diversity=None if points(prior) else diversity(pictures.images()),
+        coverage=covered(pictures) if points(prior) else None,
+    )
+    picture, note = folder.path / "image.png", folder.path / "image.json"
+    if points(prior):
+        write_png(picture, over_density(pictures.latents(), cast(GaussianMixturePrior, prior), config.prompt))
+    else:
+        shown = pictures.images()[:MANY]
+        write_png(picture, contact_sheet(shown, columns=max(1, round(len(shown) ** 0.5))))
+    record(note, json.dumps(dataclasses.asdict(kept), indent=2) + "\n")
+    console.print(f"{kept.how} at step {kept.steps} of {config.steps}, after {clock(seconds)}", style="bold")
+    if c := kept.coverage:
+        console.print(
+            f"  against draws from the density: spread {c.spread:.2f}, inside the modes {c.within:.2f}, "
+            f"likelihood {c.likelihood:.2f}, mass missed {c.missed:.2f}"
+        )
+    elif config.particles > 1:
+        console.print(f"  two pictures differ by {kept.diversity:.3f} (root mean square)")
+    console.print(f"  {'picture':10}{picture}\n  {'record':10}{note}")
+    return STOPPED + caught[0] if more and caught else 0
+
+
+def covered(pictures: Pictures) -> Coverage:
+    """How well points cover the density."""
+    prior = cast(GaussianMixturePrior, pictures.prior)
+    return coverage(pictures.latents(), prior, pictures.config.prompt, torch.Generator().manual_seed(0))

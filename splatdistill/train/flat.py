@@ -1,0 +1,140 @@
+"""Distillation into pictures instead of splats: the same guidances, with nothing between the gradient and x.
+
+n particles are moved at once: latents, or the pixels that the prior encodes. Under a prior in the plane a particle is
+a point. This is the two-dimensional experiment of ProlificDreamer (arXiv:2305.16213, section 3).
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from splatdistill.cameras import ViewWord, with_view
+from splatdistill.errors import RunEnded, UserError
+from splatdistill.guidance import SDI, Guidance, View
+from splatdistill.priors import Conditions, DiffusionPrior
+from splatdistill.train.losses import finite
+from splatdistill.train.watch import EXPLANATIONS, Watch
+
+
+@dataclass(frozen=True)
+class Flat:
+    """Distil a text prompt into pictures."""
+
+    prompt: str = ""
+    """What to make, for example "a red mushroom"; with --prior exact one of ring, grid, pair, one."""
+    negative: str = ""
+    """What to keep away from (negative prompt)."""
+    prior: str = "auto"
+    """auto, tiny (the embedded model of the toybox world), exact (points in the plane), a diffusers folder, or a hub id."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to run."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Of the prior's networks; the pictures are always float32."""
+    seed: int = 0
+    """Everything random comes from it."""
+    steps: int = 300
+    """Optimiser steps."""
+    particles: int = 4
+    """Pictures (points) that are made at once."""
+    space: Literal["latents", "pixels"] = "latents"
+    """What is optimised: the prior's latents, or pixels that it encodes."""
+    view: Literal["any", "front", "side", "back", "overhead"] = "any"
+    """The view word added to the prompt; any adds none."""
+    guidance: Guidance = field(default_factory=SDI)
+    """How the prior's score becomes a gradient."""
+    rate: float = 0.03
+    """Learning rate of Adam, falling to nothing along half a cosine."""
+    init: float = 0.1
+    """Standard deviation of the noise that the particles begin as, around gray pixels or zero latents."""
+
+
+def check(config: Flat) -> None:
+    """UserError for numbers that make no sense."""
+    for name in ("steps", "particles"):
+        if getattr(config, name) < 1:
+            raise UserError(f"--{name} must be at least 1, got {getattr(config, name)}")
+    if not config.rate > 0 or not config.init >= 0:
+        raise UserError(f"--rate must be positive and --init not negative, got {config.rate} and {config.init}")
+
+
+def conditions(prior: DiffusionPrior, prompt: str, count: int, negative: str = "", word: ViewWord | None = None) -> Conditions:
+    """The same prompts for every particle, seen by no camera."""
+    texts = [with_view(prompt, word), negative, "", prompt]
+    positive, negative_, null, plain = (e[None].expand(count, *e.shape) for e in prior.embed(texts))
+    return Conditions(positive, negative_, null, plain)
+
+
+@dataclass
+class Pictures:
+    """Particles being distilled.
+
+        pictures = Pictures(Flat(prompt="ring", guidance=SDS(scale=1.0)), plane())
+        while pictures.step():
+            ...
+        x = pictures.latents()
+    """
+
+    config: Flat
+    prior: DiffusionPrior
+    done: int = 0  # steps
+    refused: int = 0  # steps in a row that were not taken because a gradient was not finite
+
+    def __post_init__(self) -> None:
+        c = self.config
+        check(c)
+        self.rng = torch.Generator().manual_seed(c.seed)
+        self.text = conditions(self.prior, c.prompt, c.particles, c.negative, None if c.view == "any" else c.view)
+        noise = c.init * torch.randn(c.particles, *self.shape(), generator=self.rng, dtype=self.prior.dtype)
+        self.value = nn.Parameter((noise + (0.5 if c.space == "pixels" else 0.0)).to(self.prior.device))
+        self.optimizer = torch.optim.Adam([self.value], lr=c.rate, betas=(0.9, 0.99), eps=1e-15)
+        self.memory = c.guidance.init(self.prior)
+
+    def shape(self) -> tuple[int, ...]:
+        """Of one particle."""
+        if isinstance(at := getattr(self.prior, "shape", None), torch.Size):  # an exact prior: latents of any kind
+            return tuple(at)
+        side = self.prior.image_size
+        if self.config.space == "pixels":
+            return (3, side, side)
+        with torch.no_grad():
+            return tuple(self.prior.encode(torch.full((1, 3, side, side), 0.5, device=self.prior.device)).shape[1:])
+
+    def view(self) -> View:
+        """The particles as a guidance sees them."""
+        x = self.value if self.config.space == "latents" else self.prior.encode(self.value, self.rng)
+        return View(x, self.text, self.prior, self.rng, self.done / self.config.steps)
+
+    def step(self) -> bool:
+        """One optimiser step; whether there are more to come. RunEnded where gradients stay non-finite."""
+        if self.done >= self.config.steps:
+            return False
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.rate * 0.5 * (1 + math.cos(math.pi * self.done / self.config.steps))
+        self.optimizer.zero_grad(set_to_none=True)
+        view = self.view()
+        distilled = self.config.guidance(view, self.memory)
+        distilled.loss.backward()
+        if finite(distilled.grad, self.value.grad):
+            self.optimizer.step()
+            self.config.guidance.learn(view, self.memory)
+            self.done, self.refused = self.done + 1, 0
+        else:
+            self.refused += 1
+            if self.refused >= Watch().refused:
+                raise RunEnded(f"the run went wrong at step {self.done} (nan): {EXPLANATIONS['nan']}.")
+        return self.done < self.config.steps
+
+    @torch.no_grad()
+    def latents(self) -> Float[Tensor, "n *d"]:
+        """The particles as the prior sees them, without history."""
+        return self.value.detach() if self.config.space == "latents" else self.prior.encode(self.value)
+
+    @torch.no_grad()
+    def images(self) -> Float[Tensor, "n 3 h w"]:
+        """The particles as pictures in [0, 1]."""
+        rgb = self.prior.decode(self.value) if self.config.space == "latents" else self.value
+        return rgb.detach().clamp(0, 1).cpu()

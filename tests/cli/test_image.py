@@ -1,0 +1,126 @@
+"""Pictures and points from the command line."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from helpers import write_sd_folder
+from PIL import Image
+
+from splatdistill.cli import main
+from splatdistill.guidance import GUIDANCES
+from splatdistill.priors import plane, weights
+
+SMALL = ["--steps", "3", "--particles", "3", "--device", "cpu"]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.delenv(weights.VARIABLE, raising=False)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def prior(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_sd_folder(tmp_path_factory.mktemp("sd"))
+
+
+def image(*argv: str) -> int:
+    return main(["image", *argv])
+
+
+@pytest.mark.parametrize("guidance", GUIDANCES)
+@pytest.mark.parametrize("space", ["latents", "pixels"])
+def test_every_guidance_makes_pictures(here, prior, guidance, space):
+    argv = ["--guidance", guidance, "--space", space, "--prompt", "a ball", "--prior", str(prior), *SMALL]
+    assert image(*argv, "--out", "a") == 0
+    kept = json.loads(Path("a/image.json").read_text())
+    assert (kept["guidance"], kept["steps"], kept["how"], kept["space"]) == (guidance, 3, "done", space)
+    assert kept["images_per_step"] > 0 and kept["diversity"] > 0 and kept["coverage"] is None
+    assert Image.open("a/image.png").size == (2 * 32 + 2, 2 * 32 + 2)
+
+
+@pytest.mark.parametrize("guidance", GUIDANCES)
+def test_every_guidance_moves_points(here, guidance):
+    assert image("--guidance", guidance, "--prior", "exact", "--prompt", "pair", *SMALL, "--out", "a") == 0
+    kept = json.loads(Path("a/image.json").read_text())
+    assert kept["coverage"].keys() == {"spread", "within", "missed", "likelihood"} and kept["diversity"] is None
+    assert kept["prior"] == "exact" and Path("a/image.png").stat().st_size > 1000
+
+
+def test_the_configuration_repeats_it_and_says_who_chose(here):
+    argv = ["--guidance", "sds", "--prior", "exact", "--prompt", "ring", *SMALL, "--guidance.times.low", "0.1"]
+    assert image(*argv, "--out", "a") == 0
+    text = Path("a/config.yaml").read_text()
+    saved = yaml.safe_load(text)
+    assert saved["guidance"]["scale"] == 1.0 and saved["guidance"]["times"]["low"] == 0.1
+    assert "# the exact prior" in text and "# command line" in text
+    assert image("--config", "a/config.yaml", "--out", "b") == 0
+    assert Path("a/image.png").read_bytes() == Path("b/image.png").read_bytes()
+    assert image(*argv, "--out", "c", "--seed", "5") == 0
+    assert Path("a/image.png").read_bytes() != Path("c/image.png").read_bytes()
+    log = [json.loads(line) for line in Path("a/log.jsonl").read_text().splitlines()]
+    assert log[-1]["step"] == 3 and log[-1]["calls"] == 9
+
+
+def test_the_guidance_comes_from_the_recipe_for_splats_but_not_its_steps(here, prior):
+    assert image("--guidance", "sds", "--prompt", "x", "--prior", str(prior), "--particles", "1", "--steps", "1") == 0
+    text = Path("runs/x/config.yaml").read_text()
+    assert "# recipe sd/sds" in text and "rates" not in yaml.safe_load(text)
+    assert json.loads(Path("runs/x/image.json").read_text())["diversity"] == 0
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "message"),
+    [
+        (["--guidance", "sds"], 2, "image turns a prompt into pictures"),
+        (["--prompt", "star", "--prior", "exact"], 2, "ring, grid, pair, one"),
+        (["--prompt", "ring", "--prior", "exact", "--space", "pixels"], 2, "no pixels"),
+        (["--prompt", "x", "--particles", "0", "--prior", "exact"], 2, "--particles must be at least 1"),
+        (["--prompt", "ring", "--prior", "exact", "--rate", "0"], 2, "--rate"),
+        (["--prompt", "a red knight", "--prior", "tiny"], 2, "cannot draw this"),
+        (["--prompt", "x", "--prior", "nowhere/at-all/there"], 3, "nowhere/at-all/there"),
+        (["--prompt", "ring", "--guidance", "sda"], 2, "Did you mean --guidance"),
+    ],
+)
+def test_bad_input_is_one_message_and_leaves_nothing(here, capsys, argv, code, message):
+    assert image(*argv) == code
+    assert message in capsys.readouterr().err and not Path("runs").exists()
+
+
+def test_help_shows_the_options_and_their_values(here, capsys):
+    with pytest.raises(SystemExit) as end:
+        image("--help", "--prior", "exact", "--guidance", "sds")
+    said = capsys.readouterr().out
+    assert end.value.code == 0 and "--particles" in said and "--guidance.scale" in said and "--resume" not in said
+
+
+@pytest.mark.skipif(shutil.which("kill") is None, reason="needs signals")
+def test_an_interrupted_run_keeps_what_it_has(here, monkeypatch):
+    from splatdistill.train.flat import Pictures
+
+    step = Pictures.step
+
+    def interrupted(self):
+        more = step(self)
+        if self.done == 2:
+            os.kill(os.getpid(), 2)
+        return more
+
+    monkeypatch.setattr(Pictures, "step", interrupted)
+    argv = ["--guidance", "sds", "--prior", "exact", "--prompt", "ring", *SMALL, "--steps", "50", "--out", "a"]
+    assert image(*argv) == 130
+    kept = json.loads(Path("a/image.json").read_text())
+    assert kept["how"] == "stopped" and kept["steps"] == 2 and Path("a/image.png").exists()
+
+
+def test_prompts_of_the_plane_are_distributions_of_their_own():
+    prior, rng = plane.plane(), torch.Generator().manual_seed(0)
+    spreads = {p: float(prior.draw(p, 2000, rng).var(0).sum()) for p in plane.PROMPTS}
+    assert spreads["ring"] > spreads["grid"] > spreads["one"] and all(len(w) == 19 for w in plane.PROMPTS.values())
