@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from splatdistill.cameras import Cameras
+from splatdistill.errors import UserError
 
 Embedding = Float[Tensor, "b l c"]
 
@@ -45,6 +46,36 @@ class Query:
     t: Float[Tensor, " b"]
     text: Float[Tensor, "b l c"]
     network: nn.Module | None = None  # an adapter made by this prior; None is the prior itself
+    camera: Float[Tensor, "b 4 4"] | None = None  # camera to world, for adapters; None is unknown, all zeros
+
+
+class Adapter(nn.Module, ABC):
+    """A copy of a prior that can learn another distribution of latents, such as that of rendered views (VSD,
+    arXiv:2305.16213). Its parameters and buffers are its own and not the prior's: state_dict is all there is to keep.
+    """
+
+    @abstractmethod
+    def forward(
+        self,
+        x_t: Float[Tensor, "b *d"],
+        t: Float[Tensor, " b"],
+        text: Float[Tensor, "b l c"],
+        camera: Float[Tensor, "b 4 4"] | None = None,
+    ) -> Float[Tensor, "b *d"]:
+        """eps, whatever the network predicts; uncounted, with whatever gradient the caller has enabled."""
+
+    @abstractmethod
+    def loss(
+        self,
+        x: Float[Tensor, "b *d"],
+        t: Float[Tensor, " b"],
+        eps: Float[Tensor, "b *d"],
+        text: Float[Tensor, "b l c"],
+        camera: Float[Tensor, "b 4 4"] | None = None,
+    ) -> Float[Tensor, ""]:
+        """Mean squared error of what the network predicts, eps or v, for clean latents x and the noise eps. Counts
+        as one evaluation per image.
+        """
 
 
 class DiffusionPrior(ABC):
@@ -79,6 +110,17 @@ class DiffusionPrior(ABC):
     @abstractmethod
     def answer(self, queries: Sequence[Query]) -> tuple[Float[Tensor, "b *d"], ...]:
         """eps for every query, in as few batched network calls as possible, without gradient."""
+
+    def adapter(self, rank: int, rng: torch.Generator, exact_start: bool = True) -> Adapter:
+        """A new adapter, to be asked through Query.network; UserError where a prior has none.
+
+        rank: how much it can learn, for priors that are networks; rng: for its first values. exact_start: it begins
+        as the prior, bit by bit; without, what it makes of the camera begins at random.
+        """
+        raise UserError(
+            f"The prior {self.name} has no adapter that could learn what renders look like. "
+            "Take a prior that has, or a guidance that needs none, such as sds."
+        )
 
 
 def guided(pos: Tensor, neg: Tensor, scale: float) -> Tensor:

@@ -4,6 +4,7 @@ With p(x | text) = sum_k w_k N(m_k, C_k), the noisy latents x_t = alpha x + sigm
 sum_k w_k N(alpha m_k, alpha^2 C_k + sigma^2 I), and eps(x_t) = -sigma grad log p_t(x_t).
 """
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from splatdistill.cameras import VIEW_WORDS
 from splatdistill.errors import UserError
-from splatdistill.priors import DiffusionPrior, Query
+from splatdistill.priors import Adapter, DiffusionPrior, Query
 from splatdistill.priors.schedule import NoiseSchedule, answer_grouped, normal
 
 
@@ -124,12 +125,16 @@ class GaussianMixturePrior(DiffusionPrior):
 
     @torch.no_grad()
     def answer(self, queries: Sequence[Query]) -> tuple[Float[Tensor, "b *d"], ...]:
-        """The true eps of every query; an adapter (query.network) is called as network(x_t, t, text)."""
+        """The true eps of every query; an adapter (query.network) is called as network(x_t, t, text, camera)."""
         return answer_grouped(queries, self._call)
 
-    def _call(self, network: nn.Module | None, x_t: Tensor, t: Tensor, text: Tensor) -> Tensor:
+    def adapter(self, rank: int, rng: torch.Generator, exact_start: bool = True) -> "MixtureAdapter":
+        """Another mixture, which begins as this one; rank and rng are for networks."""
+        return MixtureAdapter(self)
+
+    def _call(self, network: nn.Module | None, x_t: Tensor, t: Tensor, text: Tensor, camera: Tensor | None) -> Tensor:
         self.calls += len(x_t)
-        return self.eps(x_t, t, text) if network is None else network(x_t, t, text)
+        return self.eps(x_t, t, text) if network is None else network(x_t, t, text, camera)
 
     def eps(
         self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, " b"], text: Float[Tensor, "b 1 k"]
@@ -141,3 +146,55 @@ class GaussianMixturePrior(DiffusionPrior):
             pull = torch.einsum("bkm,knm->bkn", pull, self.axes)
         pull = (log_joint.softmax(1)[..., None] * pull).sum(1).view_as(x_t)
         return self.schedule(t)[1] * pull
+
+
+class MixtureAdapter(Adapter):
+    """A mixture that learns, in closed form; it begins as its prior. Component k of a prompt becomes
+
+        softmax(log w + a)_k N(m_k + u_k + L_k camera, C_k exp(s_k)),
+
+    variances scaled along the axes of C_k; a, u, L and s are learned, zero at the start.
+    """
+
+    def __init__(self, prior: GaussianMixturePrior):
+        super().__init__()
+        self.prior = prior  # not a module
+        k, n = prior.means.shape
+        self.log_weights, self.shift, self.log_spread, self.camera = (
+            nn.Parameter(prior.means.new_zeros(shape)) for shape in ((k,), (k, n), (k, n), (k, n, 16))
+        )
+
+    def mixture(self, camera: Float[Tensor, "b 4 4"] | None = None) -> GaussianMixturePrior:
+        """What it is now, as a prior, with history; but for the weights of the prompts, to be had from `text`."""
+        now = copy.copy(self.prior)
+        now.means, now.variances = self.prior.means + self.shift, self.prior.variances * self.log_spread.exp()
+        if camera is not None:  # the means then differ from image to image
+            now.means = now.means + (self.camera @ camera.flatten(1).to(self.camera).T).permute(2, 0, 1)
+        return now
+
+    def text(self, text: Float[Tensor, "b 1 k"]) -> Float[Tensor, "b 1 k"]:
+        """Its own log-weights for a prompt of the prior's."""
+        return (text + self.log_weights).log_softmax(-1)
+
+    def forward(
+        self,
+        x_t: Float[Tensor, "b *d"],
+        t: Float[Tensor, " b"],
+        text: Float[Tensor, "b 1 k"],
+        camera: Float[Tensor, "b 4 4"] | None = None,
+    ) -> Float[Tensor, "b *d"]:
+        """The true eps of what it is now."""
+        return self.mixture(camera).eps(x_t, t, self.text(text))
+
+    def loss(
+        self,
+        x: Float[Tensor, "b *d"],
+        t: Float[Tensor, " b"],
+        eps: Float[Tensor, "b *d"],
+        text: Float[Tensor, "b 1 k"],
+        camera: Float[Tensor, "b 4 4"] | None = None,
+    ) -> Float[Tensor, ""]:
+        """mean |eps_hat(x_t) - eps|^2."""
+        alpha, sigma = self.prior.schedule(t)
+        self.prior.calls += len(x)
+        return (self(alpha * x + sigma * eps, t, text, camera) - eps).square().mean()

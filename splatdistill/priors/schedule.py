@@ -64,19 +64,25 @@ class NoiseSchedule:
 
 
 def answer_grouped(
-    queries: Sequence[Query], call: Callable[[nn.Module | None, Tensor, Tensor, Tensor], Tensor]
+    queries: Sequence[Query], call: Callable[[nn.Module | None, Tensor, Tensor, Tensor, Tensor | None], Tensor]
 ) -> tuple[Tensor, ...]:
-    """Ask each network once: `call(network, x_t, t, text)` on the queries that share it, joined along the batch.
-
-    Answers come back in the order of the queries.
+    """Ask each network once: `call(network, x_t, t, text, camera)` on the queries that share it, joined along the
+    batch. Answers come back in the order of the queries.
     """
     answers: dict[int, Tensor] = {}
     for network in {id(q.network): q.network for q in queries}.values():
         mine = [(i, q) for i, q in enumerate(queries) if q.network is network]
         x_t, t, text = (torch.cat(parts) for parts in zip(*((q.x_t, q.t, q.text) for _, q in mine)))
-        eps = call(network, x_t, t, text)
+        eps = call(network, x_t, t, text, joined_cameras([q for _, q in mine]))
         answers |= dict(zip((i for i, _ in mine), eps.split([len(q.t) for _, q in mine])))
     return tuple(answers[i] for i in range(len(queries)))
+
+
+def joined_cameras(queries: Sequence[Query]) -> Float[Tensor, "b 4 4"] | None:
+    """The cameras of some queries as one batch, zeros where a query has none; None where none has any."""
+    if all(q.camera is None for q in queries):
+        return None
+    return torch.cat([q.x_t.new_zeros(len(q.t), 4, 4) if q.camera is None else q.camera.to(q.x_t) for q in queries])
 
 
 def normal(shape: Sequence[int], rng: torch.Generator, like: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ may name PatchAutoencoder instead of AutoencoderKL. Finding and checking folders
 
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +19,7 @@ from transformers.utils import logging as transformers_logging
 
 from splatdistill.bundle import Bundled
 from splatdistill.errors import UserError
-from splatdistill.priors import DiffusionPrior, Query
+from splatdistill.priors import Adapter, DiffusionPrior, Query
 from splatdistill.priors.layout import half_variant, weight_files
 from splatdistill.priors.patches import PatchAutoencoder
 from splatdistill.priors.schedule import NoiseSchedule, answer_grouped, normal
@@ -209,28 +209,48 @@ class StableDiffusionPrior(DiffusionPrior):
     def answer(self, queries: Sequence[Query]) -> tuple[Float[Tensor, "b *d"], ...]:
         """eps for every query. All queries of one network are one batch, cut at max_batch.
 
-        An adapter (query.network) is called as network(x_t, t, text) and answers eps itself.
+        An adapter (query.network) is called as network(x_t, t, text, camera) and answers eps itself.
         """
         return answer_grouped(queries, self._call)
 
-    def _call(self, network: nn.Module | None, x_t: Tensor, t: Tensor, text: Tensor) -> Tensor:
+    def _call(self, network: nn.Module | None, x_t: Tensor, t: Tensor, text: Tensor, camera: Tensor | None) -> Tensor:
         self.calls += len(x_t)
-        ask = self.eps if network is None else network
-        pieces = (v.split(self.max_batch) for v in (x_t, t.to(self.device), text))
+        asked = [x_t, t.to(self.device), text]
+        if network is not None:
+            asked.append(x_t.new_zeros(len(x_t), 4, 4) if camera is None else camera)
+        ask = network or self.eps
+        pieces = (v.split(self.max_batch) for v in asked)
         return torch.cat([ask(*piece).to(self.dtype) for piece in zip(*pieces)])
 
     def eps(
         self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, " b"], text: Float[Tensor, "b l c"]
     ) -> Float[Tensor, "b *d"]:
         """The base network's eps for one batch, uncounted; with whatever gradient the caller has enabled."""
+        return self.to_eps(self.predict(x_t, t, text, self.unet), x_t, t)
+
+    def predict(
+        self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, " b"], text: Float[Tensor, "b l c"], unet: Callable
+    ) -> Float[Tensor, "b *d"]:
+        """What `unet`, the base network or a way to call it, predicts: eps or v."""
         x = x_t.to(self.precision)
         if self.device.type == "cuda":
             x = x.contiguous(memory_format=torch.channels_last)
-        out = self.unet(x, self.noise.index(t), encoder_hidden_states=text.to(self.precision)).sample.to(self.dtype)
+        return unet(x, self.noise.index(t), encoder_hidden_states=text.to(self.precision)).sample.to(self.dtype)
+
+    def to_eps(
+        self, predicted: Float[Tensor, "b *d"], x_t: Float[Tensor, "b *d"], t: Float[Tensor, " b"]
+    ) -> Float[Tensor, "b *d"]:
+        """eps of a prediction: itself, or sigma x_t + alpha v."""
         if self.prediction == "epsilon":
-            return out
+            return predicted
         alpha, sigma = self.schedule(t)
-        return sigma * x_t + alpha * out
+        return sigma * x_t + alpha * predicted
+
+    def adapter(self, rank: int, rng: torch.Generator, exact_start: bool = True) -> Adapter:
+        """A low-rank adapter of the UNet, see lowrank.LowRank."""
+        from splatdistill.priors.lowrank import LowRank  # it is made of this class
+
+        return LowRank(self, rank, rng, exact_start)
 
 
 def unbundled(kind: type[nn.Module], folder: Path, bundled: Bundled) -> nn.Module:

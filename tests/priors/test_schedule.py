@@ -64,18 +64,21 @@ def test_scaled_linear_is_stable_diffusions() -> None:
 
 def test_each_network_is_asked_once_and_answers_keep_their_order() -> None:
     asked: list[tuple[object, int]] = []
+    cameras: list[torch.Tensor | None] = []
 
-    def call(network: object, x_t: torch.Tensor, t: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+    def call(network: object, x_t: torch.Tensor, t: torch.Tensor, text: torch.Tensor, camera: torch.Tensor | None) -> torch.Tensor:
         asked.append((network, len(x_t)))
+        cameras.append(camera)
         return x_t + t[:, None] + 100 * (network is not None)
 
     adapter = torch.nn.Identity()
     sizes = ((1, None), (2, adapter), (3, None), (1, adapter))
     queries = [
-        Query(torch.full((n, 2), 10.0 * i), torch.full((n,), 0.5), torch.zeros(n, 1, 1), w)
+        Query(torch.full((n, 2), 10.0 * i), torch.full((n,), 0.5), torch.zeros(n, 1, 1), w, torch.ones(n, 4, 4) if i == 3 else None)
         for i, (n, w) in enumerate(sizes)
     ]
     answers = answer_grouped(queries, call)
     assert asked == [(None, 4), (adapter, 3)]
+    assert cameras[0] is None and cameras[1].mean((1, 2)).tolist() == [0, 0, 1], "a camera that is not known is all zeros"
     for i, (answer, (n, network)) in enumerate(zip(answers, sizes)):
         torch.testing.assert_close(answer, torch.full((n, 2), 10.0 * i + 0.5 + 100 * (network is not None)))

@@ -120,8 +120,8 @@ def test_queries_share_one_call_and_keep_their_order(folder: Path) -> None:
 
 def test_adapters_answer_for_themselves(folder: Path) -> None:
     class Shifted(nn.Module):
-        def forward(self, x_t: Tensor, t: Tensor, text: Tensor) -> Tensor:
-            return prior.eps(x_t, t, text) + 1
+        def forward(self, x_t: Tensor, t: Tensor, text: Tensor, camera: Tensor) -> Tensor:
+            return prior.eps(x_t, t, text) + 1 + camera.sum()
 
     prior, adapter = exact(folder), Shifted()
     query = question(prior, ["a ball", ""])

@@ -1,0 +1,116 @@
+"""Low-rank adapters of a Stable Diffusion UNet, told where the camera stands."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from splatdistill.errors import UserError
+from splatdistill.priors import Adapter
+from splatdistill.priors.schedule import normal
+from splatdistill.priors.stable import StableDiffusionPrior
+
+PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0")
+
+
+class LowRank(Adapter):
+    """LoRA (Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", arXiv:2106.09685, eq. 3) as in
+    ProlificDreamer (arXiv:2305.16213): every query, key, value and output projection of every attention becomes
+
+        W y + B A y,  A ~ N(0, 1/rank^2) of shape (rank, in),  B = 0 of shape (out, rank) at the start,
+
+    and an MLP of the flattened camera-to-world matrix (unnormalised, all zeros when unknown) is added to the time
+    embedding. Its last layer is zero at the start (exact_start), so that the adapter begins as the base network;
+    threestudio draws it at random, which begins elsewhere.
+
+    The base network keeps its weights and is the same object. Its layers are bent by hooks that exist only while an
+    adapter is asked, so that without one every answer is what it was, bit by bit. Parameters are float32 beside a
+    UNet of lower precision, and are cast to its type in use.
+    """
+
+    def __init__(self, prior: StableDiffusionPrior, rank: int, rng: torch.Generator, exact_start: bool = True):
+        super().__init__()
+        self.prior = prior  # not a module, so that its networks are not in this one's state_dict
+        self.layers = {  # parameters have no dots in their names
+            name.replace(".", "_"): layer
+            for name, layer in prior.unet.named_modules()
+            if isinstance(layer, nn.Linear) and name.endswith(PROJECTIONS)
+        }
+        if not self.layers:
+            raise UserError(
+                f"The UNet of {prior.name} has no attention layers to adapt. Expected projections named {PROJECTIONS}."
+            )
+        like = torch.empty(0, dtype=prior.dtype, device=prior.device)
+        self.down = nn.ParameterDict(
+            {n: nn.Parameter(normal((rank, m.in_features), rng, like) / rank) for n, m in self.layers.items()}
+        )
+        self.up = nn.ParameterDict(
+            {n: nn.Parameter(like.new_zeros(m.out_features, rank)) for n, m in self.layers.items()}
+        )
+        width = prior.unet.time_embedding.linear_2.out_features
+        self.camera = nn.Sequential(nn.Linear(16, width), nn.SiLU(), nn.Linear(width, width)).to(like)
+        self._draw_camera(rng, exact_start)
+
+    @torch.no_grad()
+    def _draw_camera(self, rng: torch.Generator, exact_start: bool) -> None:
+        """torch's own initialisation of a linear layer, U(-1, 1) / sqrt(inputs), from rng."""
+        for layer in (self.camera[0], self.camera[2]):
+            for p in (layer.weight, layer.bias):
+                u = torch.rand(p.shape, generator=rng, device=rng.device, dtype=p.dtype)
+                p.copy_((2 * u - 1) / layer.in_features**0.5)
+        if exact_start:
+            self.camera[2].weight.zero_()
+            self.camera[2].bias.zero_()
+
+    @contextmanager
+    def _bent(self, camera: Tensor) -> Iterator[None]:
+        """The base network with this adapter on it."""
+        embedded = self.camera(camera.flatten(1).to(self.camera[0].weight))
+
+        def low_rank(name: str, y: Tensor, out: Tensor) -> Tensor:
+            return out + F.linear(F.linear(y, self.down[name].to(y)), self.up[name].to(y))
+
+        hooks = [
+            layer.register_forward_hook(lambda _, args, out, name=name: low_rank(name, args[0], out))
+            for name, layer in self.layers.items()
+        ]
+        time = self.prior.unet.time_embedding
+        hooks.append(time.register_forward_hook(lambda _, args, out: out + embedded.to(out)))
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _predict(self, x_t: Tensor, t: Tensor, text: Tensor, camera: Tensor | None) -> Tensor:
+        """What the bent network predicts, eps or v."""
+        with self._bent(x_t.new_zeros(len(x_t), 4, 4) if camera is None else camera):
+            # forward, since a compiled __call__ would not notice the hooks
+            return self.prior.predict(x_t, t, text, self.prior.unet.forward)
+
+    def forward(
+        self,
+        x_t: Float[Tensor, "b *d"],
+        t: Float[Tensor, " b"],
+        text: Float[Tensor, "b l c"],
+        camera: Float[Tensor, "b 4 4"] | None = None,
+    ) -> Float[Tensor, "b *d"]:
+        """eps, whatever the network predicts."""
+        return self.prior.to_eps(self._predict(x_t, t, text, camera), x_t, t)
+
+    def loss(
+        self,
+        x: Float[Tensor, "b *d"],
+        t: Float[Tensor, " b"],
+        eps: Float[Tensor, "b *d"],
+        text: Float[Tensor, "b l c"],
+        camera: Float[Tensor, "b 4 4"] | None = None,
+    ) -> Float[Tensor, ""]:
+        """mean |network - eps|^2, or of v = alpha eps - sigma x (arXiv:2202.00512) for a network that predicts v."""
+        alpha, sigma = self.prior.schedule(t)
+        target = eps if self.prior.prediction == "epsilon" else alpha * eps - sigma * x
+        self.prior.calls += len(x)
+        return F.mse_loss(self._predict(alpha * x + sigma * eps, t, text, camera), target)
