@@ -27,10 +27,11 @@ def follow(session: Session, folder: RunDir, console: Console) -> int:
         ended, files = run(session, folder, [progress], commands)
     console.print(f"{ended.how}: {ended.message}, after {clock(progress.took)}", style="bold")
     if files is not None:
-        for what, path in (("splats", files.splats), ("turntable", files.turntable), ("sheet", files.sheet)):
-            console.print(f"  {what:10}{path}")
-        if files.dropped:
-            console.print(f"  {files.dropped} splats had values that are not finite and were left out", style="yellow")
+        for each in (files, *files.others):
+            for what, path in (("splats", each.splats), ("turntable", each.turntable), ("sheet", each.sheet)):
+                console.print(f"  {what:10}{path}")
+            if each.dropped:
+                console.print(f"  {each.dropped} splats had values that are not finite and were left out", style="yellow")
     if ended.how == "stopped":
         console.print(f"to go on: splatdistill train --resume {shlex.quote(str(folder.path))}")
         return STOPPED + (caught[0] if caught else signal.SIGINT)

@@ -41,6 +41,10 @@ class Train:
     """Everything random comes from it."""
     steps: int = 600
     """Optimiser steps."""
+    particles: int = 1
+    """Scenes made together, 1 to 8, which share what the guidance learns (VSD). Each step is one's, drawn at random, so
+    that n of them want about n times the steps.
+    """
     batch: int = 2
     """Views per step."""
     accumulate: int = 1

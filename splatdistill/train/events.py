@@ -45,6 +45,7 @@ class StepDone:
     coverage: float  # mean alpha
     timing: Timing
     refused: int  # steps refused so far because a gradient was not finite
+    particle: int | None = None  # whose step it was, from 0; None in a run of one
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,8 @@ class Ended:
     step: int
     how: Literal["done", "stopped", "nan", "empty", "exploded", "saturated", "oom"]
     message: str
-    result: Gaussians
+    result: Gaussians  # of the first particle
+    others: tuple[Gaussians, ...] = ()  # of the second, third, ...
 
 
 Event = StepDone | Preview | Saved | Applied | Ended

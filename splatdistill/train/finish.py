@@ -24,15 +24,19 @@ class Artefacts:
     turntable: Path
     sheet: Path
     dropped: int  # splats with non-finite values, left out of the file
+    others: tuple["Artefacts", ...] = ()  # of the second particle, the third, ...
 
 
 @torch.no_grad()
-def finish(run: RunDir, gaussians: Gaussians, rasterizer: Rasterizer, comments: list[str], size: int = 256, frames: int = 72) -> Artefacts:
+def finish(
+    run: RunDir, gaussians: Gaussians, rasterizer: Rasterizer, comments: list[str], size: int = 256, frames: int = 72, particle: int = 0
+) -> Artefacts:
     """Write splats.ply, turntable.mp4 (once around, 15 degrees up, 24 frames a second) and sheet.png (eight sides
-    at 15 degrees, four at 50) on white.
+    at 15 degrees and eight at 50) on white; for a particle but the first splats-2.ply and so on.
     """
     device = gaussians.means.device
-    written = write_ply(run.splats, gaussians, comments)
+    splats, turntable, sheet = (run.artefact(name, particle) for name in ("splats.ply", "turntable.mp4", "sheet.png"))
+    written = write_ply(splats, gaussians, comments)
 
     def views(azimuth: torch.Tensor, elevation: float, size: int) -> torch.Tensor:
         shots = []
@@ -41,7 +45,7 @@ def finish(run: RunDir, gaussians: Gaussians, rasterizer: Rasterizer, comments: 
             shots.append(rasterizer(gaussians, cameras, torch.ones(len(part), 3, device=device)).rgb.clamp(0, 1).cpu())
         return torch.cat(shots)
 
-    write_mp4(run.turntable, views(torch.arange(frames) * (360 / frames), 15.0, size), fps=24)
+    write_mp4(turntable, views(torch.arange(frames) * (360 / frames), 15.0, size), fps=24)
     around = [views(torch.arange(8) * 45.0, 15.0, size // 2), views(torch.arange(8) * 45.0, 50.0, size // 2)]
-    write_png(run.sheet, contact_sheet(torch.cat(around), columns=8))
-    return Artefacts(run.splats, run.turntable, run.sheet, written.dropped)
+    write_png(sheet, contact_sheet(torch.cat(around), columns=8))
+    return Artefacts(splats, turntable, sheet, written.dropped)

@@ -1,6 +1,7 @@
 """A whole run: steps, commands between them, events out, and files at the end."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
@@ -70,10 +71,12 @@ def run(session: Session, folder: RunDir, callbacks: Sequence[Callback] = (), co
 
     save()
     message = EXPLANATIONS[verdict] if verdict else {"done": "all steps done", "stopped": f"stopped at step {session.state.step} of {config.steps}"}[how]
+    scenes = [session.gaussians(k) for k in range(len(session.state.particles))]
     artefacts = None
-    if verdict is None or len(session.state.scene):
-        artefacts = finish(folder, session.gaussians(), session.rasterizer, comments(session))
-    ended = Ended(session.state.step, verdict or how, message, session.gaussians())
+    if verdict is None or all(len(g) for g in scenes):
+        first, *others = (finish(folder, g, session.rasterizer, comments(session), particle=k) for k, g in enumerate(scenes))
+        artefacts = replace(first, others=tuple(others))
+    ended = Ended(session.state.step, verdict or how, message, scenes[0], tuple(scenes[1:]))
     tell(ended)
     if verdict:
         raise RunEnded(f"the run went wrong at step {session.state.step} ({verdict}): {message}.\nIts last good state is in {folder.newest_checkpoint()}")
@@ -89,5 +92,5 @@ def one(session: Session, watcher: Watcher, tell: Callback) -> Verdict | None:
     tell(done)
     verdict = watcher.step(session.last.taken)
     if verdict is None and session.last.taken and done.step % watcher.limits.every == 0:
-        verdict = watcher.look(session.gaussians(), done.coverage)
+        verdict = watcher.look(session.gaussians(session.last.particle), done.coverage, session.last.particle)
     return verdict

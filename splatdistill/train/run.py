@@ -1,6 +1,8 @@
 """The run directory: what a run writes, and where.
 
     runs/a-red-mushroom/  config.yaml  log.jsonl  checkpoints/step-000600/  previews/  splats.ply  turntable.mp4  sheet.png
+
+and splats-2.ply, turntable-2.mp4, sheet-2.png and so on with several particles.
 """
 
 import dataclasses
@@ -54,17 +56,22 @@ class RunDir:
     @property
     def splats(self) -> Path:
         """The result."""
-        return self.path / "splats.ply"
+        return self.artefact("splats.ply")
 
     @property
     def turntable(self) -> Path:
         """A video once around."""
-        return self.path / "turntable.mp4"
+        return self.artefact("turntable.mp4")
 
     @property
     def sheet(self) -> Path:
         """Views from eight sides."""
-        return self.path / "sheet.png"
+        return self.artefact("sheet.png")
+
+    def artefact(self, name: str, particle: int = 0) -> Path:
+        """A file about one particle: the first one's has the name, the second one's ends in -2, and so on."""
+        path = self.path / name
+        return path.with_stem(f"{path.stem}-{particle + 1}") if particle else path
 
     def checkpoint(self, step: int) -> Path:
         """Where the checkpoint of a step goes."""
@@ -91,9 +98,11 @@ class RunDir:
 
 
 def _plain(event: StepDone | Saved | Applied | Ended) -> dict[str, Any]:
-    """An event's fields as JSON values; the scene itself is not one."""
-    values = {f.name: getattr(event, f.name) for f in dataclasses.fields(event) if f.name != "result"}
+    """An event's fields as JSON values; the scenes themselves are none."""
+    values = {f.name: getattr(event, f.name) for f in dataclasses.fields(event) if f.name not in ("result", "others")}
     if isinstance(event, StepDone):
+        if event.particle is None:
+            del values["particle"]
         values["timing"] = {k: round(v, 5) for k, v in dataclasses.asdict(event.timing).items()}
     if isinstance(event, Applied):
         values["command"] = {"name": type(event.command).__name__, **dataclasses.asdict(event.command)}

@@ -22,7 +22,7 @@ from splatdistill.train.step import Step, train_step
 
 @dataclass
 class Session:
-    """One scene being distilled.
+    """One scene being distilled, or several (`particles`, counted from 0).
 
         session = Session(Train(prompt="a red mushroom"), prior)
         for _ in range(100):
@@ -41,13 +41,13 @@ class Session:
         if self.rasterizer is None:
             self.rasterizer = rasterizer(self.prior.device)
         if self.state is None:
-            self.state = start(self.config, self.prior, self.config.guidance, self.config.densify)
+            self.state = start(self.config, self.prior)
 
     @classmethod
     def resumed(cls, config: Train, prior: DiffusionPrior, checkpoint: Path) -> "Session":
         """Go on from a checkpoint, as if there had been no pause."""
         check(config)
-        return cls(config, prior, state=restore(checkpoint, config, prior, config.guidance, config.densify))
+        return cls(config, prior, state=restore(checkpoint, config, prior))
 
     @property
     def prompts(self) -> Prompts:
@@ -64,32 +64,37 @@ class Session:
         return StepDone(
             step=self.state.step,
             steps=c.steps,
-            gaussians=len(self.state.scene),
+            gaussians=len(self.state.particles[self.last.particle].scene),
             loss=self.last.loss,
             grad_norm=float(d.grad.square().mean().sqrt()),
             t=float(d.noised.t.mean()),
             coverage=float(self.last.out.alpha.detach().mean()),
             timing=self.last.timing,
             refused=self.state.refused,
+            particle=self.last.particle if len(self.state.particles) > 1 else None,
         )
 
     @torch.no_grad()
-    def gaussians(self) -> Gaussians:
-        """The scene as it is, without history."""
+    def gaussians(self, particle: int = 0) -> Gaussians:
+        """A scene as it is, without history."""
         assert self.state is not None
-        return self.state.scene.gaussians().detach()
+        return self.state.particles[particle].scene.gaussians().detach()
 
     @torch.no_grad()
-    def render(self, cameras: Cameras, background: Float[Tensor, "b 3"] | None = None) -> Float[Tensor, "b 3 h w"]:
-        """Pictures of the scene, on white unless told otherwise, clamped to [0, 1]."""
+    def render(
+        self, cameras: Cameras, background: Float[Tensor, "b 3"] | None = None, particle: int = 0
+    ) -> Float[Tensor, "b 3 h w"]:
+        """Pictures of a scene, on white unless told otherwise, clamped to [0, 1]."""
         assert self.rasterizer is not None
         white = torch.ones(len(cameras), 3, device=self.prior.device)
-        out = self.rasterizer(self.gaussians(), cameras.to(self.prior.device), white if background is None else background)
+        out = self.rasterizer(self.gaussians(particle), cameras.to(self.prior.device), white if background is None else background)
         return out.rgb.clamp(0, 1)
 
-    def preview(self, size: int = 128) -> Float[Tensor, "4 3 h w"]:
-        """Front, right, back and left at 15 degrees."""
-        return self.render(orbit([0.0, 90.0, 180.0, 270.0], 15.0, 2.8, 42.0, size))
+    def preview(self, size: int = 128) -> Float[Tensor, "b 3 h w"]:
+        """Front, right, back and left at 15 degrees, of every particle in turn."""
+        assert self.state is not None
+        around = orbit([0.0, 90.0, 180.0, 270.0], 15.0, 2.8, 42.0, size)
+        return torch.cat([self.render(around, particle=k) for k in range(len(self.state.particles))])
 
     @torch.no_grad()
     def estimate(self) -> Float[Tensor, "b 3 h w"] | None:
@@ -102,6 +107,8 @@ class Session:
 
     def apply(self, change: SetField) -> None:
         """Change a field of the configuration from the next step on."""
+        if change.path == "particles":
+            raise UserError("--particles cannot be changed while a run goes on; start another one")
         self.config = with_field(self.config, change.path.split("."), change.value)
         check(self.config)
 
@@ -135,6 +142,7 @@ def check(config: Train) -> None:
     Prompts(config.prompt)  # raises on an empty prompt
     for name in ("steps", "batch", "accumulate", "max_gaussians"):
         need(getattr(config, name) >= 1, f"--{name.replace('_', '-')} must be at least 1, got {getattr(config, name)}")
+    need(1 <= config.particles <= 8, f"--particles must lie within 1 and 8, got {config.particles}")
     sizes, marks = config.resolutions, config.milestones
     need(all(s >= 8 for s in sizes), f"--resolutions are pixels per side, at least 8; got {sizes}")
     need(len(marks) == max(len(sizes) - 1, 0), f"{len(sizes)} resolutions need {max(len(sizes) - 1, 0)} milestones, got {len(marks)}")

@@ -13,13 +13,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from splatdistill.densify import Densifier, DensifyState
 from splatdistill.errors import UserError
-from splatdistill.guidance import Guidance
 from splatdistill.priors import DiffusionPrior
-from splatdistill.scene import optim
-from splatdistill.scene.splats import PARAMETERS, Splats
+from splatdistill.scene.splats import Splats
 from splatdistill.train.config import Train
+from splatdistill.train.particle import Particle, under
 
 
 @dataclass
@@ -27,23 +25,34 @@ class State:
     """Everything that a step changes."""
 
     step: int
-    scene: Splats
-    optimizer: torch.optim.Adam
-    memory: nn.Module  # the guidance's
-    densify: DensifyState
-    background: nn.Parameter  # (3,) logits of the learned background
-    background_optimizer: torch.optim.Adam
+    particles: list[Particle]  # the scenes; usually one
+    memory: nn.Module  # the guidance's, shared by all particles
     rng: torch.Generator
     refused: int = 0  # steps not taken because a gradient was not finite
 
+    @property
+    def scene(self) -> Splats:
+        """The scene of the first particle."""
+        return self.particles[0].scene
+
+    @property
+    def optimizer(self) -> torch.optim.Adam:
+        """The optimizer of the first particle."""
+        return self.particles[0].optimizer
+
+    @property
+    def background(self) -> nn.Parameter:
+        """The learned background of the first particle."""
+        return self.particles[0].background
+
+    def choose(self) -> int:
+        """Whose turn it is: one particle at random, as in ProlificDreamer's code. A run of one draws nothing."""
+        return int(torch.randint(len(self.particles), (), generator=self.rng)) if len(self.particles) > 1 else 0
+
     def tensors(self) -> dict[str, Tensor]:
-        """The state as named tensors."""
-        named = {f"scene.{n}": getattr(self.scene, n) for n in PARAMETERS}
-        named |= {f"adam.{k}": v for k, v in optim.tensors(self.optimizer).items()}
-        named |= {f"memory.{k}": v for k, v in self.memory.state_dict().items()}
-        named |= {f"densify.{k}": v for k, v in self.densify.tensors().items()}
-        named |= {f"background.adam.{k}": torch.as_tensor(v) for k, v in self.background_optimizer.state.get(self.background, {}).items()}
-        named |= {"background.value": self.background, "rng": self.rng.get_state()}
+        """The state as named tensors; those of the second particle begin with "particle-2.", and so on."""
+        named = {prefix(k) + name: v for k, p in enumerate(self.particles) for name, v in p.tensors().items()}
+        named |= {f"memory.{k}": v for k, v in self.memory.state_dict().items()} | {"rng": self.rng.get_state()}
         return {k: v.detach().cpu().contiguous() for k, v in named.items()}
 
     def save(self, folder: Path) -> None:
@@ -54,6 +63,8 @@ class State:
             new.mkdir(parents=True)
             save_file(self.tensors(), new / "state.safetensors")
             note = {"step": self.step, "refused": self.refused, "threads": torch.get_num_threads(), "torch": torch.__version__}
+            if len(self.particles) > 1:
+                note["particles"] = [p.step for p in self.particles]
             (new / "state.json").write_text(json.dumps(note) + "\n")
         except (OSError, RuntimeError) as e:  # safetensors reports a full disk as its own error
             shutil.rmtree(new, ignore_errors=True)
@@ -62,49 +73,31 @@ class State:
         new.rename(folder)
 
 
-def start(config: Train, prior: DiffusionPrior, guidance: Guidance, densifier: Densifier) -> State:
+def prefix(particle: int) -> str:
+    """What the names of a particle's tensors begin with."""
+    return f"particle-{particle + 1}." if particle else ""
+
+
+def start(config: Train, prior: DiffusionPrior) -> State:
     """The state before the first step; everything random comes from the seed."""
     rng = torch.Generator().manual_seed(config.seed)
-    gaussians = config.init.make(rng)
-    if len(gaussians) > config.max_gaussians:
-        raise UserError(f"the initial scene has {len(gaussians)} splats, more than --max-gaussians {config.max_gaussians}; raise that or start with fewer")
-    scene = Splats.from_gaussians(gaussians).to(prior.device)
-    background = nn.Parameter(torch.zeros(3, device=prior.device))
-    return State(
-        step=0,
-        scene=scene,
-        optimizer=config.rates.optimizer(scene),
-        memory=guidance.init(prior),
-        densify=densifier.init(len(scene)),
-        background=background,
-        background_optimizer=torch.optim.Adam([background], lr=config.background.rate),
-        rng=rng,
-    )
+    particles = [Particle.start(config, rng, prior.device) for _ in range(config.particles)]
+    return State(step=0, particles=particles, memory=config.guidance.init(prior), rng=rng)
 
 
-def restore(folder: Path, config: Train, prior: DiffusionPrior, guidance: Guidance, densifier: Densifier) -> State:
+def restore(folder: Path, config: Train, prior: DiffusionPrior) -> State:
     """The state that a checkpoint holds."""
     try:
         saved = load_file(folder / "state.safetensors")
         note = json.loads((folder / "state.json").read_text())
     except (OSError, ValueError) as e:
         raise UserError(f"{folder} is not a readable checkpoint: {e}\nExpected state.safetensors and state.json written by an earlier run.") from e
-
-    def under(prefix: str) -> dict[str, Tensor]:
-        return {k.removeprefix(prefix): v for k, v in saved.items() if k.startswith(prefix)}
-
+    steps = note.get("particles", [note["step"]])
+    if len(steps) != config.particles:
+        raise UserError(f"{folder} holds {len(steps)} particles, and the configuration says --particles {config.particles}; it can only go on with as many")
     rng = torch.Generator().manual_seed(config.seed)
     rng.set_state(saved["rng"])
-    values = under("scene.")
-    scene = Splats({n: values[n] for n in PARAMETERS}).to(prior.device)
-    optimizer = config.rates.optimizer(scene)
-    optim.load(optimizer, under("adam."))
-    memory = guidance.init(prior)
-    memory.load_state_dict(under("memory."))
-    densify = densifier.init(len(scene))
-    densify.load(under("densify."))
-    background = nn.Parameter(saved["background.value"].to(prior.device))
-    background_optimizer = torch.optim.Adam([background], lr=config.background.rate)
-    if moments := under("background.adam."):
-        background_optimizer.state[background] = moments
-    return State(note["step"], scene, optimizer, memory, densify, background, background_optimizer, rng, note["refused"])
+    particles = [Particle.restore(under(prefix(k), saved), config, prior.device, step) for k, step in enumerate(steps)]
+    memory = config.guidance.init(prior)
+    memory.load_state_dict(under("memory.", saved))
+    return State(note["step"], particles, memory, rng, note["refused"])

@@ -24,6 +24,7 @@ class Step:
     """What one step saw and did."""
 
     taken: bool  # False: refused, because a gradient was not finite
+    particle: int  # whose step it was, from 0
     loss: float  # of the regularisers
     view: View  # the last batch
     out: RenderOutput
@@ -37,16 +38,16 @@ def resolution(config: Train, prior: DiffusionPrior, progress: float) -> int:
     return sizes[sum(progress >= m for m in config.milestones)]
 
 
-def backgrounds(config: Train, state: State, batch: int, device: torch.device) -> Float[Tensor, "b 3"]:
+def backgrounds(config: Train, learned: Tensor, batch: int, rng: torch.Generator) -> Float[Tensor, "b 3"]:
     """The colour behind each view."""
     match config.background.kind:
         case "white" | "black" as kind:
-            return torch.full((batch, 3), float(kind == "white"), device=device)
+            return torch.full((batch, 3), float(kind == "white"), device=learned.device)
         case "learned":
-            return state.background.sigmoid().expand(batch, 3)
+            return learned.sigmoid().expand(batch, 3)
         case kind:
-            u, colour = torch.rand(batch, 1, generator=state.rng), torch.rand(batch, 3, generator=state.rng)
-            return (colour if kind == "random" else torch.where(u < 0.5, 1.0, colour)).to(device)
+            u, colour = torch.rand(batch, 1, generator=rng), torch.rand(batch, 3, generator=rng)
+            return (colour if kind == "random" else torch.where(u < 0.5, 1.0, colour)).to(learned.device)
 
 
 def to_prior_size(rgb: Float[Tensor, "b 3 h w"], prior: DiffusionPrior) -> Float[Tensor, "b 3 p p"]:
@@ -60,14 +61,16 @@ def to_prior_size(rgb: Float[Tensor, "b 3 h w"], prior: DiffusionPrior) -> Float
 def train_step(
     state: State, config: Train, guidance: Guidance, prior: DiffusionPrior, prompts: Prompts, rasterizer: Rasterizer
 ) -> Step:
-    """Look from new cameras, ask the prior, move the splats."""
+    """Look at one particle from new cameras, ask the prior, move its splats."""
     clock = [time.perf_counter()]
     spent = [0.0, 0.0, 0.0]  # render, guidance, backward
     progress = state.step / config.steps
-    config.rates.apply(state.optimizer, progress)
+    turn = state.choose()
+    particle = state.particles[turn]
+    config.rates.apply(particle.optimizer, progress)
     size = resolution(config, prior, progress)
-    state.optimizer.zero_grad(set_to_none=True)
-    state.background_optimizer.zero_grad(set_to_none=True)
+    particle.optimizer.zero_grad(set_to_none=True)
+    particle.background_optimizer.zero_grad(set_to_none=True)
 
     def lap(stage: int) -> None:
         clock.append(time.perf_counter())
@@ -76,8 +79,8 @@ def train_step(
     ok, total = True, 0.0
     for _ in range(config.accumulate):
         cameras: Cameras = config.cameras.sample(config.batch, size, size, state.rng).to(prior.device)
-        behind = backgrounds(config, state, config.batch, prior.device)
-        g = state.scene.gaussians()  # what there is
+        behind = backgrounds(config, particle.background, config.batch, state.rng)
+        g = particle.scene.gaussians()  # what there is
         out = rasterizer(g, cameras, behind)  # what is seen
         lap(0)
         x = prior.encode(to_prior_size(out.rgb, prior), state.rng)  # what the prior is shown
@@ -92,18 +95,20 @@ def train_step(
         loss.backward()
         lap(2)
         total += float(terms.detach()) / config.accumulate
-        config.densify.observe(state.densify, out.screen, size, size)
+        config.densify.observe(particle.densify, out.screen, size, size)
 
-    ok = ok and finite(*(p.grad for p in state.scene.parameters()))
+    ok = ok and finite(*(p.grad for p in particle.scene.parameters()))
     if ok:
-        state.optimizer.step()
+        particle.optimizer.step()
         if config.background.kind == "learned":
-            state.background_optimizer.step()
-        config.densify.after_step(state.densify, state.scene, state.optimizer, state.rng)
+            particle.background_optimizer.step()
+        config.densify.after_step(particle.densify, particle.scene, particle.optimizer, state.rng)
         guidance.learn(view, state.memory)
         state.step += 1
-        config.densify.update(state.densify, state.scene, state.optimizer, state.step, state.step / config.steps, state.rng, config.max_gaussians)
+        particle.step += 1
+        at = particle.step, state.step / config.steps
+        config.densify.update(particle.densify, particle.scene, particle.optimizer, *at, state.rng, config.max_gaussians)
     else:
         state.refused += 1
     timing = Timing(*spent, rest=time.perf_counter() - clock[0] - sum(spent))
-    return Step(ok, total, view, out, distilled, timing)
+    return Step(ok, turn, total, view, out, distilled, timing)

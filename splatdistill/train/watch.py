@@ -6,7 +6,7 @@
     saturated  the colours have run to their extremes
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -38,20 +38,21 @@ class Watcher:
 
     limits: Watch
     refused: int = 0
-    sign: Verdict | None = None
-    lasted: int = 0
+    signs: dict[int, Verdict | None] = field(default_factory=dict)  # by particle
+    lasted: dict[int, int] = field(default_factory=dict)
 
     def step(self, taken: bool) -> Verdict | None:
         """After every step: was it taken, or refused for a non-finite gradient?"""
         self.refused = 0 if taken else self.refused + 1
         return "nan" if self.refused >= self.limits.refused else None
 
-    def look(self, g: Gaussians, coverage: float) -> Verdict | None:
-        """Now and then: the scene itself."""
+    def look(self, g: Gaussians, coverage: float, particle: int = 0) -> Verdict | None:
+        """Now and then: a scene itself."""
         sign = self._sign(g, coverage)
-        self.lasted = self.lasted + 1 if sign is not None and sign == self.sign else int(sign is not None)
-        self.sign = sign
-        return sign if self.lasted >= self.limits.patience else None
+        same = sign is not None and sign == self.signs.get(particle)
+        self.lasted[particle] = self.lasted[particle] + 1 if same else int(sign is not None)
+        self.signs[particle] = sign
+        return sign if self.lasted[particle] >= self.limits.patience else None
 
     def _sign(self, g: Gaussians, coverage: float) -> Verdict | None:
         visible = g.opacities > 0.05

@@ -1,0 +1,72 @@
+"""One of the scenes that a run makes, with all that belongs to it alone."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from splatdistill.densify import DensifyState
+from splatdistill.errors import UserError
+from splatdistill.scene import optim
+from splatdistill.scene.splats import PARAMETERS, Splats
+from splatdistill.train.config import Train
+
+
+@dataclass
+class Particle:
+    """A scene, its optimizer, its densifier's statistics and its background. A run has one, or several that share the
+    guidance's memory (ProlificDreamer, arXiv:2305.16213).
+    """
+
+    scene: Splats
+    optimizer: torch.optim.Adam
+    densify: DensifyState
+    background: nn.Parameter  # (3,) logits of the learned background
+    background_optimizer: torch.optim.Adam
+    step: int = 0  # optimizer steps that it has had
+
+    @classmethod
+    def around(cls, scene: Splats, background: Tensor, config: Train, step: int = 0) -> "Particle":
+        """A particle of this scene and this background, its optimizers and statistics fresh."""
+        colour = nn.Parameter(background)
+        return cls(
+            scene=scene,
+            optimizer=config.rates.optimizer(scene),
+            densify=config.densify.init(len(scene)),
+            background=colour,
+            background_optimizer=torch.optim.Adam([colour], lr=config.background.rate),
+            step=step,
+        )
+
+    @classmethod
+    def start(cls, config: Train, rng: torch.Generator, device: torch.device) -> "Particle":
+        """The particle before its first step."""
+        gaussians = config.init.make(rng)
+        if len(gaussians) > config.max_gaussians:
+            raise UserError(f"the initial scene has {len(gaussians)} splats, more than --max-gaussians {config.max_gaussians}; raise that or start with fewer")
+        return cls.around(Splats.from_gaussians(gaussians).to(device), torch.zeros(3, device=device), config)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it but the step as named tensors."""
+        named = {f"scene.{n}": getattr(self.scene, n) for n in PARAMETERS}
+        named |= {f"adam.{k}": v for k, v in optim.tensors(self.optimizer).items()}
+        named |= {f"densify.{k}": v for k, v in self.densify.tensors().items()}
+        named |= {f"background.adam.{k}": torch.as_tensor(v) for k, v in self.background_optimizer.state.get(self.background, {}).items()}
+        return named | {"background.value": self.background}
+
+    @classmethod
+    def restore(cls, saved: Mapping[str, Tensor], config: Train, device: torch.device, step: int) -> "Particle":
+        """What `tensors` gave, as a particle again."""
+        scene = Splats({n: saved[f"scene.{n}"] for n in PARAMETERS}).to(device)
+        particle = cls.around(scene, saved["background.value"].to(device), config, step)
+        optim.load(particle.optimizer, under("adam.", saved))
+        particle.densify.load(under("densify.", saved))
+        if moments := under("background.adam.", saved):
+            particle.background_optimizer.state[particle.background] = moments
+        return particle
+
+
+def under(prefix: str, saved: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin with a prefix, without it."""
+    return {k.removeprefix(prefix): v for k, v in saved.items() if k.startswith(prefix)}
