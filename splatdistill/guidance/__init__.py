@@ -4,7 +4,8 @@ from splatdistill.guidance.base import Distilled, Guidance, Noised, View
 from splatdistill.guidance.sdi import SDI
 from splatdistill.guidance.sds import SDS
 from splatdistill.guidance.times import Times
+from splatdistill.guidance.vsd import VSD
 
-GUIDANCES: dict[str, type[Guidance]] = {"sds": SDS, "sdi": SDI}
+GUIDANCES: dict[str, type[Guidance]] = {"sds": SDS, "sdi": SDI, "vsd": VSD}
 
-__all__ = ["GUIDANCES", "SDI", "SDS", "Distilled", "Guidance", "Noised", "Times", "View"]
+__all__ = ["GUIDANCES", "SDI", "SDS", "Distilled", "Guidance", "Noised", "Times", "VSD", "View"]

@@ -60,7 +60,7 @@ def test_no_view_of_a_batch_depends_on_another(cls, variant):
         v.x[2] += 5.0
     other = guidance(v, guidance.init(prior)).grad
     torch.testing.assert_close(one[:2], other[:2], rtol=1e-12, atol=1e-14)
-    assert not torch.allclose(one[2], other[2])
+    assert not torch.allclose(one[2], other[2], rtol=1e-6, atol=0)
 
 
 PINNED = {("sds", "paper"): 2, ("sds", "code"): 2, ("sdi", "paper"): 2 * 7 + 2, ("sdi", "code"): 2 * 9 + 2}

@@ -1,0 +1,47 @@
+"""What a guidance learns while training, as a module whose state_dict holds the optimizer too."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class Learning(nn.Module):
+    """A network and its AdamW (Loshchilov & Hutter, "Decoupled Weight Decay Regularization", arXiv:1711.05101).
+
+    The moments are buffers that the optimizer writes to, so that state_dict and load_state_dict carry all of it.
+    Stays on the device of its network.
+    """
+
+    refused: Tensor  # updates not made because a gradient was not finite
+
+    def __init__(
+        self, network: nn.Module, rate: float, betas: tuple[float, float], eps: float, weight_decay: float
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("refused", torch.zeros((), dtype=torch.long))
+        self.optimizer = torch.optim.AdamW(network.parameters(), lr=rate, betas=betas, eps=eps, weight_decay=weight_decay)
+        for i, p in enumerate(network.parameters()):  # as AdamW itself would at its first step
+            self.register_buffer(f"step_{i}", torch.zeros(()))
+            self.register_buffer(f"mean_{i}", torch.zeros_like(p))
+            self.register_buffer(f"square_{i}", torch.zeros_like(p))
+            moments = {"step": f"step_{i}", "exp_avg": f"mean_{i}", "exp_avg_sq": f"square_{i}"}
+            self.optimizer.state[p] = {k: self.get_buffer(v) for k, v in moments.items()}
+
+    def update(self, loss: Float[Tensor, ""], rate: float, factor: float = 1.0) -> bool:
+        """One step down the loss, refused and counted where a gradient is not finite; whether it was made.
+
+        factor: the loss is multiplied by it and the gradients divided again, so that those inside of a network of
+        low precision do not vanish.
+        """
+        parameters = list(self.network.parameters())
+        gradients = torch.autograd.grad(factor * loss, parameters, allow_unused=True, materialize_grads=True)
+        if not torch.stack([g.sum() for g in gradients]).isfinite().all():
+            self.refused += 1
+            return False
+        for p, g in zip(parameters, gradients):
+            p.grad = g / factor
+        self.optimizer.param_groups[0]["lr"] = rate
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return True
