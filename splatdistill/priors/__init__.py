@@ -25,7 +25,7 @@ class Conditions:
 
     positive: the prompt, with view words; negative: what classifier-free guidance moves away from (the
     negative prompt, or the null prompt when there is none); null: the empty prompt; plain: the prompt
-    without view words.
+    without view words. texts: the words of the positive prompts, for networks beside the prior.
     """
 
     positive: Float[Tensor, "b l c"]
@@ -33,6 +33,7 @@ class Conditions:
     null: Float[Tensor, "b l c"]
     plain: Float[Tensor, "b l c"]
     cameras: Cameras | None = None
+    texts: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.positive)

@@ -29,11 +29,12 @@ class Prompts:
 
     def conditions(self, prior: DiffusionPrior, cameras: Cameras) -> Conditions:
         """The embeddings for one batch of views. Each distinct text is embedded once in the prior's lifetime."""
-        batch = len(cameras)
+        batch, texts = len(cameras), self.texts(cameras)
         return Conditions(
-            positive=prior.embed(self.texts(cameras)),
+            positive=prior.embed(texts),
             negative=prior.embed([self.negative] * batch),
             null=prior.embed([""] * batch),
             plain=prior.embed([self.prompt] * batch),
             cameras=cameras,
+            texts=tuple(texts),
         )

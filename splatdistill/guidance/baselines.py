@@ -1,0 +1,119 @@
+"""Baseline functions of Stein score distillation: one number per view, phi(t, theta, x_t, c) = -strength * loss.
+
+Each loss compares what a frozen network sees in decode(x_t) with what was rendered, which is a constant here, or with
+the prompt. Differentiable in the picture; how far they depend on x_t is what makes them useful.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from splatdistill.errors import UserError
+from splatdistill.guidance.base import View
+from splatdistill.priors import DiffusionPrior
+
+if TYPE_CHECKING:
+    from splatdistill.estimators import Geometry
+
+BaselineName = Literal["depth", "normal", "segment", "clip"]
+Losses = Callable[[View, Tensor], tuple[Tensor, ...]]
+"""(view, decoded picture) to one loss per baseline, (b,) each."""
+
+REAL_GEOMETRY, REAL_CLIP = "Intel/dpt-hybrid-midas", "openai/clip-vit-large-patch14"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is rendered, in the resolution of the decoded picture, without history."""
+
+    alpha: Float[Tensor, "b 1 h w"]
+    inverse_depth: Float[Tensor, "b 1 h w"]
+    normal: Float[Tensor, "b 3 h w"]  # camera axes
+
+    @classmethod
+    def of(cls, view: View, size: tuple[int, int]) -> "Seen":
+        """From the render of a view; UserError where there is none."""
+        out = view.render
+        if out is None:
+            raise UserError(
+                "The baselines depth, normal and segment compare with a rendered scene, and there is none in two "
+                "dimensions. Take --guidance.baselines clip, or none."
+            )
+        with torch.no_grad():
+            world = out.normal if out.normal is not None else out.normal_from_depth()
+            normal = torch.einsum("bij,bjhw->bihw", out.cameras.world_to_camera[:, :3, :3].to(world), world)
+            maps = torch.cat([torch.ones_like(out.alpha), 1 / out.depth.clamp(min=0.01), normal], 1) * out.alpha
+            if maps.shape[-2:] != size:  # premultiplied, so that what is not covered does not bleed in
+                maps = F.interpolate(maps, size, mode="bilinear", align_corners=False, antialias=True)
+            alpha = maps[:, :1]
+            return cls(alpha, maps[:, 1:2] / alpha.clamp(min=1e-6), maps[:, 2:])
+
+
+def geometry_loss(name: BaselineName, seen: Seen, told: "Geometry") -> Float[Tensor, " b"]:
+    """SteinDreamer's losses, over pixels weighted by the rendered alpha: depth, 1 - Pearson's correlation of inverse
+    depths; normal, 1 - mean cosine, where a network that tells only depth gives normals by the derivatives of inverse
+    depth, of the render's too. segment, ours: 1 - Dice's overlap of rendered alpha and foreground.
+    """
+    from splatdistill.estimators.geometry import correlation, cosine, normal_of_inverse_depth
+
+    match name:
+        case "depth":
+            assert told.inverse_depth is not None
+            return 1 - correlation(seen.inverse_depth, told.inverse_depth, seen.alpha)
+        case "normal":
+            if told.normal is not None:
+                return 1 - cosine(seen.normal, told.normal, seen.alpha)
+            assert told.inverse_depth is not None
+            both = (normal_of_inverse_depth(d, seen.alpha) for d in (seen.inverse_depth, told.inverse_depth))
+            return 1 - cosine(*both, seen.alpha)
+        case _:
+            assert told.foreground is not None
+            a, f = seen.alpha, told.foreground
+            return 1 - 2 * (a * f).sum((1, 2, 3)) / (a * a + f * f).sum((1, 2, 3)).clamp(min=1e-8)
+
+
+def load(names: tuple[BaselineName, ...], geometry: str, clip: str, prior: DiffusionPrior) -> Losses:
+    """The losses of some baselines, with networks on the prior's device, loaded now.
+
+    geometry, clip: what splatdistill.estimators loads; "auto" is the embedded one for the prior `tiny`, and DPT-hybrid
+    and CLIP ViT-L/14 for others. Raises WeightsError when a network is not here, UserError when it does not tell what
+    a baseline needs.
+    """
+    tiny = prior.name == "tiny"
+    shapes = tuple(n for n in names if n != "clip")
+    if not names:
+        return lambda view, picture: ()
+    from splatdistill.estimators import TINY_CLIP, TINY_GEOMETRY, load_clip, load_geometry
+
+    network = scorer = None
+    if shapes:
+        network = load_geometry((TINY_GEOMETRY if tiny else REAL_GEOMETRY) if geometry == "auto" else geometry, prior.device)
+        derived = {"normal"} if "depth" in network.tells else set()
+        if lacking := [n for n in shapes if n not in network.tells | derived]:
+            raise UserError(
+                f"The baseline {lacking[0]} needs a network that tells it, and {network.name} tells {', '.join(sorted(network.tells))}. "
+                "Take other --guidance.baselines or another --guidance.geometry."
+            )
+    if "clip" in names:
+        scorer = load_clip((TINY_CLIP if tiny else REAL_CLIP) if clip == "auto" else clip, prior.device)
+
+    def losses(view: View, picture: Tensor) -> tuple[Tensor, ...]:
+        seen = Seen.of(view, tuple(picture.shape[-2:])) if network is not None else None
+        told = network(picture) if network is not None else None
+
+        def loss(name: BaselineName) -> Tensor:
+            if name == "clip":
+                assert scorer is not None
+                text = scorer.text_features(view.text.texts)
+                return 1 - (scorer.image_features(picture) * text).sum(1)
+            assert seen is not None and told is not None
+            return geometry_loss(name, seen, told)
+
+        return tuple(loss(name) for name in names)
+
+    return losses
