@@ -8,18 +8,21 @@ A guidance answers three questions and nothing else:
     ask        what must the prior be asked there? (all of it in one batched call)
     residual   what do the answers say is wrong with x?
 
+and, where views act on each other, `mix`. Then, for all methods alike: w(t) times what was mixed, clipped, normalised.
+
 Conventions: t in [0,1]; x_t = alpha_t x + sigma_t eps; answers are eps; the gradient is summed over latent
 dimensions and divided by the batch, as in threestudio.
 """
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Literal, final
+from typing import final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from splatdistill.guidance.shaping import Weight, perpendicular, rescaled, shaped, weight_of
 from splatdistill.guidance.times import Times
 from splatdistill.priors import Conditions, DiffusionPrior, Query
 from splatdistill.render import RenderOutput
@@ -54,26 +57,6 @@ class Noised:
     eps: Float[Tensor, "b *d"]
 
 
-Weight = Literal["sigma2", "sigma", "sigma_alpha", "alpha_sigma2", "one"]
-
-
-def weight_of(kind: Weight, alpha: Tensor, sigma: Tensor) -> Tensor:
-    """w(t): sigma2 DreamFusion; sigma SDI; sigma_alpha makes x - grad the prior's estimate of x; alpha_sigma2
-    Fantasia3D; one SJC.
-    """
-    match kind:
-        case "sigma2":
-            return sigma**2
-        case "sigma":
-            return sigma
-        case "sigma_alpha":
-            return sigma / alpha
-        case "alpha_sigma2":
-            return alpha * sigma**2
-        case "one":
-            return torch.ones_like(sigma)
-
-
 @dataclass(frozen=True)
 class Distilled:
     """What one call of a guidance says."""
@@ -82,6 +65,8 @@ class Distilled:
     grad: Float[Tensor, "b *d"]  # d loss / d x, times the batch
     noised: Noised
     eps_hat: Float[Tensor, "b *d"]  # the prior's guided prediction, for x_0 previews
+    raw: Float[Tensor, "b *d"]  # grad before it was clipped and normalised: unbiased where the method is
+    residual: Float[Tensor, "b *d"]  # of each view by itself, before mixing and w(t)
 
 
 @dataclass(frozen=True)
@@ -94,6 +79,14 @@ class Guidance(ABC):
     """Which noise levels are visited."""
     weight: Weight = "sigma2"
     """w(t), the weight of noise level t."""
+    rescale: float = 0.0
+    """How much of the guided prediction's excess contrast is taken back, phi in [0, 1] (arXiv:2305.08891, eq. 15-16)."""
+    perp_weight: float = 1.0
+    """Factor on the weights of Perp-Neg (arXiv:2304.04968), where it is on."""
+    grad_clip: float | None = None
+    """The gradient's elements are clipped to this absolute value."""
+    normalise: bool = False
+    """The gradient of the whole batch is divided by its norm, after clipping."""
 
     def init(self, prior: DiffusionPrior) -> nn.Module:
         """What is remembered from step to step. Usually nothing."""
@@ -106,16 +99,20 @@ class Guidance(ABC):
         return diffuse(view, t)
 
     def ask(self, view: View, n: Noised, memory: nn.Module) -> tuple[Query, ...]:
-        """What the prior is asked. Usually the classifier-free guidance pair."""
+        """What the prior is asked. Usually the classifier-free guidance pair, and what Perp-Neg adds to it."""
         return cfg_queries(view, n.x_t, n.t, self.scale)
 
-    def predict(self, answers: tuple[Tensor, ...]) -> Float[Tensor, "b *d"]:
+    def predict(self, view: View, answers: tuple[Tensor, ...]) -> Float[Tensor, "b *d"]:
         """eps_hat from the first answers."""
-        return cfg_combine(answers, self.scale)
+        return cfg_combine(view, answers, self.scale, self.rescale, self.perp_weight)
 
     @abstractmethod
     def residual(self, view: View, n: Noised, answers: tuple[Tensor, ...], memory: nn.Module) -> Float[Tensor, "b *d"]:
         """The gradient with respect to x, but for w(t)."""
+
+    def mix(self, view: View, n: Noised, residual: Float[Tensor, "b *d"], memory: nn.Module) -> Float[Tensor, "b *d"]:
+        """What the views' residuals become together. Usually each stays its own."""
+        return residual
 
     def learn(self, view: View, memory: nn.Module) -> None:
         """Called after the splats have moved. Usually nothing to learn."""
@@ -128,19 +125,40 @@ class Guidance(ABC):
             n = self.noise(view, t, memory)
             answers = view.prior.answer(self.ask(view, n, memory))
             alpha, sigma = view.prior.schedule(n.t)
-            grad = weight_of(self.weight, alpha, sigma) * self.residual(view, n, answers, memory)
-        return Distilled((grad * view.x).sum() / len(view.x), grad, n, self.predict(answers))
+            residual = self.residual(view, n, answers, memory)
+            raw = weight_of(self.weight, alpha, sigma) * self.mix(view, n, residual, memory)
+            grad = shaped(raw, self.grad_clip, self.normalise)
+        loss = (grad * view.x).sum() / len(view.x)
+        return Distilled(loss, grad, n, self.predict(view, answers), raw, residual)
 
 
 def cfg_queries(view: View, x_t: Tensor, t: Tensor, scale: float) -> tuple[Query, ...]:
-    """The questions of classifier-free guidance; at scale 1 or 0 one of the two is not needed."""
-    pos, neg = Query(x_t, t, view.text.positive), Query(x_t, t, view.text.negative)
-    return (pos,) if scale == 1 else (neg,) if scale == 0 else (pos, neg)
+    """The questions of classifier-free guidance: positive, negative, and the two of Perp-Neg where it is on. At scale
+    1 without Perp-Neg, and at scale 0, one is enough.
+    """
+    pos, neg, perp = Query(x_t, t, view.text.positive), Query(x_t, t, view.text.negative), view.text.perp
+    if scale == 0:
+        return (neg,)
+    if perp is None:
+        return (pos,) if scale == 1 else (pos, neg)
+    return (pos, neg, *(Query(x_t, t, perp.texts[:, i]) for i in range(2)))
 
 
-def cfg_combine(answers: tuple[Tensor, ...], scale: float) -> Tensor:
-    """neg + scale (pos - neg) of the first answers to `cfg_queries` (arXiv:2207.12598)."""
-    if scale in (0, 1):
+def cfg_combine(
+    view: View, answers: tuple[Tensor, ...], scale: float, rescale: float = 0.0, perp_weight: float = 1.0
+) -> Tensor:
+    """What the first answers, to `cfg_queries`, say together: classifier-free guidance (arXiv:2207.12598), with
+    Perp-Neg (arXiv:2304.04968) where it is on,
+
+        neg + scale (d + perp_weight sum_i w_i perp(other_i - neg, d)),  d = pos - neg,
+
+    then its contrast drawn towards that of pos (arXiv:2305.08891).
+    """
+    if scale == 0 or (scale == 1 and view.text.perp is None):
         return answers[0]
     pos, neg = answers[:2]
-    return neg + scale * (pos - neg)
+    direction = pos - neg
+    if view.text.perp is not None:
+        direction = direction + perp_weight * perpendicular(view.text.perp.weights, answers[2:4], pos, neg)
+    eps_hat = neg + scale * direction
+    return rescaled(eps_hat, pos, rescale) if rescale else eps_hat

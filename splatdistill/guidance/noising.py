@@ -43,6 +43,6 @@ def invert(view: View, t: Float[Tensor, " b"], steps: int, scale: float, eta: fl
     """DDIM inversion: from the clean latents, taken as x_0, up to t in `steps` equal moves under CFG `scale`."""
     n = Noised(view.x.detach(), torch.zeros_like(t), torch.zeros_like(view.x))
     for k in range(1, steps + 1):
-        eps_hat = cfg_combine(view.prior.answer(cfg_queries(view, n.x_t, n.t, scale)), scale)
+        eps_hat = cfg_combine(view, view.prior.answer(cfg_queries(view, n.x_t, n.t, scale)), scale)
         n = ddim(view, n, t * (k / steps), eps_hat, eta)
     return n

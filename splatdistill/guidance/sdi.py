@@ -65,7 +65,7 @@ class SDI(Guidance):
 
     def residual(self, view: View, n: Noised, answers: tuple[Tensor, ...], memory: nn.Module) -> Float[Tensor, "b *d"]:
         """Prediction minus the inverted noise; in the code's form, x minus the prior's estimate of it."""
-        eps_hat = self.predict(answers)
+        eps_hat = self.predict(view, answers)
         if self.variant == "paper":
             return eps_hat - n.eps
         alpha, sigma = view.prior.schedule(n.t)
@@ -91,5 +91,5 @@ class SDI(Guidance):
     def _code_move(self, view: View, x: Tensor, a: Float[Tensor, " b"], b: Float[Tensor, " b"]) -> Tensor:
         """DDIM from a to b plus eta sqrt(variance) of fresh noise; the direction term is not reduced."""
         queries: tuple[Query, ...] = cfg_queries(view, x, a, self.inversion_scale)
-        eps_hat = cfg_combine(view.prior.answer(queries), self.inversion_scale)
+        eps_hat = cfg_combine(view, view.prior.answer(queries), self.inversion_scale, 0.0, self.perp_weight)
         return ddim(view, Noised(x, a, torch.zeros_like(x)), b, eps_hat, self.eta or 0.0, reduce=False).x_t

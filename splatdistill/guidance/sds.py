@@ -26,12 +26,8 @@ class SDS(Guidance):
 
     def noise(self, view: View, t: Float[Tensor, " b"], memory: nn.Module) -> Noised:
         """The forward process with fresh noise."""
-        if self.variant == "code" and self.times.schedule == "uniform":
-            low, high = int(1000 * self.times.low), int(1000 * self.times.high)
-            u = (t - self.times.low) / (self.times.high - self.times.low)
-            t = (low + (u * (high - low + 1)).floor()).clamp(max=high) / 1000
-        return diffuse(view, t)
+        return diffuse(view, self.times.whole(t, view.progress) if self.variant == "code" else t)
 
     def residual(self, view: View, n: Noised, answers: tuple[Tensor, ...], memory: nn.Module) -> Float[Tensor, "b *d"]:
         """Prediction minus the noise that was added."""
-        return self.predict(answers) - n.eps
+        return self.predict(view, answers) - n.eps

@@ -74,7 +74,7 @@ class SSD(Guidance):
         """Prediction minus the weighted control variates; mu is used first and learned from them after."""
         assert isinstance(memory, SteinMemory)
         alpha, sigma = view.prior.schedule(n.t)
-        eps_hat, w = self.predict(answers), weight_of(self.weight, alpha, sigma)
+        eps_hat, w = self.predict(view, answers), weight_of(self.weight, alpha, sigma)
         terms = stein_terms(n, sigma, lambda x_t: self.phis(view, x_t, memory))
         control = (memory.weights(n.eps)[:, None] * terms).sum(0)
         if self.mu == "latent":

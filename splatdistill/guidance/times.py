@@ -1,20 +1,32 @@
 """Which noise levels a guidance visits, as a function of progress in [0, 1]; beyond it, progress is clamped."""
 
+import math
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from splatdistill.priors.schedule import NoiseSchedule
+
+Schedule = Literal["uniform", "linear", "sqrt", "dreamtime", "dreamtime_v1"]
+
 
 @dataclass(frozen=True)
 class Times:
-    """uniform: t ~ U[low, high] per view, with `high` moving linearly to `high_end`, or at once after `switch`.
-    linear: t = high + (low - high) progress, the same for the whole batch (SDI, arXiv:2405.15891).
+    """uniform: t ~ U[low, high] per view; the bounds move linearly to low_end and high_end, or at once after `switch`.
+
+    The others are the same for the whole batch and fall from high to low with progress p:
+    linear: t = high - (high - low) p (SDI, arXiv:2405.15891).
+    sqrt: t = high - (high - low) sqrt(p) (HiFA, arXiv:2305.18766).
+    dreamtime: t falls so that the share of the weight W above it is p (DreamTime, arXiv:2306.12422), W = W_d W_p with
+    W_d = sigma / alpha of Stable Diffusion's schedule and W_p flat on [0.5, 0.8] with Gaussian sides; dreamtime_v1,
+    the preprint's: W = W_p.
     """
 
-    schedule: Literal["uniform", "linear"] = "uniform"
+    schedule: Schedule = "uniform"
     """Drawn at random, or walked from high to low."""
     low: float = 0.02
     """Least noise."""
@@ -23,15 +35,70 @@ class Times:
     high_end: float | None = None
     """Most noise at the end of the run (uniform only); the same as `high` if not given."""
     switch: float | None = None
-    """Progress after which `high` is `high_end`, in two stages (ProlificDreamer, arXiv:2305.16213); by default it
-    moves there linearly.
+    """Progress after which `high` is `high_end`, in two stages (ProlificDreamer, arXiv:2305.16213), and `low` is
+    `low_end`; by default they move there linearly.
     """
+    low_end: float | None = None
+    """Least noise at the end of the run (uniform only); the same as `low` if not given."""
+    until: float = 1.0
+    """Progress at which bounds that move linearly have arrived."""
+    shared: bool = False
+    """One time for the whole batch (uniform only; the other schedules always have)."""
+
+    def ends(self, progress: float) -> tuple[float, float]:
+        """Least and most noise at this progress."""
+        p = min(max(progress, 0.0), 1.0)
+        if self.switch is not None:
+            moved = float(p > self.switch)
+        else:
+            moved = min(p / self.until, 1.0) if self.until > 0 else 1.0
+        low = self.low if self.low_end is None else self.low + (self.low_end - self.low) * moved
+        high = self.high if self.high_end is None else self.high + (self.high_end - self.high) * moved
+        return low, high
 
     def draw(self, batch: int, progress: float, rng: torch.Generator) -> Float[Tensor, " b"]:
         """`batch` times in [low, high], float64 so that t = i/1000 stays exact."""
         p = min(max(progress, 0.0), 1.0)
-        if self.schedule == "linear":
-            return torch.full((batch,), self.high + (self.low - self.high) * p, dtype=torch.float64)
-        moved = p if self.switch is None else float(p > self.switch)
-        high = self.high if self.high_end is None else self.high + (self.high_end - self.high) * moved
-        return self.low + (high - self.low) * torch.rand(batch, generator=rng, dtype=torch.float64)
+        match self.schedule:
+            case "uniform":
+                low, high = self.ends(p)
+                u = torch.rand(1 if self.shared else batch, generator=rng, dtype=torch.float64)
+                return (low + (high - low) * u).expand(batch)
+            case "linear":
+                t = self.high + (self.low - self.high) * p
+            case "sqrt":
+                t = self.high + (self.low - self.high) * math.sqrt(p)
+            case _:
+                t = dreamtime(self.low, self.high, p, self.schedule == "dreamtime")
+        return torch.full((batch,), t, dtype=torch.float64)
+
+    def whole(self, t: Float[Tensor, " b"], progress: float) -> Float[Tensor, " b"]:
+        """Drawn times as whole steps t/1000, both ends of a uniform range included, as threestudio draws them."""
+        if self.schedule != "uniform":
+            return (1000 * t).round() / 1000
+        low, high = self.ends(progress)
+        first, last = int(1000 * low + 1e-6), int(1000 * high + 1e-6)
+        u = (t - low) / (high - low) if high > low else torch.zeros_like(t)
+        return (first + (u * (last - first + 1)).floor()).clamp(max=last) / 1000
+
+
+M1, M2, S1, S2 = 800, 500, 300, 100  # DreamTime's, of 1000 steps
+
+
+@cache
+def dreamtime_weights(low: int, high: int, data: bool) -> Float[Tensor, " steps"]:
+    """W of the steps low..high, normalised."""
+    i = torch.arange(low, high + 1, dtype=torch.float64)
+    w = torch.where(i > M1, (-((i - M1) ** 2) / (2 * S1**2)).exp(), torch.ones_like(i))
+    w = torch.where(i < M2, (-((i - M2) ** 2) / (2 * S2**2)).exp(), w)
+    if data:
+        alpha, sigma = NoiseSchedule.scaled_linear().at(i / 1000)
+        w = w * sigma / alpha
+    return w / w.sum()
+
+
+def dreamtime(low: float, high: float, progress: float, data: bool) -> float:
+    """t(p) = argmin_t |sum_{t' >= t} W(t') - p| over whole steps of [low, high] (arXiv:2306.12422)."""
+    first, last = math.ceil(1000 * low - 1e-6), math.floor(1000 * high + 1e-6)
+    above = dreamtime_weights(first, last, data).flip(0).cumsum(0)  # from the top down
+    return (last - int((above - progress).abs().argmin())) / 1000

@@ -61,7 +61,7 @@ class VSD(Guidance):
 
     def residual(self, view: View, n: Noised, answers: tuple[Tensor, ...], memory: nn.Module) -> Float[Tensor, "b *d"]:
         """What the prior says minus what the adapter says."""
-        return self.predict(answers) - answers[-1]
+        return self.predict(view, answers) - answers[-1]
 
     def learn(self, view: View, memory: nn.Module) -> None:
         """The adapter learns what the renders look like."""

@@ -20,12 +20,23 @@ Embedding = Float[Tensor, "b l c"]
 
 
 @dataclass(frozen=True)
+class PerpNeg:
+    """What Perp-Neg (Armandpour et al., arXiv:2304.04968) moves each view away from: the prompt with the words of two
+    other views, of which only the part perpendicular to the prompt's direction counts.
+    """
+
+    texts: Float[Tensor, "b 2 l c"]
+    weights: Float[Tensor, "b 2"]  # 0 or less
+
+
+@dataclass(frozen=True)
 class Conditions:
     """The prompts of one batch of views, by name, as the prior's own embeddings; and the views.
 
     positive: the prompt, with view words; negative: what classifier-free guidance moves away from (the
     negative prompt, or the null prompt when there is none); null: the empty prompt; plain: the prompt
     without view words. texts: the words of the positive prompts, for networks beside the prior.
+    perp: what Perp-Neg moves away from, None where it is off.
     """
 
     positive: Float[Tensor, "b l c"]
@@ -34,6 +45,7 @@ class Conditions:
     plain: Float[Tensor, "b l c"]
     cameras: Cameras | None = None
     texts: tuple[str, ...] = ()
+    perp: PerpNeg | None = None
 
     def __len__(self) -> int:
         return len(self.positive)
@@ -91,6 +103,7 @@ class DiffusionPrior(ABC):
     licence: str  # of the weights
     device: torch.device
     dtype: torch.dtype  # of latents and answers (networks may run in a lower one)
+    perp_neg: bool = False  # whether it wants Perp-Neg: a network of single pictures that confuses views
 
     @abstractmethod
     def embed(self, prompts: Sequence[str]) -> Float[Tensor, "b l c"]:

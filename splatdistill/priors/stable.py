@@ -63,6 +63,7 @@ class StableDiffusionPrior(DiffusionPrior):
         self.unet, self.vae, self.text_encoder = (m.eval().requires_grad_(False) for m in (unet, vae, text_encoder))
         self.tokenizer, self.prediction, self.max_batch = tokenizer, prediction, max_batch
         self.image_size, self.name, self.licence = image_size, name, licence
+        self.perp_neg = not isinstance(vae, PatchAutoencoder)  # the embedded one knows its views
         first = next(unet.parameters())
         self.device, self.precision = first.device, first.dtype
         self.dtype = torch.float64 if first.dtype == torch.float64 else torch.float32

@@ -69,6 +69,10 @@ class Train:
     """When a view is called front, side, back or overhead."""
     view_dependent: bool = True
     """Append ", front view" and so on to the prompt."""
+    perp_neg: Literal["auto", "on", "off"] = "auto"
+    """Move each view away from the words of the others (Perp-Neg, two more evaluations a view); auto: as the prior wants,
+    real ones do and tiny does not. Off where views have no words.
+    """
     background: Background = field(default_factory=Background)
     """What is behind the object."""
     rates: LearningRates = field(default_factory=LearningRates)

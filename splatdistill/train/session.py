@@ -53,7 +53,8 @@ class Session:
     def prompts(self) -> Prompts:
         """The texts in use."""
         c = self.config
-        return Prompts(c.prompt, c.negative, c.views if c.view_dependent else None)
+        perp_neg = self.prior.perp_neg if c.perp_neg == "auto" else c.perp_neg == "on"
+        return Prompts(c.prompt, c.negative, c.views if c.view_dependent else None, perp_neg)
 
     def step(self) -> StepDone:
         """One optimiser step (or a refused one)."""

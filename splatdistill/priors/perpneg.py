@@ -1,0 +1,63 @@
+"""Perp-Neg: the texts of each view, in proportion to how far the camera has turned, and the views it is none of.
+
+Armandpour et al., "Re-imagine the Negative Prompt Algorithm: Transform 2D Diffusion into 3D, alleviate Janus problem
+and Beyond", arXiv:2304.04968. The functions of the angle are those of threestudio, which calculates with
+f(r) = a exp(-b r) + c. Overhead views are named as always and move away from nothing.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from splatdistill.cameras import Cameras, ViewWords, with_view
+from splatdistill.priors import DiffusionPrior, PerpNeg
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one view is called: `share` of the first word and the rest of the second; and what it is not."""
+
+    words: tuple[str, str]
+    share: float
+    others: tuple[str, str]
+    weights: tuple[float, float]  # 0 or less
+
+
+def turn(azimuth: float, elevation: float, words: ViewWords) -> Turn:
+    """The words for one view, angles in degrees. Where the words tell left from right, so does the side."""
+    if elevation > words.overhead:
+        over = words.phrase(azimuth, elevation)
+        return Turn((over, over), 1.0, (over, over), (0.0, 0.0))
+    azimuth = (azimuth + 180) % 360 - 180
+    side = ("left side" if azimuth > 0 else "right side") if words.directions else "side"
+    r = abs(azimuth) / 90
+    if r < 1:
+        r = 1 - r
+        weights = (-decay(r, 4, 0.5, -2.426), -decay(1 - r, 4, 0.5, -2.426))
+        return Turn(("front", side), r, ("front", side), weights)
+    r = 2 - r
+    return Turn((side, "back"), r, (side, "front"), (-decay(r, 1, 0.5, -0.606), -decay(r, 1, 0.5, 0.967)))
+
+
+def decay(r: float, a: float, b: float, c: float) -> float:
+    """a exp(-b r) + c."""
+    return a * math.exp(-b * r) + c
+
+
+def perp_neg(
+    prior: DiffusionPrior, prompt: str, words: ViewWords, cameras: Cameras
+) -> tuple[Float[Tensor, "b l c"], PerpNeg]:
+    """The positive embeddings, blended between the two nearest words, and what each view moves away from."""
+    turns = [turn(a, e, words) for a, e in zip(cameras.azimuth.tolist(), cameras.elevation.tolist())]
+
+    def embed(spoken: list[str]) -> Tensor:
+        return prior.embed([with_view(prompt, word) for word in spoken])
+
+    near, far = (embed([t.words[i] for t in turns]) for i in range(2))
+    share = torch.tensor([t.share for t in turns]).to(near)[:, None, None]
+    others = torch.stack([embed([t.others[i] for t in turns]) for i in range(2)], 1)
+    weights = torch.tensor([t.weights for t in turns]).to(near)
+    return share * near + (1 - share) * far, PerpNeg(others, weights)
