@@ -1,12 +1,46 @@
 """The guidances, by name. One file each; adding one here is all that registering takes."""
 
+from splatdistill.guidance.asd import ASD
 from splatdistill.guidance.base import Distilled, Guidance, Noised, View
+from splatdistill.guidance.collaborative import Collaborative
+from splatdistill.guidance.csd import CSD
+from splatdistill.guidance.ism import ISM
+from splatdistill.guidance.nfsd import NFSD
 from splatdistill.guidance.sdi import SDI
 from splatdistill.guidance.sds import SDS
+from splatdistill.guidance.sjc import SJC
 from splatdistill.guidance.ssd import SSD
 from splatdistill.guidance.times import Times
 from splatdistill.guidance.vsd import VSD
 
-GUIDANCES: dict[str, type[Guidance]] = {"sds": SDS, "sdi": SDI, "ssd": SSD, "vsd": VSD}
+GUIDANCES: dict[str, type[Guidance]] = {
+    "sds": SDS,
+    "sdi": SDI,
+    "sjc": SJC,
+    "csd": CSD,
+    "nfsd": NFSD,
+    "ism": ISM,
+    "asd": ASD,
+    "vsd": VSD,
+    "ssd": SSD,
+    "collaborative": Collaborative,
+}
 
-__all__ = ["GUIDANCES", "SDI", "SDS", "SSD", "Distilled", "Guidance", "Noised", "Times", "VSD", "View"]
+__all__ = [
+    "ASD",
+    "CSD",
+    "GUIDANCES",
+    "ISM",
+    "NFSD",
+    "SDI",
+    "SDS",
+    "SJC",
+    "SSD",
+    "VSD",
+    "Collaborative",
+    "Distilled",
+    "Guidance",
+    "Noised",
+    "Times",
+    "View",
+]

@@ -136,12 +136,18 @@ def cfg_queries(view: View, x_t: Tensor, t: Tensor, scale: float) -> tuple[Query
     """The questions of classifier-free guidance: positive, negative, and the two of Perp-Neg where it is on. At scale
     1 without Perp-Neg, and at scale 0, one is enough.
     """
-    pos, neg, perp = Query(x_t, t, view.text.positive), Query(x_t, t, view.text.negative), view.text.perp
+    pos, neg = Query(x_t, t, view.text.positive), Query(x_t, t, view.text.negative)
     if scale == 0:
         return (neg,)
-    if perp is None:
-        return (pos,) if scale == 1 else (pos, neg)
-    return (pos, neg, *(Query(x_t, t, perp.texts[:, i]) for i in range(2)))
+    if scale == 1 and view.text.perp is None:
+        return (pos,)
+    return (pos, neg, *perp_queries(view, x_t, t))
+
+
+def perp_queries(view: View, x_t: Tensor, t: Tensor) -> tuple[Query, ...]:
+    """The two questions of Perp-Neg, none where it is off."""
+    perp = view.text.perp
+    return () if perp is None else tuple(Query(x_t, t, perp.texts[:, i]) for i in range(2))
 
 
 def cfg_combine(
@@ -157,8 +163,11 @@ def cfg_combine(
     if scale == 0 or (scale == 1 and view.text.perp is None):
         return answers[0]
     pos, neg = answers[:2]
-    direction = pos - neg
-    if view.text.perp is not None:
-        direction = direction + perp_weight * perpendicular(view.text.perp.weights, answers[2:4], pos, neg)
-    eps_hat = neg + scale * direction
+    eps_hat = neg + scale * direction(view, pos, neg, answers[2:4], perp_weight)
     return rescaled(eps_hat, pos, rescale) if rescale else eps_hat
+
+
+def direction(view: View, pos: Tensor, neg: Tensor, others: tuple[Tensor, ...], perp_weight: float = 1.0) -> Tensor:
+    """pos - neg, with Perp-Neg's part where it is on; others: the answers to `perp_queries`."""
+    perp = view.text.perp
+    return pos - neg if perp is None else pos - neg + perp_weight * perpendicular(perp.weights, others, pos, neg)

@@ -1,0 +1,69 @@
+"""Collaborative score distillation."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from splatdistill.guidance.base import Guidance, Noised, View
+from splatdistill.guidance.times import Times
+
+
+@dataclass(frozen=True)
+class Collaborative(Guidance):
+    """Collaborative score distillation (Kim et al., "Collaborative Score Distillation for Consistent Visual Editing",
+    arXiv:2307.04787): Stein variational gradient descent (Liu & Wang, arXiv:1608.04471) over the views of a batch,
+
+        grad_i = w(t) / n sum_j [K_ij r_j - repulsion 2 gamma K_ij (X_i - X_j)],  K_ij = exp(-gamma |X_i - X_j|^2),
+
+    on noisy latents X = x_t, with one t for all; r is the residual of SDS or another. gamma = ln(n + 1) / m, m the
+    median of the squared distances between two different views: finite wherever views differ, and where none do, or
+    there is one only, K is one and nothing repels. Stein's own repulsion is sigma_t times this in units of eps.
+
+    The paper edits pictures, with what the prompt for the edit says minus what that for the original says as r; making
+    something of nothing has no original. variant="code": m is the lower median with each view's distance to itself among
+    them, as in the official code, where two views give m = 0 and NaN; ours then takes the median above.
+    """
+
+    times: Times = field(default_factory=lambda: Times(shared=True))
+    """Which noise levels are visited."""
+    around: Literal["sds", "csd", "score"] = "sds"
+    """r: eps_cfg minus the noise; minus what the prompt says, (scale - 1) (pos - neg); or minus nothing."""
+    repulsion: float = 1.0
+    """Factor on what drives views apart."""
+    variant: Literal["paper", "code"] = "paper"
+    """The paper's update, or the official code's."""
+
+    def residual(self, view: View, n: Noised, answers: tuple[Tensor, ...], memory: nn.Module) -> Float[Tensor, "b *d"]:
+        """r of each view by itself."""
+        eps_hat = self.predict(view, answers)
+        match self.around:
+            case "sds":
+                return eps_hat - n.eps
+            case "csd":
+                return eps_hat - answers[0]
+            case _:
+                return eps_hat
+
+    def mix(self, view: View, n: Noised, residual: Float[Tensor, "b *d"], memory: nn.Module) -> Float[Tensor, "b *d"]:
+        """Every view listens to those that look like it, and keeps its distance."""
+        x, r, count = n.x_t.flatten(1), residual.flatten(1), len(residual)
+        apart = x[:, None] - x
+        square = apart.square().sum(-1)
+        gamma = math.log(count + 1) / self.median(square)
+        kernel = torch.exp(-gamma * square)
+        repulsion = 2 * gamma * (kernel[..., None] * apart).sum(1)
+        return ((kernel @ r - self.repulsion * repulsion) / count).view_as(residual)
+
+    def median(self, square: Float[Tensor, "n n"]) -> float:
+        """m; infinite where no two views differ."""
+        count = len(square)
+        if self.variant == "code" and (m := float(square.median())) > 0:
+            return m
+        others = square[~torch.eye(count, dtype=torch.bool, device=square.device)]
+        m = float(others.quantile(0.5)) if count > 1 else 0.0
+        m = m or (float(others.max()) if count > 1 else 0.0)  # most views alike, some not
+        return m or math.inf

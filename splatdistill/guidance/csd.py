@@ -1,0 +1,88 @@
+"""Classifier score distillation."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from splatdistill.errors import UserError
+from splatdistill.guidance.base import Guidance, Noised, View, direction, perp_queries
+from splatdistill.guidance.noising import diffuse
+from splatdistill.priors import Query
+
+Ramp = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class CSD(Guidance):
+    """CSD (Yu et al., "Text-to-3D with Classifier Score Distillation", arXiv:2310.19415): the score of the implicit
+    classifier p(y | x_t) alone, with three prompts, the text, the negative and the null prompt,
+
+        grad = w(t) scale (k_c eps(x_t; y) + k_u eps(x_t; negative) + k_null eps(x_t) + k_noise eps),
+
+    where each k moves linearly over the run. (1, 0, -1, 0) is the paper's pure form, eps(x_t; y) - eps(x_t) =
+    -sigma_t grad log p(y | x_t); k_null falling to 0 while k_u falls from 0 to -1 replaces the null prompt by the
+    negative one; (s, 1 - s, 0, -1) is SDS. Only prompts with a weight are asked.
+
+    variant="code" is the official code's: times are integers t/1000, and the gradient is divided by its norm. (There the
+    weights also are (1, 0, -1, 0) at the very first step, whatever the configuration.)
+    """
+
+    scale: float = 1.0
+    """Factor on the whole difference; ASD without a shift is this at its scale - 1."""
+    k_c: Ramp = (1.0, 1.0)
+    """Weight of the prompt, at first and in the end."""
+    k_u: Ramp = (0.0, 0.0)
+    """Weight of the negative prompt."""
+    k_null: Ramp = (-1.0, -1.0)
+    """Weight of the null prompt."""
+    k_noise: Ramp = (0.0, 0.0)
+    """Weight of the noise that was added; -1 in SDS."""
+    until: float = 1.0
+    """Progress at which the weights have arrived."""
+    variant: Literal["paper", "code"] = "paper"
+    """The paper's update, or the official code's."""
+
+    def __post_init__(self) -> None:
+        """The code always normalises."""
+        if not self.until > 0:
+            raise UserError(f"--guidance.until is the progress at which weights have arrived, above 0; got {self.until}")
+        if self.variant == "code":
+            object.__setattr__(self, "normalise", True)
+
+    def at(self, ramp: Ramp, progress: float) -> float:
+        """A weight at this progress."""
+        return ramp[0] + (ramp[1] - ramp[0]) * min(max(progress / self.until, 0.0), 1.0)
+
+    def terms(self, view: View) -> tuple[tuple[Tensor, float], ...]:
+        """The prompts that are asked and their weights; the text first, then the negative prompt."""
+        k_c, k_u, k_null = (self.at(k, view.progress) for k in (self.k_c, self.k_u, self.k_null))
+        terms = [(view.text.positive, k_c)]
+        if k_u or view.text.perp is not None:
+            terms.append((view.text.negative, k_u))
+        if k_null:
+            terms.append((view.text.null, k_null))
+        return tuple(terms)
+
+    def noise(self, view: View, t: Float[Tensor, " b"], memory: nn.Module) -> Noised:
+        """The forward process with fresh noise."""
+        return diffuse(view, self.times.whole(t, view.progress) if self.variant == "code" else t)
+
+    def ask(self, view: View, n: Noised, memory: nn.Module) -> tuple[Query, ...]:
+        """The prompts that have a weight, and what Perp-Neg needs."""
+        return (*(Query(n.x_t, n.t, text) for text, _ in self.terms(view)), *perp_queries(view, n.x_t, n.t))
+
+    def predict(self, view: View, answers: tuple[Tensor, ...]) -> Float[Tensor, "b *d"]:
+        """The prompt's prediction; the difference is no prediction."""
+        return answers[0]
+
+    def residual(self, view: View, n: Noised, answers: tuple[Tensor, ...], memory: nn.Module) -> Float[Tensor, "b *d"]:
+        """The weighted sum of what the prompts say."""
+        total = self.at(self.k_noise, view.progress) * n.eps
+        for (_, k), answer in zip(self.terms(view), answers):
+            total = total + k * answer
+        if view.text.perp is not None:
+            pos, neg = answers[:2]
+            total = total + direction(view, pos, neg, answers[-2:], self.perp_weight) - (pos - neg)
+        return self.scale * total
