@@ -54,7 +54,7 @@ class Preview:
 
     step: int
     views: Float[Tensor, "b 3 h w"]
-    x0: Float[Tensor, "c 3 h w"] | None  # the prior's estimate of the clean image, if one was made
+    x0: Float[Tensor, "c 3 p p"] | None  # the prior's estimate of the clean image, if one was made
 
 
 @dataclass(frozen=True)
