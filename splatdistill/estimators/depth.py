@@ -76,5 +76,5 @@ class DepthNetwork:
 
     def __call__(self, rgb: Float[Tensor, "b 3 h w"]) -> Geometry:
         """Inverse depth in the resolution of the pictures; differentiable in them."""
-        depth = self.model(self.preparation(rgb.float())).predicted_depth[:, None]
+        depth = self.model(self.preparation(rgb.to(next(self.model.parameters()).dtype))).predicted_depth[:, None]
         return Geometry(F.interpolate(depth, rgb.shape[-2:], mode="bilinear", align_corners=False))

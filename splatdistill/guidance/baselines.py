@@ -4,7 +4,6 @@ Each loss compares what a frozen network sees in decode(x_t) with what was rende
 the prompt. Differentiable in the picture; how far they depend on x_t is what makes them useful.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -18,13 +17,9 @@ from splatdistill.guidance.base import View
 from splatdistill.priors import DiffusionPrior
 
 if TYPE_CHECKING:
-    from splatdistill.estimators import Geometry
+    from splatdistill.estimators import ClipScorer, Geometry, GeometryEstimator
 
 BaselineName = Literal["depth", "normal", "segment", "clip"]
-Losses = Callable[[View, Tensor], tuple[Tensor, ...]]
-"""(view, decoded picture) to one loss per baseline, (b,) each."""
-
-REAL_GEOMETRY, REAL_CLIP = "Intel/dpt-hybrid-midas", "openai/clip-vit-large-patch14"
 
 
 @dataclass(frozen=True)
@@ -77,43 +72,52 @@ def geometry_loss(name: BaselineName, seen: Seen, told: "Geometry") -> Float[Ten
             return 1 - 2 * (a * f).sum((1, 2, 3)) / (a * a + f * f).sum((1, 2, 3)).clamp(min=1e-8)
 
 
-def load(names: tuple[BaselineName, ...], geometry: str, clip: str, prior: DiffusionPrior) -> Losses:
-    """The losses of some baselines, with networks on the prior's device, loaded now.
+@dataclass(frozen=True)
+class Baselines:
+    """Some baselines and the networks that they ask."""
+
+    names: tuple[BaselineName, ...]
+    network: "GeometryEstimator | None" = None
+    scorer: "ClipScorer | None" = None
+
+    def __call__(self, view: View, picture: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, " b"], ...]:
+        """One loss per name, for what is seen in a decoded picture."""
+        seen = told = None
+        if self.network is not None:
+            seen, told = Seen.of(view, tuple(picture.shape[-2:])), self.network(picture)
+        losses = []
+        for name in self.names:
+            if name == "clip":
+                assert self.scorer is not None
+                text = self.scorer.text_features(view.text.texts)
+                losses.append(1 - (self.scorer.image_features(picture) * text).sum(1))
+            else:
+                assert seen is not None and told is not None
+                losses.append(geometry_loss(name, seen, told))
+        return tuple(losses)
+
+
+def load(names: tuple[BaselineName, ...], geometry: str, clip: str, prior: DiffusionPrior) -> Baselines:
+    """Some baselines, with networks on the prior's device, loaded now.
 
     geometry, clip: what splatdistill.estimators loads; "auto" is the embedded one for the prior `tiny`, and DPT-hybrid
     and CLIP ViT-L/14 for others. Raises WeightsError when a network is not here, UserError when it does not tell what
     a baseline needs.
     """
-    tiny = prior.name == "tiny"
-    shapes = tuple(n for n in names if n != "clip")
     if not names:
-        return lambda view, picture: ()
+        return Baselines(())
     from splatdistill.estimators import TINY_CLIP, TINY_GEOMETRY, load_clip, load_geometry
+    from splatdistill.estimators.weights import CLIP, DPT
 
-    network = scorer = None
+    tiny, network = prior.name == "tiny", None
+    shapes = [n for n in names if n != "clip"]
     if shapes:
-        network = load_geometry((TINY_GEOMETRY if tiny else REAL_GEOMETRY) if geometry == "auto" else geometry, prior.device)
-        derived = {"normal"} if "depth" in network.tells else set()
-        if lacking := [n for n in shapes if n not in network.tells | derived]:
+        network = load_geometry((TINY_GEOMETRY if tiny else DPT) if geometry == "auto" else geometry, prior.device)
+        can = network.tells | ({"normal"} if "depth" in network.tells else set())
+        if lacking := [n for n in shapes if n not in can]:
             raise UserError(
                 f"The baseline {lacking[0]} needs a network that tells it, and {network.name} tells {', '.join(sorted(network.tells))}. "
                 "Take other --guidance.baselines or another --guidance.geometry."
             )
-    if "clip" in names:
-        scorer = load_clip((TINY_CLIP if tiny else REAL_CLIP) if clip == "auto" else clip, prior.device)
-
-    def losses(view: View, picture: Tensor) -> tuple[Tensor, ...]:
-        seen = Seen.of(view, tuple(picture.shape[-2:])) if network is not None else None
-        told = network(picture) if network is not None else None
-
-        def loss(name: BaselineName) -> Tensor:
-            if name == "clip":
-                assert scorer is not None
-                text = scorer.text_features(view.text.texts)
-                return 1 - (scorer.image_features(picture) * text).sum(1)
-            assert seen is not None and told is not None
-            return geometry_loss(name, seen, told)
-
-        return tuple(loss(name) for name in names)
-
-    return losses
+    scorer = load_clip((TINY_CLIP if tiny else CLIP) if clip == "auto" else clip, prior.device) if "clip" in names else None
+    return Baselines(names, network, scorer)

@@ -1,5 +1,6 @@
 """Stein score distillation."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,9 +11,13 @@ from torch import Tensor, nn
 from splatdistill.errors import UserError
 from splatdistill.guidance import baselines as known
 from splatdistill.guidance.base import Guidance, Noised, View, weight_of
-from splatdistill.guidance.baselines import BaselineName, Losses
+from splatdistill.guidance.baselines import BaselineName
 from splatdistill.guidance.stein import ControlWeights, Share, latent_moments, parameters_behind, splat_moments, stein_terms
 from splatdistill.priors import DiffusionPrior
+
+
+Losses = Callable[[View, Tensor], tuple[Tensor, ...]]
+"""(view, decoded picture) to one loss per baseline, (b,) each."""
 
 
 class SteinMemory(ControlWeights):

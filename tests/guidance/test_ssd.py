@@ -1,0 +1,291 @@
+"""SSD on exact mixtures: control variates whose mean is zero, weights that lower the variance, SDS as a special case."""
+
+import copy
+
+import pytest
+import torch
+from safetensors.torch import load, save
+
+from guidance.worlds import mixture, view
+from splatdistill.cameras import orbit
+from splatdistill.errors import UserError, WeightsError
+from splatdistill.guidance import SDS, SSD, Times, View
+from splatdistill.guidance.ssd import SteinMemory
+from splatdistill.guidance.stein import ControlWeights, latent_moments, parameters_behind, splat_moments, stein_terms
+from splatdistill.priors.exact import GaussianMixturePrior
+from splatdistill.priors.prompts import Prompts
+
+T, MANY = 0.2, 60_000
+
+
+def many(prior: GaussianMixturePrior, x: torch.Tensor, count: int, seed: int = 0) -> View:
+    """One latent, many noises."""
+    text = Prompts("ball").conditions(prior, orbit([0.0]))
+    wide = {k: getattr(text, k).expand(count, -1, -1) for k in ("positive", "negative", "null", "plain")}
+    rows = x.detach().expand(count, *x.shape[1:]).clone().requires_grad_()
+    return View(rows, type(text)(**wide), prior, torch.Generator().manual_seed(seed))
+
+
+def z_scores(h: torch.Tensor) -> float:
+    """Root mean square over elements of mean / standard error: 1 where the mean is zero."""
+    return float((h.mean(0) / (h.std(0) / len(h) ** 0.5)).square().mean().sqrt())
+
+
+def wave(x_t: torch.Tensor) -> torch.Tensor:
+    """A smooth function of latents that rises along a direction."""
+    along = (x_t.flatten(1) * torch.linspace(0.1, 0.3, x_t[0].numel(), dtype=x_t.dtype)).sum(1)
+    return along.tanh() + along
+
+
+def test_the_terms_have_mean_zero_and_their_likely_mistakes_do_not():
+    prior, t = mixture(), 0.4  # where neither alpha nor sigma is near 1
+    v = many(prior, view(prior, 1).x, MANY)
+    t = torch.full((MANY,), t, dtype=torch.float64)
+    n = SDS().noise(v, t, torch.nn.Module())
+    n = type(n)(n.x_t.detach(), n.t, n.eps)
+    alpha, sigma = prior.schedule(t)
+    eps, h = stein_terms(n, sigma, lambda x_t: (wave(x_t),))
+    phi = wave(n.x_t)[:, None, None, None]
+    slope = (eps * phi - h) / sigma
+    assert torch.equal(eps, n.eps)
+    assert z_scores(h) < 1.7 and z_scores(eps) < 1.7
+    mistakes = {
+        "plus": eps * phi + slope,
+        "plus sigma": eps * phi + sigma * slope,
+        "no sigma": eps * phi - slope,
+        "with respect to x": eps * phi - sigma * alpha * slope,
+    }
+    assert {k: z_scores(v) > 5 for k, v in mistakes.items()} == dict.fromkeys(mistakes, True)
+
+
+def test_everything_that_depends_on_the_latents_must_be_differentiated():
+    """phi of the prior's estimate of x: right through the estimate, wrong past it."""
+    prior = mixture()
+    v = many(prior, view(prior, 1).x, MANY)
+    t = torch.full((MANY,), T, dtype=torch.float64)
+    n = SDS().noise(v, t, torch.nn.Module())
+    alpha, sigma = prior.schedule(t)
+
+    def phi(x_t, through):
+        eps_hat = prior.eps(x_t, t, v.text.positive)
+        return wave((x_t - sigma * (eps_hat if through else eps_hat.detach())) / alpha)
+
+    scores = [z_scores(stein_terms(n, sigma, lambda x_t: (phi(x_t, through),))[1]) for through in (True, False)]
+    assert scores[0] < 1.7 and scores[1] > 5
+
+
+# -- weights ------------------------------------------------------------------------------------------
+
+
+def two_hills() -> GaussianMixturePrior:
+    """Two narrow Gaussians left and right of zero in the first of four coordinates: the score has two branches."""
+    means = torch.zeros(2, 1, 2, 2, dtype=torch.float64)
+    means[0, 0, 0, 0], means[1, 0, 0, 0] = -1.0, 1.0
+    return GaussianMixturePrior(means, torch.full((2,), 0.02, dtype=torch.float64), {"ball": [1.0, 1.0]})
+
+
+def undecided(prior: GaussianMixturePrior, turned: bool):
+    """A loss: how open it is which hill x_t is from; turned, looking along a coordinate of no meaning."""
+
+    def losses(v: View, picture: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        x_t = picture.flip((2, 3)) if turned else picture
+        t = torch.full((len(x_t),), T, dtype=torch.float64)
+        return (prior._joint(x_t, t, v.text.positive)[0].softmax(1).prod(1),)
+
+    return losses
+
+
+def learned(guidance: SSD, prior: GaussianMixturePrior, losses=None, steps: int = 60) -> SteinMemory:
+    memory = guidance.init(prior) if losses is None else SteinMemory(2, guidance.decay, losses)
+    for seed in range(steps):
+        guidance(many(prior, torch.zeros(1, 1, 2, 2, dtype=torch.float64), 32, seed + 1000), memory)
+    return memory
+
+
+def measured(guidance, prior: GaussianMixturePrior, memory, count: int = 20_000):
+    """Updates of one latent under many noises, with mu as it is."""
+    return guidance(many(prior, torch.zeros(1, 1, 2, 2, dtype=torch.float64), count), memory).grad
+
+
+def test_learned_weights_lower_the_variance_and_leave_the_mean():
+    prior, fixed = two_hills(), {"scale": 1.0, "times": Times(low=T, high=T), "share": "none"}
+    plain, ssd = SDS(scale=1.0, times=fixed["times"]), SSD(**fixed)
+    g = {
+        "sds": measured(plain, prior, plain.init(prior)),
+        "ones": measured(ssd, prior, learned(ssd, prior)),
+        "informed": measured(ssd, prior, learned(ssd, prior, undecided(prior, turned=False))),
+        "shuffled": measured(ssd, prior, learned(ssd, prior, undecided(prior, turned=True))),
+    }
+    variance = {k: float(v.var(0).mean()) for k, v in g.items()}
+    assert variance["ones"] < 0.95 * variance["sds"]
+    assert variance["informed"] < 0.9 * variance["ones"]
+    assert 0.97 * variance["ones"] < variance["shuffled"] < 1.05 * variance["ones"]
+    for name in ("ones", "informed", "shuffled"):
+        assert z_scores(g[name] - g["sds"]) < 2  # the same noises: only the control variates differ
+
+
+def test_without_baselines_and_weights_it_is_sds():
+    prior = mixture()
+    for seed in range(2):
+        a = SDS()(view(prior, 3, seed=seed), torch.nn.Module())
+        ssd = SSD(mu="one")
+        assert torch.equal(a.grad, ssd(view(prior, 3, seed=seed), ssd.init(prior)).grad)
+    first = SSD()
+    assert torch.equal(SDS()(view(prior, 3), torch.nn.Module()).grad, first(view(prior, 3), first.init(prior)).grad)
+
+
+def test_weights_are_used_before_they_learn():
+    prior, ssd = mixture(), SSD(scale=7.5)
+    memory = SteinMemory(2, ssd.decay, lambda v, picture: (wave(picture),))
+    for seed in range(5):
+        before = copy.deepcopy(memory.mu)
+        d = ssd(view(prior, 2, seed=seed), memory)
+        assert d.grad.isfinite().all() and memory.mu.isfinite().all()
+        sigma = prior.schedule(d.noised.t)[1]
+        terms = stein_terms(d.noised, sigma, lambda x_t: (-ssd.strength * wave(x_t),))
+        used = before[:, None] if seed else torch.ones(2, 1, 1, 1, 1, dtype=torch.float64)
+        torch.testing.assert_close(d.grad, sigma**2 * (d.eps_hat - (used * terms).sum(0)), rtol=1e-9, atol=1e-10)
+        assert seed == 0 or not torch.equal(before, memory.mu)
+
+
+def test_weights_are_the_least_squares():
+    """After many views mu is what least squares over all of them gives, from terms of very different size."""
+    rng = torch.Generator().manual_seed(0)
+    h = torch.randn(2, 5000, 3, generator=rng, dtype=torch.float64) * torch.tensor([1.0, 1e-3], dtype=torch.float64)[:, None, None]
+    y = 0.3 * h[0] - 200 * h[1] + torch.randn(5000, 3, generator=rng, dtype=torch.float64)
+    memory = ControlWeights(2, decay=0.0)
+    memory.observe(*latent_moments(y, h, torch.ones(5000, 1, dtype=torch.float64), "none"))
+    for i in range(3):
+        expected = torch.linalg.lstsq(h[:, :, i].T, y[:, i, None]).solution[:, 0]
+        torch.testing.assert_close(memory.mu[:, i], expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("share", ["none", "channels", "all"])
+def test_what_is_not_finite_is_not_learned(share):
+    memory, ones = ControlWeights(1, 0.9), torch.ones(2, 1, 1, 1, dtype=torch.float64)
+    h = torch.randn(1, 2, 2, 3, 3, dtype=torch.float64)
+    memory.observe(*latent_moments(h[0] * 2, h, ones, share))
+    before = memory.mu.clone()
+    memory.observe(*latent_moments(h[0] * float("nan"), h, ones, share))
+    assert torch.equal(memory.mu, before) and before.isfinite().all()
+
+
+def test_the_splats_moments_are_those_of_their_update():
+    """Inner products of J^T w h for an explicit J; what is apart from the parameters is left out."""
+    rng = torch.Generator().manual_seed(0)
+    jacobian = torch.randn(2, 4, 5, generator=rng, dtype=torch.float64)
+    theta, apart = torch.randn(5, dtype=torch.float64, requires_grad=True), torch.zeros((), dtype=torch.float64, requires_grad=True)
+    x = jacobian @ theta + apart
+    y, w = torch.randn(2, 4, dtype=torch.float64), torch.rand(2, 1, dtype=torch.float64)
+    h = torch.randn(3, 2, 4, dtype=torch.float64)
+    leaves = parameters_behind(x, apart)
+    assert [p is theta for p in leaves] == [True]
+    gram, cross, _ = splat_moments(y, h, w, x, leaves)
+    target, *rows = (torch.einsum("bij,bi->j", jacobian, w * v) for v in (y, *h))
+    rows = torch.stack(rows)
+    torch.testing.assert_close(gram[..., 0], rows @ rows.T)
+    torch.testing.assert_close(cross[..., 0], rows @ target)
+
+
+@pytest.mark.parametrize("mu", ["latent", "splats"])
+def test_memory_survives_a_checkpoint_bit_by_bit(mu):
+    prior, ssd = mixture(), SSD(scale=7.5, mu=mu)
+
+    def fresh():
+        return SteinMemory(2, ssd.decay, lambda v, picture: (wave(picture),))
+
+    whole, first = fresh(), fresh()
+    grads = [ssd(view(prior, 2, seed=s), whole).grad for s in range(6)]
+    for s in range(3):
+        ssd(view(prior, 2, seed=s), first)
+    again = fresh()
+    again.load_state_dict(load(save({k: v.contiguous() for k, v in first.state_dict().items()})))
+    assert all(torch.equal(ssd(view(prior, 2, seed=s), again).grad, grads[s]) for s in range(3, 6))
+    assert torch.equal(again.mu, whole.mu)
+    unused = fresh()
+    unused.load_state_dict(load(save(fresh().state_dict())))  # before the first step, too
+    assert torch.equal(ssd(view(prior, 2), unused).grad, grads[0])
+
+
+# -- what a person may do wrong -----------------------------------------------------------------------
+
+
+def test_what_cannot_be_had_is_said(tmp_path):
+    prior = mixture()
+    with pytest.raises(WeightsError, match=r"hf download Intel/dpt-hybrid-midas"):
+        SSD(baselines=("depth",)).init(prior)
+    with pytest.raises(WeightsError, match="neither config.json nor model_index.json"):
+        SSD(baselines=("depth",), geometry=str(tmp_path)).init(prior)
+    with pytest.raises(UserError, match="decay"):
+        SSD(decay=1.0)
+
+
+def test_a_folder_is_remembered_by_its_whole_path(tmp_path, monkeypatch):
+    (tmp_path / "net").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert SSD(geometry="net").geometry == str(tmp_path / "net") and SSD().geometry == "auto"
+
+
+# -- with networks and splats -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A Stable Diffusion and a MiDaS with random weights, and splats in view of two cameras."""
+    from estimators.networks import write_dpt_hybrid
+    from helpers import write_sd_folder
+    from splatdistill.cameras import Orbit
+    from splatdistill.priors.stable import StableDiffusionPrior
+    from splatdistill.render.reference import reference_rasterizer
+    from splatdistill.scene.initial import Ball
+    from splatdistill.scene.splats import Splats
+
+    folder = tmp_path_factory.mktemp("world")
+    prior = StableDiffusionPrior.from_folder(write_sd_folder(folder / "sd"), precision="float64")
+    rng = torch.Generator().manual_seed(0)
+    scene = Splats.from_gaussians(Ball(count=40, radius=0.7, scale=0.2, opacity=0.6).make(rng))
+    cameras = Orbit().sample(2, 32, 32, rng)
+    out = reference_rasterizer()(scene.gaussians(), cameras, torch.ones(2, 3))
+    text = Prompts("a red ball").conditions(prior, cameras)
+    return prior, scene, View(prior.encode(out.rgb), text, prior, rng, 0.0, out), str(write_dpt_hybrid(folder / "dpt"))
+
+
+@pytest.mark.parametrize("baseline", ["depth", "normal"])
+def test_the_gradient_of_phi_is_that_of_finite_differences(world, baseline):
+    """Through the autoencoder's decoder, the depth network and the loss, in float64."""
+    prior, _, v, dpt = world
+    ssd = SSD(baselines=(baseline,), geometry=dpt)
+    memory = ssd.init(prior)
+    memory.losses.network.model.double()
+    n = ssd.noise(v, torch.tensor([0.3, 0.6], dtype=torch.float64), memory)
+    n = type(n)(n.x_t.detach(), n.t, n.eps.detach())
+    sigma = prior.schedule(n.t)[1]
+    _, h = stein_terms(n, sigma, lambda x_t: ssd.phis(v, x_t, memory))
+    with torch.no_grad():
+        slope = (n.eps * ssd.phis(v, n.x_t, memory)[0][:, None, None, None] - h) / sigma
+        direction = torch.randn(slope.shape, generator=torch.Generator().manual_seed(1), dtype=slope.dtype)
+        ahead, behind = (ssd.phis(v, n.x_t + e * direction, memory)[0] for e in (1e-6, -1e-6))
+    assert slope.abs().max() > 0
+    torch.testing.assert_close((slope * direction).sum((1, 2, 3)), (ahead - behind) / 2e-6, rtol=2e-3, atol=1e-8)
+
+
+@pytest.mark.parametrize("mu", ["latent", "splats", "one"])
+def test_a_whole_step_reaches_the_splats(world, mu):
+    prior, scene, v, dpt = world
+    ssd = SSD(baselines=("depth", "normal"), geometry=dpt, mu=mu)
+    memory = ssd.init(prior)
+    for _ in range(2):
+        d = ssd(v, memory)
+    assert (memory.mu.numel() > 0) == (mu != "one") and memory.mu.isfinite().all()
+    assert d.grad.isfinite().all()
+    grads = torch.autograd.grad(d.loss, list(scene.parameters()), retain_graph=True, allow_unused=True)
+    assert all(g is None or g.isfinite().all() for g in grads) and any(g is not None and g.abs().max() > 0 for g in grads)
+
+
+def test_a_baseline_needs_a_network_that_tells_it_and_a_render(world):
+    prior, _, v, dpt = world
+    with pytest.raises(UserError, match="segment needs a network that tells it.*tells depth"):
+        SSD(baselines=("segment",), geometry=dpt).init(prior)
+    ssd = SSD(baselines=("depth",), geometry=dpt)
+    with pytest.raises(UserError, match="two dimensions"):
+        ssd(View(v.x, v.text, prior, v.rng), ssd.init(prior))
