@@ -27,12 +27,17 @@ class Subcommand:
     config: type = Train
     choices: tuple[Choice, ...] = CHOICES  # the fields of `config` that are one; the first is the guidance
     takes: tuple[str, ...] | None = None  # what it takes from a recipe for splats; None is all of it
+    leaves: tuple[str, ...] = ()  # of that, what means nothing to it
     out: str = "The run directory; by default runs/ and the prompt. One that exists gets a number."
     resumes: bool = True
 
     def of(self, options: tree.Tree) -> tree.Tree:
         """The part of a recipe that concerns it."""
-        return options if self.takes is None else {k: v for k, v in options.items() if k in self.takes}
+        taken = options if self.takes is None else {k: v for k, v in options.items() if k in self.takes}
+        return {
+            k: {i: u for i, u in v.items() if f"{k}.{i}" not in self.leaves} if isinstance(v, dict) else v
+            for k, v in taken.items()
+        }
 
 
 TRAIN = Subcommand()
