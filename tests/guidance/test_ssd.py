@@ -70,7 +70,7 @@ def test_everything_that_depends_on_the_latents_must_be_differentiated():
         eps_hat = prior.eps(x_t, t, v.text.positive)
         return wave((x_t - sigma * (eps_hat if through else eps_hat.detach())) / alpha)
 
-    scores = [z_scores(stein_terms(n, sigma, lambda x_t: (phi(x_t, through),))[1]) for through in (True, False)]
+    scores = [z_scores(stein_terms(n, sigma, lambda x_t, through=through: (phi(x_t, through),))[1]) for through in (True, False)]
     assert scores[0] < 1.7 and scores[1] > 5
 
 
