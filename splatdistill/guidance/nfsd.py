@@ -40,5 +40,5 @@ class NFSD(Guidance):
     def residual(self, view: View, n: Noised, answers: tuple[Tensor, ...], memory: nn.Module) -> Float[Tensor, "b *d"]:
         """delta_D + s delta_C."""
         _, null, neg, *_ = answers
-        domain = torch.where(like(n.t < self.threshold, null), null, null - neg)
+        domain = torch.where(like(n.t, null) < self.threshold, null, null - neg)
         return domain + self.predict(view, answers) - null

@@ -25,6 +25,12 @@ def make(cls: type[Guidance], variant: str, **fields) -> Guidance:
     return cls(**fields, **({"variant": variant} if "code" in variants(cls) else {}))
 
 
+def midway(cls: type[Guidance], variant: str) -> Guidance:
+    """At t = 0.6, where every component of the mixture has a say; SDI where it happens to be."""
+    guidance = make(cls, variant)
+    return replace(guidance, times=Times(low=0.6, high=0.6)) if guidance.times.schedule == "uniform" else guidance
+
+
 ALL = [pytest.param(cls, v, id=f"{name}-{v}") for name, cls in GUIDANCES.items() for v in variants(cls)]
 MIXING = ("Collaborative",)  # methods in which views act on each other
 
@@ -76,7 +82,7 @@ def test_times_stay_in_range_to_the_end_and_beyond(cls, variant, progress):
 
 @pytest.mark.parametrize("cls, variant", ALL)
 def test_views_act_on_each_other_only_where_they_are_said_to(cls, variant):
-    prior, guidance = mixture(), make(cls, variant)
+    prior, guidance = mixture(), midway(cls, variant)
     one = guidance(view(prior, 3), guidance.init(prior))
     v = view(prior, 3)
     with torch.no_grad():
@@ -112,9 +118,7 @@ EVALUATIONS = {  # network evaluations per view, and the batched calls they are 
 @pytest.mark.parametrize("cls, variant", ALL)
 def test_network_evaluations_are_pinned_and_share_their_batches(cls, variant, monkeypatch):
     name = next(n for n, c in GUIDANCES.items() if c is cls)
-    prior, guidance = mixture(), make(cls, variant)
-    if name != "sdi":
-        guidance = replace(guidance, times=Times(low=0.6, high=0.6))
+    prior, guidance = mixture(), midway(cls, variant)
     calls, answer = [], prior.answer
     monkeypatch.setattr(prior, "answer", lambda queries: calls.append(len(queries)) or answer(queries))
     memory = guidance.init(prior)
@@ -150,18 +154,18 @@ def test_what_is_remembered_survives_a_checkpoint(cls, variant):
 
 @pytest.mark.parametrize("cls, variant", ALL)
 def test_perp_neg_reaches_every_method_and_weights_of_zero_change_nothing(cls, variant):
-    prior, guidance = mixture(), make(cls, variant)
+    prior, guidance = mixture(), midway(cls, variant)
 
     def run(weight: float | None) -> torch.Tensor:
-        v = view(prior, 2)
+        v = view(prior, 2, prompts=Prompts("ball"))
         if weight is not None:
-            others = torch.stack([v.text.plain, prior.embed(["cube"] * 2)], 1)
+            others = torch.stack([prior.embed(["cube"] * 2), v.text.null], 1)
             v = replace(v, text=replace(v.text, perp=PerpNeg(others, torch.full((2, 2), weight, dtype=torch.float64))))
         return guidance(v, guidance.init(prior)).grad
 
-    torch.testing.assert_close(run(0.0), run(None), rtol=1e-8, atol=1e-10)
-    v = view(prior, 2)  # plain is the positive prompt here, so one of the two others is parallel to it; the other is not
-    assert not torch.allclose(run(-1.0), run(None), rtol=1e-3) or torch.equal(v.text.negative, prior.embed(["cube"] * 2))
+    without = run(None)
+    torch.testing.assert_close(run(0.0), without, rtol=1e-8, atol=1e-10)
+    assert (run(-1.0) - without).norm() > 1e-3 * without.norm()
 
 
 class PredictsV(StableDiffusionPrior):
@@ -188,7 +192,5 @@ def test_networks_that_predict_eps_and_v_give_one_gradient(cls, variant, eps_and
         x = torch.randn(2, 4, 8, 8, generator=rng, dtype=torch.float64).requires_grad_()
         text = Prompts("a red ball", "blue").conditions(prior, orbit([0.0, 100.0]))
         v = View(x, text, prior, rng, progress=0.6)
-        memory = guidance.init(prior)
-        guidance.learn(v, memory)
-        grads.append(guidance(v, memory).grad)
+        grads.append(guidance(v, guidance.init(prior)).grad)  # what is learned differs: the loss is that of the prediction
     torch.testing.assert_close(grads[0], grads[1], rtol=1e-7, atol=1e-9)

@@ -1,0 +1,106 @@
+"""Collaborative score distillation: Stein's kernel over the views against loops and against autograd, and its traps."""
+
+import math
+
+import pytest
+import torch
+
+from guidance.worlds import mixture, view
+from splatdistill.guidance import CSD, SDS, Collaborative, Noised, Times
+from splatdistill.priors.prompts import Prompts
+
+NOTHING = torch.nn.Module()
+AT = Times(low=0.6, high=0.6, shared=True)
+
+
+def median(squares: list[list[float]], variant: str) -> float:
+    n = len(squares)
+    if variant == "code":
+        every = sorted(d for row in squares for d in row)
+        return every[(n * n - 1) // 2]  # torch.median takes the lower one
+    others = sorted(squares[i][j] for i in range(n) for j in range(n) if i != j)
+    return 0.5 * (others[(len(others) - 1) // 2] + others[len(others) // 2])
+
+
+@pytest.mark.parametrize("variant", ["paper", "code"])
+@pytest.mark.parametrize("around", ["sds", "csd", "score"])
+@pytest.mark.parametrize("batch", [3, 4])
+def test_formula(variant, around, batch):
+    """sigma^2 / n [sum_j K_ij r_j - sum_j 2 gamma K_ij (X_i - X_j)], by loops."""
+    prior = mixture()
+    v = view(prior, batch)
+    d = Collaborative(variant=variant, around=around, times=AT)(v, NOTHING)
+    assert len(set(d.noised.t.tolist())) == 1
+    x, r = d.noised.x_t.detach(), []
+    for i in range(batch):
+        pos, neg = (prior.eps(x[i : i + 1], d.noised.t[i : i + 1], e[i : i + 1])[0] for e in (v.text.positive, v.text.negative))
+        cfg = neg + 7.5 * (pos - neg)
+        r.append({"sds": cfg - d.noised.eps[i].detach(), "csd": 6.5 * (pos - neg), "score": cfg}[around])
+    squares = [[float((x[i] - x[j]).square().sum()) for j in range(batch)] for i in range(batch)]
+    gamma = math.log(batch + 1) / median(squares, variant)
+    sigma2 = 1 - prior.schedule(d.noised.t)[0][0].item() ** 2
+    for i in range(batch):
+        total = torch.zeros_like(x[0])
+        for j in range(batch):
+            k = math.exp(-gamma * squares[i][j])
+            total += k * r[j] - 2 * gamma * k * (x[i] - x[j])
+        torch.testing.assert_close(d.grad[i], sigma2 / batch * total, rtol=1e-9, atol=1e-9)
+
+
+def test_repulsion_is_the_gradient_of_the_kernel():
+    """Stein's term is +sum_j grad_{x_j} k(x_j, x_i) going up, so down its gradient views part."""
+    prior = mixture()
+    v = view(prior, 4)
+    d = Collaborative(times=AT)(v, NOTHING)
+    none = Collaborative(times=AT, repulsion=0.0)(v := view(prior, 4), NOTHING)
+    x = d.noised.x_t.detach()
+    square = (x.flatten(1)[:, None] - x.flatten(1)).square().sum(-1)
+    gamma = math.log(5) / Collaborative().median(square)
+    for i in range(4):
+        others = x.clone().requires_grad_()
+        k = torch.exp(-gamma * (others - x[i]).flatten(1).square().sum(1))
+        (slopes,) = torch.autograd.grad(k.sum(), others)
+        sigma2 = prior.schedule(d.noised.t)[1][0].item() ** 2
+        torch.testing.assert_close((none.grad - d.grad)[i], sigma2 / 4 * slopes.sum(0), rtol=1e-8, atol=1e-10)
+    apart = x - 0.1 * (d.grad - none.grad)
+    assert torch.pdist(apart.flatten(1)).mean() > torch.pdist(x.flatten(1)).mean()
+
+
+@pytest.mark.parametrize("variant", ["paper", "code"])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_two_views_are_finite_and_one_is_the_residual_alone(variant, batch):
+    prior = mixture()
+    d = Collaborative(variant=variant, scale=9.0, times=AT)(view(prior, batch), NOTHING)
+    assert d.grad.isfinite().all()
+    if batch == 1:
+        torch.testing.assert_close(d.grad, SDS(scale=9.0, times=AT)(view(prior, 1), NOTHING).grad, rtol=1e-12, atol=0)
+    else:  # the median is the distance: gamma d = ln 3, K = 1/3
+        r = d.residual.flatten(1)
+        sigma2 = prior.schedule(d.noised.t)[1][0].item() ** 2
+        x = d.noised.x_t.detach().flatten(1)
+        square = float((x[0] - x[1]).square().sum())
+        expected = sigma2 / 2 * (r[0] + r[1] / 3 - 2 * math.log(3) / square / 3 * (x[0] - x[1]))
+        torch.testing.assert_close(d.grad.flatten(1)[0], expected, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("variant", ["paper", "code"])
+@pytest.mark.parametrize("alike", [2, 3, 4])
+def test_views_that_are_the_same_give_no_nan(variant, alike):
+    g = Collaborative(variant=variant)
+    x = torch.randn(4, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x[1:alike] = x[0]
+    prior = mixture()
+    v = view(prior, 4)
+    n = Noised(x[:, :, None, None], torch.full((4,), 0.5, dtype=torch.float64), x[:, :, None, None])
+    mixed = g.mix(v, n, torch.ones(4, 5, 1, 1, dtype=torch.float64), NOTHING)
+    assert mixed.isfinite().all()
+    if alike == 4:
+        assert torch.equal(mixed, torch.ones_like(mixed))
+
+
+def test_around_csd_is_csd_of_every_view_when_views_are_far_apart():
+    """gamma from the median leaves K between them at 1 / (n + 1); the rest is each view's own."""
+    prior, prompts = mixture(), Prompts("ball")
+    own = CSD(scale=6.5, times=AT)(view(prior, 3, prompts=prompts), NOTHING)
+    mixed = Collaborative(around="csd", repulsion=0.0, times=AT)(view(prior, 3, prompts=prompts), NOTHING)
+    torch.testing.assert_close(mixed.residual, own.residual, rtol=1e-9, atol=1e-11)

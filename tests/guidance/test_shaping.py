@@ -1,0 +1,97 @@
+"""What all guidances share, against independent transcriptions: Perp-Neg, guidance rescale, clipping, normalising, mixing."""
+
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+
+from guidance.worlds import mixture, view
+from splatdistill.guidance import SDI, SDS, Guidance, Times
+from splatdistill.guidance.base import cfg_combine, cfg_queries
+from splatdistill.guidance.shaping import perpendicular, rescaled, shaped
+from splatdistill.priors import PerpNeg
+
+
+def test_perp_neg_formula():
+    """threestudio's, image by image: u + s [(c - u) + sum_i w_i perp(n_i - u, c - u)]."""
+    prior, v = mixture(), view(mixture(), 3)
+    w = torch.tensor([[-0.3, -2.0], [0.0, -1.1], [-0.7, 0.0]], dtype=torch.float64)
+    others = torch.stack([prior.embed([""] * 3), prior.embed(["cube", "", "ball"])], 1)
+    v = replace(v, text=replace(v.text, perp=PerpNeg(others, w)))
+    x, t = v.x.detach(), torch.tensor([0.3, 0.5, 0.7], dtype=torch.float64)
+    queries = cfg_queries(v, x, t, 7.5)
+    assert len(queries) == 4
+    got = cfg_combine(v, prior.answer(queries), 7.5, 0.0, 0.5)
+    for i in range(3):
+        c, u, n0, n1 = (prior.eps(x[i : i + 1], t[i : i + 1], e) for e in (v.text.positive[i : i + 1], v.text.negative[i : i + 1], others[i : i + 1, 0], others[i : i + 1, 1]))
+        d = c - u
+        total = d.clone()
+        for k, n in enumerate((n0, n1)):
+            a = n - u
+            total += 0.5 * w[i, k] * (a - (a * d).sum() / max(float((d * d).sum()), 1e-6) * d)
+        torch.testing.assert_close(got[i : i + 1], u + 7.5 * total, rtol=1e-9, atol=1e-11)
+
+
+def test_the_perpendicular_part_is_perpendicular_and_finite_without_a_direction():
+    rng = torch.Generator().manual_seed(0)
+    pos, neg, a, b = torch.randn(4, 5, 2, 3, 3, generator=rng, dtype=torch.float64)
+    part = perpendicular(-torch.ones(5, 2, dtype=torch.float64), (a, b), pos, neg)
+    along = (part * (pos - neg)).flatten(1).sum(1)
+    assert part.norm() > 1 and along.abs().max() < 1e-12
+    assert perpendicular(-torch.ones(5, 2, dtype=torch.float64), (a, b), neg, neg).isfinite().all()
+
+
+def test_inversions_are_guided_by_perp_neg_too():
+    prior, guidance = mixture(), SDI()
+    v = view(prior, 2)
+    perp = PerpNeg(torch.stack([v.text.plain, v.text.null], 1), -torch.ones(2, 2, dtype=torch.float64))
+    prior.calls = 0
+    guidance(replace(v, text=replace(v.text, perp=perp)), torch.nn.Module())
+    assert prior.calls == 2 * 4 * (7 + 1)
+
+
+@pytest.mark.parametrize("phi", [0.0, 0.7, 1.0])
+def test_guidance_rescale(phi):
+    """arXiv:2305.08891, eq. 15 and 16, image by image; at phi 1 the contrast is that of the prompt alone."""
+    prior, v = mixture(), view(mixture(), 3)
+    base = SDS(scale=30.0, times=Times(low=0.6, high=0.6))
+    plain, got = (replace(base, rescale=r)(view(prior, 3), torch.nn.Module()) for r in (0.0, phi))
+    for i in range(3):
+        pos = prior.eps(got.noised.x_t[i : i + 1], got.noised.t[i : i + 1], v.text.positive[i : i + 1]).numpy()
+        cfg = plain.eps_hat[i : i + 1].numpy()
+        expected = phi * (cfg * pos.std() / cfg.std()) + (1 - phi) * cfg
+        torch.testing.assert_close(got.eps_hat[i : i + 1], torch.from_numpy(expected), rtol=1e-9, atol=1e-11)
+        if phi == 1:
+            assert abs(float(got.eps_hat[i].std(correction=0)) / pos.std() - 1) < 1e-9
+    assert torch.equal(rescaled(plain.eps_hat, plain.eps_hat, 1.0), plain.eps_hat)
+
+
+def test_clipping_comes_before_normalising_and_the_raw_gradient_stays():
+    prior = mixture()
+    free = SDS()(view(prior, 3), torch.nn.Module())
+    limit = float(free.grad.abs().median())
+    clipped = SDS(grad_clip=limit)(view(prior, 3), torch.nn.Module())
+    assert torch.equal(clipped.raw, free.grad) and torch.equal(clipped.grad, free.grad.clamp(-limit, limit))
+    both = SDS(grad_clip=limit, normalise=True)(view(prior, 3), torch.nn.Module())
+    torch.testing.assert_close(both.grad, clipped.grad / (clipped.grad.square().sum().sqrt() + 1e-8), rtol=1e-12, atol=0)
+    assert abs(float(both.grad.norm()) - 1) < 1e-6  # of the whole batch
+    assert shaped(torch.zeros(2, 3), None, True).isfinite().all()
+    nan = torch.tensor([[float("nan"), 1.0]])
+    assert shaped(nan, 0.5, False).isnan().any()  # what is not finite is for the trainer to refuse, not to hide
+
+
+@dataclass(frozen=True)
+class Averaged(SDS):
+    """All views move alike."""
+
+    def mix(self, view, n, residual, memory):
+        return residual.mean(0, keepdim=True).expand_as(residual)
+
+
+def test_mixing_comes_between_the_residual_and_its_weight():
+    prior = mixture()
+    own, mixed = (kind(weight="sigma2")(view(prior, 3), torch.nn.Module()) for kind in (SDS, Averaged))
+    assert torch.equal(own.residual, mixed.residual)
+    sigma = prior.schedule(mixed.noised.t)[1]
+    torch.testing.assert_close(mixed.grad, sigma**2 * own.residual.mean(0, keepdim=True), rtol=1e-12, atol=1e-14)
+    assert issubclass(Averaged, Guidance)
