@@ -200,7 +200,8 @@ def test_vsd_learns_renders_and_goes_on_from_its_memory(folders: dict[str, Path]
 
 
 def test_the_embedded_prior_has_adapters() -> None:
-    from splatdistill.priors.weights import find, load as load_prior
+    from splatdistill.priors.weights import find
+    from splatdistill.priors.weights import load as load_prior
 
     prior = load_prior(find("tiny"), precision="float32")
     adapter = prior.adapter(4, torch.Generator().manual_seed(0))
