@@ -6,7 +6,7 @@ steps, logged with the step at which they took effect, and replayed from the log
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Literal
 
 from jaxtyping import Float
@@ -15,6 +15,7 @@ from torch import Tensor
 from splatdistill.gaussians import Gaussians
 
 Verdict = Literal["nan", "empty", "exploded", "saturated", "oom"]
+Value = bool | int | float | str
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,29 @@ class Applied:
 
 
 @dataclass(frozen=True)
+class Refused:
+    """A command could not be applied; nothing has changed."""
+
+    step: int
+    command: "Command"
+    message: str
+
+
+@dataclass(frozen=True)
+class Paused:
+    """The run waits. Told again and again while it does, so that callbacks have the time that it does not take."""
+
+    step: int
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """The run goes on from the checkpoint of this step."""
+
+    step: int
+
+
+@dataclass(frozen=True)
 class Ended:
     """The run is over: done, stopped by someone, or one of the verdicts."""
 
@@ -84,7 +108,7 @@ class Ended:
     others: tuple[Gaussians, ...] = ()  # of the second, third, ...
 
 
-Event = StepDone | Preview | Saved | Applied | Ended
+Event = StepDone | Preview | Saved | Applied | Refused | Paused | Resumed | Ended
 Callback = Callable[[Event], None]
 
 
@@ -103,10 +127,48 @@ class SetField:
     """Change a field of the configuration, for example ("guidance.scale", 20.0)."""
 
     path: str
-    value: bool | int | float | str
+    value: Value
 
 
-Command = Stop | Save | SetField
+@dataclass(frozen=True)
+class Choose:
+    """Go on with another guidance or densifier: its own defaults but for these fields, by dotted path. What the one
+    before remembered is lost.
+    """
+
+    part: Literal["guidance", "densify"]
+    kind: str  # its name
+    fields: tuple[tuple[str, Value | None], ...] = ()
+
+
+@dataclass(frozen=True)
+class Densify:
+    """The densifier's update now, whatever its schedule says."""
+
+
+@dataclass(frozen=True)
+class Prune:
+    """Remove the splats that are less opaque than this."""
+
+    min_opacity: float
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Wait before the next step."""
+
+
+@dataclass(frozen=True)
+class Continue:
+    """End a pause."""
+
+
+@dataclass(frozen=True)
+class Once:
+    """One step, then pause again."""
+
+
+Command = Stop | Save | SetField | Choose | Densify | Prune | Pause | Continue | Once
 
 
 @dataclass
@@ -114,14 +176,24 @@ class Commands:
     """The one queue from the outside to a run; safe to use from any thread and from signal handlers."""
 
     queue: SimpleQueue = field(default_factory=SimpleQueue)
+    held: list[Command] = field(default_factory=list)  # what `wait` has seen arrive
 
     def put(self, command: Command) -> None:
         """Ask for something before the next step."""
         self.queue.put(command)
 
-    def take(self) -> list[Command]:
-        """All that was asked since the last time, in order."""
-        taken = []
+    def take(self, attempt: int = 0) -> list[Command]:
+        """All that was asked since the last time, in order. attempt: how many steps were taken or refused so far; a
+        log that is replayed goes by it.
+        """
+        taken, self.held = self.held, []
         while not self.queue.empty():
             taken.append(self.queue.get_nowait())
         return taken
+
+    def wait(self, seconds: float) -> None:
+        """Until something is asked, at most so long."""
+        try:
+            self.held.append(self.queue.get(timeout=seconds))
+        except Empty:
+            pass

@@ -2,17 +2,38 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import inf
 
 import torch
 
-from splatdistill.errors import RunEnded
+from splatdistill.errors import RunEnded, UserError
 from splatdistill.io.images import contact_sheet, write_png
 from splatdistill.io.ply import Provenance
-from splatdistill.train.events import Applied, Callback, Commands, Ended, Event, Preview, Save, Saved, SetField, Stop, Verdict
+from splatdistill.train.events import (
+    Applied,
+    Callback,
+    Commands,
+    Continue,
+    Ended,
+    Event,
+    Once,
+    Pause,
+    Paused,
+    Preview,
+    Refused,
+    Resumed,
+    Save,
+    Saved,
+    Stop,
+    Verdict,
+)
 from splatdistill.train.finish import Artefacts, finish
 from splatdistill.train.run import RunDir
 from splatdistill.train.session import Session
+from splatdistill.train.steer import steer
 from splatdistill.train.watch import EXPLANATIONS, Watch, Watcher
+
+PAUSE = 0.03  # seconds between looks at what is asked while a run waits
 
 
 def comments(session: Session) -> list[str]:
@@ -47,18 +68,36 @@ def run(session: Session, folder: RunDir, callbacks: Sequence[Callback] = (), co
         write_png(folder.preview(session.state.step), contact_sheet(views, columns=4))
         tell(Preview(session.state.step, views, None if x0 is None else x0.cpu()))
 
+    if session.state.step:
+        tell(Resumed(session.state.step))
+    granted: float = inf  # steps until a pause
     while session.state.step < session.config.steps:
-        for command in commands.take():
-            tell(Applied(session.state.step, command))
+        for command in commands.take(session.state.step + session.state.refused):
             match command:
                 case Stop():
                     how = "stopped"
                 case Save():
                     save()
-                case SetField():
-                    session.apply(command)
+                case Pause():
+                    granted = 0
+                case Once():
+                    granted = 1
+                case Continue():
+                    granted = inf
+                case _:
+                    try:
+                        steer(session, command)
+                    except UserError as e:
+                        tell(Refused(session.state.step, command, str(e)))
+                        continue
+            tell(Applied(session.state.step, command))
         if how == "stopped":
             break
+        if granted < 1:
+            tell(Paused(session.state.step))
+            commands.wait(PAUSE)
+            continue
+        granted -= 1
         verdict = one(session, watcher, tell)
         if verdict is not None:
             break

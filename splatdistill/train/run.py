@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from splatdistill.errors import UserError
-from splatdistill.train.events import Applied, Ended, Event, Preview, Saved, StepDone
+from splatdistill.train.events import Applied, Ended, Event, Paused, Preview, Refused, Resumed, Saved, StepDone
 
 
 def slug(prompt: str) -> str:
@@ -54,6 +54,11 @@ class RunDir:
         return self.path / "config.yaml"
 
     @property
+    def log(self) -> Path:
+        """Events, one JSON object a line."""
+        return self.path / "log.jsonl"
+
+    @property
     def splats(self) -> Path:
         """The result."""
         return self.artefact("splats.ply")
@@ -90,20 +95,20 @@ class RunDir:
         return self.path / "previews" / f"step-{step:06d}.png"
 
     def record(self, event: Event) -> None:
-        """Append an event to log.jsonl, one JSON object a line, pictures left out."""
-        if isinstance(event, Preview):
+        """Append an event to log.jsonl, one JSON object a line, pictures and waiting left out."""
+        if isinstance(event, Preview | Paused):
             return
-        with (self.path / "log.jsonl").open("a") as log:
+        with self.log.open("a") as log:
             log.write(json.dumps({"event": type(event).__name__, **_plain(event)}) + "\n")
 
 
-def _plain(event: StepDone | Saved | Applied | Ended) -> dict[str, Any]:
+def _plain(event: StepDone | Saved | Applied | Refused | Resumed | Ended) -> dict[str, Any]:
     """An event's fields as JSON values; the scenes themselves are none."""
     values = {f.name: getattr(event, f.name) for f in dataclasses.fields(event) if f.name not in ("result", "others")}
     if isinstance(event, StepDone):
         if event.particle is None:
             del values["particle"]
         values["timing"] = {k: round(v, 5) for k, v in dataclasses.asdict(event.timing).items()}
-    if isinstance(event, Applied):
+    if isinstance(event, Applied | Refused):
         values["command"] = {"name": type(event.command).__name__, **dataclasses.asdict(event.command)}
     return values

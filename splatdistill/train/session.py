@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
 from jaxtyping import Float
@@ -124,6 +124,11 @@ def with_field(config: Any, path: list[str], value: Any) -> Any:
         if not is_dataclass(old):
             raise UserError(f"{path[0]!r} has no fields of its own")
         return replace(config, **{path[0]: with_field(old, path[1:], value)})
+    allowed = get_type_hints(type(config))[path[0]]
+    if get_origin(allowed) is Literal and value not in get_args(allowed):
+        raise UserError(f"{path[0]!r} is one of {', '.join(map(str, get_args(allowed)))}; got {value!r}")
+    if value is None and type(None) in get_args(allowed):
+        return replace(config, **{path[0]: None})
     if old is not None and isinstance(value, bool) != isinstance(old, bool):
         raise UserError(f"{path[0]!r} is {old!r}; {value!r} is of another kind")
     if isinstance(old, float) and isinstance(value, int):

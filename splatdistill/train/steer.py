@@ -1,0 +1,102 @@
+"""What commands do to a run between two steps. A command that cannot be applied is a UserError and changes nothing."""
+
+from dataclasses import fields, is_dataclass, replace
+from math import isfinite
+from typing import Any
+
+import torch
+
+from splatdistill.densify import DENSIFIERS
+from splatdistill.densify.ops import resize
+from splatdistill.errors import UserError
+from splatdistill.guidance import GUIDANCES
+from splatdistill.train.config import Train
+from splatdistill.train.events import Choose, Command, Densify, Prune, SetField
+from splatdistill.train.session import Session, check, with_field
+
+UNCHANGING = ("particles", "prior", "device", "precision", "seed", "init")  # what a run is begun with
+TIMES = ("low", "high", "low_end", "high_end", "switch", "until")
+
+
+def steer(session: Session, command: Command) -> None:
+    """Apply one command. Those that concern the loop (stop, save, pause) do nothing here."""
+    match command:
+        case SetField() | Choose():
+            before = session.config
+            after = configured(before, command)
+            begin_parts(session, after, command)
+            session.config = after
+        case Densify():
+            densify(session)
+        case Prune():
+            prune(session, command.min_opacity)
+
+
+def configured(config: Train, command: SetField | Choose) -> Train:
+    """The configuration as a command leaves it."""
+    if isinstance(command, SetField):
+        path = command.path.split(".")
+        if path[0] in UNCHANGING:
+            raise UserError(f"--{path[0]} cannot be changed while a run goes on; start another one")
+        changed = with_field(config, path, command.value)
+    else:
+        kinds: dict[str, type] = {"guidance": GUIDANCES, "densify": DENSIFIERS}[command.part]
+        if command.kind not in kinds:
+            raise UserError(f"there is no {command.part} {command.kind!r}; expected {', '.join(kinds)}")
+        part = kinds[command.kind]()
+        for name, value in command.fields:
+            part = with_field(part, name.split("."), value)
+        changed = replace(config, **{command.part: part})
+    sensible(changed)
+    return changed
+
+
+def begin_parts(session: Session, config: Train, command: SetField | Choose) -> None:
+    """Fresh memory for a part that was chosen anew."""
+    assert session.state is not None
+    match command:
+        case Choose(part="guidance"):
+            session.state.memory = config.guidance.init(session.prior)
+        case Choose(part="densify"):
+            for particle in session.state.particles:
+                particle.densify = config.densify.init(len(particle.scene))
+
+
+def densify(session: Session) -> None:
+    """The densifier's update on every particle, as if it were due."""
+    assert session.state is not None
+    c, state = session.config, session.state
+    names = {f.name for f in fields(c.densify)} if is_dataclass(c.densify) else set()
+    now: dict[str, Any] = {"every": 1, "since": 0.0, "until": 1.0, "reset_every": None}
+    at_once = replace(c.densify, **{k: v for k, v in now.items() if k in names})
+    for p in state.particles:
+        step, progress = max(p.step, 1), min(state.step / c.steps, 1.0)
+        at_once.update(p.densify, p.scene, p.optimizer, step, progress, state.rng, c.max_gaussians)
+
+
+def prune(session: Session, min_opacity: float) -> None:
+    """Remove transparent splats from every particle; one that nothing would be left of is a UserError."""
+    assert session.state is not None
+    kept = []
+    for p in session.state.particles:
+        stays = p.scene.logits.detach().sigmoid() >= min_opacity
+        if not bool(stays.any()):
+            raise UserError(f"no splat is as opaque as {min_opacity}: nothing would be left")
+        kept.append(stays)
+    for p, stays in zip(session.state.particles, kept):
+        if not bool(stays.all()):
+            p.densify.follow(resize(p.scene, p.optimizer, torch.nonzero(stays)[:, 0]))
+
+
+def sensible(config: Train) -> None:
+    """UserError for numbers that a step could not live with."""
+    check(config)
+    for name in TIMES:
+        value = getattr(config.guidance.times, name)
+        if value is not None and not 0 <= value <= 1:
+            raise UserError(f"--guidance.times.{name} must lie within 0 and 1, got {value}")
+    for part in ("rates", "regularise", "guidance"):
+        for f in fields(getattr(config, part)):
+            value = getattr(getattr(config, part), f.name)
+            if isinstance(value, float) and not (isfinite(value) and (part != "rates" or value > 0)):
+                raise UserError(f"--{part}.{f.name} must be {'positive' if part == 'rates' else 'finite'}, got {value}")
