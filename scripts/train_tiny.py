@@ -3,10 +3,11 @@
     python scripts/train_tiny.py data  --work DIR                 # render the training pictures once
     python scripts/train_tiny.py prior --work DIR --minutes 110   # resumes where it stopped
     python scripts/train_tiny.py clip  --work DIR --minutes 30
-    python scripts/train_tiny.py export --work DIR                # float16 safetensors into the package
+    python scripts/train_tiny.py export --work DIR                # all in one float16 safetensors file into the package
 
 The networks are in tiny_models.py, data and losses in tiny_losses.py. Training runs on the CPU and can be stopped at any time
-and goes on from its last checkpoint; the learning rate falls over --steps, so choose that to fit the time.
+and goes on from its last checkpoint; the learning rate falls over --steps, so choose that to fit the time. --start goes
+on from the package's own weights. `tiny-geometry` is trained by scripts/train_geometry.py with --work DIR/geometry.
 Evaluation is scripts/evaluate_tiny.py.
 """
 
@@ -14,6 +15,7 @@ import argparse
 import json
 import math
 import os
+import shutil
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -133,6 +135,13 @@ def export(work: Path, target: Path) -> None:
         called = "tiny" if name == "prior" else "tiny-clip"
         record = {"name": called, "model": name, "step": meta["step"], "settings": meta["settings"], "losses": meta["log"][::10] + meta["log"][-1:]}
         (folder / "training.json").write_text(json.dumps(record, indent=1) + "\n")
+    exported_geometry = work / "geometry" / "export"  # of scripts/train_geometry.py, if it has been run
+    if exported_geometry.exists():
+        (target / "geometry").mkdir(exist_ok=True)
+        for name in ("config.json", "training.json"):
+            shutil.copy(exported_geometry / name, target / "geometry" / name)
+        bundle |= {f"geometry.{k}": v for k, v in load_file(exported_geometry / "model.safetensors").items()}
+        Bundled.write(target / "geometry", target / "weights.safetensors", "geometry.")
     save_file(bundle, target / "weights.safetensors")
     PatchAutoencoder().save_pretrained(target / "prior" / "vae")
     DDPMScheduler(**SCHEDULER).save_pretrained(target / "prior" / "scheduler")

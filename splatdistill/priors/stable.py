@@ -95,7 +95,8 @@ class StableDiffusionPrior(DiffusionPrior):
             variant = half_variant(folder, component, prefer=dtype == torch.float16)
             bundled = Bundled.of(folder / component)
             if bundled and weight_files(folder, component, variant) == [bundled.file]:
-                return unbundled(kind, folder / component, bundled).to(device, dtype)
+                # torch's own: diffusers' warns of casting, though nothing here is to stay float32
+                return nn.Module.to(unbundled(kind, folder / component, bundled), device, dtype)
             local = {"local_files_only": True, "use_safetensors": True, "variant": variant}
             return kind.from_pretrained(folder / component, dtype=dtype, **local).to(device)
 
