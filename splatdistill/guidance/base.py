@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from splatdistill.errors import UserError
 from splatdistill.guidance.shaping import Weight, perpendicular, rescaled, shaped, weight_of
 from splatdistill.guidance.times import Times
 from splatdistill.priors import Conditions, DiffusionPrior, Query
@@ -87,6 +88,13 @@ class Guidance(ABC):
     """The gradient's elements are clipped to this absolute value."""
     normalise: bool = False
     """The gradient of the whole batch is divided by its norm, after clipping."""
+
+    def __post_init__(self) -> None:
+        """UserError for numbers that make no sense; a method with more to refuse calls this first."""
+        if not 0 <= self.rescale <= 1:
+            raise UserError(f"--guidance.rescale must lie within 0 and 1, got {self.rescale}")
+        if self.grad_clip is not None and not self.grad_clip > 0:
+            raise UserError(f"--guidance.grad-clip must be above 0, got {self.grad_clip}; leave it out to clip nothing")
 
     def init(self, prior: DiffusionPrior) -> nn.Module:
         """What is remembered from step to step. Usually nothing."""

@@ -46,6 +46,9 @@ class CSD(Guidance):
 
     def __post_init__(self) -> None:
         """The code always normalises."""
+        super().__post_init__()
+        if self.rescale:
+            raise UserError("--guidance.rescale is for guided predictions; this method has none, only a difference")
         if not self.until > 0:
             raise UserError(f"--guidance.until is the progress at which weights have arrived, above 0; got {self.until}")
         if self.variant == "code":

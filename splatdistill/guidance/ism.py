@@ -55,6 +55,7 @@ class ISM(Guidance):
 
     def __post_init__(self) -> None:
         """Moves must lead upwards."""
+        super().__post_init__()
         if not self.stride > 0 or min(self.interval, self.interval_first) < 0:
             raise UserError(f"--guidance.stride must be above 0 and --guidance.interval not below, got {self.stride} and {self.interval}")
 

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from splatdistill.errors import UserError
 from splatdistill.guidance.base import Guidance, Noised, View, direction, perp_queries
 from splatdistill.guidance.shaping import like
 from splatdistill.priors import Query
@@ -26,6 +27,12 @@ class NFSD(Guidance):
 
     threshold: float = 0.2
     """Below this noise level, the unprompted prediction is taken as the direction to the domain."""
+
+    def __post_init__(self) -> None:
+        """There is no guided prediction to rescale."""
+        super().__post_init__()
+        if self.rescale:
+            raise UserError("--guidance.rescale is for guided predictions; this method has none, only differences")
 
     def ask(self, view: View, n: Noised, memory: nn.Module) -> tuple[Query, ...]:
         """Prompt, null prompt and negative prompt."""

@@ -50,6 +50,7 @@ class SDI(Guidance):
 
     def __post_init__(self) -> None:
         """The code walks other times than the paper, and with noise, unless told otherwise."""
+        super().__post_init__()
         if self.variant == "code" and self.times == PAPER_TIMES:
             object.__setattr__(self, "times", CODE_TIMES)
         if self.eta is None:

@@ -63,6 +63,7 @@ class SSD(Guidance):
 
     def __post_init__(self) -> None:
         """A folder is remembered by its whole path; numbers that make no sense are refused."""
+        super().__post_init__()
         if not 0 <= self.decay < 1:
             raise UserError(f"--guidance.decay {self.decay}: expected 0 or more and less than 1")
         for name in ("geometry", "clip"):

@@ -27,7 +27,9 @@ class Times:
     """
 
     schedule: Schedule = "uniform"
-    """Drawn at random, or walked from high to low."""
+    """Drawn at random, or walked from high to low: in a line (SDI), as a square root (HiFA), or where the weight of
+    DreamTime lies.
+    """
     low: float = 0.02
     """Least noise."""
     high: float = 0.98

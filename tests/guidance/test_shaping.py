@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from guidance.worlds import mixture, view
-from splatdistill.guidance import SDI, SDS, Guidance, Times
+from splatdistill.errors import UserError
+from splatdistill.guidance import CSD, GUIDANCES, NFSD, SDI, SDS, Guidance, Times
 from splatdistill.guidance.base import cfg_combine, cfg_queries
 from splatdistill.guidance.shaping import perpendicular, rescaled, shaped
 from splatdistill.priors import PerpNeg
@@ -95,3 +96,18 @@ def test_mixing_comes_between_the_residual_and_its_weight():
     sigma = prior.schedule(mixed.noised.t)[1]
     torch.testing.assert_close(mixed.grad, sigma**2 * own.residual.mean(0, keepdim=True), rtol=1e-12, atol=1e-14)
     assert issubclass(Averaged, Guidance)
+
+
+@pytest.mark.parametrize(
+    "fields, about", [({"rescale": 1.5}, "rescale"), ({"rescale": -0.1}, "rescale"), ({"grad_clip": 0.0}, "grad-clip")]
+)
+@pytest.mark.parametrize("cls", GUIDANCES.values())
+def test_numbers_that_make_no_sense_are_refused(cls, fields, about):
+    with pytest.raises(UserError, match=about):
+        cls(**fields)
+
+
+@pytest.mark.parametrize("cls", [CSD, NFSD])
+def test_rescale_is_refused_where_nothing_is_guided(cls):
+    with pytest.raises(UserError, match="guided prediction"):
+        cls(rescale=0.5)
