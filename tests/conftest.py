@@ -3,6 +3,7 @@
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch loads; inherited by the processes that tests start
+os.environ.setdefault("SPLATDISTILL_NO_VIEWER", "1")  # pytest -s in a terminal is nobody who watches
 
 import random
 import re

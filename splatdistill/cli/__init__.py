@@ -10,6 +10,7 @@ from splatdistill.errors import UserError
 COMMANDS = {
     "train": "distil a text prompt into Gaussian splats",
     "image": "distil a text prompt into pictures, or into points where every answer is known",
+    "view": "look at runs, checkpoints and .ply files in a browser, and clean them up",
     "toybox": "what the embedded models know: words, captions, a sheet of pictures",
     "doctor": "backend, device, versions, weights, and how to get the fast path",
 }
@@ -68,6 +69,8 @@ def dispatch(argv: list[str]) -> int:
         from splatdistill.cli.train import command
     elif name == "image":
         from splatdistill.cli.image import command
+    elif name == "view":
+        from splatdistill.cli.view import command
     elif name == "toybox":
         from splatdistill.cli.toybox import command
     else:

@@ -10,7 +10,10 @@ from types import FrameType
 from rich.console import Console
 
 from splatdistill.cli.progress import Progress, clock
-from splatdistill.train.events import Commands, Stop
+from splatdistill.cli.watching import Page, Watching
+from splatdistill.errors import RunEnded
+from splatdistill.train.events import Commands, Ended, Stop
+from splatdistill.train.finish import Artefacts
 from splatdistill.train.loop import run
 from splatdistill.train.run import RunDir
 from splatdistill.train.session import Session
@@ -18,14 +21,35 @@ from splatdistill.train.session import Session
 STOPPED = 128  # plus the signal's number: the exit status of a run that was asked to stop
 
 
-def follow(session: Session, folder: RunDir, console: Console) -> int:
-    """Train to the end or until told to stop; the exit status."""
+def follow(
+    session: Session,
+    folder: RunDir,
+    console: Console,
+    watching: Watching = Watching(),
+    commands: Commands | None = None,
+) -> int:
+    """Train to the end or until told to stop, watched from a browser or not; the exit status."""
     assert session.state is not None
-    commands = Commands()
+    commands = commands or Commands()
+    page = watching.open(session, folder, commands, console)
     progress = Progress(console, session.config.steps, session.state.step)
-    with stopping(commands) as caught, progress:
-        ended, files = run(session, folder, [progress], commands)
-    console.print(f"{ended.how}: {ended.message}, after {clock(progress.took)}", style="bold")
+    try:
+        with stopping(commands) as caught, progress:
+            ended, files = run(session, folder, [progress, *([page] if page else [])], commands)
+        tell(console, ended, files, clock(progress.took), folder)
+        keep(console, page, watching.wait and not caught)
+    except RunEnded as e:
+        keep(console, page, watching.wait and not caught, str(e))
+        raise
+    finally:
+        if page is not None:
+            page.close()
+    return STOPPED + (caught[0] if caught else signal.SIGINT) if ended.how == "stopped" else 0
+
+
+def tell(console: Console, ended: Ended, files: Artefacts | None, took: str, folder: RunDir) -> None:
+    """What came of a run."""
+    console.print(f"{ended.how}: {ended.message}, after {took}", style="bold")
     if files is not None:
         for each in (files, *files.others):
             for what, path in (("splats", each.splats), ("turntable", each.turntable), ("sheet", each.sheet)):
@@ -34,8 +58,18 @@ def follow(session: Session, folder: RunDir, console: Console) -> int:
                 console.print(f"  {each.dropped} splats had values that are not finite and were left out", style="yellow")
     if ended.how == "stopped":
         console.print(f"to go on: splatdistill train --resume {shlex.quote(str(folder.path))}")
-        return STOPPED + (caught[0] if caught else signal.SIGINT)
-    return 0
+
+
+def keep(console: Console, page: Page | None, wait: bool, wrong: str = "") -> None:
+    """The film of a run that was watched, and its page until Ctrl-C. wrong: what a person should know before."""
+    if page is None:
+        return
+    page.replay()
+    if wait:
+        if wrong:
+            console.print(wrong, style="bold red")
+        console.print("the page stays until Ctrl-C; --no-wait ends it with the run")
+        page.hold()
 
 
 @contextmanager

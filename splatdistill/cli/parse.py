@@ -13,6 +13,7 @@ import tyro
 from splatdistill.cli import recipes, tree
 from splatdistill.cli.choices import CHOICES, Choice
 from splatdistill.cli.recipes import Family
+from splatdistill.cli.watching import PORT, Watching, person
 from splatdistill.errors import UserError
 from splatdistill.train.config import Train
 
@@ -51,6 +52,7 @@ class Parsed:
     spell: Mapping[str, str]  # how the class of each choice is asked for
     chosen_by: Mapping[str, str]  # dotted path -> who; what is not in it is a default
     out: Path | None
+    watching: Watching = Watching()
 
     def yaml(self, heading: list[str]) -> str:
         """The whole configuration as a file that --config reads."""
@@ -154,7 +156,8 @@ def read(layers: list[Layer], kinds: Mapping[str, type], command: Subcommand) ->
             raise
         chosen_by |= dict.fromkeys(tree.paths_in(layer.line()), layer.who)
     config = command.config(**{f.name: getattr(here, f.name) for f in dataclasses.fields(command.config)})
-    return Parsed(config, {c.field: c.spell(kinds[c.field]) for c in command.choices}, chosen_by, here.out)
+    watching = Watching(here.viewer, here.wait, here.port) if command.resumes else Watching()
+    return Parsed(config, {c.field: c.spell(kinds[c.field]) for c in command.choices}, chosen_by, here.out, watching)
 
 
 def form(kinds: Mapping[str, type], command: Subcommand) -> Any:
@@ -183,6 +186,13 @@ def form(kinds: Mapping[str, type], command: Subcommand) -> Any:
         extra["resume"] = option(
             str | None, None, "Go on with the run in this directory, with the options it began with.", metavar="DIR"
         )
+        extra["replay"] = option(
+            str | None, None, "Repeat the run in this directory with every command that its log holds.", metavar="DIR"
+        )
+        watched = "Watch and steer the run from a browser, at 127.0.0.1. By default where standard input and output are"
+        extra["viewer"] = option(bool, person(), f"{watched} terminals, unless $CI or $SPLATDISTILL_NO_VIEWER is set.")
+        extra["wait"] = option(bool, True, "Keep the viewer's page after the last step, until Ctrl-C.")
+        extra["port"] = option(int, PORT, "Of the viewer; one that is taken moves on to the next.")
     for choice in command.choices:
         text = f"{', '.join(choice.names)}, {own}."
         extra[f"{choice.field}_class"] = option(

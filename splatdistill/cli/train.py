@@ -15,9 +15,12 @@ from splatdistill.cli.recipes import Family
 from splatdistill.cli.start import Weights, begin, changed, refuse_unknown, resolved
 from splatdistill.errors import UserError, WeightsError
 from splatdistill.io.atomic import replacing
+from splatdistill.train.config import Train
+from splatdistill.train.replay import Replay, as_steered, commands_of
 from splatdistill.train.run import RunDir
 
 NEUTRAL = ("steps", "checkpoint_every", "preview_every")  # what a resumed run may change
+BESIDE = ("viewer", "no_viewer", "wait", "no_wait", "port")  # what is no part of a run
 
 
 def command(argv: list[str]) -> int:
@@ -42,7 +45,11 @@ def explain(argv: list[str]) -> int:
 
 def fresh(argv: list[str]) -> int:
     """A new run."""
-    weights = Weights()
+    weights, commands = Weights(), None
+    if (source := peek(argv, "--replay")) is not None:
+        earlier = RunDir(Path(source).expanduser())
+        commands = Replay(given=commands_of(earlier.log))
+        argv = argv if peek(argv, "--config") else [f"--config={earlier.config}", *argv]
     parsed = parse(argv, weights.family)
     if not parsed.config.prompt.strip():
         raise UserError(offer([]))
@@ -64,7 +71,7 @@ def fresh(argv: list[str]) -> int:
         f"{config.prompt!r} by {parsed.spell['guidance']} with the prior {session.prior.name} on {config.device}, "
         f"into {folder.path}"
     )
-    return follow(session, folder, console)
+    return follow(session, folder, console, parsed.watching, commands)
 
 
 def resume(argv: list[str]) -> int:
@@ -74,7 +81,7 @@ def resume(argv: list[str]) -> int:
         raise UserError(
             f"--resume {folder.path}: there is no {folder.config}; expected the directory of an earlier run"
         )
-    typed = [path for path in tree.paths_in(argv) if path != "resume"]
+    typed = [path for path in tree.paths_in(argv) if path not in ("resume", *BESIDE)]
     if fixed := [path for path in typed if path not in NEUTRAL]:
         raise UserError(
             f"--resume goes on with the options in {folder.config}: {option(fixed[0])} cannot be given again, only "
@@ -82,7 +89,8 @@ def resume(argv: list[str]) -> int:
             f"For a new run with other options: splatdistill train --config {folder.config} ..."
         )
     checkpoint = folder.newest_checkpoint()
-    config = parse([f"--config={folder.config}", *argv], lambda source: None).config
+    parsed = parse([f"--config={folder.config}", *argv], lambda source: None)
+    config = steered(parsed.config, folder, checkpoint, typed)
     session = begin(config, Weights().find(config.prior), checkpoint)
     assert session.state is not None
     done = session.state.step
@@ -101,7 +109,15 @@ def resume(argv: list[str]) -> int:
     )
     console = speaker()
     console.print(f"{config.prompt!r}: going on at step {done} of {config.steps}, in {folder.path}")
-    return follow(session, folder, console)
+    return follow(session, folder, console, parsed.watching)
+
+
+def steered(config: Train, folder: RunDir, checkpoint: Path, typed: list[str]) -> Train:
+    """A run's configuration as its commands had left it at a checkpoint; what is typed now has the last word."""
+    if not folder.log.is_file():
+        return config
+    given = commands_of(folder.log, int(checkpoint.name.removeprefix("step-")))
+    return replace(as_steered(config, given), **{name: getattr(config, name) for name in NEUTRAL if name in typed})
 
 
 def amended(text: str, changes: dict[str, int], step: int) -> str:

@@ -1,7 +1,6 @@
-"""The live viewer of splatdistill, an application of the library.
+"""The live viewer of splatdistill, an application of the library: watch a run in a browser, steer it, keep what it makes.
 
-This package is empty so far: there is no live viewer yet. A run can be watched through the pictures in its
-previews/ folder and its log.jsonl, or from Python with callbacks on the events of `splatdistill.train.events`.
+`Live` is a callback for `splatdistill.train.loop.run`; the run knows nothing of it. `gallery.view` opens finished work.
 """
 
 from splatdistill import __version__

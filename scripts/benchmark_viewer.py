@@ -1,0 +1,102 @@
+"""What the live viewer costs a run: with nobody looking on, and with one page open.
+
+    python scripts/benchmark_viewer.py                     # 20,000 splats, the embedded prior
+
+Blocks of steps with and without the viewer take turns within one run, so that both meet the same machine; a ratio is that
+of the medians over blocks. Wall-clock time on a busy machine is noisy; the process's own processor time, in which the
+viewer's threads are included, is less so. The page is a program of its own that reads all that is sent.
+"""
+
+import argparse
+import dataclasses
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from splatdistill.cli.distil import settle
+from splatdistill.priors.weights import TINY, load
+from splatdistill.train.events import Commands
+from splatdistill.train.run import RunDir
+from splatdistill.train.session import Session
+from splatdistill_viewer.live import Live
+
+PAGE = """
+import sys, msgspec, viser
+from websockets.sync.client import connect
+with connect(sys.argv[1], subprotocols=[f"viser-v{viser.__version__}"], max_size=None, compression=None) as s:
+    s.send(msgspec.msgpack.encode(dict(type="ViewerCameraMessage", wxyz=(.5, -.5, -.5, .5), position=(2.8, 0., 0.), fov=.75,
+        near=.01, far=100., image_height=720, image_width=1280, look_at=(0., 0., 0.), up_direction=(0., 0., 1.))))
+    for message in s:
+        pass
+"""
+
+
+def block(session: Session, live: Live | None, steps: int) -> tuple[float, float]:
+    """Seconds a step: on the wall, of the processor."""
+    wall, work = time.perf_counter(), time.process_time()
+    for _ in range(steps):
+        done = session.step()
+        if live is not None:
+            live(done)
+    return (time.perf_counter() - wall) / steps, (time.process_time() - work) / steps
+
+
+def compare(what: str, session: Session, live: Live, blocks: int, steps: int) -> None:
+    """Print one row."""
+    without, with_it = [], []
+    for _ in range(blocks):
+        without.append(block(session, None, steps))
+        with_it.append(block(session, live, steps))
+    bare, more = (tuple(statistics.median(c) for c in zip(*rows)) for rows in (without, with_it))
+    ratios = sorted(b[1] / a[1] - 1 for a, b in zip(without, with_it))
+    print(
+        f"{what:22s} step {1000 * bare[0]:7.1f} ms wall, {1000 * bare[1]:7.1f} ms processor;  with the viewer {more[0] / bare[0] - 1:+7.2%} wall, "
+        f"{more[1] / bare[1] - 1:+7.2%} processor (pairs of blocks: {ratios[0]:+.2%} to {ratios[-1]:+.2%})",
+        flush=True,
+    )
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--splats", type=int, default=20_000)
+    parser.add_argument("--blocks", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=20, help="of a block")
+    parser.add_argument("--guidance", default="sdi")
+    args = parser.parse_args()
+    config = settle("a red mushroom", args.guidance, {"prior": "tiny"})[0].config
+    config = dataclasses.replace(config, steps=100_000, init=dataclasses.replace(config.init, count=args.splats))
+    session = Session(config, load_tiny())
+    with tempfile.TemporaryDirectory() as folder:
+        live = Live(session, RunDir.create("p", Path(folder) / "run"), Commands(), 8900)
+        try:
+            block(session, live, 5)
+            compare("nobody looks on", session, live, args.blocks, args.steps)
+            page = subprocess.Popen([sys.executable, "-c", PAGE, f"ws://127.0.0.1:{live.port}"])
+            try:
+                while not live.browsers.any:
+                    time.sleep(0.1)
+                block(session, live, 5)
+                spent, began, frames = live.share.spent, time.perf_counter(), live.sent
+                compare("one page", session, live, args.blocks, args.steps)
+                took = time.perf_counter() - began
+                print(f"{'':22s} the viewer's own account: {2 * (live.share.spent - spent) / took:.2%} of the blocks with it, {live.sent - frames} frames")
+            finally:
+                page.kill()
+                page.wait()
+        finally:
+            live.close()
+
+
+def load_tiny():
+    """The embedded prior on the CPU."""
+    from splatdistill.priors import weights
+
+    return load(weights.find("tiny"), "cpu", "auto") if TINY.exists() else sys.exit("the embedded weights are not in this checkout")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""splatdistill view: finished work in a browser, side by side, and tools that clean it up."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from splatdistill.cli.watching import PORT
+from splatdistill.errors import UserError
+
+
+@dataclass(frozen=True)
+class View:
+    """Look at runs, checkpoints and .ply files in a browser, and clean them up."""
+
+    paths: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PATH...")] = ()
+    """Runs, checkpoints, or .ply files of splats from anywhere; several stand side by side."""
+    port: int = PORT
+    """Of the page, at 127.0.0.1; one that is taken moves on to the next."""
+    out: Path | None = None
+    """Where cleaned splats are written; by default beside what they came from."""
+
+
+def command(argv: list[str]) -> int:
+    """Run the subcommand; its exit status."""
+    asked = tyro.cli(View, args=argv, prog="splatdistill view")
+    if not asked.paths:
+        raise UserError("what to look at? Give runs, checkpoints or .ply files: splatdistill view runs/a-red-mushroom")
+    from splatdistill_viewer.gallery import Gallery
+    from splatdistill_viewer.works import load
+
+    works = [work for path in asked.paths for work in load(path)]
+    console = Console(markup=False, highlight=False, soft_wrap=True)
+    gallery = Gallery(works, asked.port, asked.out, console.print)
+    here, elsewhere = gallery.where
+    console.print(f"{len(works)} to see at {here}  (from another machine: {elsewhere}  and then the same address there)")
+    console.print("until Ctrl-C")
+    try:
+        gallery.hold()
+    finally:
+        gallery.close()
+    return 1 if gallery.guard.off else 0

@@ -1,0 +1,80 @@
+"""Whether a run is watched from a browser. The viewer is imported when it is, and only then."""
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from rich.console import Console
+
+from splatdistill.cli import recipes, tree
+from splatdistill.train.events import Choose, Command, Commands, Event, SetField
+from splatdistill.train.run import RunDir
+from splatdistill.train.session import Session
+
+QUIET = ("SPLATDISTILL_NO_VIEWER", "CI")  # set to anything, they say that nobody watches
+PORT = 8080
+
+
+@runtime_checkable
+class Page(Protocol):
+    """What a run needs of its viewer."""
+
+    def __call__(self, event: Event) -> None:
+        """Take note of an event."""
+
+    def replay(self) -> None:
+        """Write the film of the run."""
+
+    def hold(self) -> None:
+        """Keep the page until Ctrl-C."""
+
+    def close(self) -> None:
+        """End it."""
+
+
+@dataclass(frozen=True)
+class Watching:
+    """How a run is watched."""
+
+    viewer: bool = False
+    wait: bool = True  # keep the page after the last step
+    port: int = PORT
+
+    def open(self, session: Session, folder: RunDir, commands: Commands, console: Console) -> Page | None:
+        """The viewer of a run, if one is wanted; one that cannot be opened keeps no run from going."""
+        if not self.viewer:
+            return None
+
+        def say(text: str) -> None:
+            console.print(text, style="yellow")
+
+        try:
+            from splatdistill_viewer.live import Live
+
+            live = Live(session, folder, commands, self.port, say, lambda name: choosing(session.config.prior, name))
+        except Exception as e:
+            say(f"the viewer could not be opened, the run goes on without it: {type(e).__name__}: {e}")
+            return None
+        here, elsewhere = live.where
+        console.print(f"watch and steer it at {here}  (from another machine: {elsewhere}  and then the same address there)")
+        return live
+
+
+def person() -> bool:
+    """Whether someone is there to watch: standard input and output are terminals, and QUIET says nothing else."""
+    terminals = all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
+    return terminals and not any(os.environ.get(name) for name in QUIET)
+
+
+def choosing(prior: str, name: str) -> Sequence[Command]:
+    """The commands that go over to another guidance as its recipe for this prior has it."""
+    recipe = tree.read(recipes.recipe("tiny" if prior == "tiny" else "sd", [name]))
+    options = recipe.get("guidance", {})
+    own = isinstance(options, dict) and options.get(tree.NAME) == name  # not that of the SDS recipe in its place
+    fields = tuple(tree.leaves({k: v for k, v in options.items() if k != tree.NAME})) if own else ()
+    commands: list[Command] = [Choose("guidance", name, tuple((k, v) for k, v in fields if not isinstance(v, list)))]
+    if own and "guidance_weight" in recipe:
+        commands.append(SetField("guidance_weight", float(recipe["guidance_weight"])))
+    return commands

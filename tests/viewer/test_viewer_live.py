@@ -1,0 +1,298 @@
+"""A run with its viewer and someone who looks on over the page's own protocol, without a browser."""
+
+import json
+import socket
+import threading
+import time
+from functools import partial
+
+import numpy as np
+import pytest
+from looker import FRONT, Looker, until
+
+from splatdistill.cli import main
+from splatdistill.densify.relocate import Relocate
+from splatdistill.scene.initial import Ball
+from splatdistill.train.events import Applied, Choose, Commands, Continue, Ended, Pause, Paused, SetField, StepDone, Stop
+from splatdistill.train import loop
+from splatdistill.train.loop import run
+from splatdistill.train.losses import Regularisers
+from splatdistill.train.run import RunDir
+from splatdistill.train.session import Session
+from splatdistill_viewer import live as live_module
+from splatdistill_viewer.live import Live
+from train.small import config, red_and_blue
+
+
+@pytest.fixture(autouse=True)
+def short_films(monkeypatch):
+    """Runs leave what they leave, smaller."""
+    monkeypatch.setattr(loop, "finish", partial(loop.finish, size=16, frames=2))
+
+
+class Watched:
+    """A run on a thread of its own, with its viewer; paused at first."""
+
+    def __init__(self, folder, paused=True, **changes):
+        settings = {"steps": 100_000, "densify": Relocate(), "regularise": Regularisers(sparsity=0.01)}
+        self.session = Session(config(**{**settings, **changes}), red_and_blue())
+        self.commands, self.events, self.told = Commands(), [], []
+        self.folder = RunDir.create("p", folder / "run")
+        self.live = Live(self.session, self.folder, self.commands, 8600, self.told.append)
+        self.error = None
+        if paused:
+            self.commands.put(Pause())
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
+
+    def _run(self):
+        try:
+            run(self.session, self.folder, [self.events.append, self.live], self.commands)
+        except BaseException as e:
+            self.error = e
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.commands.put(Stop())
+        self.thread.join(300)
+        self.live.close()
+        assert self.error is None and not self.thread.is_alive()
+
+    def of(self, kind):
+        return [e for e in self.events if isinstance(e, kind)]
+
+    def applied(self, kind):
+        return [e.command for e in self.of(Applied) if isinstance(e.command, kind)]
+
+
+def test_the_page_shows_the_splats_as_they_become_and_a_pause_holds_them(tmp_path):
+    with Watched(tmp_path) as w:
+        first = w.live.splats.centers.copy()
+        with Looker(w.live.port) as looker:
+            until(lambda: w.live.browsers.any)
+            w.commands.put(Continue())
+            until(lambda: len(w.of(StepDone)) > 10 and not np.array_equal(w.live.splats.centers, first))
+            until(lambda: len(w.live.curves.plots[0].handle.data[0]) > 1 and w.live.cameras and w.live.panel.images[2].image.std() > 1)
+            assert looker.bytes > 10_000 and w.live.splats.visible
+            w.commands.put(Pause())
+            until(lambda: isinstance(w.events[-1], Paused))
+            held = len(w.of(StepDone))
+            until(lambda: w.live.shown is not None and w.live.shown[0] == w.session.state.step and not w.live.slot.full)
+            time.sleep(0.2)
+            assert len(w.of(StepDone)) == held and "paused" in w.live.status.text.content
+            np.testing.assert_array_equal(np.sort(w.live.splats.centers[:, 0]), np.sort(w.session.gaussians().means[:, 0].numpy()))
+        until(lambda: not w.live.browsers.any)
+        assert not w.told
+
+
+def test_controls_are_commands_in_the_log(tmp_path):
+    with Watched(tmp_path) as w, Looker(w.live.port) as looker:
+        s = w.live.steering
+        until(lambda: w.live.browsers.any)
+        looker.set(s.handles["guidance.scale"], 3.5)
+        until(lambda: w.applied(SetField))
+        assert w.applied(SetField) == [SetField("guidance.scale", 3.5)] and w.session.config.guidance.scale == 3.5
+        looker.set(s.handles["background.kind"], "black")
+        looker.set(s.handles["rates.colours"], -3.0)
+        until(lambda: w.session.config.background.kind == "black" and s.handles["rates.colours"].value > 0)
+        assert w.session.config.rates.colours == config().rates.colours, "what is refused is put back"
+        old = s.handles["guidance.times.high"]
+        looker.set(s.handles["guidance"], "csd")
+        until(lambda: w.applied(Choose) and s.handles.get("guidance.times.high") not in (None, old))
+        assert w.applied(Choose) == [Choose("guidance", "csd")] and type(w.session.config.guidance).__name__ == "CSD"
+        looker.set(s.handles["guidance.times.high"], 0.55)
+        until(lambda: len(w.applied(SetField)) == 3)
+        log = [json.loads(line) for line in w.folder.log.read_text().splitlines()]
+        assert [e["command"]["path"] for e in log if e["event"] == "Applied" and e["command"]["name"] == "SetField"] == [
+            "guidance.scale", "background.kind", "guidance.times.high",
+        ]  # fmt: skip
+        assert [e["command"]["path"] for e in log if e["event"] == "Refused"] == ["rates.colours"]
+
+
+def test_exact_pictures_follow_the_camera_and_are_coarse_while_it_moves(tmp_path):
+    with Watched(tmp_path) as w, Looker(w.live.port, height=80, width=80) as looker:
+        until(lambda: w.live.browsers.any)
+        looker.set(w.live.display.mode, "exact normal")
+
+        def has():
+            return next(iter(w.live.browsers.there.values())).has
+
+        until(lambda: has() is not None and has()[2] == 80)
+        assert not w.live.splats.visible
+        before, heights = has(), set()
+        looker.stand(FRONT[0], (3.5, 0.0, 0.0))
+        until(lambda: has()[1] != before[1], lambda: heights.add(has()[2]))
+        until(lambda: has()[2] == 80, lambda: heights.add(has()[2]))
+        assert has()[1].position == (3.5, 0.0, 0.0) and 20 in heights
+        looker.set(w.live.display.mode, "splats in the browser")
+        until(lambda: (w.live.splats.visible and has() is None) or w.told)
+        assert not w.told
+
+
+def test_what_is_kept(tmp_path):
+    from splatdistill.io.ply import read_ply
+
+    with Watched(tmp_path, paused=False) as w, Looker(w.live.port) as looker:
+        until(lambda: w.live.browsers.any and len(w.of(StepDone)) > 3)
+        w.commands.put(Pause())
+        until(lambda: isinstance(w.events[-1], Paused))
+        buttons = {}
+        for handle in w.live.server.gui._gui_input_handle_from_uuid.values():
+            buttons[getattr(handle, "label", None)] = handle
+        for label in ("Checkpoint", "Splats (.ply)", "Picture (.png)", "Turntable (.mp4)", "Replay (.html)"):
+            looker.click(buttons[label])
+        run_folder = w.folder.path
+        until(lambda: len(list(run_folder.glob("exports/step-*"))) == 3 and (run_folder / "replay.html").exists())
+        until(lambda: (w.folder.newest_checkpoint() / "state.json").exists() if list(run_folder.glob("checkpoints/*")) else False)
+        (ply,) = run_folder.glob("exports/*.ply")
+        np.testing.assert_allclose(read_ply(ply).means, w.session.gaussians().means, atol=1e-5)
+        assert 800_000 < (run_folder / "replay.html").stat().st_size < 15_000_000
+        assert not w.told
+
+
+def test_an_error_of_the_viewer_is_told_once_and_the_run_ends_well(tmp_path, monkeypatch):
+    def broken(*args):
+        raise RuntimeError("no more ink")
+
+    monkeypatch.setattr(live_module, "frustums", broken)
+    with Watched(tmp_path, paused=False, steps=60) as w, Looker(w.live.port):
+        w.thread.join(300)
+        assert w.of(Ended)[0].how == "done" and len(w.of(StepDone)) == 60
+        until(lambda: w.live.guard.off)
+    assert len(w.told) == 1 and "no more ink" in w.told[0] and "viewer-error.txt" in w.told[0]
+
+
+def test_a_taken_port_moves_on_and_only_this_machine_is_let_in(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        session = Session(config(), red_and_blue())
+        live = Live(session, RunDir.create("p", tmp_path), Commands(), port)
+        try:
+            here, elsewhere = live.where
+            assert live.port != port and live.server.get_host() == "127.0.0.1"
+            assert here == f"http://127.0.0.1:{live.port}" and elsewhere.startswith(f"ssh -L {live.port}:127.0.0.1:{live.port} ")
+        finally:
+            live.close()
+
+
+def test_what_is_done_for_nobody_is_next_to_nothing(tmp_path):
+    """Without a page no frame is made, however long; the film has its keyframes; with one, frames cost their share."""
+    session = Session(config(steps=40, init=Ball(count=60)), red_and_blue())
+    live = Live(session, RunDir.create("p", tmp_path), Commands(), 8650)
+    made = []
+    live.frame = lambda waiting: made.append(waiting)
+    try:
+        for _ in range(40):
+            live(session.step())
+        assert made == [] and live.share.spent == 0 and 2 <= len(live.recording.frames) <= 60
+        assert len(live.history) == 40 and not live.slot.full
+    finally:
+        live.close()
+
+
+def test_ten_who_come_and_go_leave_nothing(tmp_path):
+    with Watched(tmp_path, paused=False) as w:
+        for _ in range(2):
+            lookers = [Looker(w.live.port).__enter__() for _ in range(10)]
+            until(lambda: len(w.live.browsers.there) == 10)
+            for looker in lookers:
+                looker.__exit__()
+            until(lambda: not w.live.browsers.any)
+        until(lambda: w.live.server.get_clients() == {})
+        assert not w.told
+        threads = [t.name for t in threading.enumerate() if t.name == "splatdistill-viewer"]
+        assert len(threads) == 1
+    until(lambda: not any(t.name == "splatdistill-viewer" for t in threading.enumerate()))
+
+
+def test_the_turntable_turns_whoever_looks_on(tmp_path):
+    with Watched(tmp_path) as w, Looker(w.live.port) as looker:
+        until(lambda: w.live.browsers.any)
+        looker.set(w.live.display.turntable, True)
+        client = next(iter(w.live.browsers.there.values())).client
+        until(lambda: abs(client.camera.position[1]) > 0.2)
+        x, y, z = client.camera.position
+        assert x**2 + y**2 == pytest.approx(2.8**2, rel=1e-3) and abs(z) < 1e-6
+        np.testing.assert_allclose(client.camera.look_at, 0, atol=1e-6)
+
+
+# the command line -------------------------------------------------------------------------------------------------
+
+
+def train(folder, *more):
+    from helpers import write_sd_folder
+
+    prior = folder / "sd"
+    if not prior.exists():
+        write_sd_folder(prior)
+    small = ["--steps", "6", "--batch", "1", "--init.count", "40", "--device", "cpu", "--prior", str(prior)]
+    return main(["train", "--prompt", "a red mushroom", *small, *more])
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return tmp_path
+
+
+def test_train_with_a_viewer_says_where_and_without_waiting_leaves_a_film(here, capsys):
+    assert train(here, "--viewer", "--no-wait", "--port", "8700", "--out", "a") == 0
+    said = capsys.readouterr().out
+    assert "http://127.0.0.1:87" in said and "ssh -L 87" in said and "Ctrl-C" not in said
+    assert (here / "a" / "replay.html").stat().st_size > 800_000
+    assert "viewer:" not in (here / "a" / "config.yaml").read_text()
+
+
+def test_nobody_watching_imports_nothing_and_does_not_wait(here, capsys, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "splatdistill_viewer.live", None)  # importing it would fail
+    assert train(here, "--out", "a") == 0 and train(here, "--no-viewer", "--out", "b") == 0
+    assert "viewer" not in capsys.readouterr().out and not (here / "a" / "replay.html").exists()
+    assert train(here, "--viewer", "--out", "c") == 0
+    assert "the run goes on without it" in capsys.readouterr().out
+    assert (here / "a" / "splats.ply").read_bytes() == (here / "c" / "splats.ply").read_bytes()
+
+
+def test_a_person_is_a_terminal_unless_something_says_otherwise(monkeypatch):
+    from splatdistill.cli import watching
+
+    class Terminal:
+        def isatty(self):
+            return True
+
+    for name in watching.QUIET:
+        monkeypatch.delenv(name, raising=False)
+    assert not watching.person()
+    monkeypatch.setattr(watching.sys, "stdin", Terminal())
+    monkeypatch.setattr(watching.sys, "stdout", Terminal())
+    assert watching.person()
+    monkeypatch.setenv("CI", "1")
+    assert not watching.person()
+
+
+def test_a_run_is_replayed_from_the_command_line(here):
+    from splatdistill.train.replay import Given
+    from splatdistill.train.run import RunDir as Folder
+
+    assert train(here, "--out", "a") == 0
+    assert train(here, "--out", "plain") == 0
+    folder = Folder(here / "plain")
+    folder.log.write_text("")
+    folder.record(Applied(0, SetField("rates.colours", 0.5)))
+    assert main(["train", "--replay", "plain", "--out", "b"]) == 0
+    assert (here / "a" / "splats.ply").read_bytes() == (here / "plain" / "splats.ply").read_bytes()
+    assert (here / "b" / "splats.ply").read_bytes() != (here / "a" / "splats.ply").read_bytes()
+    assert main(["train", "--replay", "b", "--config", "a/config.yaml", "--out", "c"]) == 0
+    assert (here / "c" / "splats.ply").read_bytes() == (here / "b" / "splats.ply").read_bytes()
+    assert Given(0, SetField("rates.colours", 0.5)).attempt == 0
+
+
+def test_choosing_a_guidance_takes_the_recipe_of_the_prior():
+    from splatdistill.cli.watching import choosing
+
+    choose, weight = choosing("tiny", "csd")
+    assert choose.kind == "csd" and dict(choose.fields)["times.low"] > 0 and weight == SetField("guidance_weight", 0.008)

@@ -1,0 +1,300 @@
+"""The viewer's parts, each by itself and without a page: snapshots, budget, cameras, pictures, film, tools."""
+
+import base64
+import dataclasses
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from splatdistill.cameras import Orbit, orbit
+from splatdistill.gaussians import Gaussians, rotation_matrices
+from splatdistill.guidance import SDI
+from splatdistill.render import rasterizer
+from splatdistill.scene.initial import Ball
+from splatdistill.train.events import SetField, StepDone, Timing
+from splatdistill.train.session import Session
+from splatdistill_viewer.budget import Budget
+from splatdistill_viewer.cameras import Pose, frustums, turntable
+from splatdistill_viewer.clean import Cleaning
+from splatdistill_viewer.controls import Pending, documentation
+from splatdistill_viewer.history import MOST, History
+from splatdistill_viewer.page import Guard
+from splatdistill_viewer.pictures import MODES, picture, wants
+from splatdistill_viewer.record import Recording, film, write_html
+from splatdistill_viewer.snapshot import Slot, adjusted, snapshot
+from train.small import config, red_and_blue
+
+
+def some(n: int = 50, scale: float | None = None, seed: int = 0) -> Gaussians:
+    """Turned ellipsoids in a ball."""
+    rng = torch.Generator().manual_seed(seed)
+    g = Ball(count=n, scale=scale, colour="random").make(rng)
+    quats = torch.nn.functional.normalize(torch.randn(n, 4, generator=rng), dim=1)
+    return dataclasses.replace(g, quats=quats, scales=g.scales * (0.3 + torch.rand(n, 3, generator=rng)))
+
+
+# snapshots --------------------------------------------------------------------------------------------------------
+
+
+def test_a_snapshot_is_the_splats():
+    g = some()
+    s = snapshot(g, 7)
+    r = rotation_matrices(g.quats)
+    expected = r @ torch.diag_embed(g.scales.square()) @ r.mT
+    assert s.step == 7 and len(s) == 50
+    np.testing.assert_allclose(s.covariances, expected.numpy(), atol=1e-6)
+    np.testing.assert_array_equal(s.centers, g.means.numpy())
+    np.testing.assert_allclose(s.opacities[:, 0], g.opacities.numpy())
+    np.testing.assert_allclose(s.rgbs, g.rgb.clamp(0, 1).numpy())
+
+
+@pytest.mark.parametrize("sigma", [5e-4, 2e-4, 1e-4, 1e-6])
+def test_small_splats_do_not_vanish_in_half_precision(sigma):
+    g = dataclasses.replace(some(), scales=torch.full((50, 3), sigma))
+    packed = snapshot(g).covariances.astype(np.float16).astype(np.float64)
+    least = np.linalg.eigvalsh(packed).min()
+    assert math.sqrt(least) > 0.9e-3
+    assert sigma >= 5e-4 or np.float16(sigma**2) < 1e-7  # what they would be otherwise
+
+
+def test_a_snapshot_leaves_out_what_is_not_finite_and_shares_no_memory():
+    g = some()
+    g.means[3, 1] = float("nan")
+    s = snapshot(g)
+    assert len(s) == 49 and np.isfinite(s.centers).all()
+    before = s.centers.copy()
+    g.means[:] = 0
+    np.testing.assert_array_equal(s.centers, before)
+
+
+def test_thinning_keeps_how_much_is_covered():
+    s = snapshot(some(1000, scale=0.02))
+    t = s.thinned(100)
+    assert len(t) == 100 and len(s.thinned(5000)) == 1000
+    volume = lambda x: np.sqrt(np.linalg.det(x.covariances.astype(np.float64))).sum()  # noqa: E731
+    assert volume(t) / volume(s) == pytest.approx(1, rel=0.25)
+
+
+def test_size_and_cutoff():
+    g = some()
+    g.opacities[:10] = 0.01
+    a = adjusted(g, 2.0, 0.05)
+    assert len(a) == 40 and torch.equal(a.scales, 2 * g.scales[10:])
+    assert adjusted(g) is g
+
+
+def test_the_slot_holds_one_thing_the_newest():
+    slot = Slot()
+    assert slot.take(0.01) is None and not slot.full
+    slot.put(1)
+    slot.put(2)
+    assert slot.full and slot.take(0.01) == 2 and slot.take(0.01) is None
+
+
+# budget -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("share", [0.005, 0.03, 0.5])
+def test_work_of_any_cost_takes_its_share_of_the_time_and_no_more(share):
+    now, rng = [0.0], np.random.default_rng(0)
+    budget = Budget(share, clock=lambda: now[0])
+    while now[0] < 1000:
+        if budget.due():
+            with budget.spend():
+                now[0] += rng.uniform(0, 0.2)
+            budget.charge(rng.uniform(0, 0.1))  # on another thread, meanwhile
+        now[0] += 0.01
+    assert 0.8 * share < budget.spent / now[0] < 1.1 * share
+
+
+def test_not_more_often_than_asked():
+    now = [0.0]
+    budget = Budget(0.5, least=1.0, clock=lambda: now[0])
+    times = []
+    while now[0] < 10:
+        if budget.due():
+            times.append(now[0])
+            with budget.spend():
+                pass
+        now[0] += 0.01
+    assert 9 <= len(times) <= 11
+
+
+# cameras ----------------------------------------------------------------------------------------------------------
+
+
+def test_poses_of_the_page_and_our_cameras_are_the_same():
+    cameras = Orbit(elevation=(-80.0, 80.0)).sample(16, 30, 20, torch.Generator().manual_seed(1))
+    for i, f in enumerate(frustums(cameras)):
+        back = Pose(tuple(f.wxyz), tuple(f.position), f.fov, f.aspect, 20).cameras(20)
+        torch.testing.assert_close(back.world_to_camera[0], cameras.world_to_camera[i], atol=1e-5, rtol=0)
+        torch.testing.assert_close(back.intrinsics[0], cameras.intrinsics[i], atol=1e-3, rtol=0)
+        assert (back.width, back.height) == (30, 20)
+
+
+def test_a_turntable_comes_around_and_keeps_its_height_and_distance():
+    p = Pose((1, 0, 0, 0), (2.0, 0.5, 0.7), 0.7, 1.0, 10)
+    at = (0.1, 0.2, 0.3)
+    half = turntable(p, 180.0, at)
+    np.testing.assert_allclose(half, (2 * 0.1 - 2.0, 2 * 0.2 - 0.5, 0.7), atol=1e-12)
+    np.testing.assert_allclose(turntable(p, 360.0, at), p.position, atol=1e-12)
+
+
+# pictures ---------------------------------------------------------------------------------------------------------
+
+
+def test_exact_pictures_are_the_rasterisers_and_know_directions():
+    g = some(200).with_degree(1)
+    g.sh[:, 1:] = 0.8 * torch.randn(g.sh[:, 1:].shape, generator=torch.Generator().manual_seed(2))
+    camera, render = orbit([30.0], width=32), rasterizer("cpu")
+    seen = {m: picture(g, camera, render, m) for m in MODES}
+    for image in seen.values():
+        assert image.shape == (32, 32, 3) and image.dtype == np.uint8 and image.std() > 3
+    out = render(g, camera, torch.ones(1, 3))
+    assert np.abs(seen["rgb"] / 255 - out.rgb[0].clamp(0, 1).permute(1, 2, 0).numpy()).max() <= 0.5 / 255 + 1e-6
+    assert np.abs(1 - seen["alpha"][..., 0] / 255 - out.alpha[0, 0].numpy()).max() <= 0.5 / 255 + 1e-6
+    assert np.abs(seen["rgb"].astype(int) - picture(g.with_degree(0), camera, render)).max() > 10
+
+
+def test_near_is_brighter_than_far():
+    g = some(2, scale=0.25)
+    g = dataclasses.replace(g, means=torch.tensor([[0.8, -0.5, 0.0], [-0.8, 0.5, 0.0]]), opacities=torch.full((2,), 0.99))
+    image = picture(g, orbit([0.0], 0.0, 3.0, 50.0, 48), rasterizer("cpu"), "depth").astype(int)[..., 0]
+    near, far = image[24, :24], image[24, 24:]
+    assert near[near < 250].max() > far[far < 250].min() + 50
+    nothing = picture(g[:0], orbit([0.0], width=8), rasterizer("cpu"), "depth")
+    assert (nothing == 255).all()
+
+
+def test_the_prior_panel_shows_the_view_the_noise_the_estimate_and_the_wish():
+    prior = red_and_blue()
+    session = Session(config(SDI(scale=1.0), steps=8), prior)
+    for _ in range(4):
+        session.step()
+    w = wants(session.last, prior)
+    shapes = {i.shape for i in (w.render, w.noised, w.estimate, w.gradient)}
+    assert shapes == {(16, 16, 3)} and 0 < w.t < 1
+    view = session.last.out.rgb[0].detach().clamp(0, 1).permute(1, 2, 0).numpy()
+    assert np.abs(w.render / 255 - view).max() < 0.003
+    middle = w.estimate[6:10, 6:10].mean((0, 1))
+    assert middle[0] > middle[2] + 30, "the prior knows a red disc"
+    wish = w.gradient.astype(float)[6:10, 6:10].mean((0, 1)) - 127.5
+    assert np.sign(wish[2]) == np.sign(middle[2] - w.render[6:10, 6:10].mean((0, 1))[2])
+
+
+# film -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("steps", [1, 7, 60, 1000, 10_000])
+def test_keyframes_are_spread_evenly_and_bounded(steps):
+    recording, s = Recording(steps if steps < 5000 else 100, most=20, splats=10), snapshot(some(30))
+    for step in range(steps + 1):
+        if recording.due(step):
+            recording.add(dataclasses.replace(s, step=step))
+    at = [f.step for f in recording.frames]
+    assert len(at) <= 20 and len(at) >= min(steps, 10) and at == sorted(set(at))
+    gaps = np.diff(at)
+    assert len(gaps) == 0 or gaps.max() <= 2 * max(gaps.min(), 1) and at[-1] >= steps - gaps.max()
+    assert all(len(f) == 10 for f in recording.frames)
+
+
+def test_the_film_is_one_file_with_all_frames_under_the_limit(tmp_path):
+    import zstandard
+
+    frames = [dataclasses.replace(snapshot(some(400, seed=k)), step=10 * k) for k in range(5)]
+    html = film(frames, "a <b>red</b> ball")
+    assert not re.search(r"""(src|href)=["']https?://""", html.split("__VISER_EMBED_DATA__")[0])
+    (data,) = re.findall(r'__VISER_EMBED_DATA__="([^"]+)"', html)
+    inside = zstandard.ZstdDecompressor().decompressobj().decompress(base64.b64decode(data)[8:])
+    for k in range(5):
+        assert f"step {10 * k}".encode() in inside
+        assert frames[k].centers[0].tobytes() in inside, "every frame has its own splats"
+    small = len(html.encode()) - 20_000
+    path = write_html(tmp_path / "replay.html", frames, "a ball", limit=small)
+    assert len(html.encode()) * 0.5 < path.stat().st_size <= small
+    with pytest.raises(ValueError):
+        write_html(tmp_path / "none.html", [], "")
+
+
+# tools ------------------------------------------------------------------------------------------------------------
+
+
+def test_cleaning_takes_floaters_needles_ghosts_and_what_is_outside_and_nothing_else():
+    g = some(300, scale=0.03)
+    g = dataclasses.replace(g, scales=torch.full((300, 3), 0.03), opacities=torch.full((300,), 0.5))
+    assert Cleaning().keep(g).all()
+    g.means[0] = torch.tensor([3.0, 0, 0])
+    g.scales[1] = torch.tensor([0.01, 0.9, 0.01])
+    g.scales[2] = torch.tensor([0.3, 0.001, 0.3])  # a disc
+    g.opacities[3] = 0.001
+    gone = {
+        "floater": Cleaning(floater=6.0), "needle": Cleaning(needle=20.0), "opacity": Cleaning(opacity=0.01),
+        "box": Cleaning(low=(-1, -1, -1), high=(1, 1, 1)),
+    }  # fmt: skip
+    found = {k: torch.nonzero(~c.keep(g))[:, 0].tolist() for k, c in gone.items()}
+    assert found == {"floater": [0], "needle": [1], "opacity": [3], "box": [0]}
+    together = Cleaning((-1, -1, -1), (1, 1, 1), 0.01, 20.0, 6.0)
+    assert torch.nonzero(~together.keep(g))[:, 0].tolist() == [0, 1, 3]
+    assert Cleaning(floater=2.0).keep(g[:0]).shape == (0,)
+
+
+# the rest ---------------------------------------------------------------------------------------------------------
+
+
+def done(step: int, seconds: float = 0.1) -> StepDone:
+    return StepDone(step, 10_000, 60, 0.5, 2.0 * step, 0.4, 0.3, Timing(seconds, seconds, seconds, seconds), 0)
+
+
+def test_curves_are_thinned_with_their_ends_kept():
+    history = History()
+    assert history.speed() == 0
+    for k in range(1, 3001):
+        history.add(done(k), spread=1.0)
+    steps, norm, spread = history.column("step", "grad_norm", "spread")
+    assert len(steps) == MOST and steps[0] == 1 and steps[-1] == 3000 and (norm == 2 * steps).all() and (spread == 1).all()
+    assert history.speed() == pytest.approx(2.5)
+
+
+def test_typing_a_number_is_one_command():
+    put, now = [], [0.0]
+    pending = Pending(put.append, clock=lambda: now[0])
+    for value in (1.0, 12.0, 12.5):
+        pending.change("guidance.scale", value)
+        now[0] += 0.1
+        pending.flush()
+    pending.change("rates.means", 0.1)
+    assert put == []
+    now[0] += 0.35
+    pending.flush()
+    assert put == [SetField("guidance.scale", 12.5)]
+    now[0] += 1
+    pending.flush()
+    pending.flush()
+    assert put[1:] == [SetField("rates.means", 0.1)]
+
+
+def test_hints_are_the_docstrings_of_the_fields():
+    texts = documentation(SDI)
+    assert texts["scale"].startswith("Classifier-free guidance") and "fresh noise" in texts["eta"] and "w(t)" in texts["weight"]
+
+
+def test_the_first_error_switches_off_and_is_told_once(tmp_path):
+    told, closed, calls = [], [], []
+    guard = Guard(told.append, tmp_path / "trace.txt")
+    guard.on_off.append(lambda: closed.append(True))
+    guard.on_off.append(lambda: 1 / 0)
+
+    def bad(x):
+        calls.append(x)
+        raise RuntimeError("the wire was cut")
+
+    for k in range(3):
+        guard(bad, k)
+    assert calls == [0] and guard.off and closed == [True]
+    assert len(told) == 1 and "the wire was cut" in told[0] and "the run goes on" in told[0]
+    assert "def bad" not in told[0] and "RuntimeError" in (tmp_path / "trace.txt").read_text()
+    with pytest.raises(KeyboardInterrupt):
+        Guard(told.append)(lambda: (_ for _ in ()).throw(KeyboardInterrupt()))

@@ -1,0 +1,127 @@
+"""`splatdistill view`: what it opens, how works are shown together, and what cleaning writes."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from looker import Looker, until
+
+from splatdistill.cli import main
+from splatdistill.errors import UserError
+from splatdistill.io.ply import read_ply, write_ply
+from splatdistill.scene.initial import Ball, FromFile
+from splatdistill.train.loop import run
+from splatdistill.train.run import RunDir
+from splatdistill.train.session import Session
+from splatdistill_viewer.gallery import Gallery, columns
+from splatdistill_viewer.works import Work, load
+from train.small import config, red_and_blue
+
+
+def some(n=80, seed=0):
+    g = Ball(count=n, opacity=0.5).make(torch.Generator().manual_seed(seed))
+    return dataclasses.replace(g, scales=torch.full((n, 3), 0.05))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run of two particles."""
+    folder = RunDir.create("p", tmp_path_factory.mktemp("view") / "run")
+    session = Session(config(steps=3, particles=2), red_and_blue())
+    run(session, folder)
+    return folder, session
+
+
+def test_runs_checkpoints_and_files_are_opened(finished, tmp_path):
+    folder, session = finished
+    means = [session.gaussians(k).means for k in range(2)]
+    for path in (folder.path, folder.newest_checkpoint()):
+        works = load(path)
+        assert len(works) == 2 and len({w.name for w in works}) == 2
+        for w, m in zip(works, means):
+            torch.testing.assert_close(w.gaussians.means, m, atol=1e-5, rtol=0)
+    (one,) = load(folder.path / "splats-2.ply")
+    torch.testing.assert_close(one.gaussians.means, means[1], atol=1e-5, rtol=0)
+    for bad in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(UserError, match="expected a run, a checkpoint or a .ply file"):
+            load(bad)
+
+
+def test_cleaned_splats_are_written_beside_and_can_be_trained_further(tmp_path):
+    g = some()
+    g.means[5] = torch.tensor([3.5, 0.0, 0.0])
+    g.opacities[7] = 0.002
+    source = write_ply(tmp_path / "thing.ply", g).path
+    told = []
+    gallery = Gallery(load(source), 8720, report=told.append)
+    try:
+        with Looker(gallery.server.get_port()) as looker:
+            until(lambda: gallery.browsers.any)
+            looker.set(gallery.high, (1.5, 1.5, 1.5))
+            looker.set(gallery.opacity, 0.01)
+            until(lambda: gallery.opacity.value == 0.01 and gallery.high.value[0] == 1.5)
+            until(lambda: "2 of 80" in gallery.left.content and len(gallery.handles[0].centers) == 78, gallery.tick)
+            gallery.asked.put(lambda: gallery.export(None))
+            gallery.asked.put(lambda: gallery.export(None))
+            until(lambda: (tmp_path / "thing-cleaned-2.ply").exists(), gallery.tick)
+            looker.set(gallery.low, (1.4, 1.4, 1.4))
+            until(lambda: gallery.low.value[0] == 1.4)
+            gallery.asked.put(lambda: gallery.export(None))
+            until(gallery.asked.empty, gallery.tick)
+    finally:
+        gallery.close()
+    assert not gallery.guard.off and sorted(p.name for p in tmp_path.iterdir()) == ["thing-cleaned-2.ply", "thing-cleaned.ply", "thing.ply"]
+    cleaned = read_ply(tmp_path / "thing-cleaned.ply")
+    stays = torch.ones(80, dtype=torch.bool)
+    stays[[5, 7]] = False
+    torch.testing.assert_close(cleaned.means, g.means[stays], atol=1e-5, rtol=0)
+    session = Session(config(init=FromFile(tmp_path / "thing-cleaned.ply")), red_and_blue())
+    assert session.step().gaussians == 78
+
+
+def test_several_works_are_looked_at_from_one_camera(tmp_path):
+    works = [Work("a", tmp_path, some(seed=1)), Work("b", tmp_path, some(seed=1))]
+    gallery = Gallery(works, 8730)
+    drawn = []
+    gallery.browsers.draw = drawn.extend
+    try:
+        with Looker(gallery.server.get_port(), height=60, width=120) as looker:
+            until(lambda: gallery.browsers.any)
+            looker.set(gallery.display.mode, "exact rgb")
+            until(lambda: drawn and drawn[-1].what[2] == 60, gallery.tick)
+            image = drawn[-1].image.astype(int)
+            assert image.shape == (60, 120, 3) and image.std() > 3
+            np.testing.assert_array_equal(image[:, :60], image[:, 60:], "the same splats from the same camera")
+            assert not any(h.visible for h in gallery.handles)
+    finally:
+        gallery.close()
+    assert not gallery.guard.off
+
+
+def test_a_column_sees_the_middle_of_the_view():
+    from splatdistill.cameras import orbit
+    from splatdistill.render import rasterizer
+
+    whole, render = orbit([20.0], width=64, height=32), rasterizer("cpu")
+    middle = render(some(), columns(whole, 32)).rgb
+    torch.testing.assert_close(middle, render(some(), whole).rgb[..., 16:48], atol=1e-5, rtol=0)
+
+
+def test_view_without_paths_and_of_nothing_are_explained(capsys, tmp_path):
+    assert main(["view"]) == 2
+    assert "what to look at" in capsys.readouterr().err
+    assert main(["view", str(tmp_path / "nothing")]) == 2
+    assert "expected a run" in capsys.readouterr().err
+
+
+def test_view_says_where_and_ends_with_ctrl_c(capsys, tmp_path, monkeypatch):
+    path = write_ply(tmp_path / "thing.ply", some()).path
+
+    def interrupted(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Gallery, "tick", interrupted)
+    assert main(["view", str(path), str(path), "--port", "8740"]) == 0
+    said = capsys.readouterr().out
+    assert "2 to see at http://127.0.0.1:87" in said and "ssh -L" in said

@@ -1,0 +1,43 @@
+"""A share of the wall-clock time, and no more."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+class Budget:
+    """Says when work may be done so that it takes at most a share of the time, whatever it costs.
+
+    After work of d seconds the next is due (1 - share) / share * d later, and at least `least` seconds after the last one
+    began.
+    """
+
+    def __init__(self, share: float, least: float = 0.0, clock: Callable[[], float] = time.perf_counter) -> None:
+        if not 0 < share <= 1:
+            raise ValueError(f"a share of the time lies within 0 and 1, got {share}")
+        self.share, self.least, self.clock = share, least, clock
+        self.spent = 0.0  # seconds in all
+        self.next = self.earliest = -float("inf")
+
+    def due(self) -> bool:
+        """Whether work may begin."""
+        return self.clock() >= max(self.next, self.earliest)
+
+    @contextmanager
+    def spend(self) -> Iterator[None]:
+        """Work is being done, here and now."""
+        began = self.clock()
+        self.earliest = began + self.least
+        try:
+            yield
+        finally:
+            seconds = self.clock() - began
+            self._rest(seconds, seconds * (1 - self.share) / self.share)
+
+    def charge(self, seconds: float) -> None:
+        """So much was spent on another thread, while time went on here."""
+        self._rest(seconds, seconds / self.share)
+
+    def _rest(self, seconds: float, rest: float) -> None:
+        self.spent += seconds
+        self.next = max(self.next, self.clock()) + rest

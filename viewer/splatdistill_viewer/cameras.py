@@ -1,0 +1,73 @@
+"""The browser's cameras and ours. Both look along +z with y down; the browser's pose is camera to world, as wxyz."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from splatdistill.cameras import Cameras
+from splatdistill.gaussians import rotation_matrices
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Where a browser looks from."""
+
+    wxyz: tuple[float, float, float, float]
+    position: tuple[float, float, float]
+    fov: float  # vertical, radians
+    aspect: float  # width over height
+    height: int  # pixels
+
+    def cameras(self, height: int) -> Cameras:
+        """One camera, so many pixels high."""
+        width = max(1, round(self.aspect * height))
+        rotation = rotation_matrices(torch.tensor([self.wxyz], dtype=torch.float64)).mT
+        world_to_camera = torch.eye(4, dtype=torch.float64)[None].clone()
+        world_to_camera[:, :3, :3] = rotation
+        world_to_camera[:, :3, 3] = -(rotation @ torch.tensor(self.position, dtype=torch.float64))
+        focal = 0.5 * height / math.tan(0.5 * self.fov)
+        intrinsics = torch.tensor([[[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]]], dtype=torch.float64)
+        return Cameras(world_to_camera.float(), intrinsics.float(), width, height)
+
+
+@dataclass(frozen=True)
+class Frustum:
+    """A camera as the page draws it."""
+
+    wxyz: np.ndarray
+    position: np.ndarray
+    fov: float  # vertical, radians
+    aspect: float
+
+
+def frustums(cameras: Cameras) -> list[Frustum]:
+    """Our cameras for the page."""
+    c = cameras.to("cpu", torch.float64)
+    turns = c.world_to_camera[:, :3, :3].mT
+    fov = torch.deg2rad(c.vertical_fov).tolist()
+    return [
+        Frustum(quaternion(turn.numpy()), p.numpy(), f, c.width / c.height) for turn, p, f in zip(turns, c.position, fov)
+    ]
+
+
+def quaternion(rotation: np.ndarray) -> np.ndarray:
+    """wxyz of a rotation matrix: the eigenvector of its largest eigenvalue (Bar-Itzhack 2000), free of special cases."""
+    r = rotation
+    k = np.array(
+        [
+            [r[0, 0] + r[1, 1] + r[2, 2], r[2, 1] - r[1, 2], r[0, 2] - r[2, 0], r[1, 0] - r[0, 1]],
+            [r[2, 1] - r[1, 2], r[0, 0] - r[1, 1] - r[2, 2], r[0, 1] + r[1, 0], r[0, 2] + r[2, 0]],
+            [r[0, 2] - r[2, 0], r[0, 1] + r[1, 0], r[1, 1] - r[0, 0] - r[2, 2], r[1, 2] + r[2, 1]],
+            [r[1, 0] - r[0, 1], r[0, 2] + r[2, 0], r[1, 2] + r[2, 1], r[2, 2] - r[0, 0] - r[1, 1]],
+        ]
+    )
+    return np.linalg.eigh(k)[1][:, -1]
+
+
+def turntable(pose: Pose, degrees: float, look_at: tuple[float, float, float]) -> tuple[float, float, float]:
+    """The pose's position turned about the vertical axis through a point."""
+    a, (x, y, z) = math.radians(degrees), np.subtract(pose.position, look_at)
+    turned = (x * math.cos(a) - y * math.sin(a), x * math.sin(a) + y * math.cos(a), z)
+    return tuple(float(v) for v in np.add(turned, look_at))  # type: ignore[return-value]

@@ -1,0 +1,116 @@
+"""Controls made from configuration classes: every field that a person may change is a control, and a change is a Command."""
+
+import math
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import viser
+
+from splatdistill.train.events import SetField, Value
+
+SETTLE = 0.4  # seconds that a control must rest: 1, 12 and 12.5 are one change to 12.5
+
+
+class Pending:
+    """Changes that a person is still making; each becomes one command when it has rested."""
+
+    def __init__(self, put: Callable[[Any], None], clock: Callable[[], float] = time.monotonic, settle: float = SETTLE) -> None:
+        self.put, self.clock, self.settle = put, clock, settle
+        self.changes: dict[str, tuple[Value, float]] = {}
+        self.lock = threading.Lock()
+
+    def change(self, path: str, value: Value) -> None:
+        """A control moved."""
+        with self.lock:
+            self.changes.pop(path, None)
+            self.changes[path] = value, self.clock()
+
+    def flush(self) -> None:
+        """Ask for what has rested."""
+        if not self.changes:
+            return
+        now = self.clock()
+        with self.lock:
+            rested = {path: value for path, (value, when) in self.changes.items() if now - when >= self.settle}
+            for path in rested:
+                del self.changes[path]
+        for path, value in rested.items():
+            self.put(SetField(path, value))
+
+
+def add_fields(
+    gui: viser.GuiApi, part: Any, path: str, pending: Pending, only: tuple[str, ...] = (), without: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """Controls for the fields of a dataclass, by dotted path; those of its own dataclasses too, in folders. Fields that
+    are None, or no single value, get none.
+    """
+    handles: dict[str, Any] = {}
+    hints = get_type_hints(type(part))
+    docs = documentation(type(part))
+    for f in fields(part):
+        value, here = getattr(part, f.name), f"{path}.{f.name}" if path else f.name
+        if f.name in without or (only and f.name not in only):
+            continue
+        if is_dataclass(value):
+            with gui.add_folder(f.name, expand_by_default=False):
+                handles |= add_fields(gui, value, here, pending)
+            continue
+        if (handle := control(gui, f.name.replace("_", " "), value, hints[f.name], docs.get(f.name))) is None:
+            continue
+        follow(handle, here, type(value), pending)
+        handles[here] = handle
+    return handles
+
+
+def control(gui: viser.GuiApi, label: str, value: Any, hint: Any, doc: str | None) -> Any:
+    """What a person changes one value with; None for a kind that has no control."""
+    if get_origin(hint) is Literal:
+        return gui.add_dropdown(label, tuple(map(str, get_args(hint))), initial_value=str(value), hint=doc)
+    match value:
+        case bool():
+            return gui.add_checkbox(label, value, hint=doc)
+        case int():
+            return gui.add_number(label, value, step=1, hint=doc)
+        case float() if math.isfinite(value):
+            return gui.add_number(label, value, step=fine(value), hint=doc)
+        case str():
+            return gui.add_text(label, value, hint=doc)
+    return None
+
+
+def follow(handle: Any, path: str, kind: type, pending: Pending) -> None:
+    """A person's changes become pending ones; ours do not."""
+
+    @handle.on_update
+    def _(event: viser.GuiEvent) -> None:
+        if event.client is not None:
+            value = event.target.value
+            pending.change(path, float(value) if kind is float else value)
+
+
+def fine(value: float) -> float:
+    """A step a hundred times finer than the number."""
+    return 10.0 ** (math.floor(math.log10(abs(value))) - 2) if value else 0.001
+
+
+def documentation(kind: type) -> dict[str, str]:
+    """The docstrings under the fields of a dataclass, its bases' included; nothing where there is no source."""
+    import ast
+    import inspect
+    import textwrap
+
+    found: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        if not is_dataclass(base):
+            continue
+        try:
+            body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0].body  # type: ignore[attr-defined]
+        except (OSError, TypeError, SyntaxError):
+            continue
+        for field, text in zip(body, body[1:]):
+            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+                found[ast.unparse(field.target)] = " ".join(str(text.value.value).split())
+    return found

@@ -1,0 +1,184 @@
+"""Finished work in a page: side by side, looked at from one camera, cleaned up and written again."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from queue import SimpleQueue
+
+import numpy as np
+
+from splatdistill.cameras import Cameras
+from splatdistill.errors import UserError
+from splatdistill.gaussians import Gaussians
+from splatdistill.io.ply import write_ply
+from splatdistill.render import Rasterizer, rasterizer
+from splatdistill_viewer.browsers import Browsers, View
+from splatdistill_viewer.clean import Cleaning
+from splatdistill_viewer.live import interruptible
+from splatdistill_viewer.page import Guard, addresses, open_server, show, update
+from splatdistill_viewer.pictures import picture
+from splatdistill_viewer.snapshot import adjusted, snapshot
+from splatdistill_viewer.watching import Display
+from splatdistill_viewer.works import Work
+
+TALL, MOVING = 720, 4
+NEVER = {"box": 4.0, "needles": 50.0, "floaters": 30.0}  # what the tools stand at while they take nothing
+
+
+class Gallery:
+    """Works in one page. In the browser's own view they stand in a row; exact pictures show each in its own column, all
+    from the same camera.
+    """
+
+    def __init__(self, works: Sequence[Work], port: int = 8080, out: Path | None = None, report: Callable[[str], None] = print) -> None:
+        self.works, self.out, self.report = list(works), out, report
+        self.guard = Guard(report)
+        self.server = open_server(port, "splatdistill view")
+        self.browsers = Browsers(self.server, self.guard)
+        self.asked: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self.rasterizer: Rasterizer = rasterizer("cpu")
+        self.shown: object = None
+        self.kept: list[Gaussians] = [w.gaussians for w in self.works]
+        self.cleaned: object = None
+        apart = 1.3 * max(2 * float(w.gaussians.means.abs().quantile(0.98)) if len(w.gaussians) else 1.0 for w in self.works)
+        self.places = [(0.0, apart * (i - (len(self.works) - 1) / 2), 0.0) for i in range(len(self.works))]
+        self.handles = []
+        for i, (w, at) in enumerate(zip(self.works, self.places)):
+            self.handles.append(show(self.server, f"/work-{i}", snapshot(w.gaussians), at=at))
+            if len(self.works) > 1:
+                self.server.scene.add_label(f"/work-{i}/name", w.name, position=(0.0, 0.0, 0.6 * apart))
+        if len(self.works) > 1:
+            self.server.initial_camera.position = (2.6 + 0.9 * apart * (len(self.works) - 1), -0.5, 1.2)
+        self.build()
+
+    def build(self) -> None:
+        """The page's controls."""
+        gui = self.server.gui
+        gui.add_markdown("\n\n".join(f"**{w.name}**: {len(w.gaussians)} splats" for w in self.works))
+        self.display = Display(gui, 1, cameras=False)
+        with gui.add_folder("clean up"):
+            least, most = (-NEVER["box"],) * 3, (NEVER["box"],) * 3
+            self.low = gui.add_vector3("box from", least, min=least, max=most, step=0.05)
+            self.high = gui.add_vector3("box to", most, min=least, max=most, step=0.05)
+            self.opacity = gui.add_slider("least opacity", 0.0, 0.5, 0.005, 0.0, hint="Splats less opaque than this go")
+            top, hint = NEVER["needles"], "Longest axis over the middle one; at the right end all stay"
+            self.needles = gui.add_slider("needles", 1.5, top, 0.5, top, hint=hint)
+            top, hint = NEVER["floaters"], "Distance to the others over the median; at the right end all stay"
+            self.floaters = gui.add_slider("floaters", 1.2, top, 0.1, top, hint=hint)
+            self.left = gui.add_markdown("Nothing is taken away.")
+            export = gui.add_button("Export cleaned")
+            export.on_click(lambda event: self.asked.put(lambda: self.export(event.client_id)))
+
+    @property
+    def cleaning(self) -> Cleaning:
+        """What the tools say."""
+
+        def unless(value: float, never: float) -> float | None:
+            return None if value >= never else float(value)
+
+        far = NEVER["box"]
+        low = tuple(-math.inf if v <= -far else float(v) for v in self.low.value)
+        high = tuple(math.inf if v >= far else float(v) for v in self.high.value)
+        needle, floater = unless(self.needles.value, NEVER["needles"]), unless(self.floaters.value, NEVER["floaters"])
+        return Cleaning(low, high, float(self.opacity.value), needle, floater)  # type: ignore[arg-type]
+
+    def tick(self) -> None:
+        """Whatever is due: files, other splats, exact pictures."""
+        while not self.asked.empty():
+            try:
+                self.asked.get_nowait()()
+            except UserError as e:
+                self.browsers.tell("That did not work", str(e))
+        if not self.browsers.any:
+            return
+        if (cleaning := self.cleaning) != self.cleaned:
+            self.clean(cleaning)
+        if self.display.turntable.value:
+            self.browsers.turn()
+        if self.display.exact is None:
+            self.draw_splats()
+        else:
+            self.draw_exact()
+
+    def clean(self, cleaning: Cleaning) -> None:
+        """Apply the tools."""
+        self.kept = [w.gaussians[cleaning.keep(w.gaussians)] for w in self.works]
+        gone = [len(w.gaussians) - len(k) for w, k in zip(self.works, self.kept)]
+        counts = ", ".join(f"{n} of {len(w.gaussians)}" for n, w in zip(gone, self.works))
+        self.left.content = f"Taken away: {counts}" if any(gone) else "Nothing is taken away."
+        self.cleaned = cleaning
+
+    def draw_splats(self) -> None:
+        """The browser's own view."""
+        d = self.display
+        key = self.cleaned, d.key
+        if key == self.shown:
+            return
+        with self.server.atomic():
+            for handle, g in zip(self.handles, self.kept):
+                handle.visible = True
+                update(handle, snapshot(adjusted(g, d.size.value, d.cutoff.value)))
+        self.browsers.clear()
+        self.shown = key
+
+    def draw_exact(self) -> None:
+        """Each work in its own column, all from one camera."""
+        d = self.display
+        key = self.cleaned, d.key
+        for handle in self.handles:
+            if handle.visible:
+                handle.visible = False
+        looked = [adjusted(g, d.size.value, d.cutoff.value) for g in self.kept]
+        for who, cameras, what in self.browsers.wanting(key, TALL, MOVING):
+            wide = max(1, cameras.width // len(looked))
+            own = columns(cameras, wide)
+            images = [picture(g, own, self.rasterizer, d.exact) for g in looked]  # type: ignore[arg-type]
+            self.browsers.draw([View(who, what, np.concatenate(images, 1))])
+        self.shown = None
+
+    def export(self, who: int | None) -> None:
+        """Each work that is cleaned as a file, beside what it came from unless told otherwise; nothing is overwritten."""
+        cleaning = self.cleaning
+        for w in self.works:
+            kept = w.gaussians[cleaning.keep(w.gaussians)]
+            if not len(kept):
+                raise UserError(f"nothing of {w.name} would be left; take away less")
+            written = write_ply(self.free(w), kept, [f"cleaned: {len(kept)} of {len(w.gaussians)} splats of {w.name}"])
+            self.report(f"{written.path}: {written.count} of {len(w.gaussians)} splats; go on with it by --init file --init.path")
+            self.browsers.tell("Exported", str(written.path))
+            self.browsers.send(who, written.path.name, written.path.read_bytes())
+
+    def free(self, w: Work) -> Path:
+        """A name that is not taken."""
+        folder = self.out or (w.path.parent if w.path.is_file() else w.path)
+        k, path = 1, folder / f"{w.name.replace(' ', '-')}-cleaned.ply"
+        while path.exists():
+            k += 1
+            path = path.with_stem(f"{w.name.replace(' ', '-')}-cleaned-{k}")
+        return path
+
+    def hold(self) -> None:
+        """Serve until Ctrl-C."""
+        with interruptible():
+            while not self.guard.off:
+                self.guard(self.tick)
+                time.sleep(0.03)
+
+    def close(self) -> None:
+        """End the server."""
+        self.server.stop()
+
+    @property
+    def where(self) -> tuple[str, str]:
+        """The page's address here, and the line to type elsewhere."""
+        return addresses(self.server.get_port())
+
+
+def columns(cameras: Cameras, wide: int) -> Cameras:
+    """The same view on a narrower picture: what is in its middle."""
+    k = cameras.intrinsics.clone()
+    k[:, 0, 2] += (wide - cameras.width) / 2
+    return replace(cameras, intrinsics=k, width=wide)
+

@@ -1,0 +1,282 @@
+"""A run, watched and steered from a browser.
+
+The run calls `Live` with its events, on its own thread. There, within a share of the wall-clock time, a frame is made of
+what the pages want: splats, exact pictures, curves. It goes through a single slot to a thread of the viewer, which sends
+it; whatever that costs is charged to the same share. Without a page only the curves and the keyframes of the film are
+kept. Everything that computes with the run does it on the run's thread, between steps or while it waits; what a person
+asks for comes back as Commands. No error of the viewer reaches the run.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import Any, Iterator
+
+import torch
+
+from splatdistill.errors import UserError
+from splatdistill.train.events import Applied, Commands, Ended, Event, Paused, Refused, StepDone
+from splatdistill.train.run import RunDir
+from splatdistill.train.session import Session
+from splatdistill_viewer import keep
+from splatdistill_viewer.browsers import Browsers, View
+from splatdistill_viewer.budget import Budget
+from splatdistill_viewer.cameras import Frustum, frustums
+from splatdistill_viewer.history import History
+from splatdistill_viewer.page import Guard, addresses, open_server, show, update
+from splatdistill_viewer.pictures import Wants, picture, wants
+from splatdistill_viewer.record import Recording, write_html
+from splatdistill_viewer.snapshot import Slot, Snapshot, adjusted, snapshot
+from splatdistill_viewer.steering import Recipe, Steering, as_published
+from splatdistill_viewer.watching import Curves, Display, PriorPanel, Status
+
+SHARE, SHARE_ALONE = 0.03, 0.005  # of the wall-clock time, with a page open and for the film alone
+LEAST = 0.2  # seconds between frames
+SLOW = 1.0  # seconds between drawings of curves and of the prior's panel
+TALL, TALL_WAITING, MOVING = 360, 720, 4  # pixels of an exact picture's height, at most; while the camera moves a quarter
+
+
+@dataclass
+class Frame:
+    """What the pages are to show next; None is as before."""
+
+    status: tuple[Any, ...]
+    splats: Snapshot | None = None
+    views: list[View] = field(default_factory=list)
+    exact: bool = False
+    frustums: list[Frustum] | None = None
+    wants: Wants | None = None
+    curves: dict[str, float] | None = None
+
+
+class Live:
+    """The viewer of one run: give it to `splatdistill.train.loop.run` as a callback."""
+
+    def __init__(
+        self,
+        session: Session,
+        folder: RunDir,
+        commands: Commands,
+        port: int = 8080,
+        report: Callable[[str], None] = print,
+        recipe: Recipe = as_published,
+    ) -> None:
+        assert session.state is not None
+        self.session, self.folder, self.commands, self.report = session, folder, commands, report
+        self.guard = Guard(report, folder.path / "viewer-error.txt")
+        self.asked: SimpleQueue[Callable[[], None]] = SimpleQueue()  # work for the run's thread
+        self.history, self.recording = History(), Recording(session.config.steps)
+        self.share, self.alone = Budget(SHARE, LEAST), Budget(SHARE_ALONE)
+        self.slot: Slot[Frame] = Slot()
+        self.state, self.shown, self.slow, self.closed = "running", None, 0.0, False
+        self.sent = 0  # frames
+        self.server = open_server(port, "splatdistill")
+        self.browsers = Browsers(self.server, self.guard)
+        self.build(recipe)
+        self.guard.on_off.append(self.close)
+        self.sender = threading.Thread(target=self.send, name="splatdistill-viewer", daemon=True)
+        self.sender.start()
+
+    @property
+    def port(self) -> int:
+        """Where the server listens."""
+        return self.server.get_port()
+
+    def build(self, recipe: Recipe) -> None:
+        """The page."""
+        gui, s = self.server.gui, self.session
+        assert s.state is not None
+        self.status = Status(gui, s.config)
+        tabs = gui.add_tab_group()
+        with tabs.add_tab("Watch"):
+            self.display = Display(gui, len(s.state.particles))
+            self.curves = Curves(gui)
+        with tabs.add_tab("Prior"):
+            self.panel = PriorPanel(gui)
+        with tabs.add_tab("Steer"):
+            self.steering = Steering(gui, s.config, self.commands.put, recipe)
+        with tabs.add_tab("Keep"):
+            keep.buttons(self)
+        self.splats = show(self.server, "/splats", snapshot(s.gaussians(), s.state.step))
+        self.cameras: list[Any] = []
+
+    # what the run calls ------------------------------------------------------------------------------------------
+
+    def __call__(self, event: Event) -> None:
+        """An event of the run, on its thread."""
+        self.guard(self.receive, event)
+
+    def receive(self, event: Event) -> None:
+        """Take note, and use the time if there is some."""
+        match event:
+            case StepDone():
+                self.state = "running"
+                last = self.session.last
+                self.history.add(event, float(last.distilled.grad.std()) if last is not None else float("nan"))
+                self.tick()
+            case Paused():
+                self.state = "paused"
+                self.tick(waiting=True)
+            case Applied():
+                self.steering.applied(event.command, self.session.config)
+            case Refused():
+                self.steering.refused(event.command, self.session.config)
+                self.browsers.tell("Refused", event.message)
+            case Ended():
+                self.state = event.how
+                self.record(always=True)
+
+    def tick(self, waiting: bool = False) -> None:
+        """Whatever is due. While the run waits all the time is ours."""
+        self.steering.pending.flush()
+        while not self.asked.empty():
+            self.work(self.asked.get_nowait())
+        if self.recording.due(self.step) and (waiting or self.alone.due()):
+            with self.alone.spend():
+                self.record()
+        if not self.browsers.any or self.slot.full:
+            return
+        if waiting or self.share.due():
+            with self.share.spend():
+                self.slot.put(self.frame(waiting))
+
+    def record(self, always: bool = False) -> None:
+        """A keyframe of the film."""
+        if always or self.recording.due(self.step):
+            self.recording.add(snapshot(self.session.gaussians(), self.step))
+
+    def work(self, do: Callable[[], None]) -> None:
+        """Something that a person asked for; what they can put right is told to them."""
+        try:
+            do()
+        except UserError as e:
+            self.browsers.tell("That did not work", str(e))
+
+    @property
+    def step(self) -> int:
+        """How many are done."""
+        assert self.session.state is not None
+        return self.session.state.step
+
+    # on the run's thread: a frame -------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def frame(self, waiting: bool) -> Frame:
+        """What has changed since the last one."""
+        d, s = self.display, self.session
+        g = s.gaussians(int(d.particle.value) - 1)
+        f = Frame((s.config, self.step, len(g), self.history.speed(), self.state), exact=d.exact is not None)
+        key = self.step, len(g), d.key
+        if f.exact:
+            assert s.rasterizer is not None
+            looked = adjusted(g, d.size.value, d.cutoff.value)
+            for who, cameras, what in self.browsers.wanting(key, TALL_WAITING if waiting else TALL, MOVING):
+                f.views.append(View(who, what, picture(looked, cameras, s.rasterizer, d.exact)))  # type: ignore[arg-type]
+                if not waiting:
+                    break  # one at a time, each in its turn
+        elif key != self.shown:
+            f.splats = snapshot(adjusted(g, d.size.value, d.cutoff.value), self.step)
+        self.shown = None if f.exact else key
+        now = time.perf_counter()
+        if s.last is not None and now - self.slow > SLOW:
+            self.slow = now
+            f.curves = self.terms()
+            f.frustums = frustums(s.last.out.cameras) if d.frustums.value else []
+            if self.panel.on.value:
+                f.wants = wants(s.last, s.prior)
+        if d.turntable.value:
+            self.browsers.turn()
+        return f
+
+    def terms(self) -> dict[str, float]:
+        """Each regulariser by itself, at the last step's view."""
+        from dataclasses import fields, replace
+
+        last, r = self.session.last, self.session.config.regularise
+        assert last is not None
+        weights = {f.name: getattr(r, f.name) for f in fields(r)}
+        none = replace(r, **dict.fromkeys(weights, 0.0))
+        g = self.session.gaussians(last.particle)
+        return {k: float(replace(none, **{k: w})(last.out, g)) for k, w in weights.items() if w}
+
+    # on the viewer's thread: sending ----------------------------------------------------------------------------
+
+    def send(self) -> None:
+        """Send what is in the slot, until closed."""
+        while not self.closed and not self.guard.off:
+            frame = self.slot.take(0.5)
+            if frame is not None:
+                began = time.thread_time()
+                self.guard(self.draw, frame)
+                self.sent += 1
+                self.share.charge(time.thread_time() - began)
+
+    def draw(self, f: Frame) -> None:
+        """One frame on all pages, at once."""
+        with self.server.atomic():
+            self.status.update(*f.status)
+            if self.splats.visible == f.exact:
+                self.splats.visible = not f.exact
+                if not f.exact:
+                    self.browsers.clear()
+            if f.splats is not None:
+                update(self.splats, f.splats)
+            if f.frustums is not None:
+                self.draw_cameras(f.frustums)
+            if f.wants is not None:
+                self.panel.update(f.wants)
+            if f.curves is not None:
+                self.curves.update(self.history, f.curves)
+        self.browsers.draw(f.views)
+
+    def draw_cameras(self, cameras: list[Frustum]) -> None:
+        """The last batch's cameras."""
+        while len(self.cameras) > len(cameras):
+            self.cameras.pop().remove()
+        for i, c in enumerate(cameras):
+            if i == len(self.cameras):
+                name, look = f"/cameras/{i}", {"scale": 0.18, "thickness": 0.008, "color": (90, 90, 90)}
+                self.cameras.append(self.server.scene.add_camera_frustum(name, c.fov, c.aspect, **look))  # type: ignore[arg-type]
+            self.cameras[i].wxyz, self.cameras[i].position, self.cameras[i].fov = c.wxyz, c.position, c.fov
+
+    # the end ------------------------------------------------------------------------------------------------------
+
+    def replay(self) -> None:
+        """Write the film of the run so far."""
+        self.guard(self.write_replay)
+
+    def write_replay(self) -> None:
+        """replay.html in the run's folder."""
+        self.record(always=True)
+        path = write_html(self.folder.path / "replay.html", self.recording.frames, self.session.config.prompt)
+        self.browsers.tell("Replay written", str(path))
+
+    def hold(self) -> None:
+        """Keep the page, and do what is asked on it, until Ctrl-C or an error of the viewer."""
+        with interruptible():
+            while not self.guard.off:
+                self.guard(self.tick, True)
+                time.sleep(0.03)
+
+    def close(self) -> None:
+        """End the server."""
+        if not self.closed:
+            self.closed = True
+            self.server.stop()
+
+    @property
+    def where(self) -> tuple[str, str]:
+        """The page's address here, and the line to type elsewhere."""
+        return addresses(self.port)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C ends the block, and nothing else."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        pass

@@ -1,0 +1,72 @@
+"""The optimisation as a film that anyone can open: one HTML file with a timeline, the splats in every frame of it."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from splatdistill.io.atomic import replacing
+from splatdistill_viewer.page import open_server, show, update
+from splatdistill_viewer.snapshot import Snapshot
+
+FRAMES, SPLATS = 60, 10_000  # at most, per frame
+LIMIT = 14_500_000  # bytes of a file
+SECONDS = 12.0  # that the film lasts
+
+
+class Recording:
+    """Keyframes of a run, spread evenly over its steps however many it turns out to have."""
+
+    def __init__(self, steps: int, most: int = FRAMES, splats: int = SPLATS) -> None:
+        self.most, self.splats = most, splats
+        self.every = max(1, math.ceil(steps / most))
+        self.next = 0
+        self.frames: list[Snapshot] = []
+
+    def due(self, step: int) -> bool:
+        """Whether the splats after this step are wanted."""
+        return step >= self.next
+
+    def add(self, s: Snapshot) -> None:
+        """One more keyframe; where there would be too many, every second one goes."""
+        if self.frames and self.frames[-1].step == s.step:
+            return
+        self.frames.append(s.thinned(self.splats))
+        if len(self.frames) > self.most:
+            self.frames = self.frames[::-2][::-1]  # the newest stays
+            self.every *= 2
+        self.next = s.step + self.every
+
+
+def write_html(path: Path, frames: Sequence[Snapshot], title: str, limit: int = LIMIT) -> Path:
+    """The film as one self-contained file under `limit` bytes; frames are thinned until it is. ValueError without frames."""
+    if not frames:
+        raise ValueError("a film without frames")
+    most = max(len(f) for f in frames)
+    while len(html := film([f.thinned(most) for f in frames], title).encode()) > limit and most > 100:
+        most = int(most * min(0.9, limit / len(html)))
+    with replacing(path) as temporary:
+        temporary.write_bytes(html)
+    return path
+
+
+def film(frames: Sequence[Snapshot], title: str) -> str:
+    """A page that plays the frames."""
+    server = open_server(8400)
+    try:
+        splats = show(server, "/splats", frames[0])
+        label = server.scene.add_label("/step", caption(title, frames[0]), position=(0.0, 0.0, 1.1))
+        serializer = server.get_scene_serializer()
+        for frame in frames[1:]:
+            serializer.insert_sleep(SECONDS / len(frames))
+            update(splats, frame)
+            label.text = caption(title, frame)
+        serializer.insert_sleep(2.0)  # the result stays before the film begins again
+        page = serializer.as_html()
+    finally:
+        server.stop()
+    return page
+
+
+def caption(title: str, frame: Snapshot) -> str:
+    """What stands above the object."""
+    return f"{title}: step {frame.step}"

@@ -1,0 +1,139 @@
+"""The tab that steers: every control puts a Command into the run's one queue."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import viser
+
+from splatdistill.densify import DENSIFIERS
+from splatdistill.guidance import GUIDANCES
+from splatdistill.train.config import Train
+from splatdistill.train.events import Choose, Command, Continue, Densify, Once, Pause, Prune, SetField, Stop
+from splatdistill_viewer.controls import Pending, add_fields, follow
+
+Recipe = Callable[[str], Sequence[Command]]
+"""The commands that go over to a guidance, by its name."""
+
+
+def as_published(name: str) -> Sequence[Command]:
+    """A guidance as its paper has it."""
+    return [Choose("guidance", name)]
+
+
+class Steering:
+    """Controls of a run. What the run refuses is put back where it was."""
+
+    def __init__(self, gui: viser.GuiApi, config: Train, put: Callable[[Command], None], recipe: Recipe = as_published) -> None:
+        self.gui, self.put, self.recipe = gui, put, recipe
+        self.pending = Pending(put)
+        self.handles: dict[str, Any] = {}
+        self.parents: dict[str, Any] = {}
+        self.folders: dict[str, Any] = {}
+        self.run_buttons()
+        self.words(config)
+        for part, kinds in (("guidance", GUIDANCES), ("densify", DENSIFIERS)):
+            self.choice(part, kinds, config)
+        with gui.add_folder("learning rates", expand_by_default=False):
+            self.handles |= add_fields(gui, config.rates, "rates", self.pending)
+        with gui.add_folder("regularisers", expand_by_default=False):
+            self.handles |= add_fields(gui, config.regularise, "regularise", self.pending)
+            self.handles |= add_fields(gui, config, "", self.pending, only=("guidance_weight",))
+        with gui.add_folder("background", expand_by_default=False):
+            self.handles |= add_fields(gui, config.background, "background", self.pending)
+
+    def button(self, label: str, command: Callable[[], Command], **more: Any) -> Any:
+        """A button that asks for something."""
+        handle = self.gui.add_button(label, **more)
+        handle.on_click(lambda _: self.put(command()))
+        return handle
+
+    def run_buttons(self) -> None:
+        """Pause, single step, go on, stop."""
+        self.button("Pause", Pause, icon=viser.Icon.PLAYER_PAUSE, hint="Wait before the next step")
+        self.button("One step", Once, icon=viser.Icon.PLAYER_SKIP_FORWARD, hint="One step, then wait")
+        self.button("Continue", Continue, icon=viser.Icon.PLAYER_PLAY, hint="Go on")
+        self.button("Stop and save", Stop, icon=viser.Icon.PLAYER_STOP, color="red", hint="End the run; --resume goes on")
+
+    def words(self, config: Train) -> None:
+        """The prompt and what to keep away from, sent together by a button: half a word is no prompt."""
+        self.now = {"prompt": config.prompt, "negative": config.negative}
+        with self.gui.add_folder("prompt"):
+            for name in ("prompt", "negative"):
+                self.handles[name] = self.gui.add_text(name, getattr(config, name))
+            button = self.gui.add_button("Use these words")
+
+        @button.on_click
+        def _(_: viser.GuiEvent) -> None:
+            for name in ("prompt", "negative"):
+                if self.handles[name].value != self.now[name]:
+                    self.put(SetField(name, self.handles[name].value))
+
+    def choice(self, part: str, kinds: dict[str, type], config: Train) -> None:
+        """Another guidance or densifier, and the fields of the one in use."""
+        now = next((n for n, k in kinds.items() if k is type(getattr(config, part))), None)
+        self.parents[part] = self.gui.add_folder(part, expand_by_default=part == "guidance")
+        with self.parents[part]:
+            names = list(kinds) if now else ["(own class)", *kinds]
+            chosen = self.gui.add_dropdown("use", names, initial_value=now or names[0])
+            self.handles[part] = chosen
+            if part == "densify":
+                self.button("Densify now", Densify)
+                least = self.gui.add_number("prune below opacity", 0.01, min=0.0, max=1.0, step=0.001)
+                self.button("Prune now", lambda: Prune(float(least.value)))
+            self.folders[part] = self.settings_folder(part)
+        self.settings(part, config)
+
+        @chosen.on_update
+        def _(event: viser.GuiEvent) -> None:
+            if event.client is not None and chosen.value in kinds:
+                asked = self.recipe(chosen.value) if part == "guidance" else [Choose(part, chosen.value)]  # type: ignore[arg-type]
+                for command in asked:
+                    self.put(command)
+
+    def settings_folder(self, part: str) -> Any:
+        """An empty folder for the fields of a part."""
+        return self.gui.add_folder("settings", expand_by_default=part == "guidance")
+
+    def settings(self, part: str, config: Train) -> None:
+        """The fields of the chosen class, in its folder."""
+        with self.folders[part]:
+            chosen = getattr(config, part)
+            if part == "guidance":  # the one that is wanted most stands first
+                top = 20.0 if chosen.scale <= 20 else 200.0
+                scale = self.gui.add_slider("scale", min=min(0.0, chosen.scale), max=max(top, chosen.scale), step=0.1, initial_value=float(chosen.scale))
+                follow(scale, "guidance.scale", float, self.pending)
+                self.handles["guidance.scale"] = scale
+            self.handles |= add_fields(self.gui, chosen, part, self.pending, without=("scale",) if part == "guidance" else ())
+
+    def applied(self, command: Command, config: Train) -> None:
+        """A command took effect: controls show it, and those of a part that was chosen anew are others."""
+        match command:
+            case SetField():
+                self.show(command.path, config)
+                self.now = {"prompt": config.prompt, "negative": config.negative}
+            case Choose(part=part):
+                for path in [p for p in self.handles if p.startswith(f"{part}.")]:
+                    self.handles.pop(path)
+                self.folders[part].remove()
+                with self.parents[part]:
+                    self.folders[part] = self.settings_folder(part)
+                self.settings(part, config)
+                self.handles[part].value = command.kind
+
+    def show(self, path: str, config: Train) -> None:
+        """A control with the value that is so."""
+        if path not in self.handles or path in self.pending.changes:
+            return
+        value: Any = config
+        for name in path.split("."):
+            value = getattr(value, name)
+        self.handles[path].value = value
+
+    def refused(self, command: Command, config: Train) -> None:
+        """A command did not: its control shows again what is so."""
+        match command:
+            case SetField():
+                self.show(command.path, config)
+            case Choose(part=part):
+                kinds: dict[str, type] = GUIDANCES if part == "guidance" else DENSIFIERS
+                self.handles[part].value = next((n for n, k in kinds.items() if k is type(getattr(config, part))), command.kind)
