@@ -94,7 +94,7 @@ class Chart:
         return rgb(self.picture)
 
     def _axes(self) -> None:
-        left, top, right, bottom = self.box
+        left, _, right, bottom = self.box
         for v in ticks(*self.y, self.log_y):
             _, py = self.at(self.x[0], v)
             self.draw.line([(left, py), (right, py)], fill="#dddddd", width=TWICE)

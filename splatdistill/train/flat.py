@@ -65,7 +65,7 @@ def conditions(prior: DiffusionPrior, prompt: str, count: int, negative: str = "
     """The same prompts for every particle, seen by no camera."""
     texts = [with_view(prompt, word), negative, "", prompt]
     positive, negative_, null, plain = (e[None].expand(count, *e.shape) for e in prior.embed(texts))
-    return Conditions(positive, negative_, null, plain)
+    return Conditions(positive, negative_, null, plain, texts=(texts[0],) * count)
 
 
 @dataclass

@@ -1,0 +1,53 @@
+"""The methods that a laboratory compares, as a person lists them: "sds,sdi[eta=0,jitter=0.2],ssd[baselines=depth]@strange"."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from splatdistill.cli.parse import parse
+from splatdistill.cli.start import Weights
+from splatdistill.errors import UserError
+from splatdistill.evaluate.variance_draws import Arm
+
+STEIN = {
+    "none": "sjc[variance_reduction=False]",
+    "sds": "sds",
+    "mu on n": "ssd[baselines=]",
+    "paper, mu = 1": "ssd[baselines=depth normal,mu=one]",
+    "+ depth": "ssd[baselines=depth]",
+    "+ normal": "ssd[baselines=depth normal]",
+    "+ shuffled depth": "ssd[baselines=depth]@strange",
+}
+"""What `stein` in the list of methods stands for: from no control variate to depth that says nothing."""
+
+
+def split(text: str) -> dict[str, str]:
+    """The methods of a list by name; commas inside brackets belong to a method."""
+    words = [word.strip() for word in re.split(r",(?![^\[]*\])", text) if word.strip()]
+    pairs = [pair for word in words for pair in (STEIN.items() if word == "stein" else [(word, word)])]
+    if not pairs:
+        raise UserError("--guidances is empty; expected names such as sds,sdi")
+    names = [name for name, _ in pairs]
+    if doubled := [n for n in names if names.count(n) > 1]:
+        raise UserError(f"--guidances names {doubled[0]} twice; give one of them options in brackets, or leave it out")
+    return dict(pairs)
+
+
+def arm(name: str, text: str, prior: str, weights: Weights, matched: Mapping[str, Any]) -> Arm:
+    """A method of the list: its recipe's options, those in brackets, and on top what all are matched in."""
+    plain, at, mark = text.partition("@")
+    if at and mark != "strange":
+        raise UserError(f"{text}: expected @strange, or nothing, behind the name, got @{mark}")
+    kind, _, inside = plain.removesuffix("]").partition("[")
+    argv = ["--guidance", kind, "--prior", prior, "--prompt", "x"]
+    for part in filter(None, (p.strip() for p in inside.split(","))):
+        key, equals, value = (p.strip() for p in part.partition("="))
+        if not equals:
+            raise UserError(f"{text}: expected OPTION=VALUE in the brackets, got {part!r}")
+        if value in ("True", "False"):
+            before, _, last = key.rpartition(".")
+            argv.append(f"--guidance.{before}{'.' if before else ''}{'no-' if value == 'False' else ''}{last}")
+        else:
+            argv += [f"--guidance.{key}={value}"] if value.startswith("-") else [f"--guidance.{key}", *value.split()]
+    return Arm(name, replace(parse(argv, weights.family).config.guidance, **matched), strange=bool(at))
