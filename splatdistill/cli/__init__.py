@@ -10,6 +10,7 @@ from splatdistill.errors import UserError
 COMMANDS = {
     "train": "distil a text prompt into Gaussian splats",
     "image": "distil a text prompt into pictures, or into points where every answer is known",
+    "variance": "measure how noisy the methods' gradients are, and from what",
     "view": "look at runs, checkpoints and .ply files in a browser, and clean them up",
     "toybox": "what the embedded models know: words, captions, a sheet of pictures",
     "doctor": "backend, device, versions, weights, and how to get the fast path",
@@ -69,6 +70,8 @@ def dispatch(argv: list[str]) -> int:
         from splatdistill.cli.train import command
     elif name == "image":
         from splatdistill.cli.image import command
+    elif name == "variance":
+        from splatdistill.cli.variance import command
     elif name == "view":
         from splatdistill.cli.view import command
     elif name == "toybox":

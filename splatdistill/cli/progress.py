@@ -39,6 +39,11 @@ class Work:
     ) -> None:
         self.bar.stop()
 
+    def retotal(self, total: int) -> None:
+        """How much there is, now that it is known."""
+        self.total = total
+        self.bar.update(self.task, total=total)
+
     def done(self, count: int, what: str = "") -> None:
         """`count` pieces of the total are done; `what` is being worked on."""
         now = time.monotonic()
