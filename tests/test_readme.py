@@ -78,8 +78,9 @@ def test_the_train_command_runs(tmp_path):
 def test_commands_and_options_that_it_names_exist(capsys):
     called = {m for m in re.findall(r"splatdistill ([a-z]+) ?[-\[`\"]", README)}
     assert called and called <= COMMANDS.keys()
-    with pytest.raises(SystemExit):
-        main(["train", "--help"])
+    for command in ("train", "image", "variance"):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
     known = capsys.readouterr().out + "--sheet --captions --prior"
     option = r"(?<![\w-])(--[a-z][a-z.-]+)"
     for script, its in re.findall(r"`(scripts/\w+\.py)( [^`]*)`", README):
