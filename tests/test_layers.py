@@ -22,6 +22,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("densify",),
     ("train",),
     ("evaluate",),
+    ("bench",),
     ("cli",),
     ("__init__", "__main__"),  # the public names, and python -m splatdistill
 )

@@ -36,18 +36,31 @@ def split(text: str) -> dict[str, str]:
 
 def arm(name: str, text: str, prior: str, weights: Weights, matched: Mapping[str, Any]) -> Arm:
     """A method of the list: its recipe's options, those in brackets, and on top what all are matched in."""
+    kind, options, strange = apart(text)
+    argv = ["--guidance", kind, "--prior", prior, "--prompt", "x"]
+    for key, value in options:
+        argv += typed(f"guidance.{key}", value)
+    return Arm(name, replace(parse(argv, weights.family).config.guidance, **matched), strange=strange)
+
+
+def apart(text: str) -> tuple[str, list[tuple[str, str]], bool]:
+    """A method of the list: the guidance's name, the options in its brackets, and whether @strange stands behind it."""
     plain, at, mark = text.partition("@")
     if at and mark != "strange":
         raise UserError(f"{text}: expected @strange, or nothing, behind the name, got @{mark}")
     kind, _, inside = plain.removesuffix("]").partition("[")
-    argv = ["--guidance", kind, "--prior", prior, "--prompt", "x"]
+    options = []
     for part in filter(None, (p.strip() for p in inside.split(","))):
         key, equals, value = (p.strip() for p in part.partition("="))
         if not equals:
             raise UserError(f"{text}: expected OPTION=VALUE in the brackets, got {part!r}")
-        if value in ("True", "False"):
-            before, _, last = key.rpartition(".")
-            argv.append(f"--guidance.{before}{'.' if before else ''}{'no-' if value == 'False' else ''}{last}")
-        else:
-            argv += [f"--guidance.{key}={value}"] if value.startswith("-") else [f"--guidance.{key}", *value.split()]
-    return Arm(name, replace(parse(argv, weights.family).config.guidance, **matched), strange=bool(at))
+        options.append((key, value))
+    return kind, options, bool(at)
+
+
+def typed(path: str, value: str) -> list[str]:
+    """An option and its value as they are typed on a command line."""
+    if value in ("True", "False"):
+        before, _, last = path.rpartition(".")
+        return [f"--{before}{'.' if before else ''}{'no-' if value == 'False' else ''}{last}"]
+    return [f"--{path}={value}"] if value.startswith("-") else [f"--{path}", *value.split()]

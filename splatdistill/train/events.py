@@ -106,6 +106,8 @@ class Ended:
     message: str
     result: Gaussians  # of the first particle
     others: tuple[Gaussians, ...] = ()  # of the second, third, ...
+    calls: int = 0  # images that networks were asked about, since the run began or was resumed
+    peak_memory: int = 0  # bytes: of the device on CUDA, else of the process
 
 
 Event = StepDone | Preview | Saved | Applied | Refused | Paused | Resumed | Ended

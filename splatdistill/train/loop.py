@@ -31,7 +31,7 @@ from splatdistill.train.finish import Artefacts, finish
 from splatdistill.train.run import RunDir
 from splatdistill.train.session import Session
 from splatdistill.train.steer import steer
-from splatdistill.train.watch import EXPLANATIONS, Watch, Watcher
+from splatdistill.train.watch import EXPLANATIONS, Watch, Watcher, peak_memory
 
 PAUSE = 0.03  # seconds between looks at what is asked while a run waits
 
@@ -52,6 +52,7 @@ def run(session: Session, folder: RunDir, callbacks: Sequence[Callback] = (), co
     """
     commands, watcher = commands or Commands(), Watcher(Watch())
     config, how, verdict = session.config, "done", None
+    asked = session.prior.calls  # before: a prior may serve several runs
 
     def tell(event: Event) -> None:
         folder.record(event)
@@ -115,7 +116,8 @@ def run(session: Session, folder: RunDir, callbacks: Sequence[Callback] = (), co
     if verdict is None or all(len(g) for g in scenes):
         first, *others = (finish(folder, g, session.rasterizer, comments(session), particle=k) for k, g in enumerate(scenes))
         artefacts = replace(first, others=tuple(others))
-    ended = Ended(session.state.step, verdict or how, message, scenes[0], tuple(scenes[1:]))
+    cost = session.prior.calls - asked, peak_memory(session.prior.device)
+    ended = Ended(session.state.step, verdict or how, message, scenes[0], tuple(scenes[1:]), *cost)
     tell(ended)
     if verdict:
         raise RunEnded(f"the run went wrong at step {session.state.step} ({verdict}): {message}.\nIts last good state is in {folder.newest_checkpoint()}")

@@ -1,0 +1,70 @@
+"""What a bench is to do: every prompt by every arm with every seed, each a job that stands alone."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from splatdistill.train.run import slug
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A method as the bench compares it."""
+
+    name: str
+    text: str  # how it is asked for: sdi[eta=0]
+    argv: tuple[str, ...]  # the options of `splatdistill train` that make it
+    share: float = 1.0  # of the budget: 1.4 has 40 % more of it than the others
+    about: str = ""  # what it shows, for the report
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of `splatdistill train`. What it is called follows from what it is asked for, so that a bench that is
+    given other options finds none of the old results in their place.
+    """
+
+    prompt: str
+    arm: str  # its name
+    seed: int
+    argv: tuple[str, ...]  # what makes the run what it is
+    beside: tuple[str, ...] = ()  # what changes nothing about the result: how often it is saved
+    steps: int = 0
+    calls: float = 0.0  # images that networks will be asked about, as planned
+
+    @cached_property
+    def digest(self) -> str:
+        """Of what is asked for."""
+        return hashlib.sha256(json.dumps(self.argv).encode()).hexdigest()[:10]
+
+    @property
+    def folder(self) -> str:
+        """Its place below the bench's folder of jobs; nothing of a prompt or a name is taken over unescaped."""
+        return f"{slug(self.arm)}/{slug(self.prompt)}-seed-{self.seed}-{self.digest}"
+
+
+def jobs(
+    prompts: Sequence[str],
+    arms: Sequence[Arm],
+    seeds: Sequence[int],
+    common: Sequence[str],
+    steps: dict[str, int],
+    calls: dict[str, float],
+    points: int,
+) -> list[Job]:
+    """All jobs, a prompt after the other, so that what a stopped bench has done is complete for some prompts.
+
+    common: options of all; steps, calls: by name of the arm; points: on each convergence curve.
+    """
+    made = []
+    for prompt in prompts:
+        for seed in seeds:
+            for arm in arms:
+                n = steps[arm.name]
+                argv = (*arm.argv, *common, f"--prompt={prompt}", "--seed", str(seed), "--steps", str(n))
+                every = -(-n // points) if points else 0
+                beside = ("--checkpoint-every", str(every), "--preview-every", "0")
+                made.append(Job(prompt, arm.name, seed, argv, beside, n, calls[arm.name]))
+    return made

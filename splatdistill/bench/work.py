@@ -1,0 +1,203 @@
+"""One job, from start to end: a process of `splatdistill train`, resumed where an earlier one was stopped."""
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from splatdistill import __version__
+from splatdistill.bench.plan import Job
+from splatdistill.bench.record import VERDICTS, Record
+from splatdistill.errors import RunEnded, UserError
+from splatdistill.train.run import RunDir
+
+LOOK = 0.2  # seconds between looks at a process
+PATIENCE = 120.0  # seconds that a process has for saving before it is killed
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+LONGEST = 2000  # characters of an error
+
+
+class Flag(Protocol):
+    """Whether to stop."""
+
+    def is_set(self) -> bool:
+        """Whether someone asked."""
+
+
+@dataclass(frozen=True)
+class FileFlag:
+    """A file that says stop, for processes on other machines that see the same folder."""
+
+    path: Path
+
+    def is_set(self) -> bool:
+        """Whether someone asked."""
+        return self.path.exists()
+
+
+def work(job: Job, root: Path, threads: int, stop: Flag) -> Record:
+    """Do a job unless it is done already; how it ended, which is also on disk beside it.
+
+    Idempotent: whatever happened before, to this process or to the machine, calling it again goes on from there.
+    """
+    folder = root / job.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / "lock", stop) as lock:
+        before = Record.read(folder)
+        if before is not None and before.final:
+            return before
+        blank = Record(job.prompt, job.arm, job.seed, job.argv, "stopped", version=__version__, tries=0)
+        if lock is None:
+            return before or blank
+        before = replace(before or blank, argv=job.argv, version=__version__)
+        run = folder / "run"
+        if ended(run) == "done":  # by a process that outlived the bench that began it
+            after = replace(before, how="done", error="")
+        else:
+            after = attempt(job, run, before, threads, stop, lock)
+        after.write(folder)
+        return after
+
+
+def attempt(job: Job, run: Path, before: Record, threads: int, stop: Flag, lock: int) -> Record:
+    """Go on with the run, or begin it; if going on is refused, begin it."""
+    if resumable(run):
+        record = process(["--resume", str(run), *job.beside], run, before, threads, stop, lock)
+        if record.code != UserError.code:  # for example: all its steps are done, and its files are not written
+            return record
+        before = record
+    if stop.is_set():
+        return replace(before, how="stopped")
+    shutil.rmtree(run, ignore_errors=True)
+    return process([*job.argv, *job.beside, "--out", str(run)], run, before, threads, stop, lock)
+
+
+def process(argv: list[str], run: Path, before: Record, threads: int, stop: Flag, lock: int) -> Record:
+    """A process of `splatdistill train`, to its end or until it is to stop."""
+    if stop.is_set():
+        return replace(before, how="stopped")
+    package = str(Path(__file__).resolve().parents[2])
+    paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
+    env = {**os.environ, **dict.fromkeys(THREADS, str(threads)), "PYTHONPATH": os.pathsep.join(paths)}
+    output, began, asked = run.parent / "output.txt", time.monotonic(), None
+    with output.open("wb") as said:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "splatdistill", "train", "--no-viewer", *argv],
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=subprocess.STDOUT,
+            env=env,
+            process_group=0,  # so that Ctrl-C reaches it once, from here
+            pass_fds=(lock,),  # the lock lasts as long as the process, even when this one is gone
+        )
+        try:
+            while child.poll() is None:
+                if asked is None and stop.is_set():
+                    asked = time.monotonic()
+                    child.send_signal(signal.SIGINT)
+                if asked is not None and time.monotonic() - asked > PATIENCE:
+                    child.kill()
+                time.sleep(LOOK)
+        except BaseException:  # what calls this is going down at once
+            child.terminate()
+            raise
+    seconds = before.seconds + time.monotonic() - began
+    text = output.read_text(encoding="utf-8", errors="replace")
+    how, error = outcome(child.returncode, ended(run), text, asked is not None)
+    return replace(before, how=how, error=error, code=child.returncode, seconds=round(seconds, 3), tries=before.tries + 1)
+
+
+def outcome(code: int, event: str, text: str, asked: bool) -> tuple[str, str]:
+    """How a process ended, and what it said about it. event: how its log says that it ended."""
+    if code == 0 and event == "done":
+        return "done", ""
+    if code == RunEnded.code and event in VERDICTS:
+        return event, complaint(text)
+    if asked or code == 130:
+        return "stopped", ""
+    if code < 0:
+        name = signal.Signals(-code).name if -code in [*signal.Signals] else str(-code)
+        hint = "; on Linux that is what happens when memory runs out" if -code == signal.SIGKILL else ""
+        return "killed", f"the process was ended by {name}{hint}"
+    if "OutOfMemoryError" in text or "MemoryError" in text:
+        return "oom", complaint(text)
+    return "failed", complaint(text) or f"the process ended with status {code} and said nothing"
+
+
+def complaint(text: str) -> str:
+    """The error at the end of what a process said."""
+    at = text.rfind("\nerror: ")
+    said = text[at + 1 :] if at >= 0 else text.rsplit("\nTraceback", 1)[-1]
+    return re.sub(r"\x1b\[[0-9;]*m", "", said).strip()[-LONGEST:]
+
+
+def resumable(run: Path) -> bool:
+    """Whether there is something to go on from."""
+    return RunDir(run).config.is_file() and any((run / "checkpoints").glob("step-*/state.json"))
+
+
+def ended(run: Path) -> str:
+    """How a run's log says that it ended; "" for not."""
+    last = tail(run).get("Ended", {})
+    return str(last.get("how", "")) if isinstance(last, dict) else ""
+
+
+def tail(run: Path) -> dict[str, dict]:
+    """The last events of a run's log by their names, the last line only of each; {} while there are none. An Ended that
+    something follows is not the end.
+    """
+    try:
+        with (run / "log.jsonl").open("rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - 8192))
+            lines = log.read().split(b"\n")
+    except OSError:
+        return {}
+    found: dict[str, dict] = {}
+    for line in lines:
+        try:
+            event = json.loads(line)
+        except ValueError:  # cut off, at the beginning or while it is being written
+            continue
+        if event.get("event") != "Ended":
+            found.pop("Ended", None)
+        found[str(event.get("event"))] = event
+    return found
+
+
+def share_done(run: Path) -> float:
+    """How far a run is, in [0, 1]."""
+    step = tail(run).get("StepDone", {})
+    return step["step"] / max(step["steps"], 1) if step else 0.0
+
+
+@contextmanager
+def locked(path: Path, stop: Flag) -> Iterator[int | None]:
+    """The file descriptor of a lock that one process at a time holds, with those that it starts; None where it was to
+    stop before it could be had.
+    """
+    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if stop.is_set():
+                    yield None
+                    return
+                time.sleep(LOOK)
+            except OSError as e:
+                raise UserError(f"cannot lock {path}: {e.strerror or e}; put --out on a file system that knows locks") from e
+        yield lock
+    finally:
+        os.close(lock)
