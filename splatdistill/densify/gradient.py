@@ -5,8 +5,8 @@ large ones split. Transparent and oversized ones are removed.
 
 The statistic of a Gaussian is the mean, over the views in which it was visible since the last update, of
 |(g_x W/2, g_y H/2)| b: the gradient of the loss with respect to its projected mean g in 1/pixel, made independent of
-the resolution by going to normalised device coordinates (an image is 2 wide), and of the batch's b views, since the
-loss is a mean over them. It counts every view of the batch, not the last one only.
+the resolution by going to normalised device coordinates (an image is 2 wide), and of the step's b views, over all batches
+that are accumulated, since the loss is a mean over them. It counts every view, not the last one only.
 """
 
 import math
@@ -68,11 +68,11 @@ class Gradient(Densifier):
     def init(self, n: int) -> GradientState:
         return GradientState(torch.zeros(n), torch.zeros(n))
 
-    def observe(self, state: GradientState, screen: Screen, width: int, height: int) -> None:
+    def observe(self, state: GradientState, screen: Screen, width: int, height: int, batches: int = 1) -> None:
         if screen.means.grad is None:
             raise ValueError("statistics are taken after the backward pass, from projected means that want a gradient")
         state.move(screen.means.device)
-        to_device = torch.tensor([width / 2, height / 2]).to(screen.means.grad) * len(screen.radii)
+        to_device = torch.tensor([width / 2, height / 2]).to(screen.means.grad) * len(screen.radii) * batches
         visible = screen.radii > 0
         length = (screen.means.grad * to_device).norm(dim=-1)
         state.gradient += torch.where(visible, length, 0).sum(0).to(state.gradient)

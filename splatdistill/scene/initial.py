@@ -29,13 +29,13 @@ class Initial(ABC):
 
 
 @dataclass(frozen=True)
-class Ball(Initial):
-    """Points spread evenly in a ball: radius * cbrt(u) along a random direction."""
+class Drawn(Initial):
+    """Round Gaussians at points drawn around the origin."""
 
     count: int = 2000
     """Number of Gaussians."""
     radius: float = 0.6
-    """Radius of the ball, world units."""
+    """How far the points reach, world units."""
     scale: float | None = None
     """Standard deviation of every Gaussian, world units; by default each one's distance to its 3 nearest."""
     opacity: float = 0.1
@@ -43,32 +43,33 @@ class Ball(Initial):
     colour: Literal["gray", "random"] = "gray"
     """All mid-gray, or each of its own colour."""
 
+    @abstractmethod
+    def points(self, rng: torch.Generator) -> Float[Tensor, "n 3"]:
+        """`count` points."""
+
     def make(self, rng: torch.Generator) -> Gaussians:
         _check(self.count, self.radius, self.scale, self.opacity)
-        direction = torch.nn.functional.normalize(torch.randn(self.count, 3, generator=rng), dim=1)
-        distance = self.radius * torch.rand(self.count, 1, generator=rng).pow(1 / 3)
-        return cloud(distance * direction, _colours(self.colour, self.count, rng), self.scale, self.opacity)
+        points = self.points(rng)
+        return cloud(points, _colours(self.colour, self.count, rng), self.scale, self.opacity)
 
 
 @dataclass(frozen=True)
-class Blob(Initial):
-    """Points of a normal distribution, densest in the middle: what most single objects look like from afar."""
+class Ball(Drawn):
+    """Points spread evenly in a ball of the radius: radius * cbrt(u) along a random direction."""
 
-    count: int = 2000
-    """Number of Gaussians."""
-    radius: float = 0.6
-    """Two standard deviations of the points along each axis, world units; about a quarter lie outside."""
-    scale: float | None = None
-    """Standard deviation of every Gaussian, world units; by default each one's distance to its 3 nearest."""
-    opacity: float = 0.1
-    """Opacity of every Gaussian, in (0, 1)."""
-    colour: Literal["gray", "random"] = "gray"
-    """All mid-gray, or each of its own colour."""
+    def points(self, rng: torch.Generator) -> Float[Tensor, "n 3"]:
+        direction = torch.nn.functional.normalize(torch.randn(self.count, 3, generator=rng), dim=1)
+        return self.radius * torch.rand(self.count, 1, generator=rng).pow(1 / 3) * direction
 
-    def make(self, rng: torch.Generator) -> Gaussians:
-        _check(self.count, self.radius, self.scale, self.opacity)
-        points = 0.5 * self.radius * torch.randn(self.count, 3, generator=rng)
-        return cloud(points, _colours(self.colour, self.count, rng), self.scale, self.opacity)
+
+@dataclass(frozen=True)
+class Blob(Drawn):
+    """Points of a normal distribution, densest in the middle: what most single objects look like from afar. The radius
+    is two of its standard deviations along each axis; about a quarter of the points lie outside.
+    """
+
+    def points(self, rng: torch.Generator) -> Float[Tensor, "n 3"]:
+        return 0.5 * self.radius * torch.randn(self.count, 3, generator=rng)
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ def train_step(
         loss.backward()
         lap(2)
         total += float(terms.detach()) / config.accumulate
-        config.densify.observe(particle.densify, out.screen, size, size)
+        config.densify.observe(particle.densify, out.screen, size, size, config.accumulate)
 
     ok = ok and finite(*(p.grad for p in particle.scene.parameters()))
     if ok:

@@ -70,6 +70,21 @@ def test_statistic_does_not_depend_on_resolution_or_batch() -> None:
     assert (results[0] > 0).all()
 
 
+def test_statistic_does_not_depend_on_how_a_step_is_divided_into_batches() -> None:
+    """Four views in one batch, or two accumulated batches of two whose losses are halved."""
+    s, states = scene(8, degree=0, dtype=torch.float64), []
+    azimuths = [0.0, 90.0, 180.0, 270.0]
+    for batches in (1, 2):
+        state = ALWAYS.init(8)
+        for part in range(batches):
+            cameras = orbit(azimuths[part::batches], 10.0, width=32).to(dtype=torch.float64)
+            out = reference_rasterizer()(s.gaussians(), cameras)
+            (out.rgb.square().mean() / batches).backward()
+            ALWAYS.observe(state, out.screen, 32, 32, batches)
+        states.append(state.mean)
+    torch.testing.assert_close(states[1], states[0], rtol=1e-5, atol=1e-9)
+
+
 def test_statistics_need_a_backward_pass() -> None:
     with pytest.raises(ValueError, match="after the backward pass"):
         ALWAYS.observe(ALWAYS.init(2), Screen(torch.zeros(1, 2, 2), torch.ones(1, 2).int()), 8, 8)
