@@ -8,6 +8,13 @@ Where their cameras stand by default: Spark's examples and GaussianSplats3D's `V
 SuperSplat's viewer, with its default settings for objects, from azimuth -45. The cameras of SuperSplat's editor and of
 GaussianSplats3D's demos stand on the other side and see the back: no one file faces them all, and `facing=180` serves
 those.
+
+Other programs have worlds of their own, and importers that take a file's numbers as they are; `Up` names them:
+
+    blender   z up, the front along -y, as Blender's front view sees it
+    unity     y up, the front along +z, left-handed
+    unreal    z up, the front along +x, left-handed; lengths in centimetres are up to the scale
+    gltf      y up, the front along +z: what glTF, .obj files and .spz (which calls it RUB) prescribe
 """
 
 import math
@@ -21,43 +28,55 @@ from torch import Tensor
 from splatdistill import sh
 from splatdistill.gaussians import Gaussians
 
-Up = Literal["viewer", "raw"]
+Up = Literal["viewer", "raw", "blender", "unity", "unreal", "gltf"]
 Quaternion = tuple[float, float, float, float]  # wxyz, unit
 
-VIEWER: Quaternion = (0.5, 0.5, 0.5, -0.5)  # (x, y, z) -> (y, -z, -x)
+ROWS: dict[Up, tuple[tuple[int, int, int], ...]] = {  # of the matrix from our world to another
+    "viewer": ((0, 1, 0), (0, 0, -1), (-1, 0, 0)),
+    "raw": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
+    "blender": ((0, 1, 0), (-1, 0, 0), (0, 0, 1)),
+    "unity": ((0, -1, 0), (0, 0, 1), (1, 0, 0)),
+    "unreal": ((1, 0, 0), (0, -1, 0), (0, 0, 1)),
+    "gltf": ((0, 1, 0), (0, 0, 1), (1, 0, 0)),
+}
 
 
-def to_viewer(facing: float = 0.0) -> Quaternion:
-    """The rotation from our world to the viewers', after which azimuth `facing` (degrees) looks at the viewer."""
-    half = math.radians(-facing) / 2
-    return _product(VIEWER, (math.cos(half), 0.0, 0.0, math.sin(half)))
+def into(up: Up, facing: float = 0.0) -> Float[Tensor, "3 3"]:
+    """The orthogonal matrix from our world to another, float64, after which azimuth `facing` (degrees) is the front
+    there; of determinant -1 where that world is left-handed.
+    """
+    a = math.radians(-facing)
+    turn = torch.tensor([[math.cos(a), -math.sin(a), 0], [math.sin(a), math.cos(a), 0], [0, 0, 1]], dtype=torch.float64)
+    return torch.tensor(ROWS[up], dtype=torch.float64) @ turn
 
 
-def inverse(q: Quaternion) -> Quaternion:
-    """The rotation back."""
-    return q[0], -q[1], -q[2], -q[3]
-
-
-def matrix(q: Quaternion) -> Float[Tensor, "3 3"]:
-    """The rotation matrix of a unit quaternion, float64."""
-    w, x, y, z = q
-    rows = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-    ]
-    return torch.tensor(rows, dtype=torch.float64)
-
-
-def rotated(gaussians: Gaussians, q: Quaternion) -> Gaussians:
-    """All of it turned about the origin: R mu, q q_i, and colours seen along R d as they were along d."""
-    rotation = matrix(q)
+def placed(gaussians: Gaussians, world: Float[Tensor, "3 3"]) -> Gaussians:
+    """All of it through an orthogonal matrix M, which may mirror: M mu, covariances M Sigma M^T, and colours seen along
+    M d as they were along d. A mirroring M turns Gaussians as -M does, for they are symmetric about their centres.
+    """
+    proper = world * torch.linalg.det(world).sign()
     return replace(
         gaussians,
-        means=gaussians.means @ rotation.T.to(gaussians.means),
-        quats=torch.stack(_product(q, gaussians.quats.unbind(1)), 1),
-        sh=sh.rotate(gaussians.sh, rotation),
+        means=gaussians.means @ world.T.to(gaussians.means),
+        quats=torch.stack(_product(quaternion(proper), gaussians.quats.unbind(1)), 1),
+        sh=sh.rotate(gaussians.sh, world),
     )
+
+
+def quaternion(rotation: Float[Tensor, "3 3"]) -> Quaternion:
+    """The unit quaternion of a rotation matrix, by its largest component, where nothing cancels."""
+    r = rotation.tolist()
+    trace = r[0][0] + r[1][1] + r[2][2]
+    fourfold = [1 + trace, *(1 - trace + 2 * r[i][i] for i in range(3))]  # 4 w^2, 4 x^2, 4 y^2, 4 z^2
+    mixed = [
+        [fourfold[0], r[2][1] - r[1][2], r[0][2] - r[2][0], r[1][0] - r[0][1]],
+        [r[2][1] - r[1][2], fourfold[1], r[0][1] + r[1][0], r[0][2] + r[2][0]],
+        [r[0][2] - r[2][0], r[0][1] + r[1][0], fourfold[2], r[1][2] + r[2][1]],
+        [r[1][0] - r[0][1], r[0][2] + r[2][0], r[1][2] + r[2][1], fourfold[3]],
+    ]
+    row = mixed[max(range(4), key=lambda i: fourfold[i])]
+    length = math.hypot(*row)
+    return row[0] / length, row[1] / length, row[2] / length, row[3] / length
 
 
 def _product(a: tuple, b: tuple) -> tuple:

@@ -3,7 +3,8 @@
 Binary little-endian, one element `vertex`, 62 floats a row: x y z, nx ny nz (zero), f_dc_0..2, f_rest_0..44 (all of
 red's coefficients, then green's, then blue's), opacity (logit), scale_0..2 (logarithm), rot_0..3 (wxyz, unit): the
 layout of 3D Gaussian Splatting (arXiv:2308.04079). Lower degrees are filled up with zeros, since older importers take
-nothing but 248 bytes a row.
+nothing but 248 bytes a row. Read are also the layouts of gsplat and brush (no normals, any order), and of nerfstudio
+(its world is z-up and its header says so; colours may be bytes red, green, blue in place of f_dc).
 """
 
 from collections.abc import Sequence
@@ -14,10 +15,11 @@ import numpy as np
 import torch
 
 from splatdistill.errors import UserError
-from splatdistill.gaussians import Gaussians
+from splatdistill.gaussians import SH_C0, Gaussians
 from splatdistill.io import frames, table
 from splatdistill.io.frames import Up
-from splatdistill.io.table import Table, read_properties, read_table, unescape, write_table
+from splatdistill.io.rows import Written, kept, writable
+from splatdistill.io.table import RGB, Table, colours, read_properties, read_table, unescape, write_table
 
 OPACITY_MARGIN = 1e-6  # opacities are kept this far from 0 and 1, where the logit is infinite
 LONGEST = 1000  # characters of one comment; longer ones are cut, visibly
@@ -48,15 +50,6 @@ class Provenance:
         ]
 
 
-@dataclass(frozen=True)
-class Written:
-    """What became of an export."""
-
-    path: Path
-    count: int  # Gaussians in the file
-    dropped: int  # left out because a value of theirs was not finite
-
-
 def write_ply(
     path: Path,
     gaussians: Gaussians,
@@ -67,27 +60,22 @@ def write_ply(
 ) -> Written:
     """Write splats; Gaussians with a value that is not finite are left out and counted.
 
-    up: "viewer" turns them so that they stand upright in viewers with azimuth `facing` (degrees, 0 is our front)
-    towards the viewer, "raw" keeps our z-up world. pad: fill up to degree 3. UserError if nothing could be written;
-    what was at `path` is then as before.
+    up: the world of the file; in that of "viewer" they stand upright in viewers, "raw" keeps ours. `facing`: which
+    azimuth (degrees, 0 is our front) becomes the front there. pad: fill up to degree 3. UserError if nothing could be
+    written; what was at `path` is then as before.
     """
-    turned = gaussians.detach().to("cpu", torch.float32)
-    if up == "viewer":
-        turned = frames.rotated(turned, frames.to_viewer(facing))
+    turned = frames.placed(writable(path, gaussians), frames.into(up, facing))
     names, values = _columns(turned, pad)
-    good = np.isfinite(values).all(1)
-    if not good.any():
-        raise UserError(f"nothing to write to {path}: of {len(good)} Gaussians none has only finite values")
-    rows = values[good].astype("<f4").view([(n, "<f4") for n in names])[:, 0]
+    rows = values.astype("<f4").view([(n, "<f4") for n in names])[:, 0]
     own = [MADE_BY, f"up {up}", f"degree {gaussians.degree}"]
     write_table(path, rows, [*own, *(c if len(c) <= LONGEST else c[:LONGEST] + " [cut]" for c in comments)])
-    return Written(path, len(rows), int((~good).sum()))
+    return Written(path, len(rows), len(gaussians) - len(rows))
 
 
 def read_ply(path: Path, up: Up | None = None, drop_invalid: bool = False) -> Gaussians:
     """Splats of a .ply file, float32 on the CPU, in our world.
 
-    up: the world of the file; by default what its own comment says, "viewer" where it says nothing. UserError if it is
+    up: the world of the file; by default what its own comments say, "viewer" where they say nothing. UserError if it is
     no such file, or if rows hold values that no Gaussian can have and `drop_invalid` does not allow to leave them out.
     """
     rows = read_table(path)
@@ -96,19 +84,15 @@ def read_ply(path: Path, up: Up | None = None, drop_invalid: bool = False) -> Ga
     degree = next((d for d in range(raw.degree) if f"degree {d}" in notes), raw.degree)
     if not raw.sh[:, (degree + 1) ** 2 :].any():  # bands that only fill up the rows
         raw = raw.with_degree(degree)
-    good = raw.finite() & (raw.scales > 0).all(1) & (raw.quats.norm(dim=1) > 0.5)
-    if bad := int((~good).sum()):
-        if not drop_invalid:
-            raise UserError(
-                f"{bad} of {len(good)} rows of {path} hold NaN or infinite values, or a rotation of length 0; "
-                "leave them out with --init.drop-invalid (drop_invalid=True), or repair the file"
-            )
-        raw = raw[good]
-    if not len(raw):
-        raise UserError(f"{path} holds no usable Gaussians; expected at least one row of finite values")
-    if up is None:
-        up = "raw" if "up raw" in notes else "viewer"
-    return raw if up == "raw" else frames.rotated(raw, frames.inverse(frames.VIEWER))
+    raw = kept(path, raw, drop_invalid)
+    return frames.placed(raw, frames.into(up or _up(rows.comments, notes)).T)
+
+
+def _up(comments: tuple[str, ...], ours: tuple[str, ...]) -> Up:
+    """The world of a file. nerfstudio's says that z is up; what brush says of y is a constant and means nothing."""
+    if any(c.lower().split() == ["vertical", "axis:", "z"] for c in comments):
+        return "raw"
+    return next((up for up in frames.ROWS if f"up {up}" in ours), "viewer")
 
 
 def read_comments(path: Path) -> tuple[str, ...]:
@@ -119,17 +103,16 @@ def read_comments(path: Path) -> tuple[str, ...]:
 
 def is_splats(path: Path) -> bool:
     """Whether a .ply holds Gaussian splats, not mere points; UserError if it is no .ply."""
-    return "f_dc_0" in read_properties(path)
+    return bool({"f_dc_0", "rot_0"} & {*read_properties(path)})
 
 
 def _columns(g: Gaussians, pad: bool) -> tuple[list[str], np.ndarray]:
     """Names and values of a row, in the order that viewers expect."""
     n = len(g)
     rest = (g.with_degree(3) if pad else g).sh[:, 1:].transpose(1, 2).flatten(1)  # channel-major
-    quats = g.quats / g.quats.norm(dim=1, keepdim=True)  # a length of 0 becomes NaN, and the row is left out
     opacities = g.opacities.clamp(OPACITY_MARGIN, 1 - OPACITY_MARGIN)
     parts = [
-        g.means, torch.zeros(n, 3), g.sh[:, 0], rest, torch.logit(opacities)[:, None], g.scales.log(), quats,
+        g.means, torch.zeros(n, 3), g.sh[:, 0], rest, torch.logit(opacities)[:, None], g.scales.log(), g.quats,
     ]  # fmt: skip
     names = [*XYZ, "nx", "ny", "nz", *DC, *(f"f_rest_{i}" for i in range(rest.shape[1])), "opacity", *SCALE, *ROT]
     return names, torch.cat(parts, 1).numpy()
@@ -137,7 +120,8 @@ def _columns(g: Gaussians, pad: bool) -> tuple[list[str], np.ndarray]:
 
 def _gaussians(rows: Table) -> Gaussians:
     """Physical values in the file's own frame; unchecked."""
-    rows.demand((*XYZ, *DC, "opacity", *SCALE, *ROT), "Gaussian splats")
+    bytes_only = DC[0] not in (rows.rows.dtype.names or ()) and {*RGB} <= {*(rows.rows.dtype.names or ())}
+    rows.demand((*XYZ, *(() if bytes_only else DC), "opacity", *SCALE, *ROT), "Gaussian splats")
     found = {n for n in rows.rows.dtype.names or () if n.startswith("f_rest_")}
     rest = [f"f_rest_{i}" for i in range(len(found))]
     if len(rest) not in (0, 9, 24, 45) or found != set(rest):
@@ -147,10 +131,11 @@ def _gaussians(rows: Table) -> Gaussians:
         )
     rows.demand(rest, "Gaussian splats")
     bands = rows.columns(rest).reshape(len(rows.rows), 3, len(rest) // 3).transpose(0, 2, 1)
+    base = (colours(rows) - 0.5) / SH_C0 if bytes_only else rows.columns(DC)
     return Gaussians(
         means=torch.from_numpy(rows.columns(XYZ)),
         quats=torch.nn.functional.normalize(torch.from_numpy(rows.columns(ROT)), dim=1),
         scales=torch.from_numpy(rows.columns(SCALE)).exp(),
         opacities=torch.from_numpy(rows.column("opacity")).sigmoid(),
-        sh=torch.from_numpy(np.concatenate([rows.columns(DC)[:, None], bands], 1)),
+        sh=torch.from_numpy(np.concatenate([base[:, None], bands], 1)),
     )

@@ -3,15 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from splatdistill.errors import UserError
-from splatdistill.io.table import read_table
-
-RGB = ("red", "green", "blue")
+from splatdistill.io.table import RGB, colours, read_table
 
 
 @dataclass(frozen=True)
@@ -33,8 +30,7 @@ def read_points(path: Path, drop_invalid: bool = False) -> Points:
     xyz, rgb = torch.from_numpy(table.columns(("x", "y", "z"))), None
     good = xyz.isfinite().all(1)
     if set(RGB) <= set(table.rows.dtype.names or ()):
-        whole = [np.iinfo(t).max if (t := table.rows.dtype[n]).kind in "iu" else 1 for n in RGB]
-        rgb = torch.from_numpy(table.columns(RGB)) / torch.tensor(whole, dtype=torch.float32)
+        rgb = torch.from_numpy(colours(table))
         good &= rgb.isfinite().all(1)
         rgb = rgb.clamp(0, 1)
     if bad := int((~good).sum()):

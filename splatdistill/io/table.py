@@ -8,8 +8,7 @@ import io
 import itertools
 import os
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import numpy as np
 
 from splatdistill.errors import UserError
 from splatdistill.io.atomic import replacing
+from splatdistill.io.rows import opened
 
 HEADER_LIMIT = 1 << 16  # bytes
 TYPES = {
@@ -25,6 +25,7 @@ TYPES = {
     "int": "i4", "int32": "i4", "uint": "u4", "uint32": "u4",
     "float": "f4", "float32": "f4", "double": "f8", "float64": "f8",
 }  # fmt: skip
+RGB = ("red", "green", "blue")
 ORDERS = {"binary_little_endian": "<", "binary_big_endian": ">", "ascii": ""}
 
 
@@ -74,21 +75,27 @@ class _Header:
 
 def read_table(path: Path) -> Table:
     """The vertices of a .ply file; UserError for whatever is not one."""
-    with _opened(path) as file:
+    with opened(path) as file:
         header = _header(path, file)
         return Table(path, _rows(path, file, header), header.comments)
 
 
 def read_properties(path: Path) -> tuple[str, ...]:
     """Names of the vertices' properties, from the header alone; UserError as `read_table`."""
-    with _opened(path) as file:
+    with opened(path) as file:
         return tuple(next(e for e in _header(path, file).elements if e.name == "vertex").fields)
 
 
 def read_comments(path: Path) -> tuple[str, ...]:
     """The header's comments as they stand there; UserError as `read_table`."""
-    with _opened(path) as file:
+    with opened(path) as file:
         return _header(path, file).comments
+
+
+def colours(table: Table) -> np.ndarray:
+    """red green blue in [0, 1] as float32, (n, 3), whether they are stored as integers or as such."""
+    whole = [np.iinfo(t).max if (t := table.rows.dtype[n]).kind in "iu" else 1 for n in RGB]
+    return table.columns(RGB) / np.array(whole, np.float32)
 
 
 def write_table(path: Path, rows: np.ndarray, comments: Sequence[str]) -> None:
@@ -119,19 +126,6 @@ def unescape(line: str) -> str:
         return line.encode("ascii").decode("unicode_escape")
     except UnicodeError:
         return line
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[io.BufferedReader]:
-    if not path.exists():
-        raise UserError(f"no file {path}; check the name (it is looked for in {Path.cwd()})")
-    if not path.is_file():  # a pipe would wait for ever
-        raise UserError(f"{path} is not a file; give a .ply file" + (" inside it" if path.is_dir() else ""))
-    try:
-        with open(path, "rb") as file:
-            yield file
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
 
 
 def _header(path: Path, file: io.BufferedReader) -> _Header:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from splatdistill.errors import UserError
 from splatdistill.gaussians import SH_C0, Gaussians
-from splatdistill.io.ply import is_splats, read_ply
+from splatdistill.io import is_splats, read_splats
 from splatdistill.io.points import read_points
 
 SMALLEST = 1e-4  # world units: coincident points still get a size
@@ -74,10 +74,10 @@ class Blob(Drawn):
 
 @dataclass(frozen=True)
 class FromFile(Initial):
-    """Gaussians of a .ply file, all of them as they are; or the points of one as round Gaussians."""
+    """Gaussians of a file, all of them as they are; or the points of one as round Gaussians."""
 
     path: Path | None = None
-    """A .ply file of Gaussian splats, or of points with or without colours."""
+    """A file of Gaussian splats (.ply, .splat, .spz, .sog), or a .ply of points with or without colours."""
     count: int | None = None
     """At most so many, chosen at random; by default all."""
     drop_invalid: bool = False
@@ -88,9 +88,9 @@ class FromFile(Initial):
     def make(self, rng: torch.Generator) -> Gaussians:
         _check(1 if self.count is None else self.count, 1.0, None, self.opacity)
         if self.path is None:
-            raise UserError("which file to start from? Give a .ply with --init.path FILE")
+            raise UserError("which file to start from? Give one of splats or points with --init.path FILE")
         if is_splats(self.path):
-            splats = read_ply(self.path, drop_invalid=self.drop_invalid)
+            splats = read_splats(self.path, self.drop_invalid)
             return splats[self._choice(len(splats), rng)]
         points = read_points(self.path, self.drop_invalid)
         chosen = self._choice(len(points.xyz), rng)

@@ -1,0 +1,183 @@
+"""Gaussian splats as .sog, version 2: lossless WebP pictures in a zip, a pixel each (PlayCanvas; SuperSplat's own).
+
+meta.json names the pictures: positions (16 bits of sign(x) ln(1 + |x|) between the least and the greatest, low and high
+bytes apart), rotations (three bytes of the components but the largest, whose index is in alpha), standard deviations
+(logarithms) and colours of the constant band (bytes that index a codebook of 256 numbers; opacity in alpha), and for
+higher bands a palette and each splat's place in it. The world is that of .ply viewers.
+"""
+
+import io
+import json
+import math
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int, UInt8
+from PIL import Image
+
+from splatdistill.errors import UserError
+from splatdistill.gaussians import Gaussians
+from splatdistill.io import frames
+from splatdistill.io.atomic import replacing
+from splatdistill.io.frames import Up
+from splatdistill.io.palette import codebook, palette
+from splatdistill.io.rows import MOST, Written, kept, opened, writable
+
+PER_ROW = 64  # entries of the palette in a row of its picture
+OTHERS = np.array([[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]])  # the components but the largest, wxyz
+BANDS = (0, 3, 8, 15)  # coefficients of a colour above the constant band, by degree
+LIMIT = 1 << 20  # bytes of meta.json
+BITS = 10  # of a coordinate along the curve that orders the splats
+
+
+def write_sog(path: Path, gaussians: Gaussians, up: Up = "viewer", facing: float = 0.0) -> Written:
+    """Write splats. `up`, `facing`, what is left out and what is raised: as `write_ply`."""
+    g = frames.placed(writable(path, gaussians), frames.into(up, facing))
+    g = g[torch.from_numpy(_along_a_curve(g.means.numpy()))]
+    width = 4 * math.ceil(math.ceil(len(g) ** 0.5) / 4)
+    height = 4 * math.ceil(len(g) / width / 4)
+    pictures: dict[str, UInt8[np.ndarray, "h w 4"]] = {}
+
+    def lay(name: str, values: np.ndarray, width: int = width, height: int = height) -> str:
+        """Rows of up to four numbers as the pixels of a picture; its name."""
+        pixels = np.zeros((height * width, 4), np.uint8)
+        pixels[:, 3] = 255
+        pixels[: len(values), : values.shape[1]] = values
+        pictures[f"{name}.webp"] = pixels.reshape(height, width, 4)
+        return f"{name}.webp"
+
+    x = g.means.double().numpy()
+    x = np.sign(x) * np.log1p(np.abs(x))
+    low, high = x.min(0), x.max(0)
+    fixed = np.round(65535 * (x - low) / np.where(high > low, high - low, 1)).astype(np.uint32)
+    sizes, size_labels = codebook(g.scales.log().numpy())
+    colours, colour_labels = codebook(g.sh[:, 0].numpy())
+    opacity = np.round(255 * g.opacities.numpy()).astype(np.uint8)[:, None]
+    meta: dict[str, Any] = {
+        "version": 2,
+        "asset": {"generator": "splatdistill"},
+        "count": len(g),
+        "means": {
+            "mins": low.tolist(),
+            "maxs": high.tolist(),
+            "files": [lay("means_l", fixed & 255), lay("means_u", fixed >> 8)],
+        },
+        "scales": {"codebook": sizes.tolist(), "files": [lay("scales", size_labels)]},
+        "quats": {"files": [lay("quats", _packed(g.quats.numpy()))]},
+        "sh0": {"codebook": colours.tolist(), "files": [lay("sh0", np.concatenate([colour_labels, opacity], 1))]},
+    }
+    if g.degree:
+        entries, places = palette(g.sh[:, 1:].flatten(1).numpy())
+        k = BANDS[g.degree]
+        numbers, labels = codebook(entries)
+        files = [
+            lay("shN_centroids", labels.reshape(-1, 3), PER_ROW * k, math.ceil(len(entries) / PER_ROW)),
+            lay("shN_labels", np.stack([places & 255, places >> 8], 1)),
+        ]
+        meta["shN"] = {"count": len(entries), "bands": g.degree, "codebook": numbers.tolist(), "files": files}
+    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:  # stored: WebP is packed already
+        for name, pixels in pictures.items():
+            picture = io.BytesIO()
+            Image.fromarray(pixels).save(picture, "webp", lossless=True, exact=True)  # exact: colours where alpha is 0
+            archive.writestr(zipfile.ZipInfo(name), picture.getvalue())
+        archive.writestr(zipfile.ZipInfo("meta.json"), json.dumps(meta))
+    return Written(path, len(g), len(gaussians) - len(g))
+
+
+def read_sog(path: Path, drop_invalid: bool = False) -> Gaussians:
+    """Splats of a .sog file, float32 on the CPU, in our world; errors as `read_ply`."""
+    with opened(path) as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                raw = _unpack(path, archive)
+        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+            raise UserError(f"{path} is not a .sog that can be read: not a zip, or damaged ({error})") from error
+        except (KeyError, ValueError, TypeError, IndexError, OverflowError, SyntaxError, OSError) as error:
+            what = "its meta.json and pictures do not fit"
+            raise UserError(f"{path} is not a .sog that can be read: {what} ({error})") from error
+    return frames.placed(kept(path, raw, drop_invalid), frames.into("viewer").T)
+
+
+def _unpack(path: Path, archive: zipfile.ZipFile) -> Gaussians:
+    """What an archive holds, in the file's own world; unchecked. Whatever is wrong with it raises something."""
+    meta = json.loads(_member(archive, "meta.json", LIMIT))
+    if not isinstance(meta, dict) or meta.get("version") != 2:
+        raise UserError(f"{path} is a .sog of another version than 2; convert it with `splat-transform in.sog out.ply`")
+    n = meta["count"]
+    if not isinstance(n, int) or not 0 < n <= MOST:
+        raise ValueError(f"a count of {n!r}; expected 1 to {MOST}")
+
+    def pixels(part: str, which: int, count: int = n, width: int | None = None) -> UInt8[np.ndarray, "count 4"]:
+        data = _member(archive, str(meta[part]["files"][which]), 64 * count + LIMIT)
+        with Image.open(io.BytesIO(data), formats=["WEBP"]) as picture:
+            w, h = picture.size
+            if not count <= w * h <= 4 * count + (1 << 16) or width not in (None, w):
+                raise ValueError(f"a picture of {w}x{h} for {count} entries")
+            return np.asarray(picture.convert("RGBA")).reshape(-1, 4)[:count]
+
+    def numbers(part: str, key: str, count: int) -> Float32[np.ndarray, " count"]:
+        found = np.array(meta[part][key], np.float32)
+        if found.shape != (count,):
+            raise ValueError(f"{part}.{key} has the shape {found.shape}; expected {count} numbers")
+        return found
+
+    low, high = numbers("means", "mins", 3), numbers("means", "maxs", 3)
+    fixed = pixels("means", 0)[:, :3].astype(np.float32) + 256.0 * pixels("means", 1)[:, :3]
+    x = (low + (high - low) * (fixed / np.float32(65535))).clip(-80, 80)
+    sh0 = pixels("sh0", 0)
+    sh = numbers("sh0", "codebook", 256)[sh0[:, None, :3]]
+    if "shN" in meta:
+        bands, count = meta["shN"]["bands"], meta["shN"]["count"]
+        if bands not in (1, 2, 3) or not isinstance(count, int) or not 0 < count <= 1 << 16:
+            raise ValueError(f"a palette of {count!r} entries of degree {bands!r}")
+        k = BANDS[bands]
+        entries = pixels("shN", 0, count * k, PER_ROW * k)[:, :3]
+        places = pixels("shN", 1)
+        where = np.minimum(places[:, 0] + 256 * places[:, 1].astype(np.int64), count - 1)
+        sh = np.concatenate([sh, numbers("shN", "codebook", 256)[entries.reshape(count, k, 3)[where]]], 1)
+    return Gaussians(
+        means=torch.from_numpy((np.sign(x) * np.expm1(np.abs(x))).astype(np.float32)),
+        quats=torch.from_numpy(_unpacked(pixels("quats", 0))),
+        scales=torch.from_numpy(numbers("scales", "codebook", 256)[pixels("scales", 0)[:, :3]]).exp(),
+        opacities=torch.from_numpy(sh0[:, 3].astype(np.float32) / 255),
+        sh=torch.from_numpy(sh),
+    )
+
+
+def _member(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
+    """A file of the archive, however much it would unpack to; ValueError if that is more than `limit` bytes."""
+    with archive.open(name) as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise ValueError(f"{name} has more than {limit} bytes")
+    return data
+
+
+def _packed(quats: Float[np.ndarray, "n 4"]) -> UInt8[np.ndarray, "n 4"]:
+    q = quats / np.linalg.norm(quats, axis=1, keepdims=True)
+    rows, largest = np.arange(len(q)), np.abs(q).argmax(1)
+    q = q * np.where(q[rows, largest] < 0, -1, 1)[:, None]
+    three = np.round(255 * (q[rows[:, None], OTHERS[largest]] * 2**0.5 * 0.5 + 0.5)).clip(0, 255)
+    return np.concatenate([three, 252 + largest[:, None]], 1).astype(np.uint8)
+
+
+def _unpacked(packed: UInt8[np.ndarray, "n 4"]) -> Float32[np.ndarray, "n 4"]:
+    largest = packed[:, 3].astype(np.int64) - 252
+    if (largest < 0).any():
+        raise ValueError("a rotation without the index of its largest component")
+    rows, q = np.arange(len(packed)), np.zeros((len(packed), 4), np.float32)
+    three = (packed[:, :3] / np.float32(255) - 0.5) * np.float32(2 / 2**0.5)
+    q[rows[:, None], OTHERS[largest]] = three
+    q[rows, largest] = np.sqrt(np.clip(1 - (three * three).sum(1), 0, None))
+    return q / np.linalg.norm(q, axis=1, keepdims=True)
+
+
+def _along_a_curve(means: Float[np.ndarray, "n 3"]) -> Int[np.ndarray, " n"]:
+    """An order in which neighbours in space are neighbours (Morton's), so that the pictures pack well."""
+    low, high = means.min(0), means.max(0)
+    cell = ((means - low) / np.where(high > low, high - low, 1) * (2**BITS - 1)).astype(np.int64)
+    code = sum((cell[:, axis] >> bit & 1) << (3 * bit + axis) for bit in range(BITS) for axis in range(3))
+    return np.argsort(code, kind="stable")

@@ -1,0 +1,62 @@
+"""Gaussian splats as .splat: 32 bytes each, colours of the constant band, no header.
+
+A row is x y z (float32), the three standard deviations (float32), red green blue and opacity (bytes), and the rotation
+(bytes, 128 + 128 q, wxyz), in the world of .ply viewers. The layout of the first WebGL viewer of splats
+(antimatter15/splat), which shows a file while it loads: the largest and most opaque come first.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from splatdistill.errors import UserError
+from splatdistill.gaussians import SH_C0, Gaussians
+from splatdistill.io import frames
+from splatdistill.io.atomic import replacing
+from splatdistill.io.frames import Up
+from splatdistill.io.rows import Written, kept, opened, writable
+
+ROW = np.dtype([("xyz", "<f4", 3), ("scale", "<f4", 3), ("rgba", "u1", 4), ("quat", "u1", 4)])
+
+
+def write_splat(path: Path, gaussians: Gaussians, up: Up = "viewer", facing: float = 0.0) -> Written:
+    """Write splats, without what depends on the viewing direction. `up`, `facing`, what is left out and what is raised:
+    as `write_ply`.
+    """
+    g = frames.placed(writable(path, gaussians.with_degree(0)), frames.into(up, facing))
+    rows = np.empty(len(g), ROW)
+    rows["xyz"], rows["scale"] = g.means, g.scales
+    rows["rgba"] = _bytes(255 * torch.cat([g.rgb, g.opacities[:, None]], 1))
+    quats = torch.nn.functional.normalize(g.quats, dim=1)
+    # 256 does not fit into a byte, 0 does, and -q is the same rotation
+    rows["quat"] = _bytes(128 + 128 * torch.where(quats.amax(1, keepdim=True) > 127.5 / 128, -quats, quats))
+    weight = g.scales.log().sum(1).exp() * g.opacities
+    with replacing(path) as temporary:
+        temporary.write_bytes(rows[weight.argsort(descending=True, stable=True).numpy()].tobytes())
+    return Written(path, len(g), len(gaussians) - len(g))
+
+
+def read_splat(path: Path, drop_invalid: bool = False) -> Gaussians:
+    """Splats of a .splat file, float32 on the CPU, in our world; errors as `read_ply`."""
+    with opened(path) as file:
+        data = file.read()
+    if not data or len(data) % ROW.itemsize:
+        raise UserError(
+            f"{path} is not a .splat that can be read: expected rows of {ROW.itemsize} bytes, and at least one, "
+            f"got {len(data)} bytes; is it truncated?"
+        )
+    rows = np.frombuffer(data, ROW)
+    rgba, quats = (torch.from_numpy(rows[n].astype(np.float32)) for n in ("rgba", "quat"))
+    raw = Gaussians(
+        means=torch.from_numpy(rows["xyz"].astype(np.float32)),
+        quats=torch.nn.functional.normalize((quats - 128) / 128, dim=1),
+        scales=torch.from_numpy(rows["scale"].astype(np.float32)),
+        opacities=rgba[:, 3] / 255,
+        sh=((rgba[:, :3] / 255 - 0.5) / SH_C0)[:, None],
+    )
+    return frames.placed(kept(path, raw, drop_invalid), frames.into("viewer").T)
+
+
+def _bytes(values: torch.Tensor) -> np.ndarray:
+    return values.round().clamp(0, 255).to(torch.uint8).numpy()
