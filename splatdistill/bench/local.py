@@ -16,12 +16,14 @@ Show = Callable[[float], None]
 LOOK = 1.0  # seconds between looks at how far runs are
 
 
-def run(jobs: Sequence[Job], root: Path, workers: int, threads: int, stop: Flag, tell: Tell, show: Show) -> None:
-    """Do all jobs, `workers` at a time, each with `threads`. One that fails stops no other."""
+def run(jobs: Sequence[Job], root: Path, workers: int, threads: int, stop: Flag, until: float, tell: Tell, show: Show) -> None:
+    """Do all jobs, `workers` at a time, each with `threads`; begin none after `until` (of the monotonic clock). One that
+    fails stops no other.
+    """
     meter = Meter(jobs, root, show)
 
     def one(job: Job) -> Record | None:
-        return None if stop.is_set() else work(job, root, threads, stop)
+        return None if stop.is_set() or time.monotonic() > until else work(job, root, threads, stop)
 
     with ThreadPoolExecutor(workers) as pool:
         going: dict[Future, Job] = {pool.submit(one, job): job for job in jobs}

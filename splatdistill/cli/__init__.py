@@ -11,6 +11,8 @@ COMMANDS = {
     "train": "distil a text prompt into Gaussian splats",
     "image": "distil a text prompt into pictures, or into points where every answer is known",
     "variance": "measure how noisy the methods' gradients are, and from what",
+    "evaluate": "measure finished runs as the papers do, and on the toybox against the truth",
+    "bench": "compare methods: prompts x guidances x seeds, measured and tabulated",
     "view": "look at runs, checkpoints and .ply files in a browser, and clean them up",
     "toybox": "what the embedded models know: words, captions, a sheet of pictures",
     "doctor": "backend, device, versions, weights, and how to get the fast path",
@@ -72,6 +74,10 @@ def dispatch(argv: list[str]) -> int:
         from splatdistill.cli.image import command
     elif name == "variance":
         from splatdistill.cli.variance import command
+    elif name == "evaluate":
+        from splatdistill.cli.evaluate import command
+    elif name == "bench":
+        from splatdistill.cli.bench import command
     elif name == "view":
         from splatdistill.cli.view import command
     elif name == "toybox":

@@ -1,0 +1,45 @@
+"""How long a step of an arm takes here, with as many processes beside it as the bench will have: for budgets in seconds."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from splatdistill.bench.plan import Arm, Job
+from splatdistill.bench.record import Record
+from splatdistill.errors import UserError
+
+STEPS = 24  # of a short run, which walks all of its schedules
+SKIPPED = 2  # the first ones compile and warm up
+
+
+def short_runs(arms: Sequence[Arm], common: Sequence[str], prompt: str) -> list[Job]:
+    """A short run of every arm."""
+    argv = (*common, f"--prompt={prompt}", "--seed", "0", "--steps", str(STEPS))
+    beside = ("--checkpoint-every", "0", "--preview-every", "0")
+    return [Job(prompt, arm.name, 0, (*arm.argv, *argv), beside, STEPS, float(STEPS)) for arm in arms]
+
+
+def seconds_per_step(arms: Sequence[Arm], common: Sequence[str], prompt: str, root: Path, do: Callable[[list[Job]], None]) -> dict[str, float]:
+    """Mean over a short run of every arm, by its name. do: has jobs done. Runs that are there are not made again, so that a
+    bench that goes on has the same steps.
+    """
+    jobs = short_runs(arms, common, prompt)
+    do(jobs)
+    return {job.arm: mean_seconds(root / job.folder, job) for job in jobs}
+
+
+def mean_seconds(folder: Path, job: Job) -> float:
+    """Of the steps in a run's log."""
+    record = Record.read(folder)
+    log = folder / "run" / "log.jsonl"
+    events = [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
+    taken = [sum(e["timing"].values()) for e in events if e["event"] == "StepDone"][SKIPPED:]
+    if not taken:
+        said = record.error if record else "it was stopped"
+        raise UserError(f"how long a step of {job.arm} takes could not be measured: {said}\nIts short run is in {folder}")
+    return sum(taken) / len(taken)
+
+
+def steps_for(seconds: float, arms: Sequence[Arm], per_step: dict[str, float]) -> dict[str, int]:
+    """How many steps each arm's share of the seconds pays for; at least one."""
+    return {a.name: max(1, round(seconds * a.share / per_step[a.name])) for a in arms}

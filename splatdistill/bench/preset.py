@@ -1,0 +1,110 @@
+"""Benches by name: YAML files of prompts, arms, seeds and a budget. Every key is read, and every other one refused."""
+
+import dataclasses
+import difflib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+
+from splatdistill.errors import UserError
+
+Needs = Literal["toybox", "real", "any"]
+Budget = Literal["recipe", "steps", "calls", "seconds"]
+
+
+@dataclass(frozen=True)
+class Listed:
+    """An arm of a preset."""
+
+    of: str  # how it is asked for: sdi[eta=0]
+    name: str = ""  # what tables call it; by default what it is asked for
+    share: float = 1.0  # of the budget
+    about: str = ""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A bench."""
+
+    about: str = ""
+    needs: Needs = "any"  # what the prompts ask of a prior
+    prior: str = "auto"
+    prompts: tuple[str, ...] = ()
+    arms: tuple[Listed, ...] = ()
+    arms_sd: tuple[Listed, ...] = ()  # with Stable Diffusion weights; by default the same
+    seeds: tuple[int, ...] = (0,)
+    budget: Budget = "recipe"
+    amount: float = 0.0  # of the budget: steps, images that networks are asked about, or seconds
+    amount_sd: float = 0.0  # with Stable Diffusion weights; by default the same
+    points: int = 8  # of each convergence curve
+
+
+def read(path: Path) -> Preset:
+    """A preset's file; UserError for one that is none."""
+    try:
+        said = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as e:
+        raise UserError(f"could not read {path}: {e.strerror or e}; expected a YAML file of a bench") from e
+    except (yaml.YAMLError, UnicodeDecodeError) as e:
+        raise UserError(f"{path} is not YAML: {' '.join(str(e).split())}") from e
+    if not isinstance(said, dict):
+        raise UserError(f"{path} holds no keys; expected prompts, arms and so on")
+    return made(said, path)
+
+
+def made(said: dict[str, Any], path: Path) -> Preset:
+    """A preset of what a file says."""
+    known = [f.name for f in dataclasses.fields(Preset)]
+    for key in said:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, 1)
+            raise UserError(f"{path}: there is no key {key!r}" + (f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}"))
+    for key, allowed in (("needs", get_args(Needs)), ("budget", get_args(Budget))):
+        if key in said and said[key] not in allowed:
+            raise UserError(f"{path}: {key} is one of {', '.join(allowed)}; got {said[key]!r}")
+    lists = {key: listed(said[key], key, path) for key in ("arms", "arms_sd") if key in said}
+    for key, kind in (("prompts", str), ("seeds", int)):
+        if key in said and not (isinstance(said[key], list) and all(isinstance(v, kind) for v in said[key])):
+            raise UserError(f"{path}: {key} is a list of {kind.__name__} values")
+    for key in ("amount", "amount_sd"):
+        if key in said and not isinstance(said[key], int | float):
+            raise UserError(f"{path}: {key} is a number; got {said[key]!r}")
+    return Preset(**{k: tuple(v) if isinstance(v, list) else v for k, v in {**said, **lists}.items()})
+
+
+def listed(said: Any, key: str, path: Path) -> list[Listed]:
+    """The arms of a file: words, or groups of of, name, share and about."""
+    known = {f.name for f in dataclasses.fields(Listed)}
+    if not isinstance(said, list):
+        raise UserError(f"{path}: {key} is a list of arms, such as `- sds`")
+    arms = []
+    for one in said:
+        group = {"of": one} if isinstance(one, str) else one
+        if not isinstance(group, dict) or "of" not in group or set(group) - known:
+            raise UserError(f"{path}: {key} holds {one!r}; expected a method, or a group of {', '.join(sorted(known))} with `of`")
+        arms.append(Listed(**group))
+    return arms
+
+
+def prompts_of(path: Path) -> tuple[str, ...]:
+    """A file of prompts, each once: one a line (those that begin with # are comments), or JSON: a list, or an object of
+    lists such as train and test.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        if path.suffix == ".json":
+            said = json.loads(text)
+            lists = [v for v in said.values() if isinstance(v, list)] if isinstance(said, dict) else [said]
+            found = [p for one in lists for p in one]
+        else:
+            found = [line.strip() for line in text.splitlines() if not line.startswith("#")]
+    except OSError as e:
+        raise UserError(f"could not read {path}: {e.strerror or e}; expected a file of prompts, one a line") from e
+    except (ValueError, TypeError) as e:
+        raise UserError(f"{path} holds no prompts: {e}; expected one a line, or JSON lists of texts") from e
+    if not all(isinstance(p, str) for p in found) or not any(p.strip() for p in found):
+        raise UserError(f"{path} holds no prompts; expected one a line, or JSON lists of texts")
+    return tuple(dict.fromkeys(p.strip() for p in found if p.strip()))

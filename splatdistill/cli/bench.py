@@ -1,0 +1,183 @@
+"""splatdistill bench: prompts x methods x seeds, each a run of its own, and tables of what came of them."""
+
+import math
+import os
+import shlex
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Literal
+
+import tyro
+from rich.console import Console
+
+from splatdistill.bench import calibrate, local, plan
+from splatdistill.bench.plan import Job
+from splatdistill.bench.preset import Budget
+from splatdistill.bench.record import Record, write_json
+from splatdistill.bench.work import Flag
+from splatdistill.cli.bench_plan import Planned, presets, settle
+from splatdistill.cli.progress import Work, clock
+from splatdistill.cli.train import speaker
+from splatdistill.errors import UserError
+
+LONGEST = 400  # characters of a failure on the screen; all of it is in its record
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Compare methods: prompts x guidances x seeds, each a run of `splatdistill train`, then measured and tabulated.
+
+    What is done is never done again: the same command goes on where it was stopped.
+    """
+
+    preset: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """A bench by name (--list shows them), or a YAML file like those in configs/bench/. What is typed goes above it."""
+    list: bool = False
+    """Show the presets and end."""
+    prompts: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """A file of prompts: one a line, or JSON lists."""
+    prompt: Annotated[tuple[str, ...], tyro.conf.arg(metavar="TEXT ...")] = ()
+    """Prompts themselves."""
+    count: int | None = None
+    """Only so many of the prompts, from the first."""
+    guidances: Annotated[str, tyro.conf.arg(metavar="NAME,...")] = ""
+    """Methods, with options in brackets, of the guidance or of the run: "sds,sdi[eta=0],vsd[particles=2]"."""
+    seeds: tuple[int, ...] | None = None
+    """A run for each of them."""
+    budget: Budget | None = None
+    """What is equal for all: recipe (nothing; each as its recipe has it), steps, calls (images that networks are asked
+    about), or seconds (of training on this machine, by a short run of each first)."""
+    amount: float | None = None
+    """How many steps, images or seconds."""
+    prior: str | None = None
+    """auto, tiny (the embedded model of the toybox world), a diffusers folder, or a hub id."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to run."""
+    config: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """A YAML file of options of `train` for all runs, above their recipes."""
+    clip: str = "auto"
+    """The CLIP that measures: auto is openai/clip-vit-base-patch32 where its weights are, else with the prior tiny the
+    embedded tiny-clip, which knows the toybox's words alone; or a folder, or a hub id."""
+    image_reward: Annotated[Path | None, tyro.conf.arg(metavar="PYTHON")] = None
+    """A Python interpreter in whose environment the package image-reward is installed: it then measures too."""
+    samples: int = 32
+    """Pictures of the prior per prompt that renders are compared with (FID); 0: none."""
+    against: str = ""
+    """The arm that the others are compared with; by default the first."""
+    points: int | None = None
+    """Of each convergence curve: so many checkpoints of each run are kept; 0: none."""
+    workers: int | None = None
+    """Runs at a time; by default as many as there are processors, one on a GPU."""
+    threads: int | None = None
+    """Of each run; by default one on a CPU, where several runs use it better than one."""
+    engine: Literal["local", "ray"] = "local"
+    """Processes of this machine, or an existing Ray cluster whose machines all see --out at the same path."""
+    address: str = "auto"
+    """Of the Ray cluster."""
+    hours: float | None = None
+    """Begin no run after so many hours."""
+    train: bool = True
+    """Make the runs that are missing; --no-train only measures those that are there."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Where all of it goes; by default runs/bench- and the preset."""
+
+
+def command(argv: list[str]) -> int:
+    """Run the subcommand; its exit status."""
+    options = tyro.cli(Bench, args=argv, prog="splatdistill bench")
+    if options.list:
+        print("\n".join(f"{name:16}{' '.join(preset.about.split())}" for name, preset in presets().items()))
+        return 0
+    planned, console = settle(options), speaker()
+    root = (options.out or Path("runs") / f"bench-{planned.name}").expanduser().absolute()
+    root.mkdir(parents=True, exist_ok=True)
+    for line in planned.notes:
+        console.print(line, style="yellow")
+    with stopping() as stop:
+        jobs = planned_jobs(options, planned, root, console, stop)
+        write_json(root / "bench.json", planned.told(jobs, argv))
+        told = f"{len(planned.prompts)} prompts x {len(planned.arms)} methods x {len(planned.seeds)} seeds"
+        console.print(f"{told} with the prior {planned.prior}: {len(jobs)} runs, {planned.budget_told}, into {root}")
+        if options.train:
+            make(options, planned, jobs, root / "jobs", console, stop)
+        if stop.is_set():
+            console.print(f"stopped; to go on: splatdistill bench {shlex.join(argv)}")
+            return 128 + signal.SIGINT
+        return judged(options, planned, jobs, root, console)
+
+
+def judged(options: Bench, planned: Planned, jobs: list[Job], root: Path, console: Console) -> int:
+    """Measure what is done and write tables, pictures and the report; the exit status is 1 where a run has failed."""
+    records = {job.folder: Record.read(root / "jobs" / job.folder) for job in jobs}
+    failed = [r for r in records.values() if r is not None and not r.final and r.how != "stopped"]
+    for record in failed:
+        console.print(f"{record.how}: {record.arm}, {record.prompt!r}, seed {record.seed}: {record.error[-LONGEST:]}", style="red")
+    return 1 if failed else 0
+
+
+def planned_jobs(options: Bench, planned: Planned, root: Path, console: Console, stop: Flag) -> list[Job]:
+    """All jobs, their steps made out."""
+    steps = planned.steps
+    if planned.budget == "seconds":
+        console.print("measuring how long a step of each method takes")
+        place, prompt = root / "calibration", planned.prompts[0]
+        short = lambda jobs: make(options, planned, jobs, place, console, stop)  # noqa: E731
+        per_step = calibrate.seconds_per_step(planned.arms, planned.common, prompt, place, short)
+        steps = calibrate.steps_for(planned.amount, planned.arms, per_step)
+    calls = {a.name: planned.images[a.name] * steps[a.name] for a in planned.arms}
+    return plan.jobs(planned.prompts, planned.arms, planned.seeds, planned.common, steps, calls, planned.points)
+
+
+def make(options: Bench, planned: Planned, jobs: list[Job], root: Path, console: Console, stop: Flag) -> None:
+    """Have jobs done, with progress for all of them together."""
+    began = time.monotonic()
+    until = began + 3600 * options.hours if options.hours is not None else math.inf
+    total = max(1, round(sum(max(j.calls, 1.0) for j in jobs)))
+    done = [0, 0]  # ended, and not well
+
+    with Work(console, "network images", total) as bar:
+
+        def show(part: float) -> None:
+            bar.done(min(round(part * total), total), f"run {min(done[0] + 1, len(jobs))} of {len(jobs)}, network images")
+
+        def tell(job: Job, record: Record) -> None:
+            done[0] += 1
+            if record.how not in ("done", "stopped"):
+                done[1] += 1
+                said = record.error.splitlines()[0] if record.error else ""
+                console.print(f"{record.how}: {job.arm}, {job.prompt!r}, seed {job.seed}: {said[:LONGEST]}", style="red")
+
+        if options.engine == "ray":
+            from splatdistill.bench import cluster
+
+            cluster.run(jobs, root, options.address, planned.threads, planned.gpus, stop, until, tell, show)
+        else:
+            local.run(jobs, root, planned.workers, planned.threads, stop, until, tell, show)
+    console.print(f"{done[0]} of {len(jobs)} runs ended, {done[1]} of them not well, after {clock(time.monotonic() - began)}")
+
+
+@contextmanager
+def stopping() -> Iterator[Flag]:
+    """Ctrl-C, or a polite kill, asks all runs to save and end; a second one leaves at once."""
+    stop = threading.Event()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        os.write(2, b"\nstopping: the runs save what they have (once more to leave at once)\n")
+
+    caught = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    here = threading.current_thread() is threading.main_thread()
+    before = {n: signal.signal(n, handle) for n in caught} if here else {}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,237 @@
+"""From the options of `bench` to what is to be done. What can be refused is refused here, before the first run."""
+
+import dataclasses
+import os
+import platform
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from splatdistill import __version__
+from splatdistill.bench.cost import cost
+from splatdistill.bench.plan import Arm, Job
+from splatdistill.bench.preset import Budget, Listed, Preset, prompts_of, read
+from splatdistill.cli import recipes, tree
+from splatdistill.cli.arms import apart, split, typed
+from splatdistill.cli.choices import CHOICES
+from splatdistill.cli.parse import parse
+from splatdistill.cli.start import TINY, Weights, device_of, refuse_prompt
+from splatdistill.errors import UserError, WeightsError
+from splatdistill.estimators.weights import CLIP, DPT, TINY_CLIP, TINY_GEOMETRY, find
+from splatdistill.guidance import SSD
+from splatdistill.train.config import Train
+from splatdistill.train.session import check
+
+if TYPE_CHECKING:
+    from splatdistill.cli.bench import Bench
+
+RULER = "openai/clip-vit-base-patch32"
+FIELDS = {f.name for f in dataclasses.fields(Train)} - {"guidance"}
+OURS = ("prompt", "seed", "prior", "device", "steps", "checkpoint_every", "preview_every")  # what the bench itself sets
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A bench with nothing left open."""
+
+    name: str
+    about: str
+    prompts: tuple[str, ...]
+    arms: tuple[Arm, ...]
+    seeds: tuple[int, ...]
+    prior: str
+    tiny: bool
+    device: str
+    common: tuple[str, ...]  # options of all runs
+    budget: Budget
+    amount: float
+    steps: dict[str, int]  # by arm; empty where they are to be measured
+    images: dict[str, float]  # that networks are asked about per step, by arm
+    clip: str  # the ruler
+    against: str
+    points: int
+    workers: int
+    threads: int
+    gpus: float
+    notes: tuple[str, ...]
+
+    @property
+    def budget_told(self) -> str:
+        """The budget in words."""
+        amount = f"{self.amount:,.0f}"
+        return {
+            "recipe": "each as long as its recipe says",
+            "steps": f"{amount} steps each",
+            "calls": f"{amount} network images each",
+            "seconds": f"about {amount} seconds each",
+        }[self.budget]
+
+    def told(self, jobs: list[Job], argv: list[str]) -> dict[str, Any]:
+        """What bench.json says."""
+        return {
+            "version": __version__,
+            "machine": {"system": platform.platform(), "processors": os.cpu_count(), "torch": torch.__version__},
+            "argv": argv,
+            **{f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("arms", "notes")},
+            "arms": [dataclasses.asdict(a) for a in self.arms],
+            "jobs": [{"folder": f"jobs/{j.folder}", **dataclasses.asdict(j)} for j in jobs],
+        }
+
+
+def presets() -> dict[str, Preset]:
+    """The benches that are known by name."""
+    return {path.stem: read(path) for path in sorted((recipes.folder() / "bench").glob("*.yaml"))}
+
+
+def settle(o: "Bench") -> Planned:
+    """What is to be done; UserError or WeightsError for what cannot be, or would measure nothing."""
+    name, preset = chosen(o)
+    prompts = tuple(o.prompt) + (prompts_of(o.prompts) if o.prompts else ())
+    needs = "any" if prompts else preset.needs  # what a preset asks for its own prompts
+    prompts = tuple(dict.fromkeys(prompts or preset.prompts))[: o.count]
+    if not prompts:
+        raise UserError("bench needs prompts: --preset NAME (--list shows them), --prompts FILE, or --prompt TEXT ...")
+    weights = Weights()
+    source, family = suited(o.prior or preset.prior, needs, prompts, weights)
+    device = device_of(o.device)
+    listed = [Listed(text, called) for called, text in split(o.guidances).items()] if o.guidances else None
+    listed = listed or list(preset.arms_sd if family == "sd" and preset.arms_sd else preset.arms)
+    if not listed:
+        raise UserError('bench needs methods: --guidances NAME,..., such as "sds,sdi[eta=0]", or a preset that has some')
+    common = ("--prior", source, "--device", device, *(tree.to_argv(tree.read(o.config)) if o.config else ()))
+    arms = tuple(armed(one) for one in listed)
+    if doubled := [a.name for a in arms if [b.name for b in arms].count(a.name) > 1]:
+        raise UserError(f"two methods are called {doubled[0]!r}; give each a name of its own")
+    configs = {a.name: configured(a, common, prompts[0], weights) for a in arms}
+    clip = ruler(o.clip, family)
+    budget = o.budget or preset.budget
+    amount = o.amount if o.amount is not None else (preset.amount_sd if family == "sd" else 0.0) or preset.amount
+    if budget != "recipe" and not amount > 0:
+        raise UserError(f"--budget {budget} needs an --amount above 0, got {amount:g}")
+    images, steps = costed(arms, configs, family, budget, amount)
+    seeds = tuple(dict.fromkeys(o.seeds if o.seeds is not None else preset.seeds))
+    against = o.against or arms[0].name
+    if against not in configs:
+        raise UserError(f"--against {against}: there is no such method here; expected one of {', '.join(configs)}")
+    points = preset.points if o.points is None else o.points
+    for option, value in (("seeds", len(seeds)), ("workers", o.workers), ("threads", o.threads), ("count", o.count)):
+        if value is not None and value < 1:
+            raise UserError(f"--{option} must be at least 1, got {value}")
+    threads = o.threads or (1 if device == "cpu" else max(1, (os.cpu_count() or 1) // (o.workers or 1)))
+    workers = o.workers or (max(1, len(os.sched_getaffinity(0)) // threads) if device == "cpu" else 1)
+    gpus = 0.0 if device == "cpu" else 1.0 / workers
+    told = (weights.find(source).notice,) if source != TINY else ()
+    return Planned(
+        name, preset.about, prompts, arms, seeds, source, family == "tiny", device, common, budget, amount, steps, images,
+        clip, against, points, workers, threads, gpus, tuple(filter(None, told)),
+    )  # fmt: skip
+
+
+def chosen(o: "Bench") -> tuple[str, Preset]:
+    """The preset that was asked for; one without anything where none was."""
+    if o.preset is None:
+        return ("own", Preset(prompts=(), seeds=(0,)))
+    known = presets()
+    if o.preset in known:
+        return o.preset, known[o.preset]
+    path = Path(o.preset).expanduser()
+    if path.suffix in (".yaml", ".yml"):
+        return path.stem, read(path)
+    raise UserError(f"there is no preset {o.preset!r}; expected {', '.join(known)}, or a YAML file like those")
+
+
+def suited(asked: str, needs: str, prompts: tuple[str, ...], weights: Weights) -> tuple[str, recipes.Family]:
+    """The prior by the name that means the same everywhere, and its family; refused where it does not know the prompts."""
+    found = weights.find(asked)
+    if found.tiny and asked == "auto":
+        raise WeightsError(
+            f"A bench does not fall back to the embedded prior by itself. {found.notice}\n"
+            "Say --prior tiny to bench it, with prompts of the toybox."
+        )
+    if found.tiny and needs == "real":
+        raise WeightsError(
+            "These prompts need Stable Diffusion weights, and --prior tiny knows only the toybox.\n"
+            "Give weights, --prior DIR or --prior HUB_ID (`splatdistill doctor` says how to get them), or other prompts: "
+            "--preset toybox."
+        )
+    if needs == "toybox" and not found.tiny:
+        raise UserError(
+            f"This preset compares with the toybox's own objects, which only the embedded prior was taught, and the prior "
+            f"is {found.name}.\nSay --prior tiny; or give prompts of your own with --prompts FILE, which are then measured "
+            "without a truth."
+        )
+    family: recipes.Family = "tiny" if found.tiny else "sd"
+    for prompt in prompts:
+        refuse_prompt(prompt, "", family)
+    local = Path(found.name).expanduser().exists()
+    return TINY if found.tiny else str(found.path) if local else found.name, family
+
+
+def armed(one: Listed) -> Arm:
+    """An arm as the options of `train`: those in the brackets that are fields of a run are a run's, others the guidance's."""
+    kind, options, strange = apart(one.of)
+    if strange:
+        raise UserError(f"{one.of}: @strange is for `variance`; a run has its own render")
+    argv = ["--guidance", CHOICES[0].spell(CHOICES[0].find(kind))]
+    for key, value in options:
+        head = key.split(".")[0].replace("-", "_")
+        if head in OURS:
+            raise UserError(f"{one.of}: {key} is the bench's own to set, and the same for all methods")
+        argv += typed(key if head in FIELDS else f"guidance.{key}", value)
+    if not one.share > 0:
+        raise UserError(f"{one.of}: its share of the budget is {one.share:g}; expected a number above 0")
+    return Arm(one.name or one.of, one.of, tuple(argv), one.share, one.about)
+
+
+def configured(arm: Arm, common: tuple[str, ...], prompt: str, weights: Weights) -> Train:
+    """The configuration that an arm's runs will have; refused where its numbers make no sense or its networks are missing."""
+    config: Train = parse([*arm.argv, *common, f"--prompt={prompt}"], weights.family).config
+    check(config)
+    guidance = config.guidance
+    if isinstance(guidance, SSD) and guidance.baselines:
+        tiny = config.prior == TINY
+        if set(guidance.baselines) - {"clip"}:
+            find((TINY_GEOMETRY if tiny else DPT) if guidance.geometry == "auto" else guidance.geometry)
+        if "clip" in guidance.baselines:
+            find((TINY_CLIP if tiny else CLIP) if guidance.clip == "auto" else guidance.clip)
+    return config
+
+
+def ruler(asked: str, family: recipes.Family) -> str:
+    """The CLIP that will measure; WeightsError where there is none, since a bench without a ruler measures nothing."""
+    for source in [asked] if asked != "auto" else [RULER, *([TINY_CLIP] if family == "tiny" else [])]:
+        try:
+            find(source)
+            return source
+        except WeightsError as e:
+            missing = e
+    raise WeightsError(
+        f"The bench would have nothing to measure with. {str(missing).splitlines()[0]}\nWhat to do, one of:\n"
+        f'  hf download {RULER} --include "*.json" "*.txt" "*.safetensors"\n  --clip DIR, a folder of a CLIP in transformers\' layout'
+    )
+
+
+def costed(
+    arms: tuple[Arm, ...], configs: dict[str, Train], family: recipes.Family, budget: Budget, amount: float
+) -> tuple[dict[str, float], dict[str, int]]:
+    """Images per step and steps of each arm."""
+    images, steps = {}, {}
+    for arm in arms:
+        config = configs[arm.name]
+        perp = family == "sd" if config.perp_neg == "auto" else config.perp_neg == "on"
+        try:
+            images[arm.name] = cost(config, perp).mean
+        except UserError:
+            if budget == "calls":
+                raise
+            images[arm.name] = float(config.batch * config.accumulate)  # a weight for the progress bar, no more
+        match budget:
+            case "calls":
+                steps[arm.name] = max(1, round(amount * arm.share / images[arm.name]))
+            case "steps":
+                steps[arm.name] = max(1, round(amount * arm.share))
+            case "recipe":
+                steps[arm.name] = max(1, round(config.steps * arm.share))
+    return images, steps
