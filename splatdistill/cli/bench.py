@@ -22,6 +22,7 @@ from splatdistill.bench.preset import Budget
 from splatdistill.bench.record import Record, write_json
 from splatdistill.bench.work import Flag
 from splatdistill.cli.bench_plan import Planned, presets, settle
+from splatdistill.cli.bench_report import Measuring, conclude
 from splatdistill.cli.progress import Work, clock
 from splatdistill.cli.train import speaker
 from splatdistill.errors import UserError
@@ -70,6 +71,8 @@ class Bench:
     """Pictures of the prior per prompt that renders are compared with (FID); 0: none."""
     against: str = ""
     """The arm that the others are compared with; by default the first."""
+    threshold: float | None = None
+    """The CLIP score that curves are timed to; by default, for each prompt, where --against ends."""
     points: int | None = None
     """Of each convergence curve: so many checkpoints of each run are kept; 0: none."""
     workers: int | None = None
@@ -109,16 +112,7 @@ def command(argv: list[str]) -> int:
         if stop.is_set():
             console.print(f"stopped; to go on: splatdistill bench {shlex.join(argv)}")
             return 128 + signal.SIGINT
-        return judged(options, planned, jobs, root, console)
-
-
-def judged(options: Bench, planned: Planned, jobs: list[Job], root: Path, console: Console) -> int:
-    """Measure what is done and write tables, pictures and the report; the exit status is 1 where a run has failed."""
-    records = {job.folder: Record.read(root / "jobs" / job.folder) for job in jobs}
-    failed = [r for r in records.values() if r is not None and not r.final and r.how != "stopped"]
-    for record in failed:
-        console.print(f"{record.how}: {record.arm}, {record.prompt!r}, seed {record.seed}: {record.error[-LONGEST:]}", style="red")
-    return 1 if failed else 0
+        return conclude(planned, jobs, root, Measuring(options.image_reward, options.samples, options.threshold), console)
 
 
 def planned_jobs(options: Bench, planned: Planned, root: Path, console: Console, stop: Flag) -> list[Job]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from splatdistill import __version__
-from splatdistill.bench.cost import cost
+from splatdistill.bench.cost import Cost, cost
 from splatdistill.bench.plan import Arm, Job
 from splatdistill.bench.preset import Budget, Listed, Preset, prompts_of, read
 from splatdistill.cli import recipes, tree
@@ -49,6 +49,7 @@ class Planned:
     amount: float
     steps: dict[str, int]  # by arm; empty where they are to be measured
     images: dict[str, float]  # that networks are asked about per step, by arm
+    costs: dict[str, Cost | None]  # the same along the run; None for what cannot be counted
     clip: str  # the ruler
     against: str
     points: int
@@ -74,7 +75,7 @@ class Planned:
             "version": __version__,
             "machine": {"system": platform.platform(), "processors": os.cpu_count(), "torch": torch.__version__},
             "argv": argv,
-            **{f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("arms", "notes")},
+            **{f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("arms", "notes", "costs")},
             "arms": [dataclasses.asdict(a) for a in self.arms],
             "jobs": [{"folder": f"jobs/{j.folder}", **dataclasses.asdict(j)} for j in jobs],
         }
@@ -110,7 +111,7 @@ def settle(o: "Bench") -> Planned:
     amount = o.amount if o.amount is not None else (preset.amount_sd if family == "sd" else 0.0) or preset.amount
     if budget != "recipe" and not amount > 0:
         raise UserError(f"--budget {budget} needs an --amount above 0, got {amount:g}")
-    images, steps = costed(arms, configs, family, budget, amount)
+    images, steps, costs = costed(arms, configs, family, budget, amount)
     seeds = tuple(dict.fromkeys(o.seeds if o.seeds is not None else preset.seeds))
     against = o.against or arms[0].name
     if against not in configs:
@@ -125,7 +126,7 @@ def settle(o: "Bench") -> Planned:
     told = (weights.find(source).notice,) if source != TINY else ()
     return Planned(
         name, preset.about, prompts, arms, seeds, source, family == "tiny", device, common, budget, amount, steps, images,
-        clip, against, points, workers, threads, gpus, tuple(filter(None, told)),
+        costs, clip, against, points, workers, threads, gpus, tuple(filter(None, told)),
     )  # fmt: skip
 
 
@@ -215,17 +216,19 @@ def ruler(asked: str, family: recipes.Family) -> str:
 
 def costed(
     arms: tuple[Arm, ...], configs: dict[str, Train], family: recipes.Family, budget: Budget, amount: float
-) -> tuple[dict[str, float], dict[str, int]]:
-    """Images per step and steps of each arm."""
-    images, steps = {}, {}
+) -> tuple[dict[str, float], dict[str, int], dict[str, Cost | None]]:
+    """Images per step, steps, and images along the run, of each arm."""
+    images, steps, costs = {}, {}, {}
     for arm in arms:
         config = configs[arm.name]
         perp = family == "sd" if config.perp_neg == "auto" else config.perp_neg == "on"
         try:
-            images[arm.name] = cost(config, perp).mean
+            counted = costs[arm.name] = cost(config, perp)
+            images[arm.name] = counted.mean
         except UserError:
             if budget == "calls":
                 raise
+            costs[arm.name] = None
             images[arm.name] = float(config.batch * config.accumulate)  # a weight for the progress bar, no more
         match budget:
             case "calls":
@@ -234,4 +237,4 @@ def costed(
                 steps[arm.name] = max(1, round(amount * arm.share))
             case "recipe":
                 steps[arm.name] = max(1, round(config.steps * arm.share))
-    return images, steps
+    return images, steps, costs

@@ -1,0 +1,178 @@
+"""How fast methods get there: a score at every checkpoint, against steps, network images and seconds; after SteinDreamer's
+figure 8 (arXiv:2401.00604).
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from safetensors.torch import load_file
+from torch import Tensor
+
+from splatdistill.bench.cost import Cost
+from splatdistill.bench.judge import Judged, Results
+from splatdistill.bench.record import write_json
+from splatdistill.evaluate.measure import Laboratory, named
+from splatdistill.evaluate.plots import COLOURS, Chart, limits
+from splatdistill.scene.splats import PARAMETERS, Splats
+from splatdistill.train.run import RunDir
+
+VIEWS = 8  # at each checkpoint
+
+
+@dataclass(frozen=True)
+class Point:
+    """A checkpoint."""
+
+    step: int
+    calls: float  # network images until here
+    seconds: float  # of training until here
+    clip_score: float
+
+
+@dataclass(frozen=True)
+class Curve:
+    """All checkpoints of one job, or means over jobs."""
+
+    arm: str
+    prompt: str
+    seed: int
+    points: tuple[Point, ...]
+
+
+def curve(judged: Judged, root: Path, cost: Cost | None, lab: Laboratory) -> Curve | None:
+    """A job's curve, kept beside its run; None without checkpoints or a CLIP that knows the prompt."""
+    job, ruler = judged.job, lab.ruler
+    if ruler is None or judged.measured is None or (ruler.tiny and named(job.prompt) is None):
+        return None
+    folder = root / job.folder
+    places = sorted(p.parent for p in (folder / "run" / "checkpoints").glob("step-*/state.json"))
+    digest = sha256(repr((ruler.name, lab.protocol, [p.name for p in places], VIEWS, cost)).encode()).hexdigest()[:16]
+    file = folder / "run" / "evaluation" / "curve.json"
+    try:
+        said = json.loads(file.read_text(encoding="utf-8"))
+        if said["digest"] == digest:
+            return Curve(job.arm, job.prompt, job.seed, tuple(Point(**p) for p in said["points"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    spent, calls = seconds(RunDir(folder / "run").log), judged.measured.of("calls").value or job.calls
+    text = ruler.scorer.text_features([job.prompt]).cpu()
+    points = []
+    for place in places:
+        step = int(place.name.removeprefix("step-"))
+        share = cost.until(step / job.steps) if cost else step / job.steps
+        points.append(Point(step, calls * share, spent.get(step, 0.0), 100 * float((seen(place, lab) @ text.T).mean())))
+    write_json(file, {"digest": digest, "points": [asdict(p) for p in points]})
+    return Curve(job.arm, job.prompt, job.seed, tuple(points))
+
+
+@torch.no_grad()
+def seen(checkpoint: Path, lab: Laboratory) -> Float[Tensor, "v d"]:
+    """Features of the first particle as a checkpoint has it."""
+    saved = load_file(checkpoint / "state.safetensors")
+    gaussians = Splats({n: saved[f"scene.{n}"] for n in PARAMETERS}).gaussians().detach().to(lab.device)
+    assert lab.ruler is not None
+    return lab.ruler.scorer.image_features(replace(lab.protocol, views=VIEWS).look(gaussians, lab.rasterizer).rgb).cpu()
+
+
+def seconds(log: Path) -> dict[int, float]:
+    """Seconds of training until each step. A step that was made again after a resumption counts again."""
+    total, spent = 0.0, {}
+    for line in log.read_text(encoding="utf-8").splitlines() if log.is_file() else ():
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if event.get("event") == "StepDone":
+            total += sum(event["timing"].values())
+            spent[event["step"]] = total
+    return spent
+
+
+def means(curves: Sequence[Curve], arms: Sequence[str]) -> list[Curve]:
+    """One curve for each arm: the k-th checkpoints of its jobs together."""
+    made = []
+    for arm in arms:
+        own = [c.points for c in curves if c.arm == arm]
+        points = []
+        for same in zip(*own):  # up to the shortest: a run that went wrong ends early
+            n = len(same)
+            fields = (sum(getattr(p, f) for p in same) / n for f in ("calls", "seconds", "clip_score"))
+            points.append(Point(same[0].step, *fields))
+        if points:
+            made.append(Curve(arm, "", 0, tuple(points)))
+    return made
+
+
+@dataclass(frozen=True)
+class Reached:
+    """How many network images an arm took to a score."""
+
+    arm: str
+    jobs: int
+    reached: int  # of them
+    median: float | None  # images, over the jobs that reached it; None where less than half did
+    mean_threshold: float
+
+
+def calls_to(points: Sequence[Point], score: float) -> float | None:
+    """Network images until a curve first reaches a score, between checkpoints in a line; None if it never does. A first
+    checkpoint that has it already gives its own images: it may have been reached before.
+    """
+    before: Point | None = None
+    for p in points:
+        if p.clip_score >= score:
+            if before is None or p.clip_score <= before.clip_score:
+                return p.calls
+            part = (score - before.clip_score) / (p.clip_score - before.clip_score)
+            return before.calls + part * (p.calls - before.calls)
+        before = p
+    return None
+
+
+def reached(curves: Sequence[Curve], arms: Sequence[str], against: str, score: float | None) -> list[Reached]:
+    """For every arm, images to a score: the given one, or for each prompt where `against` ends, mean over its seeds."""
+    last: dict[str, list[float]] = {}
+    for c in curves:
+        if c.arm == against and c.points:
+            last.setdefault(c.prompt, []).append(c.points[-1].clip_score)
+    goals = {p: sum(v) / len(v) for p, v in last.items()}
+    found = []
+    for arm in arms:
+        own = [c for c in curves if c.arm == arm and c.points and (score is not None or c.prompt in goals)]
+        aims = [score if score is not None else goals[c.prompt] for c in own]
+        took = sorted(v for c, aim in zip(own, aims) if (v := calls_to(c.points, aim)) is not None)
+        # the median over all jobs, those that never arrive being last
+        middle = took[(len(own) - 1) // 2] if own and len(took) > (len(own) - 1) // 2 else None
+        found.append(Reached(arm, len(own), len(took), middle, sum(aims) / len(aims) if aims else math.nan))
+    return found
+
+
+def charts(curves: Sequence[Curve], arms: Sequence[str], by: str) -> dict[str, Float[Tensor, "3 h w"]]:
+    """The mean curves against network images and against seconds. by: what measured."""
+    mean = means(curves, arms)
+    if not mean:
+        return {}
+    y = limits([p.clip_score for c in mean for p in c.points])
+    made = {}
+    for axis, label in (("calls", "network images"), ("seconds", "seconds of training")):
+        most = max(getattr(p, axis) for c in mean for p in c.points)
+        chart = Chart((0.0, most * 1.02 or 1.0), y, f"CLIP score, {by}", label, size=(760, 420))
+        for c in mean:
+            colour = COLOURS[list(arms).index(c.arm) % len(COLOURS)]
+            chart.line([getattr(p, axis) for p in c.points], [p.clip_score for p in c.points], colour, c.arm[:20])
+            for p in c.points:
+                chart.point(getattr(p, axis), p.clip_score, colour)
+        made[f"curve-{axis}"] = chart.image()
+    return made
+
+
+def all_curves(results: Results, root: Path, costs: dict[str, Cost | None], lab: Laboratory) -> list[Curve]:
+    """The curves of all jobs that have one."""
+    found = (curve(j, root, costs.get(j.job.arm), lab) for j in results.judged)
+    return [c for c in found if c is not None and c.points]

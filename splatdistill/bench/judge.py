@@ -1,0 +1,107 @@
+"""Every job of a bench, measured: what tables, curves and the report are made of."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from splatdistill.bench.plan import Job
+from splatdistill.bench.record import VERDICTS, Record
+from splatdistill.bench.statistics import Comparison, Values, comparisons
+from splatdistill.errors import UserError
+from splatdistill.evaluate.finished import finished
+from splatdistill.evaluate.measure import Laboratory, Measured, measure
+from splatdistill.evaluate.metrics import METRICS, Figure
+from splatdistill.evaluate.pooled import across_seeds, from_the_prior, placed
+
+LOST = ("oom", "killed")  # ended without results by memory, or by what looks like it: counted as diverged
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One job, how it ended, and its numbers."""
+
+    job: Job
+    record: Record | None  # None: not begun
+    measured: Measured | None = None
+    error: str = ""  # of the measuring
+
+    @property
+    def diverged(self) -> bool | None:
+        """Whether it came to nothing; None where that is not known (yet)."""
+        if self.measured is not None:
+            return bool(self.measured.of("diverged").value)
+        return None if self.record is None or self.record.how not in (*VERDICTS, *LOST) else True
+
+    @property
+    def ended(self) -> str:
+        """How it ended, in a word."""
+        return self.record.how if self.record else "not begun"
+
+
+@dataclass
+class Results:
+    """All that was measured."""
+
+    arms: tuple[str, ...]
+    prompts: tuple[str, ...]
+    seeds: tuple[int, ...]
+    against: str
+    judged: list[Judged]
+    pooled: dict[str, list[Figure]] = field(default_factory=dict)  # by arm: what takes several runs
+
+    def of(self, arm: str) -> list[Judged]:
+        """The jobs of one arm."""
+        return [j for j in self.judged if j.job.arm == arm]
+
+    def values(self, metric: str, arm: str) -> Values:
+        """One metric of one arm by prompt and seed, where it is known."""
+        found = {}
+        for j in self.of(arm):
+            value = (None if j.diverged is None else 100.0 * j.diverged) if metric == "diverged" else None
+            if metric != "diverged" and j.measured is not None:
+                value = j.measured.of(metric).value
+            if value is not None:
+                found[j.job.prompt, j.job.seed] = value
+        return found
+
+    def all_values(self) -> dict[str, dict[str, Values]]:
+        """Every metric that some run has, by arm."""
+        found = {m: {a: self.values(m, a) for a in self.arms} for m in METRICS}
+        return {m: {a: v for a, v in by.items() if v} for m, by in found.items() if any(by.values())}
+
+    def comparisons(self) -> list[Comparison]:
+        """Every arm against one, in every metric."""
+        return comparisons(self.all_values(), self.against)
+
+    def example(self, metric: str) -> Figure | None:
+        """A figure of this metric that has a value, or else one that says why there is none."""
+        own = [j.measured.of(metric) for j in self.judged if j.measured is not None]
+        own += [f for figures in self.pooled.values() for f in figures if f.metric == metric]
+        return next((f for f in own if f.value is not None), own[0] if own else None)
+
+
+def judge(
+    jobs: Sequence[Job], root: Path, lab: Laboratory, results: Results, tell: Callable[[int], None]
+) -> Results:
+    """Measure all jobs that left splats, or ended in a way that says something. tell: how many are done."""
+    for k, job in enumerate(jobs):
+        folder = root / job.folder
+        record = Record.read(folder)
+        one = Judged(job, record)
+        if record is not None and record.final and (folder / "run" / "config.yaml").is_file():
+            try:
+                one = replace(one, measured=measure(finished(folder / "run"), lab))
+            except UserError as e:
+                one = replace(one, error=str(e))
+        results.judged.append(one)
+        tell(k + 1)
+    return results
+
+
+def pool(results: Results, lab: Laboratory, samples: dict) -> None:
+    """What takes several runs: diversity over seeds, and the distance to the prior's own pictures."""
+    by = lab.ruler.name if lab.ruler else ""
+    for arm in results.arms:
+        runs = [j.measured for j in results.of(arm) if j.measured is not None]
+        spread = replace(across_seeds(runs), by=by)
+        results.pooled[arm] = [placed(f, lab.protocol) for f in (from_the_prior(runs, samples, by), spread)]

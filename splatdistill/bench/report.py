@@ -1,0 +1,82 @@
+"""The report: one HTML file with everything inside it, which opens from disk and asks for nothing."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from io import BytesIO
+
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from splatdistill.bench.tables import Table
+from splatdistill.io.images import to_bytes
+
+STYLE = """\
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem; color: #222 }
+table { border-collapse: collapse; margin: .5rem 0; font-size: 14px; font-variant-numeric: tabular-nums }
+th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap }
+th:first-child, td:first-child { text-align: left }
+thead th { border-bottom: 2px solid #444 }
+.wide { overflow-x: auto }
+.note { color: #555; font-size: 13px; margin: .1rem 0 }
+img { max-width: 100%; image-rendering: auto; border: 1px solid #ddd }
+pre { white-space: pre-wrap; background: #f6f6f6; padding: .7rem; font-size: 13px }
+td.better { color: #06752f } td.worse { color: #a8201a }
+"""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the report: any of its fields may be empty."""
+
+    title: str
+    text: str = ""
+    tables: Sequence[Table] = ()
+    pictures: Mapping[str, Float[Tensor, "3 h w"]] = ()  # type: ignore[assignment]  # what they show -> themselves
+    code: str = ""
+
+
+def html(title: str, sections: Sequence[Section]) -> str:
+    """The whole file; all text in it is escaped."""
+    body = "\n".join(part(s) for s in sections)
+    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        f'<meta name="viewport" content="width=device-width">\n<title>{escape(title)}</title>\n'
+        f"<style>\n{STYLE}</style></head>\n<body>\n<h1>{escape(title)}</h1>\n{body}\n</body></html>\n"
+    )
+
+
+def part(section: Section) -> str:
+    """One section."""
+    lines = [f"<h2>{escape(section.title)}</h2>"]
+    lines += [f"<p>{escape(p)}</p>" for p in section.text.split("\n\n") if p]
+    for what, picture in dict(section.pictures).items():
+        lines.append(f'<p><img alt="{escape(what)}" src="{data(picture)}"></p>')
+    lines += map(table, section.tables)
+    lines += [f"<pre>{escape(section.code)}</pre>"] if section.code else []
+    return "\n".join(lines)
+
+
+def table(shown: Table) -> str:
+    """One table with its notes."""
+    head = "".join(f"<th>{escape(c)}</th>" for c in shown.head)
+    rows = "\n".join("<tr>" + "".join(data_cell(c) for c in row) + "</tr>" for row in shown.rows)
+    below = "\n".join(f'<p class="note">{escape(n)}</p>' for n in shown.notes)
+    return f'<h3>{escape(shown.title)}</h3>\n<div class="wide"><table><thead><tr>{head}</tr></thead>\n<tbody>{rows}</tbody></table></div>\n{below}'
+
+
+def data_cell(text: str) -> str:
+    """One cell; verdicts have colours."""
+    kind = f' class="{text}"' if text in ("better", "worse") else ""
+    return f"<td{kind}>{escape(text)}</td>"
+
+
+def data(picture: Float[Tensor, "3 h w"]) -> str:
+    """A picture as a PNG inside an address."""
+    out = BytesIO()
+    Image.fromarray(to_bytes(picture)).save(out, format="png", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()

@@ -1,0 +1,185 @@
+"""Tables in the shape of those in the papers, per prompt too, as text, CSV and JSON."""
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from splatdistill.bench.judge import Results
+from splatdistill.bench.statistics import FEW, Comparison, mean_and_spread
+from splatdistill.evaluate.metrics import METRICS, Figure
+
+ARROW = {"higher": " ↑", "lower": " ↓", "": ""}
+SDI = ("clip_score", "iqa_quality", "iqa_sharpness", "iqa_real", "image_reward", "diverged", "seconds", "peak_memory")
+STEIN = ("clip_distance", "fid")
+SHAPE = ("r_precision_hard", "iou", "psnr", "depth_error", "back_margin")
+MORE = ("r_precision", "janus", "diversity", "diversity_particles", "saturation", "clipped", "calls", "steps")
+POOLED = ("fid", "diversity")
+PER_PROMPT = ("clip_score", "clip_distance", "r_precision_hard", "iou", "psnr")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Words in rows and columns, and what stands below them."""
+
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+
+    def markdown(self) -> str:
+        """As Markdown."""
+
+        def line(cells: Sequence[str]) -> str:
+            return "| " + " | ".join(c.replace("|", "\\|").replace("\n", " ") for c in cells) + " |"
+
+        body = [line(self.head), line(["---"] * len(self.head)), *map(line, self.rows)]
+        return "\n".join([f"**{self.title}**", "", *body, *([""] if self.notes else []), *self.notes])
+
+    def text(self) -> str:
+        """For the screen."""
+        rows = [self.head, *self.rows]
+        wide = [max(len(row[i]) for row in rows) for i in range(len(self.head))]
+        lines = ["  ".join(c.ljust(w) for c, w in zip(row, wide, strict=True)).rstrip() for row in rows]
+        return "\n".join([self.title, *(f"  {line}" for line in lines)])
+
+
+def heading(metric: str) -> str:
+    """A metric's column."""
+    return METRICS[metric].title + ARROW[METRICS[metric].better]
+
+
+def number(value: float, metric: str) -> str:
+    """A value with its metric's digits."""
+    return f"{value:.{METRICS[metric].digits}f}"
+
+
+def cell(results: Results, arm: str, metric: str) -> str:
+    """An arm's mean and its spread over prompts; n/a where nothing was measured."""
+    if metric in POOLED:
+        return next((str(f) for f in results.pooled.get(arm, []) if f.metric == metric), "n/a")
+    values = results.values(metric, arm)
+    if not values:
+        return "n/a"
+    mean, spread, _ = mean_and_spread(values)
+    return number(mean, metric) + (f" ± {number(spread, metric)}" if math.isfinite(spread) and metric != "diverged" else "")
+
+
+def by_method(results: Results, title: str, metrics: Sequence[str], shown: bool = True) -> Table | None:
+    """A row for each method; None where it would hold nothing. shown: columns without numbers too, as n/a."""
+    metrics = [m for m in metrics if shown or any(cell(results, a, m) != "n/a" for a in results.arms)]
+    if not metrics:
+        return None
+    counts = {a: f"{sum(j.measured is not None for j in results.of(a))} of {len(results.of(a))}" for a in results.arms}
+    rows = [(a, counts[a], *(cell(results, a, m) for m in metrics)) for a in results.arms]
+    return Table(title, ("method", "runs", *map(heading, metrics)), tuple(rows), notes(results, metrics))
+
+
+def notes(results: Results, metrics: Sequence[str]) -> tuple[str, ...]:
+    """What measured each column."""
+    found = [(m, results.example(m)) for m in metrics]
+    lines = [f"{METRICS[m].title}: {METRICS[m].about}" + (f" ({f.beside})" if f and f.beside else "") for m, f in found]
+    return tuple(lines)
+
+
+def per_prompt(results: Results, metric: str) -> Table | None:
+    """A row for each prompt, a column for each method, means over seeds."""
+    values = {a: results.values(metric, a) for a in results.arms}
+    if not any(values.values()):
+        return None
+    rows = []
+    for prompt in results.prompts:
+        own = [[v for (p, _), v in values[a].items() if p == prompt] for a in results.arms]
+        rows.append((prompt, *(number(sum(v) / len(v), metric) if v else "-" for v in own)))
+    mean = [mean_and_spread(values[a])[0] if values[a] else math.nan for a in results.arms]
+    rows.append(("mean", *(number(m, metric) if math.isfinite(m) else "-" for m in mean)))
+    return Table(f"{heading(metric)}, by prompt", ("prompt", *results.arms), tuple(rows), notes(results, [metric]))
+
+
+def differences(found: Sequence[Comparison], metrics: Sequence[str]) -> Table | None:
+    """Each method against one, with intervals."""
+    rows = []
+    for c in (c for m in metrics for c in found if c.metric == m):
+        interval = f"[{number(c.low, c.metric)}, {number(c.high, c.metric)}]" if c.low is not None and c.high is not None else "-"
+        p, corrected = (("-" if v is None else f"{v:.4f}") for v in (c.p, c.holm))
+        sign = "+" if c.difference >= 0 else ""
+        rows.append((heading(c.metric), c.arm, f"{sign}{number(c.difference, c.metric)}", interval, p, corrected, f"{c.prompts}", c.verdict))
+    if not rows:
+        return None
+    against = found[0].against
+    few = min(c.prompts for c in found)
+    told = [
+        "Paired by prompt and seed; 95 % percentile intervals and two-sided p of a bootstrap over prompts and, within them, "
+        "seeds; Holm's correction over the methods of each metric; better and worse are at 5 % after it."
+    ]
+    if few < FEW:
+        told.append(f"From {few} prompts intervals are too narrow and p too small: take them as hints.")
+    head = ("metric", "method", f"difference to {against}", "95 % interval", "p", "p, Holm", "prompts", "")
+    return Table(f"Against {against}", head, tuple(rows), tuple(told))
+
+
+def tables(results: Results) -> list[Table]:
+    """All of them."""
+    found = results.comparisons()
+    made = [
+        by_method(results, "In the shape of SDI's Table 1 (arXiv:2405.15891)", SDI),
+        by_method(results, "In the shape of SteinDreamer's Table 1 (arXiv:2401.00604)", STEIN),
+        by_method(results, "Against the toybox's truth", SHAPE, shown=False),
+        by_method(results, "More", MORE, shown=False),
+        differences(found, [*SDI, "clip_distance", *SHAPE, "r_precision", "janus", "clipped"]),
+        *(per_prompt(results, m) for m in PER_PROMPT),
+    ]
+    return [t for t in made if t is not None]
+
+
+COLUMNS = ("arm", "prompt", "seed", "ended", "metric", "value", "by", "views", "resolution", "background", "note")
+
+
+def as_csv(results: Results) -> str:
+    """A line for each number; n/a is an empty value with a note."""
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(COLUMNS)
+
+    def row(arm: str, prompt: str, seed: Any, ended: str, f: Figure) -> None:
+        value = "" if f.value is None else repr(f.value)
+        writer.writerow((safe(arm), safe(prompt), seed, ended, f.metric, value, f.by, f.views, f.resolution, f.background, f.note))
+
+    for j in results.judged:
+        for f in j.measured.figures if j.measured else ():
+            row(j.job.arm, j.job.prompt, j.job.seed, j.ended, f)
+    for arm, figures in results.pooled.items():
+        for f in figures:
+            row(arm, "", "", "", f)
+    return out.getvalue()
+
+
+def safe(text: str) -> str:
+    """Text that a spreadsheet takes for text and not for a formula."""
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+
+
+def as_json(results: Results) -> dict[str, Any]:
+    """Everything, for programs."""
+    return {
+        "arms": results.arms,
+        "prompts": results.prompts,
+        "seeds": results.seeds,
+        "against": results.against,
+        "runs": [
+            {
+                "arm": j.job.arm,
+                "prompt": j.job.prompt,
+                "seed": j.job.seed,
+                "folder": f"jobs/{j.job.folder}",
+                "ended": j.ended,
+                "error": j.error or (j.record.error if j.record else ""),
+                "figures": [asdict(f) for f in j.measured.figures] if j.measured else [],
+            }
+            for j in results.judged
+        ],
+        "pooled": {a: [asdict(f) for f in figures] for a, figures in results.pooled.items()},
+        "comparisons": [asdict(c) | {"verdict": c.verdict} for c in results.comparisons()],
+    }

@@ -1,0 +1,109 @@
+"""A finished run as its folder tells it: what was asked for, how it ended, what it cost."""
+
+import json
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+
+from splatdistill.errors import UserError
+from splatdistill.evaluate.metrics import Figure
+from splatdistill.train.events import Verdict
+from splatdistill.train.run import RunDir
+
+VERDICTS = get_args(Verdict)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """One run."""
+
+    path: Path
+    prompt: str
+    guidance: str
+    prior: str
+    seed: int
+    particles: int
+    recipe: str  # a digest of all options but the prompt and the seed: runs that share it are one method's
+    how: str  # done, stopped, or a verdict; "" where the log does not say
+    steps: int
+    seconds: float | None  # of its steps
+    peak_memory: float | None  # bytes
+    calls: int | None
+    splats: tuple[Path, ...]  # of every particle; none where nothing was written
+
+    @property
+    def diverged(self) -> bool:
+        """Whether it ended by a verdict."""
+        return self.how in VERDICTS
+
+
+def finished(path: Path) -> Finished:
+    """Read a run directory; UserError for what is none."""
+    folder = RunDir(path)
+    try:
+        said = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
+        guidance = said["guidance"]
+        own = {k: v for k, v in said.items() if k not in ("prompt", "seed", "checkpoint_every", "preview_every")}
+        facts: dict[str, Any] = {
+            "prompt": str(said["prompt"]),
+            "guidance": str(guidance["name"] if isinstance(guidance, dict) else guidance),
+            "prior": str(said["prior"]),
+            "seed": int(said["seed"]),
+            "particles": int(said.get("particles", 1)),
+            "recipe": sha256(json.dumps(own, sort_keys=True, default=str).encode()).hexdigest()[:12],
+        }
+    except OSError as e:
+        raise UserError(f"{path} is no run: there is no {folder.config}; expected a directory that `splatdistill train` has made") from e
+    except (yaml.YAMLError, KeyError, TypeError, ValueError, UnicodeDecodeError) as e:
+        raise UserError(f"{folder.config} is not the configuration of a run ({type(e).__name__}: {e})") from e
+    splats = tuple(p for k in range(facts["particles"]) if (p := folder.artefact("splats.ply", k)).is_file())
+    return Finished(path, **facts, **logged(folder.log), splats=splats)
+
+
+def logged(log: Path) -> dict[str, Any]:
+    """How a run ended and what it cost. A run that was resumed has an Ended for each of its parts; where a part left none,
+    or is of a version that did not count, images are not known.
+    """
+    how, steps, seconds, calls, peak = "", 0, 0.0, 0, 0
+    begun = told = 0
+    for line in log.read_text(encoding="utf-8").splitlines() if log.is_file() else ():
+        try:
+            event = json.loads(line)
+        except ValueError:  # cut off where the machine went down
+            continue
+        match event.get("event"):
+            case "StepDone":
+                begun = max(begun, 1)
+                steps, seconds = event["step"], seconds + sum(event["timing"].values())
+            case "Resumed":
+                begun, steps = begun + 1, event["step"]
+            case "Ended":
+                how, told = event["how"], told + ("calls" in event)
+                calls, peak = calls + event.get("calls", 0), max(peak, event.get("peak_memory", 0))
+    whole = told == begun > 0
+    return {
+        "how": how,
+        "steps": steps,
+        "seconds": seconds if begun else None,
+        "calls": calls if whole else None,
+        "peak_memory": float(peak) if peak else None,
+    }
+
+
+def costs(run: Finished, seen: float | None, least: float = 0.002) -> list[Figure]:
+    """What it cost, and whether it came to anything. seen: mean alpha over all views, None where there are no splats; one
+    below `least` counts as diverged, as an empty volume does in SDI's tables (arXiv:2405.15891).
+    """
+    empty = seen is None or seen < least
+    how = run.how if run.diverged else "nothing is seen" if empty else ""
+    log, old = "the run's log", "its log does not say; it is of an earlier version, or of a process that was killed"
+    return [
+        Figure("diverged", 100.0 * (run.diverged or empty), f"{log} and the renders", note=how),
+        Figure("seconds", run.seconds, log) if run.seconds is not None else Figure("seconds", None, note=old),
+        Figure("peak_memory", run.peak_memory / 2**30, log) if run.peak_memory else Figure("peak_memory", None, note=old),
+        Figure("calls", float(run.calls), log) if run.calls is not None else Figure("calls", None, note=old),
+        Figure("steps", float(run.steps), log),
+    ]

@@ -1,0 +1,49 @@
+"""On the toybox the truth is known: silhouettes, depth and views against the object itself, and hard retrieval."""
+
+import torch
+
+from splatdistill.estimators import ImageTextScorer
+from splatdistill.evaluate.acceptance import Sight
+from splatdistill.evaluate.fronts import second_front
+from splatdistill.evaluate.metrics import Figure
+from splatdistill.evaluate.retrieval import recognised
+from splatdistill.evaluate.truth import STEP, Likeness, best_turn, likeness
+from splatdistill.toybox import Caption
+
+TRUTH = "the toybox's truth"
+NAMES = ("r_precision_hard", "iou", "psnr", "depth_error", "iou_unturned", "psnr_unturned", "back_margin")
+
+
+def against_truth(sight: Sight, caption: Caption, scorer: ImageTextScorer | None, measured_by: str) -> list[Figure]:
+    """The acceptance table's numbers without its wrong objects, from its eight views on white. scorer: tiny-clip."""
+    views, size = len(sight.seen.rgb), sight.seen.rgb.shape[-1]
+    near, straight = nearest(sight, caption), likeness(sight.seen, caption)
+    turned = f"after a turn of {near.turn:.0f} degrees"
+    depth = near.depth_error.mean().item()
+    front = second_front(sight.behind, caption, None, torch.Generator())
+
+    def of(metric: str, value: float | None, note: str = "") -> Figure:
+        return Figure(metric, value, TRUTH, views, size, "white", note)
+
+    right = None if scorer is None else recognised(scorer, sight.seen.rgb, caption).right
+    hard = Figure("r_precision_hard", None, note="tiny-clip is not in this installation")
+    if right is not None:
+        hard = Figure("r_precision_hard", 100 * right.float().mean().item(), measured_by, views, size, "white")
+    return [
+        hard,
+        of("iou", near.iou.mean().item(), turned),
+        of("psnr", near.psnr.mean().item(), turned),
+        of("depth_error", depth, turned) if depth < float("inf") else of("depth_error", None, "nothing of it is where the object is"),
+        of("iou_unturned", straight.iou.mean().item()),
+        of("psnr_unturned", straight.psnr.mean().item()),
+        Figure("back_margin", front.by_truth, TRUTH, len(sight.behind), size, "white")
+        if front
+        else Figure("back_margin", None, note="its front and back are the same"),
+    ]
+
+
+def nearest(sight: Sight, caption: Caption) -> Likeness:
+    """The comparison with the true object after its best turn: found at half resolution, settled at the full one."""
+    turn = best_turn(sight.seen.rgb, sight.seen.cameras, caption)
+    around = [likeness(sight.seen, caption, (turn.degrees + d) % 360) for d in (0, -STEP, STEP)]
+    return max(around, key=lambda found: found.psnr.mean().item())

@@ -1,0 +1,88 @@
+"""What several runs say together: of one method over prompts and seeds."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from hashlib import sha256
+from itertools import groupby
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from splatdistill.cameras import with_view
+from splatdistill.evaluate.measure import Measured
+from splatdistill.evaluate.metrics import Figure
+from splatdistill.evaluate.metrics.diversity import diversity
+from splatdistill.evaluate.metrics.fid import fid
+from splatdistill.evaluate.protocol import Protocol, Ruler
+from splatdistill.io.atomic import replacing
+from splatdistill.priors import DiffusionPrior
+from splatdistill.priors.sampling import sample
+
+WORDS = ("front", "side", "back", "side")  # of the samples, in turn: what a walk around sees
+SCALE, STEPS, BATCH = 5.0, 25, 32  # of sampling
+
+
+def across_seeds(runs: Sequence[Measured]) -> Figure:
+    """Diversity over the seeds of each prompt, mean over prompts; of the first particles."""
+
+    def prompt(found: Measured) -> str:
+        return found.run.prompt
+
+    figures = []
+    for _, same in groupby(sorted(runs, key=prompt), key=prompt):
+        results = [m.features[0] for m in same if m.features is not None]
+        if len(results) > 1:
+            figures.append(diversity(results))
+    if not figures:
+        return Figure("diversity", None, note="there is only one seed of each prompt, or no CLIP")
+    value = sum(f.value or 0.0 for f in figures) / len(figures)
+    return replace(figures[0], value=value, note=f"{figures[0].note} each, mean over {len(figures)} prompts")
+
+
+def from_the_prior(runs: Sequence[Measured], samples: dict[str, Float[Tensor, "m d"]], by: str) -> Figure:
+    """The Fréchet distance of all renders of a method to the prior's samples for the same prompts."""
+    seen = [m for m in runs if m.features is not None and m.run.prompt in samples]
+    if not seen:
+        return Figure("fid", None, note="no samples of the prior were drawn (--samples 0), or there is no CLIP")
+    renders = torch.cat([m.features.flatten(0, 1) for m in seen if m.features is not None])
+    return replace(fid(renders, torch.cat([samples[p] for p in dict.fromkeys(m.run.prompt for m in seen)]), by), by=by)
+
+
+def samples_of(
+    prior: DiffusionPrior, ruler: Ruler, prompts: Sequence[str], count: int, folder: Path, tell: Callable[[int], None]
+) -> dict[str, Float[Tensor, "m d"]]:
+    """Features of `count` samples of the prior for each prompt (DDIM, 25 steps, guidance 5, with words for views), kept in
+    a folder and drawn once. tell: how many prompts are done.
+    """
+    found = {}
+    for k, prompt in enumerate(prompts):
+        key = repr((prior.name, ruler.name, prompt, count, SCALE, STEPS))
+        file = folder / f"{sha256(key.encode()).hexdigest()[:20]}.safetensors"
+        try:
+            found[prompt] = load_file(file)["features"]
+        except (OSError, SafetensorError, KeyError):
+            found[prompt] = drawn(prior, ruler, prompt, count)
+            with replacing(file) as temporary:
+                save_file({"features": found[prompt]}, temporary)
+        tell(k + 1)
+    return found
+
+
+@torch.no_grad()
+def drawn(prior: DiffusionPrior, ruler: Ruler, prompt: str, count: int) -> Float[Tensor, "m d"]:
+    """Features of new samples, from a seed of the prompt's own."""
+    rng = torch.Generator().manual_seed(int(sha256(prompt.encode()).hexdigest()[:8], 16))
+    asked = [with_view(prompt, WORDS[k % len(WORDS)]) for k in range(count)]
+    parts = [asked[i : i + BATCH] for i in range(0, count, BATCH)]
+    return torch.cat([ruler.scorer.image_features(sample(prior, p, SCALE, STEPS, rng=rng).float()).cpu() for p in parts]).contiguous()
+
+
+def placed(figure: Figure, protocol: Protocol) -> Figure:
+    """A pooled figure with the views that it is of."""
+    if figure.value is None:
+        return figure
+    return replace(figure, views=protocol.views, resolution=protocol.resolution, background=protocol.background)
