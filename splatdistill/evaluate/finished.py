@@ -101,7 +101,7 @@ def costs(run: Finished, seen: float | None, least: float = 0.002) -> list[Figur
     how = run.how if run.diverged else "nothing is seen" if empty else ""
     log, old = "the run's log", "its log does not say; it is of an earlier version, or of a process that was killed"
     return [
-        Figure("diverged", 100.0 * (run.diverged or empty), f"{log} and the renders", note=how),
+        Figure("diverged", 100.0 * (run.diverged or empty), f"{log} and the renders", detail=how),
         Figure("seconds", run.seconds, log) if run.seconds is not None else Figure("seconds", None, note=old),
         Figure("peak_memory", run.peak_memory / 2**30, log) if run.peak_memory else Figure("peak_memory", None, note=old),
         Figure("calls", float(run.calls), log) if run.calls is not None else Figure("calls", None, note=old),

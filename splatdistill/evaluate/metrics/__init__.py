@@ -49,12 +49,13 @@ class Figure:
     """One number, and what it is worth."""
 
     metric: str  # a key of METRICS
-    value: float | None  # None: not to be had, `note` says why and how to get it
+    value: float | None  # None: not to be had
     by: str = ""  # the model that measured, and which revision of it; or what else did
     views: int = 0
     resolution: int = 0  # pixels per side; 0 for numbers that are no pictures'
     background: str = ""
-    note: str = ""
+    note: str = ""  # what more must be known of how it was measured; or why it was not, and what to do
+    detail: str = ""  # of this run alone
 
     def __str__(self) -> str:
         if self.value is None:
@@ -63,7 +64,7 @@ class Figure:
 
     @property
     def beside(self) -> str:
-        """What stands beside the number."""
+        """What stands beside the number, whichever run it is of."""
         views = f"{self.views} view{'s' if self.views != 1 else ''}" if self.views else ""
         size = f"{self.resolution} pixels" if self.resolution else ""
         ground = f"on {self.background}" if self.background else ""

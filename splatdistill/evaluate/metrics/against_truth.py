@@ -22,8 +22,9 @@ def against_truth(sight: Sight, caption: Caption, scorer: ImageTextScorer | None
     depth = near.depth_error.mean().item()
     front = second_front(sight.behind, caption, None, torch.Generator())
 
-    def of(metric: str, value: float | None, note: str = "") -> Figure:
-        return Figure(metric, value, TRUTH, views, size, "white", note)
+    def of(metric: str, value: float | None, detail: str = "") -> Figure:
+        note = "" if value is not None else "nothing of it is where the object is"
+        return Figure(metric, value, TRUTH, views, size, "white", note, detail)
 
     right = None if scorer is None else recognised(scorer, sight.seen.rgb, caption).right
     hard = Figure("r_precision_hard", None, note="tiny-clip is not in this installation")
@@ -33,7 +34,7 @@ def against_truth(sight: Sight, caption: Caption, scorer: ImageTextScorer | None
         hard,
         of("iou", near.iou.mean().item(), turned),
         of("psnr", near.psnr.mean().item(), turned),
-        of("depth_error", depth, turned) if depth < float("inf") else of("depth_error", None, "nothing of it is where the object is"),
+        of("depth_error", depth if depth < float("inf") else None, turned),
         of("iou_unturned", straight.iou.mean().item()),
         of("psnr_unturned", straight.psnr.mean().item()),
         Figure("back_margin", front.by_truth, TRUTH, len(sight.behind), size, "white")
