@@ -90,6 +90,8 @@ def command(argv: list[str]) -> int:
 
 def runs_in(paths: Sequence[Path]) -> list[Path]:
     """The runs among folders and at any depth inside them; UserError where there are none."""
+    if not paths:
+        raise UserError("evaluate needs runs: directories that `splatdistill train` has made, or folders of them")
     found: list[Path] = []
     for path in (p.expanduser() for p in paths):
         inside = [path] if (path / "config.yaml").is_file() else sorted(p.parent for p in path.glob("**/config.yaml"))

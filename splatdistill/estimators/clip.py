@@ -59,6 +59,9 @@ class Preprocessing:
 
 def load(folder: Path) -> CLIPModel:
     """The network of a folder, whose weights may be bundled with others'."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # which would stand between a command's own lines
     bundled = Bundled.of(folder)
     if bundled is None or (folder / "model.safetensors").is_file():
         return CLIPModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
