@@ -97,11 +97,14 @@ def costs(run: Finished, seen: float | None, least: float = 0.002) -> list[Figur
     """What it cost, and whether it came to anything. seen: mean alpha over all views, None where there are no splats; one
     below `least` counts as diverged, as an empty volume does in SDI's tables (arXiv:2405.15891).
     """
-    empty = seen is None or seen < least
+    empty = seen < least if seen is not None else run.how == "done"
     how = run.how if run.diverged else "nothing is seen" if empty else ""
+    known = run.diverged or seen is not None or run.how == "done"
     log, old = "the run's log", "its log does not say; it is of an earlier version, or of a process that was killed"
     return [
-        Figure("diverged", 100.0 * (run.diverged or empty), f"{log} and the renders", detail=how),
+        Figure("diverged", 100.0 * (run.diverged or empty), f"{log} and the renders", detail=how)
+        if known
+        else Figure("diverged", None, note="the run has not come to its end"),
         Figure("seconds", run.seconds, log) if run.seconds is not None else Figure("seconds", None, note=old),
         Figure("peak_memory", run.peak_memory / 2**30, log) if run.peak_memory else Figure("peak_memory", None, note=old),
         Figure("calls", float(run.calls), log) if run.calls is not None else Figure("calls", None, note=old),

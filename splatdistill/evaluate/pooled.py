@@ -34,7 +34,7 @@ def across_seeds(runs: Sequence[Measured]) -> Figure:
 
     figures = []
     for _, same in groupby(sorted(runs, key=prompt), key=prompt):
-        results = [m.features[0] for m in same if m.features is not None]
+        results = list({m.run.seed: m.features[0] for m in same if m.features is not None}.values())
         if len(results) > 1:
             figures.append(diversity(results))
     if not figures:
