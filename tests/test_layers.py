@@ -21,7 +21,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("guidance", "scene"),
     ("densify",),
     ("train",),
-    ("evaluate",),
+    ("evaluate", "export"),
     ("bench",),
     ("cli",),
     ("__init__", "__main__"),  # the public names, and python -m splatdistill

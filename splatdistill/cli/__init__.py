@@ -14,6 +14,8 @@ COMMANDS = {
     "evaluate": "measure finished runs as the papers do, and on the toybox against the truth",
     "bench": "compare methods: prompts x guidances x seeds, measured and tabulated",
     "view": "look at runs, checkpoints and .ply files in a browser, and clean them up",
+    "render": "films and pictures of finished splats: colour, depth, normals, opacity",
+    "export": "finished splats as files for other programs: ply, splat, spz, sog, html, glb, obj, mp4, png",
     "toybox": "what the embedded models know: words, captions, a sheet of pictures",
     "doctor": "backend, device, versions, weights, and how to get the fast path",
 }
@@ -80,6 +82,10 @@ def dispatch(argv: list[str]) -> int:
         from splatdistill.cli.bench import command
     elif name == "view":
         from splatdistill.cli.view import command
+    elif name == "render":
+        from splatdistill.cli.render import command
+    elif name == "export":
+        from splatdistill.cli.export import command
     elif name == "toybox":
         from splatdistill.cli.toybox import command
     else:

@@ -8,25 +8,44 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
+from splatdistill.errors import UserError
 from splatdistill.io.atomic import replacing
 
 GAP = 2  # pixels between the pictures of a sheet
 LABEL = 16  # pixels of a line of text above a picture
 
 
-def to_bytes(image: Float[Tensor, "3 h w"]) -> UInt8[np.ndarray, "h w 3"]:
+def to_bytes(image: Float[Tensor, "c h w"]) -> UInt8[np.ndarray, "h w c"]:
     """Rounded to the nearest of 256 values; what is outside [0, 1] is cut. ValueError for NaN."""
     if image.isnan().any():
         raise ValueError("a picture with NaN in it")
     return (image.detach().cpu().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
 
 
-def write_png(path: Path, image: Float[Tensor, "3 h w"]) -> None:
-    """One picture, without loss; UserError if it cannot be written, and what was at `path` is then as before."""
+def write_png(path: Path, image: Float[Tensor, "c h w"], note: str = "") -> None:
+    """One picture, without loss, of 3 channels or with opacity as the fourth; UserError if it cannot be written, and
+    what was at `path` is then as before. note: kept inside as its comment.
+    """
+    inside = PngInfo()
+    if note:
+        inside.add_itxt("Comment", note)
     with replacing(path) as temporary:
-        Image.fromarray(to_bytes(image)).save(temporary, format="png")
+        Image.fromarray(to_bytes(image)).save(temporary, format="png", pnginfo=inside)
+
+
+def check_png(path: Path, width: int, height: int, channels: int) -> None:
+    """UserError unless a file is a whole picture of this size."""
+    try:
+        with Image.open(path, formats=["PNG"]) as picture:
+            picture.load()
+            found = (*picture.size, len(picture.getbands()))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"{path} could not be read back ({error}); is the disk full or failing?") from error
+    if found != (width, height, channels):
+        raise UserError(f"{path} reads back as {found} (width, height, channels), not {(width, height, channels)}")
 
 
 def contact_sheet(

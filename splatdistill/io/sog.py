@@ -10,6 +10,7 @@ import io
 import json
 import math
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,12 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int, UInt8
 from PIL import Image
+from torch import Tensor
 
 from splatdistill.errors import UserError
 from splatdistill.gaussians import Gaussians
 from splatdistill.io import frames
 from splatdistill.io.atomic import replacing
-from splatdistill.io.frames import Up
 from splatdistill.io.palette import codebook, palette
 from splatdistill.io.rows import MOST, Written, kept, opened, writable
 
@@ -33,10 +34,19 @@ LIMIT = 1 << 20  # bytes of meta.json
 BITS = 10  # of a coordinate along the curve that orders the splats
 
 
-def write_sog(path: Path, gaussians: Gaussians, up: Up = "viewer", facing: float = 0.0) -> Written:
-    """Write splats. `up`, `facing`, what is left out and what is raised: as `write_ply`."""
-    g = frames.placed(writable(path, gaussians), frames.into(up, facing))
-    g = g[torch.from_numpy(_along_a_curve(g.means.numpy()))]
+def order(g: Gaussians) -> Int[Tensor, " n"]:
+    """Which Gaussian is which pixel: neighbours in space are neighbours (along Morton's curve), for good packing."""
+    means = g.means.detach().cpu().numpy()
+    low, high = means.min(0), means.max(0)
+    cell = ((means - low) / np.where(high > low, high - low, 1) * (2**BITS - 1)).astype(np.int64)
+    code = sum((cell[:, axis] >> bit & 1) << (3 * bit + axis) for bit in range(BITS) for axis in range(3))
+    return torch.from_numpy(np.argsort(code, kind="stable"))
+
+
+def write_sog(path: Path, gaussians: Gaussians, comments: Sequence[str] = ()) -> Written:
+    """Write splats. comments: one fact each, for meta.json. What is left out and what is raised: as `write_ply`."""
+    g = writable(path, gaussians)
+    g = frames.placed(g[order(g)], frames.into("viewer"))
     width = 4 * math.ceil(math.ceil(len(g) ** 0.5) / 4)
     height = 4 * math.ceil(len(g) / width / 4)
     pictures: dict[str, UInt8[np.ndarray, "h w 4"]] = {}
@@ -58,7 +68,7 @@ def write_sog(path: Path, gaussians: Gaussians, up: Up = "viewer", facing: float
     opacity = np.round(255 * g.opacities.numpy()).astype(np.uint8)[:, None]
     meta: dict[str, Any] = {
         "version": 2,
-        "asset": {"generator": "splatdistill"},
+        "asset": {"generator": "splatdistill", "comments": list(comments)},
         "count": len(g),
         "means": {
             "mins": low.tolist(),
@@ -173,11 +183,3 @@ def _unpacked(packed: UInt8[np.ndarray, "n 4"]) -> Float32[np.ndarray, "n 4"]:
     q[rows[:, None], OTHERS[largest]] = three
     q[rows, largest] = np.sqrt(np.clip(1 - (three * three).sum(1), 0, None))
     return q / np.linalg.norm(q, axis=1, keepdims=True)
-
-
-def _along_a_curve(means: Float[np.ndarray, "n 3"]) -> Int[np.ndarray, " n"]:
-    """An order in which neighbours in space are neighbours (Morton's), so that the pictures pack well."""
-    low, high = means.min(0), means.max(0)
-    cell = ((means - low) / np.where(high > low, high - low, 1) * (2**BITS - 1)).astype(np.int64)
-    code = sum((cell[:, axis] >> bit & 1) << (3 * bit + axis) for bit in range(BITS) for axis in range(3))
-    return np.argsort(code, kind="stable")

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from splatdistill.errors import UserError
 from splatdistill.gaussians import SH_C0, Gaussians
@@ -20,25 +22,32 @@ from splatdistill.io.rows import Written, kept, opened, writable
 ROW = np.dtype([("xyz", "<f4", 3), ("scale", "<f4", 3), ("rgba", "u1", 4), ("quat", "u1", 4)])
 
 
-def write_splat(path: Path, gaussians: Gaussians, up: Up = "viewer", facing: float = 0.0) -> Written:
-    """Write splats, without what depends on the viewing direction. `up`, `facing`, what is left out and what is raised:
-    as `write_ply`.
+def order(g: Gaussians) -> Int[Tensor, " n"]:
+    """Which Gaussian is in which row of a file."""
+    return (g.scales.log().sum(1).exp() * g.opacities).argsort(descending=True, stable=True)
+
+
+def write_splat(path: Path, gaussians: Gaussians, up: Up = "viewer") -> Written:
+    """Write splats, without what depends on the viewing direction. `up`, what is left out and what is raised: as
+    `write_ply`.
     """
-    g = frames.placed(writable(path, gaussians.with_degree(0)), frames.into(up, facing))
+    g = frames.placed(writable(path, gaussians.with_degree(0)), frames.into(up))
+    g = g[order(g)]
     rows = np.empty(len(g), ROW)
     rows["xyz"], rows["scale"] = g.means, g.scales
     rows["rgba"] = _bytes(255 * torch.cat([g.rgb, g.opacities[:, None]], 1))
     quats = torch.nn.functional.normalize(g.quats, dim=1)
     # 256 does not fit into a byte, 0 does, and -q is the same rotation
     rows["quat"] = _bytes(128 + 128 * torch.where(quats.amax(1, keepdim=True) > 127.5 / 128, -quats, quats))
-    weight = g.scales.log().sum(1).exp() * g.opacities
     with replacing(path) as temporary:
-        temporary.write_bytes(rows[weight.argsort(descending=True, stable=True).numpy()].tobytes())
+        temporary.write_bytes(rows.tobytes())
     return Written(path, len(g), len(gaussians) - len(g))
 
 
-def read_splat(path: Path, drop_invalid: bool = False) -> Gaussians:
-    """Splats of a .splat file, float32 on the CPU, in our world; errors as `read_ply`."""
+def read_splat(path: Path, drop_invalid: bool = False, up: Up = "viewer") -> Gaussians:
+    """Splats of a .splat file, float32 on the CPU, in our world; errors as `read_ply`. up: the world of the file, which
+    does not say.
+    """
     with opened(path) as file:
         data = file.read()
     if not data or len(data) % ROW.itemsize:
@@ -55,8 +64,8 @@ def read_splat(path: Path, drop_invalid: bool = False) -> Gaussians:
         opacities=rgba[:, 3] / 255,
         sh=((rgba[:, :3] / 255 - 0.5) / SH_C0)[:, None],
     )
-    return frames.placed(kept(path, raw, drop_invalid), frames.into("viewer").T)
+    return frames.placed(kept(path, raw, drop_invalid), frames.into(up).T)
 
 
-def _bytes(values: torch.Tensor) -> np.ndarray:
+def _bytes(values: Tensor) -> np.ndarray:
     return values.round().clamp(0, 255).to(torch.uint8).numpy()

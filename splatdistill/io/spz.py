@@ -11,7 +11,7 @@ import gzip
 import math
 import struct
 import zlib
-from io import BufferedReader
+from io import BufferedIOBase
 from pathlib import Path
 
 import numpy as np
@@ -33,11 +33,18 @@ ROOT_HALF = 0.5**0.5  # no component but the largest exceeds it
 CONVERT = "convert it first, for example with `splat-transform --spz-version 3 in.spz out.spz`"
 
 
-def write_spz(path: Path, gaussians: Gaussians, facing: float = 0.0) -> Written:
-    """Write splats; azimuth `facing` (degrees, 0 is our front) becomes the front. What is left out and what is raised:
-    as `write_ply`. Values beyond the format's range are cut to it.
-    """
-    g = frames.placed(writable(path, gaussians), frames.into("gltf", facing))
+def write_spz(path: Path, gaussians: Gaussians) -> Written:
+    """Write splats. What is left out and what is raised: as `write_ply`. Values beyond the format's range are cut."""
+    g = writable(path, gaussians)
+    data = pack(path, g)
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+    return Written(path, len(g), len(gaussians) - len(g))
+
+
+def pack(path: Path, g: Gaussians) -> bytes:
+    """A file's bytes; UserError if it cannot hold them. path: for that message."""
+    g = frames.placed(g, frames.into("gltf"))
     far = g.means.abs().max().item()
     bits = max(0, min(FINEST, 22 - math.ceil(math.log2(max(far, 1e-6)))))
     if far * 2**bits > 2**23 - 1:
@@ -53,9 +60,7 @@ def write_spz(path: Path, gaussians: Gaussians, facing: float = 0.0) -> Written:
         _bytes(128 + 128 * g.sh[:, 1:]),
     ]
     body = b"".join([head, *(np.ascontiguousarray(p).tobytes() for p in parts)])
-    with replacing(path) as temporary:
-        temporary.write_bytes(gzip.compress(body, 9, mtime=0))  # the same splats are the same bytes
-    return Written(path, len(g), len(gaussians) - len(g))
+    return gzip.compress(body, 9, mtime=0)  # the same splats are the same bytes
 
 
 def read_spz(path: Path, drop_invalid: bool = False) -> Gaussians:
@@ -63,13 +68,13 @@ def read_spz(path: Path, drop_invalid: bool = False) -> Gaussians:
     with opened(path) as file:
         if file.peek(4)[:4] == MAGIC.to_bytes(4, "little"):
             raise UserError(f"{path} is a .spz of version 4 or later; expected 2 or 3: {CONVERT}")
-        return frames.placed(kept(path, unpack(path, _Inflated(path, file)), drop_invalid), frames.into("gltf").T)
+        return frames.placed(kept(path, unpack(path, Inflated(path, file)), drop_invalid), frames.into("gltf").T)
 
 
-class _Inflated:
+class Inflated:
     """A gzip stream that gives so many bytes and no more, however far it would go on."""
 
-    def __init__(self, path: Path, file: BufferedReader) -> None:
+    def __init__(self, path: Path, file: BufferedIOBase) -> None:
         self.path, self.file, self.stream = path, file, zlib.decompressobj(wbits=31)
 
     def take(self, size: int) -> bytes:
@@ -88,7 +93,7 @@ class _Inflated:
         return bytes(out)
 
 
-def unpack(path: Path, stream: _Inflated) -> Gaussians:
+def unpack(path: Path, stream: Inflated) -> Gaussians:
     """What a stream holds, in the file's own world; unchecked."""
     magic, version, count, degree, bits, _, _ = HEADER.unpack(stream.take(HEADER.size))
     if magic != MAGIC:

@@ -1,0 +1,178 @@
+"""splatdistill export: finished splats as files for other programs, each read back and checked before it counts."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+
+import tyro
+from rich.console import Console
+
+from splatdistill.cli import render
+from splatdistill.errors import UserError
+from splatdistill.export.prepare import TARGETS, For, Pivot, Preparation, thinned
+from splatdistill.export.works import Work, chosen
+from splatdistill.export.write import FORMATS, Asked, export
+from splatdistill.gaussians import Gaussians
+
+Format = Literal["ply", "splat", "spz", "sog", "html", "glb", "obj", "mp4", "png"]
+MESHES, FILMS = ("glb", "obj"), ("mp4", "png")
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write finished splats for another program.
+
+    What to write (--format, or the suffix of --out):
+
+      ply    splats as every viewer and importer reads them: full precision, 248 bytes each
+      splat  32 bytes each, one colour from everywhere; for web viewers
+      spz    packed, about 15 bytes each; Spark, Niantic's tools (version 3, y up)
+      sog    packed as pictures; SuperSplat and PlayCanvas
+      html   one page with a viewer in it, which opens from disk and needs no network
+      glb    a textured triangle mesh, for everything that knows no splats (pip install "splatdistill[mesh]")
+      obj    the same as .obj with .mtl and .png beside it
+      mp4    once around it (splatdistill render does more)
+      png    a picture of it, on transparent background
+
+    For which program (--for): web and supersplat write the world of splat viewers (y down in the file, upright when
+    opened); blender (z up, front to -y), unity (y up, left-handed, front to +z) and unreal (z up, left-handed,
+    centimetres) write numbers that are right when an importer takes them as they are, and put the object on the floor.
+    An importer that converts from the convention of splat viewers by itself wants --for web. spz, sog, glb and obj
+    prescribe their own world, which importers know: there --for only sets the origin.
+
+      splatdistill export runs/a-red-mushroom --format spz
+      splatdistill export runs/a-red-mushroom --out mushroom.glb --height 0.3
+      splatdistill export splats.ply --for unity --budget 20000 5000 --out out/mushroom.ply
+    """
+
+    path: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="RUN|FILE")] = None
+    """A run, a checkpoint, or a file of splats (.ply, .splat, .spz, .sog)."""
+    format: Format | None = None
+    """What to write; by default what the suffix of --out says."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Where to; by default beside what it comes from."""
+    target: Annotated[For, tyro.conf.arg(name="for")] = "web"
+    """Which program it is for: sets the world of .ply and .splat, and the origin."""
+    pivot: Pivot | None = None
+    """What becomes the origin: keep leaves it, centre is the middle of the object, ground is the middle of where it
+    stands. By default keep for the web, ground for blender, unity and unreal."""
+    height: float | None = None
+    """Make the object so tall, in units of the program it is for (unreal counts in metres here)."""
+    scale: float = 1.0
+    """Make it so many times as large, after --height."""
+    facing: float = 0.0
+    """Which side becomes the front: the azimuth, in degrees, from which it is seen now. 180 for viewers that look from
+    behind, as SuperSplat's editor does at first."""
+    degree: int | None = None
+    """Highest degree of spherical harmonics to keep; 0 is one colour from everywhere. By default all."""
+    pad: bool = True
+    """Fill .ply rows up to degree 3 with zeros, as older importers demand; --no-pad makes small files."""
+    min_opacity: float = 0.0
+    """Leave out splats less opaque than this."""
+    budget: tuple[int, ...] = ()
+    """At most so many splats, the most important ones; several budgets make several files (levels of detail), from the
+    second on with -lod1, -lod2, ... in their names."""
+    particle: int = 1
+    """Which result of a run with several particles."""
+    resolution: int = 128
+    """glb, obj: cells of the grid along the longest side."""
+    texture: int = 1024
+    """glb, obj: pixels per side of the texture."""
+    size: int = 512
+    """mp4, png: pixels per side."""
+
+    def preparation(self) -> Preparation:
+        """What is done to the splats first."""
+        target, kind = TARGETS[self.target], self.kind()
+        unit = target.unit if kind in ("ply", "splat", "obj") else 1.0
+        return Preparation(
+            pivot=self.pivot or target.pivot,
+            height=self.height,
+            scale=self.scale * unit,
+            facing=self.facing,
+            degree=self.degree,
+            min_opacity=self.min_opacity,
+        )
+
+    def kind(self) -> Format:
+        """The format; UserError if nothing says it."""
+        said = self.out.suffix.lower().removeprefix(".") if self.out else ""
+        if self.format is None and said not in get_args(Format):
+            raise UserError(
+                f"which format? Give --format, or --out with a suffix, one of {', '.join(get_args(Format))}; "
+                "`splatdistill export --help` says what each is for"
+            )
+        return self.format or said
+
+
+def command(argv: list[str]) -> int:
+    """Run the subcommand; its exit status."""
+    asked = tyro.cli(Export, args=argv, prog="splatdistill export")
+    if asked.path is None:
+        raise UserError(
+            "what to export? Give a run or a file of splats: splatdistill export runs/a-red-mushroom --format spz"
+        )
+    preparation = asked.preparation()
+    preparation.check()
+    console = Console(markup=False, highlight=False, soft_wrap=True)
+    work = chosen(asked.path, asked.particle)
+    out = place(asked, work)
+    ready = preparation.of(work.gaussians)
+    for path, splats in levels(asked, out, ready):
+        one(asked, path, splats, work, console)
+    return 0
+
+
+def place(asked: Export, work: Work) -> Path:
+    """Where the file goes; UserError if that is what it comes from."""
+    kind = asked.kind()
+    beside = (
+        work.path / work.file.with_suffix(f".{kind}").name if work.path.is_dir() else work.file.with_suffix(f".{kind}")
+    )
+    if asked.out is None and beside.resolve() == work.file.resolve():
+        beside = beside.with_stem(f"{beside.stem}-export")
+    out = beside if asked.out is None else asked.out.expanduser()
+    if out.suffix.lower() != f".{kind}":
+        raise UserError(f"--out {out} does not end in .{kind}; name it so, or leave --format out")
+    if out.resolve() == work.file.resolve():
+        raise UserError(f"--out {out} is what would be exported; choose another name")
+    return out
+
+
+def levels(asked: Export, out: Path, ready: Gaussians) -> Iterator[tuple[Path, Gaussians]]:
+    """One file for each budget."""
+    for k, budget in enumerate(asked.budget or (len(ready),)):
+        yield out.with_stem(f"{out.stem}-lod{k}") if k else out, thinned(ready, budget)
+
+
+def one(asked: Export, path: Path, splats: Gaussians, work: Work, console: Console) -> None:
+    """Write one file and tell what became of it."""
+    kind = asked.kind()
+    if kind in FILMS:
+        still = {"azimuth": (30.0,), "background": "transparent"} if kind == "png" else {}
+        render.film(render.Render(size=(asked.size,), **still), replace(work, gaussians=splats), path, console)
+        return
+    form = FORMATS[kind]
+    done = export(path, kind, splats, Asked(TARGETS[asked.target].up, work.comments, asked.pad))
+    console.print(f"wrote {path}: {done.count} splats, {sized(done.bytes)}")
+    far = splats.means.abs().max().item()
+    console.print(
+        f"  read back: positions within {places(done.place, far)}, shapes {done.shape:.1%}, colours {done.colour:.1%}"
+    )
+    if done.dropped:
+        console.print(f"  {done.dropped} splats had values that are not finite and were left out")
+    if form.degree < splats.degree:
+        console.print(f"  .{kind} holds one colour from everywhere: what changes with the direction was left out")
+
+
+def places(error: float, far: float) -> str:
+    """An error of positions beside how far they reach."""
+    return "rounding" if error <= 1e-6 * far else f"{error:.1g} of {far:.3g}"
+
+
+def sized(count: int) -> str:
+    """1234567 bytes are 1.2 MB."""
+    power = min(int(math.log(max(count, 1), 1000)), 3)
+    return f"{count / 1000**power:.{1 if power else 0}f} {('bytes', 'kB', 'MB', 'GB')[power]}"

@@ -1,0 +1,95 @@
+"""Splats as another program wants them: where the origin is, how large, which way round, how many."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from splatdistill.errors import UserError
+from splatdistill.gaussians import Gaussians
+from splatdistill.io import frames
+from splatdistill.io.extent import box, importance
+from splatdistill.io.frames import Up
+
+Pivot = Literal["keep", "centre", "ground"]
+For = Literal["web", "supersplat", "blender", "unity", "unreal"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a program makes of a file's numbers."""
+
+    up: Up  # its world, for formats that prescribe none
+    pivot: Pivot
+    unit: float  # of its units in one of ours, likewise
+
+
+TARGETS: dict[For, Target] = {
+    "web": Target("viewer", "keep", 1.0),
+    "supersplat": Target("viewer", "keep", 1.0),
+    "blender": Target("blender", "ground", 1.0),
+    "unity": Target("unity", "ground", 1.0),
+    "unreal": Target("unreal", "ground", 100.0),  # centimetres
+}
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What is done to splats before they are written; the defaults do nothing."""
+
+    pivot: Pivot = "keep"
+    """What becomes the origin: keep leaves it where it is, centre is the middle of the object, ground is the middle of
+    where it stands, so that it rests on the floor."""
+    height: float | None = None
+    """Scale the object to this height, world units."""
+    scale: float = 1.0
+    """Then scale by this."""
+    facing: float = 0.0
+    """Which side becomes the front: the azimuth, degrees, from which it is seen now."""
+    degree: int | None = None
+    """Highest degree of spherical harmonics that is kept, 0 to 3: 0 is one colour from everywhere; by default all."""
+    min_opacity: float = 0.0
+    """Splats less opaque than this are left out; below 1/255 nothing draws them."""
+
+    def check(self) -> None:
+        """UserError for numbers that make no sense."""
+        if self.height is not None and not 0 < self.height < math.inf:
+            raise UserError(f"--height is a length above 0; got {self.height}")
+        if not 0 < self.scale < math.inf:
+            raise UserError(f"--scale is a factor above 0; got {self.scale}")
+        if not math.isfinite(self.facing):
+            raise UserError(f"--facing is an angle in degrees; got {self.facing}")
+        if self.degree is not None and not 0 <= self.degree <= 3:
+            raise UserError(f"--degree is 0, 1, 2 or 3; got {self.degree}")
+        if not 0 <= self.min_opacity < 1:
+            raise UserError(f"--min-opacity is at least 0 and below 1; got {self.min_opacity}")
+
+    def of(self, g: Gaussians) -> Gaussians:
+        """The prepared splats, still in our world; UserError if none are left."""
+        self.check()
+        seen = g[g.opacities >= self.min_opacity]
+        if not len(seen):
+            raise UserError(
+                f"--min-opacity {self.min_opacity} leaves none of {len(g)} splats; "
+                f"the most opaque has {g.opacities.max().item() if len(g) else 0:.3f}"
+            )
+        if self.degree is not None and self.degree < seen.degree:
+            seen = seen.with_degree(self.degree)
+        low, high = box(seen)
+        origin = 0.5 * (low + high)
+        if self.pivot == "ground":
+            origin[2] = low[2]
+        if self.pivot != "keep":
+            seen = replace(seen, means=seen.means - origin)
+        tall = (high - low)[2].item()
+        factor = self.scale * (1.0 if self.height is None else self.height / max(tall, 1e-12))
+        seen = replace(seen, means=factor * seen.means, scales=factor * seen.scales)
+        return frames.placed(seen, frames.into("raw", self.facing)) if self.facing else seen
+
+
+def thinned(g: Gaussians, budget: int) -> Gaussians:
+    """The most important splats, at most so many, in their order; UserError if that is none."""
+    if budget < 1:
+        raise UserError(f"--budget is a number of splats, at least 1; got {budget}")
+    if len(g) <= budget:
+        return g
+    return g[importance(g).topk(budget).indices.sort().values]

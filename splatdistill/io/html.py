@@ -1,0 +1,86 @@
+"""Gaussian splats as one web page that needs nothing else: it opens from disk, without a network.
+
+The splats are in it as .spz in base64; the page unpacks, sorts and draws them by WebGL 2, with our rasteriser's blur and
+thresholds. Its own policy forbids it to load anything.
+"""
+
+import base64
+import binascii
+import html
+import io
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.resources import files
+from pathlib import Path
+
+import torch
+
+from splatdistill.errors import UserError
+from splatdistill.gaussians import Gaussians
+from splatdistill.io import frames
+from splatdistill.io.atomic import replacing
+from splatdistill.io.extent import sphere
+from splatdistill.io.rows import Written, kept, opened, writable
+from splatdistill.io.spz import Inflated, pack, unpack
+
+DATA = re.compile(rb'<script id="splats" type="application/base64">([A-Za-z0-9+/=\s]*)</script>')
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where the page looks from at first."""
+
+    azimuth: float = 30.0  # degrees
+    elevation: float = 15.0
+    distance: float = 2.8  # world units from the target
+    fov: float = 42.0  # vertical, degrees
+    target: tuple[float, float, float] = (0.0, 0.0, 0.0)  # in our world
+
+
+def write_html(
+    path: Path, gaussians: Gaussians, comments: Sequence[str] = (), title: str = "splats", start: Start | None = None
+) -> Written:
+    """Write the page. comments: facts that it tells; start: by default far enough to see everything. What is left out
+    and what is raised: as `write_ply`.
+    """
+    g = writable(path, gaussians)
+    look = asdict(start or around(g))
+    look["target"] = (frames.into("gltf") @ torch.tensor(look["target"]).double()).tolist()
+    fill = {
+        "title": html.escape(title),
+        "facts": "".join(f"<li>{html.escape(c)}</li>" for c in (f"{len(g)} splats", *comments)),
+        "start": json.dumps(look),  # numbers alone
+        "data": base64.b64encode(pack(path, g)).decode("ascii"),
+    }
+    page = (files("splatdistill.io") / "viewer.html").read_text(encoding="utf-8")
+    page = re.sub(
+        r"\{\{(\w+)\}\}", lambda found: fill[found[1]], page
+    )  # once: what is filled in is not looked at again
+    with replacing(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return Written(path, len(g), len(gaussians) - len(g))
+
+
+def read_html(path: Path, drop_invalid: bool = False) -> Gaussians:
+    """The splats of a page that `write_html` wrote, in our world; UserError for any other."""
+    with opened(path) as file:
+        found = DATA.search(file.read())
+    if found is None:
+        raise UserError(f"{path} is not a page with splats that splatdistill wrote")
+    try:
+        data = base64.b64decode(found[1], validate=False)
+    except binascii.Error as error:
+        raise UserError(f"{path}: the splats in the page are damaged ({error})") from error
+    raw = unpack(path, Inflated(path, io.BytesIO(data)))
+    return frames.placed(kept(path, raw, drop_invalid), frames.into("gltf").T)
+
+
+def around(g: Gaussians) -> Start:
+    """A place that shows all but strays."""
+    middle, radius = sphere(g)
+    start = Start()
+    distance = 1.02 * radius / math.sin(math.radians(start.fov / 2))
+    return replace(start, distance=distance, target=tuple(middle.tolist()))
