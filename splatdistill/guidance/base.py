@@ -84,6 +84,10 @@ class Guidance(ABC):
     """How much of the guided prediction's excess contrast is taken back, phi in [0, 1] (arXiv:2305.08891, eq. 15-16)."""
     perp_weight: float = 1.0
     """Factor on the weights of Perp-Neg (arXiv:2304.04968), where it is on."""
+    view_weight: float = 0.0
+    """How much harder the words of the view pull than the rest of the prompt: pos - neg becomes
+    pos - neg + view_weight (pos - plain), plain being the prompt without them; one more evaluation a view.
+    """
     grad_clip: float | None = None
     """The gradient's elements are clipped to this absolute value."""
     normalise: bool = False
@@ -108,11 +112,11 @@ class Guidance(ABC):
 
     def ask(self, view: View, n: Noised, memory: nn.Module) -> tuple[Query, ...]:
         """What the prior is asked. Usually the classifier-free guidance pair, and what Perp-Neg adds to it."""
-        return cfg_queries(view, n.x_t, n.t, self.scale)
+        return cfg_queries(view, n.x_t, n.t, self.scale, self.view_weight)
 
     def predict(self, view: View, answers: tuple[Tensor, ...]) -> Float[Tensor, "b *d"]:
         """eps_hat from the first answers."""
-        return cfg_combine(view, answers, self.scale, self.rescale, self.perp_weight)
+        return cfg_combine(view, answers, self.scale, self.rescale, self.perp_weight, self.view_weight)
 
     @abstractmethod
     def residual(self, view: View, n: Noised, answers: tuple[Tensor, ...], memory: nn.Module) -> Float[Tensor, "b *d"]:
@@ -140,42 +144,57 @@ class Guidance(ABC):
         return Distilled(loss, grad, n, self.predict(view, answers), raw, residual)
 
 
-def cfg_queries(view: View, x_t: Tensor, t: Tensor, scale: float) -> tuple[Query, ...]:
-    """The questions of classifier-free guidance: positive, negative, and the two of Perp-Neg where it is on. At scale
-    1 without Perp-Neg, and at scale 0, one is enough.
+def cfg_queries(view: View, x_t: Tensor, t: Tensor, scale: float, view_weight: float = 0.0) -> tuple[Query, ...]:
+    """The questions of classifier-free guidance: positive, negative, and what `aside` needs. At scale 1 with nothing
+    aside, and at scale 0, one is enough.
     """
     pos, neg = Query(x_t, t, view.text.positive), Query(x_t, t, view.text.negative)
     if scale == 0:
         return (neg,)
-    if scale == 1 and view.text.perp is None:
+    if scale == 1 and view.text.perp is None and not view_weight:
         return (pos,)
-    return (pos, neg, *perp_queries(view, x_t, t))
+    return (pos, neg, *aside_queries(view, x_t, t, view_weight))
 
 
-def perp_queries(view: View, x_t: Tensor, t: Tensor) -> tuple[Query, ...]:
-    """The two questions of Perp-Neg, none where it is off."""
+def aside_queries(view: View, x_t: Tensor, t: Tensor, view_weight: float = 0.0) -> tuple[Query, ...]:
+    """The two questions of Perp-Neg where it is on, then the prompt without the view's words where they pull harder."""
     perp = view.text.perp
-    return () if perp is None else tuple(Query(x_t, t, perp.texts[:, i]) for i in range(2))
+    others = () if perp is None else tuple(Query(x_t, t, perp.texts[:, i]) for i in range(2))
+    return (*others, Query(x_t, t, view.text.plain)) if view_weight else others
 
 
 def cfg_combine(
-    view: View, answers: tuple[Tensor, ...], scale: float, rescale: float = 0.0, perp_weight: float = 1.0
+    view: View,
+    answers: tuple[Tensor, ...],
+    scale: float,
+    rescale: float = 0.0,
+    perp_weight: float = 1.0,
+    view_weight: float = 0.0,
 ) -> Tensor:
-    """What the first answers, to `cfg_queries`, say together: classifier-free guidance (arXiv:2207.12598), with
-    Perp-Neg (arXiv:2304.04968) where it is on,
+    """What the first answers, to `cfg_queries`, say together: classifier-free guidance (arXiv:2207.12598),
 
-        neg + scale (d + perp_weight sum_i w_i perp(other_i - neg, d)),  d = pos - neg,
+        neg + scale (pos - neg + aside),
 
     then its contrast drawn towards that of pos (arXiv:2305.08891).
     """
-    if scale == 0 or (scale == 1 and view.text.perp is None):
+    if scale == 0 or (scale == 1 and view.text.perp is None and not view_weight):
         return answers[0]
     pos, neg = answers[:2]
-    eps_hat = neg + scale * direction(view, pos, neg, answers[2:4], perp_weight)
+    eps_hat = neg + scale * (pos - neg + aside(view, pos, neg, answers[2:], perp_weight, view_weight))
     return rescaled(eps_hat, pos, rescale) if rescale else eps_hat
 
 
-def direction(view: View, pos: Tensor, neg: Tensor, others: tuple[Tensor, ...], perp_weight: float = 1.0) -> Tensor:
-    """pos - neg, with Perp-Neg's part where it is on; others: the answers to `perp_queries`."""
-    perp = view.text.perp
-    return pos - neg if perp is None else pos - neg + perp_weight * perpendicular(perp.weights, others, pos, neg)
+def aside(
+    view: View, pos: Tensor, neg: Tensor, others: tuple[Tensor, ...], perp_weight: float = 1.0, view_weight: float = 0.0
+) -> Tensor | float:
+    """What is added to pos - neg; others begins with the answers to `aside_queries`.
+
+        perp_weight sum_i w_i perp(other_i - neg, pos - neg) + view_weight (pos - plain),
+
+    Perp-Neg (arXiv:2304.04968), and two-condition guidance (InstructPix2Pix, arXiv:2211.09800, eq. 3: each condition has a
+    scale of its own) with the object as one condition and the view as the other.
+    """
+    perp, total = view.text.perp, 0.0
+    if perp is not None:
+        total = perp_weight * perpendicular(perp.weights, others[:2], pos, neg)
+    return total + view_weight * (pos - others[0 if perp is None else 2]) if view_weight else total

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from splatdistill.errors import UserError
-from splatdistill.guidance.base import Guidance, Noised, View, direction, perp_queries
+from splatdistill.guidance.base import Guidance, Noised, View, aside, aside_queries
 from splatdistill.guidance.noising import diffuse
 from splatdistill.priors import Query
 
@@ -73,8 +73,9 @@ class CSD(Guidance):
         return diffuse(view, self.times.whole(t, view.progress) if self.variant == "code" else t)
 
     def ask(self, view: View, n: Noised, memory: nn.Module) -> tuple[Query, ...]:
-        """The prompts that have a weight, and what Perp-Neg needs."""
-        return (*(Query(n.x_t, n.t, text) for text, _ in self.terms(view)), *perp_queries(view, n.x_t, n.t))
+        """The prompts that have a weight, and what is asked aside."""
+        terms = (Query(n.x_t, n.t, text) for text, _ in self.terms(view))
+        return (*terms, *aside_queries(view, n.x_t, n.t, self.view_weight))
 
     def predict(self, view: View, answers: tuple[Tensor, ...]) -> Float[Tensor, "b *d"]:
         """The prompt's prediction; the difference is no prediction."""
@@ -83,9 +84,8 @@ class CSD(Guidance):
     def residual(self, view: View, n: Noised, answers: tuple[Tensor, ...], memory: nn.Module) -> Float[Tensor, "b *d"]:
         """The weighted sum of what the prompts say."""
         total = self.at(self.k_noise, view.progress) * n.eps
-        for (_, k), answer in zip(self.terms(view), answers):
+        terms = self.terms(view)
+        for (_, k), answer in zip(terms, answers):
             total = total + k * answer
-        if view.text.perp is not None:
-            pos, neg = answers[:2]
-            total = total + direction(view, pos, neg, answers[-2:], self.perp_weight) - (pos - neg)
-        return self.scale * total
+        pos, neg = answers[0], answers[min(1, len(terms) - 1)]  # the negative prompt where Perp-Neg wants it
+        return self.scale * (total + aside(view, pos, neg, answers[len(terms) :], self.perp_weight, self.view_weight))

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from splatdistill.errors import UserError
-from splatdistill.guidance.base import Guidance, Noised, View, direction, perp_queries
+from splatdistill.guidance.base import Guidance, Noised, View, aside, aside_queries
 from splatdistill.guidance.shaping import like
 from splatdistill.priors import Query
 
@@ -37,12 +37,13 @@ class NFSD(Guidance):
     def ask(self, view: View, n: Noised, memory: nn.Module) -> tuple[Query, ...]:
         """Prompt, null prompt and negative prompt."""
         texts = (view.text.positive, view.text.null, view.text.negative)
-        return (*(Query(n.x_t, n.t, text) for text in texts), *perp_queries(view, n.x_t, n.t))
+        return (*(Query(n.x_t, n.t, text) for text in texts), *aside_queries(view, n.x_t, n.t, self.view_weight))
 
     def predict(self, view: View, answers: tuple[Tensor, ...]) -> Float[Tensor, "b *d"]:
         """null + scale delta_C."""
         pos, null, _, *others = answers
-        return null + self.scale * direction(view, pos, null, tuple(others), self.perp_weight)
+        more = aside(view, pos, null, tuple(others), self.perp_weight, self.view_weight)
+        return null + self.scale * (pos - null + more)
 
     def residual(self, view: View, n: Noised, answers: tuple[Tensor, ...], memory: nn.Module) -> Float[Tensor, "b *d"]:
         """delta_D + s delta_C."""

@@ -33,6 +33,42 @@ def test_perp_neg_formula():
         torch.testing.assert_close(got[i : i + 1], u + 7.5 * total, rtol=1e-9, atol=1e-11)
 
 
+def test_the_words_of_the_view_can_pull_harder():
+    """InstructPix2Pix's eq. 3 with the object as one condition and the view as the other: with weight a, the scale of
+    the first is s, that of the second s (1 + a).
+    """
+    prior, v, s, a = mixture(), view(mixture(), 3), 7.5, 0.5
+    v = replace(v, text=replace(v.text, plain=prior.embed(["cube", "ball", ""])))
+    x, t = v.x.detach(), torch.tensor([0.3, 0.5, 0.7], dtype=torch.float64)
+    got = cfg_combine(v, prior.answer(cfg_queries(v, x, t, s, a)), s, view_weight=a)
+    pos, plain, neg = (prior.eps(x, t, e) for e in (v.text.positive, v.text.plain, v.text.negative))
+    torch.testing.assert_close(got, neg + s * (plain - neg) + s * (1 + a) * (pos - plain), rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("perp", [False, True])
+@pytest.mark.parametrize("name", GUIDANCES)
+def test_every_guidance_listens_to_the_words_of_the_view(name, perp):
+    """One more evaluation a view; nothing where the prompt has no such words, something where it has."""
+    prior, few = mixture(), Times(low=0.5, high=0.5)
+
+    def residual(weight, plain):
+        v = view(prior, 2)
+        others = torch.stack([v.text.null, v.text.null], 1)
+        text = replace(v.text, plain=plain(v.text), perp=PerpNeg(others, -torch.ones(2, 2, dtype=torch.float64)) if perp else None)
+        guidance = GUIDANCES[name](scale=2.0, times=few, view_weight=weight)
+        memory, prior.calls = guidance.init(prior), 0
+        return guidance(replace(v, text=text), memory).residual, prior.calls
+
+    (without, calls), (same, more), (other, _) = (
+        residual(0.0, lambda text: text.positive),
+        residual(0.7, lambda text: text.positive),
+        residual(0.7, lambda text: text.null),
+    )
+    assert more == calls + 2
+    torch.testing.assert_close(same, without, rtol=1e-9, atol=1e-11)
+    assert (other - without).norm() > 0.01 * without.norm()
+
+
 def test_the_perpendicular_part_is_perpendicular_and_finite_without_a_direction():
     rng = torch.Generator().manual_seed(0)
     pos, neg, a, b = torch.randn(4, 5, 2, 3, 3, generator=rng, dtype=torch.float64)
