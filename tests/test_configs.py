@@ -11,7 +11,7 @@ from splatdistill.cli.choices import CHOICES
 from splatdistill.cli.parse import parse
 from splatdistill.train.session import check
 
-FILES = sorted((ROOT / "configs").rglob("*.yaml"))
+FILES = sorted(p for p in (ROOT / "configs").rglob("*.yaml") if p.parent.name != "bench")  # those are in tests/bench
 
 
 def ids(path: Path) -> str:

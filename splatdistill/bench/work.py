@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from splatdistill import __version__
 from splatdistill.bench.plan import Job
@@ -27,6 +27,7 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_
 LONGEST = 2000  # characters of an error
 
 
+@runtime_checkable
 class Flag(Protocol):
     """Whether to stop."""
 

@@ -138,7 +138,8 @@ def make(options: Bench, planned: Planned, jobs: list[Job], root: Path, console:
     with Work(console, "network images", total) as bar:
 
         def show(part: float) -> None:
-            bar.done(min(round(part * total), total), f"run {min(done[0] + 1, len(jobs))} of {len(jobs)}, network images")
+            most = total if done[0] == len(jobs) else total - 1  # a run that writes its files is not over
+            bar.done(min(round(part * total), most), f"run {min(done[0] + 1, len(jobs))} of {len(jobs)}, network images")
 
         def tell(job: Job, record: Record) -> None:
             done[0] += 1

@@ -1,0 +1,110 @@
+"""The same jobs on a Ray cluster that is there already: machines that all see the bench's folder at the same path and have
+the same splatdistill.
+"""
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from uuid import uuid4
+
+from splatdistill.bench.local import LOOK, Meter, Show, Tell
+from splatdistill.bench.plan import Job
+from splatdistill.bench.record import Record
+from splatdistill.bench.work import FileFlag, Flag, work
+from splatdistill.errors import UserError
+
+RETRIES = 2  # of a job whose machine went away; it goes on from its last checkpoint
+
+
+def run(
+    jobs: Sequence[Job], root: Path, address: str, threads: int, gpus: float, stop: Flag, until: float, tell: Tell, show: Show
+) -> None:
+    """Do all jobs, each as a task that takes `threads` processors and `gpus` of a GPU; Ray decides how many at a time and
+    where. After `until` (of the monotonic clock), and when it is to stop, none begins.
+
+    Raises UserError without Ray, without a cluster, and where its machines do not see the folder.
+    """
+    try:
+        import ray
+        from ray.exceptions import RayError
+    except ImportError as e:
+        raise UserError('--engine ray needs Ray: pip install "splatdistill[ray]", or take --engine local') from e
+    package = str(Path(__file__).resolve().parents[2])
+    paths = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
+    mine = not ray.is_initialized()
+    if mine:
+        try:
+            ray.init(address=address, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": paths}})
+        except (ConnectionError, ValueError, RayError) as e:
+            raise UserError(f"no Ray cluster at {address}: {str(e).splitlines()[0]}\nStart one (`ray start --head`), name it with --address, or take --engine local") from e
+    halt = root / "stopping"  # how the tasks learn that they are to stop
+    root.mkdir(parents=True, exist_ok=True)
+    halt.unlink(missing_ok=True)
+    meter = Meter(jobs, root, show)
+    try:
+        everyone_sees(root, ray)
+        task = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=RETRIES)(one)
+        going = {task.remote(job, root, threads): job for job in jobs}
+        while going:
+            done, _ = ray.wait(list(going), timeout=LOOK)
+            for ref in done:
+                job = going.pop(ref)
+                try:
+                    record = ray.get(ref)
+                except RayError as e:
+                    record = lost(job, root, e)
+                meter.ended(job, record)
+                if record is not None:
+                    tell(job, record)
+            if stop.is_set():
+                halt.touch()
+            elif time.monotonic() > until:
+                (root / "late").touch()
+            meter.look()
+    finally:
+        halt.unlink(missing_ok=True)
+        (root / "late").unlink(missing_ok=True)
+        if mine:
+            ray.shutdown()
+
+
+def one(job: Job, root: Path, threads: int) -> Record | None:
+    """A task: one job, on whatever machine this is."""
+    stop = FileFlag(root / "stopping")
+    return None if stop.is_set() or (root / "late").exists() else work(job, root, threads, stop)
+
+
+def lost(job: Job, root: Path, error: Exception) -> Record:
+    """What becomes of a job whose task did not come back."""
+    before = Record.read(root / job.folder)
+    if before is not None and before.final:
+        return before
+    record = Record(job.prompt, job.arm, job.seed, job.argv, "failed", f"its Ray task was lost: {str(error).strip()[-1000:]}")
+    (root / job.folder).mkdir(parents=True, exist_ok=True)
+    record.write(root / job.folder)
+    return record
+
+
+def everyone_sees(root: Path, ray) -> None:
+    """UserError unless every machine of the cluster sees a file that is written here."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    token = root / f".seen-{uuid4().hex}"
+    token.touch()
+    try:
+        nodes = [n for n in ray.nodes() if n["Alive"] and n["Resources"].get("CPU")]
+        asked = {
+            n["NodeManagerHostname"] + " " + n["NodeID"][:8]: ray.remote(num_cpus=0)(os.path.exists)
+            .options(scheduling_strategy=NodeAffinitySchedulingStrategy(n["NodeID"], soft=False))
+            .remote(str(token))
+            for n in nodes
+        }
+        blind = [name for name, ref in asked.items() if not ray.get(ref)]
+    finally:
+        token.unlink(missing_ok=True)
+    if blind:
+        raise UserError(
+            f"{root} is not seen by these machines of the cluster: {', '.join(blind)}.\nGive --out a folder of a file system that "
+            "all of them share, at the same path"
+        )
