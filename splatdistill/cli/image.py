@@ -33,7 +33,7 @@ COMMAND = Subcommand(
     Flat,
     CHOICES[:1],
     TAKEN,
-    ("guidance.baselines",),  # they compare with a render
+    ("guidance.baselines", "guidance.view_weight"),  # they compare with a render; there are no views
     out="Where the pictures go; by default runs/ and the prompt. A folder that exists gets a number.",
     resumes=False,
 )
