@@ -136,10 +136,12 @@ def outcome(code: int, event: str, text: str, asked: bool) -> tuple[str, str]:
 
 
 def complaint(text: str) -> str:
-    """The error at the end of what a process said."""
-    at = text.rfind("\nerror: ")
-    said = text[at + 1 :] if at >= 0 else text.rsplit("\nTraceback", 1)[-1]
-    return re.sub(r"\x1b\[[0-9;]*m", "", said).strip()[-LONGEST:]
+    """The error at the end of what a process said, what matters most in its first line."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", text).strip()
+    at = f"\n{text}".rfind("\nerror: ")
+    if at >= 0:
+        return text[at:][:LONGEST]
+    return "\n".join([text.rsplit("\n", 1)[-1], text[-LONGEST:]]) if text else ""
 
 
 def resumable(run: Path) -> bool:
