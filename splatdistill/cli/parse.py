@@ -53,6 +53,7 @@ class Parsed:
     chosen_by: Mapping[str, str]  # dotted path -> who; what is not in it is a default
     out: Path | None
     watching: Watching = Watching()
+    variants: int = 1
 
     def yaml(self, heading: list[str]) -> str:
         """The whole configuration as a file that --config reads."""
@@ -157,7 +158,8 @@ def read(layers: list[Layer], kinds: Mapping[str, type], command: Subcommand) ->
         chosen_by |= dict.fromkeys(tree.paths_in(layer.line()), layer.who)
     config = command.config(**{f.name: getattr(here, f.name) for f in dataclasses.fields(command.config)})
     watching = Watching(here.viewer, here.wait, here.port) if command.resumes else Watching()
-    return Parsed(config, {c.field: c.spell(kinds[c.field]) for c in command.choices}, chosen_by, here.out, watching)
+    variants = here.variants if command.resumes else 1
+    return Parsed(config, {c.field: c.spell(kinds[c.field]) for c in command.choices}, chosen_by, here.out, watching, variants)
 
 
 def form(kinds: Mapping[str, type], command: Subcommand) -> Any:
@@ -189,6 +191,10 @@ def form(kinds: Mapping[str, type], command: Subcommand) -> Any:
         extra["replay"] = option(
             str | None, None, "Repeat the run in this directory with every command that its log holds.", metavar="DIR"
         )
+        extra["refine"] = option(
+            str | None, None, "Go on from the splats of the finished run in this directory at a higher setting: a new run.", metavar="DIR"
+        )
+        extra["variants"] = option(int, 1, "Train so many seeds side by side, to choose one that --refine goes on with.")
         watched = "Watch and steer the run from a browser, at 127.0.0.1. By default where standard input and output are"
         extra["viewer"] = option(bool, person(), f"{watched} terminals, unless $CI or $SPLATDISTILL_NO_VIEWER is set.")
         extra["wait"] = option(bool, True, "Keep the viewer's page after the last step, until Ctrl-C.")

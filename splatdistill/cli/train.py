@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -10,15 +11,19 @@ from splatdistill import __version__
 from splatdistill.cli import tree
 from splatdistill.cli.follow import follow
 from splatdistill.cli.offer import offer
-from splatdistill.cli.parse import TYPED, parse, peek
+from splatdistill.cli.parse import TYPED, Parsed, parse, peek
 from splatdistill.cli.recipes import Family
 from splatdistill.cli.start import Weights, begin, changed, refuse_unknown, resolved
+from splatdistill.cli.variants import MOST, choose, refining
 from splatdistill.errors import UserError, WeightsError
 from splatdistill.io.atomic import replacing
 from splatdistill.train.config import Train
 from splatdistill.train.replay import Replay, as_steered, commands_of
 from splatdistill.train.run import RunDir
+from splatdistill.train.session import Session
+from splatdistill.train.variants import Variant
 
+BEGINNINGS = ("--replay", "--refine")  # of a new run from an earlier one
 NEUTRAL = ("steps", "checkpoint_every", "preview_every")  # what a resumed run may change
 BESIDE = ("viewer", "no_viewer", "wait", "no_wait", "port")  # what is no part of a run
 
@@ -43,14 +48,20 @@ def explain(argv: list[str]) -> int:
     return 0
 
 
-def fresh(argv: list[str]) -> int:
-    """A new run."""
+def fresh(argv: list[str], server: Any = None) -> int:
+    """A new run, or several; server: of a page that is there already."""
     weights, commands = Weights(), None
+    if len(given := [o for o in BEGINNINGS if peek(argv, o) is not None]) > 1:
+        raise UserError(f"{' and '.join(given)} exclude each other: a run begins as one or the other")
     if (source := peek(argv, "--replay")) is not None:
         earlier = RunDir(Path(source).expanduser())
         commands = Replay(given=commands_of(earlier.log))
         argv = argv if peek(argv, "--config") else [f"--config={earlier.config}", *argv]
+    if (source := peek(argv, "--refine")) is not None:
+        argv = [*refining(RunDir(Path(source).expanduser())), *argv]
     parsed = parse(argv, weights.family)
+    if not 1 <= parsed.variants <= MOST or (parsed.variants > 1 and commands):
+        raise UserError(f"--variants lies within 1 and {MOST}, and a replayed run has none; got {parsed.variants}")
     if not parsed.config.prompt.strip():
         raise UserError(offer([]))
     refuse_unknown(parsed.config, weights.family(parsed.config.prior))
@@ -62,16 +73,36 @@ def fresh(argv: list[str]) -> int:
     session = begin(config, found)
     folder = RunDir.create(config.prompt, parsed.out)
     parsed = replace(parsed, config=config, chosen_by={**parsed.chosen_by, **changed(parsed.config, config)})
-    heading = [
-        f"splatdistill {__version__}; `splatdistill train --config {folder.config}` repeats this run",
-        found.notice,
-    ]
-    record(folder.config, parsed.yaml(heading))
     console.print(
         f"{config.prompt!r} by {parsed.spell['guidance']} with the prior {session.prior.name} on {config.device}, "
         f"into {folder.path}"
     )
-    return follow(session, folder, console, parsed.watching, commands)
+    if parsed.variants > 1:
+        return several(parsed, session, folder, found.notice, console)
+    describe(parsed, folder, found.notice)
+    return follow(session, folder, console, replace(parsed.watching, server=server), commands)
+
+
+def several(parsed: Parsed, first: Session, folder: RunDir, notice: str, console: Console) -> int:
+    """One run for each of some seeds, and then the one that was chosen at a higher setting."""
+    runs = []
+    for k in range(parsed.variants):
+        config = replace(parsed.config, seed=parsed.config.seed + k)
+        each = RunDir.create(config.prompt, folder.path / f"seed-{config.seed}")
+        describe(replace(parsed, config=config), each, notice)
+        runs.append(Variant(Session(config, first.prior) if k else first, each))
+    status, page = choose(runs, console, parsed.watching)
+    if page is None or page.chosen is None:
+        return status
+    chosen, w = runs[page.chosen].folder.path, parsed.watching
+    out = chosen.with_name(f"{chosen.name}-refined")
+    return fresh(["--refine", str(chosen), "--out", str(out), "--viewer", "--wait" if w.wait else "--no-wait"], page.hand_over())
+
+
+def describe(parsed: Parsed, folder: RunDir, notice: str) -> None:
+    """Write a new run's configuration."""
+    again = f"splatdistill {__version__}; `splatdistill train --config {folder.config}` repeats this run"
+    record(folder.config, parsed.yaml([again, notice]))
 
 
 def resume(argv: list[str]) -> int:

@@ -2,16 +2,17 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from rich.console import Console
 
 from splatdistill.cli import recipes, tree
-from splatdistill.train.events import Choose, Command, Commands, Event, SetField
+from splatdistill.train.events import Callback, Choose, Command, Commands, Event, SetField
 from splatdistill.train.run import RunDir
 from splatdistill.train.session import Session
+from splatdistill.train.variants import Variant
 
 QUIET = ("SPLATDISTILL_NO_VIEWER", "CI")  # set to anything, they say that nobody watches
 PORT = 8080
@@ -34,6 +35,25 @@ class Page(Protocol):
         """End it."""
 
 
+@runtime_checkable
+class Choice(Protocol):
+    """What variants need of their page."""
+
+    chosen: int | None  # which one is to be refined
+
+    def callback(self, k: int) -> Callback:
+        """What one of them calls."""
+
+    def hold(self) -> None:
+        """Keep the page until one is chosen, or Ctrl-C."""
+
+    def hand_over(self) -> Any:
+        """The server, cleared for the one that goes on."""
+
+    def close(self) -> None:
+        """End it."""
+
+
 @dataclass(frozen=True)
 class Watching:
     """How a run is watched."""
@@ -41,25 +61,47 @@ class Watching:
     viewer: bool = False
     wait: bool = True  # keep the page after the last step
     port: int = PORT
+    server: Any = None  # of a page that is there already
 
     def open(self, session: Session, folder: RunDir, commands: Commands, console: Console) -> Page | None:
         """The viewer of a run, if one is wanted; one that cannot be opened keeps no run from going."""
         if not self.viewer:
             return None
 
-        def say(text: str) -> None:
-            console.print(text, style="yellow")
-
-        try:
+        def make(say: Callable[[str], None]) -> Page:
             from splatdistill_viewer.live import Live
 
-            live = Live(session, folder, commands, self.port, say, lambda name: choosing(session.config.prior, name))
-        except Exception as e:
-            say(f"the viewer could not be opened, the run goes on without it: {type(e).__name__}: {e}")
+            return Live(session, folder, commands, self.port, say, lambda name: choosing(session.config.prior, name), self.server)
+
+        return opened(make, console)
+
+    def choose(self, runs: Sequence[Variant], console: Console) -> Choice | None:
+        """The page of several runs, if one is wanted and can be had."""
+        if not self.viewer:
             return None
-        here, elsewhere = live.where
-        console.print(f"watch and steer it at {here}  (from another machine: {elsewhere}  and then the same address there)")
-        return live
+
+        def make(say: Callable[[str], None]) -> Choice:
+            from splatdistill_viewer.choosing import Choosing
+
+            return Choosing(runs, self.port, say, lambda name: choosing(runs[0].session.config.prior, name))
+
+        return opened(make, console)
+
+
+def opened(make: Callable[[Callable[[str], None]], Any], console: Console) -> Any:
+    """A page, and its address told; None if it could not be made, which is told as well."""
+
+    def say(text: str) -> None:
+        console.print(text, style="yellow")
+
+    try:
+        page = make(say)
+    except Exception as e:
+        say(f"the viewer could not be opened, the run goes on without it: {type(e).__name__}: {e}")
+        return None
+    here, elsewhere = page.where
+    console.print(f"watch and steer it at {here}  (from another machine: {elsewhere}  and then the same address there)")
+    return page
 
 
 def person() -> bool:

@@ -1,6 +1,6 @@
 """A whole run: steps, commands between them, events out, and files at the end."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from math import inf
 
@@ -45,11 +45,26 @@ def comments(session: Session) -> list[str]:
     return [*made_of.comments(), f"guidance {type(c.guidance).__name__}"]
 
 
-def run(session: Session, folder: RunDir, callbacks: Sequence[Callback] = (), commands: Commands | None = None) -> tuple[Ended, Artefacts | None]:
+Result = tuple[Ended, Artefacts | None]
+
+
+def run(session: Session, folder: RunDir, callbacks: Sequence[Callback] = (), commands: Commands | None = None) -> Result:
     """Step until done, stopped, or going wrong; then write the results.
 
     Events go to log.jsonl and every callback. A verdict raises RunEnded after its last good state was saved.
     """
+    going = advance(session, folder, callbacks, commands)
+    while True:
+        try:
+            next(going)
+        except StopIteration as end:
+            return end.value
+
+
+def advance(
+    session: Session, folder: RunDir, callbacks: Sequence[Callback] = (), commands: Commands | None = None
+) -> Generator[None, None, Result]:
+    """`run`, which rests after every step and every wait, so that several can take turns."""
     commands, watcher = commands or Commands(), Watcher(Watch())
     config, how, verdict = session.config, "done", None
     asked = session.prior.calls  # before: a prior may serve several runs
@@ -58,6 +73,12 @@ def run(session: Session, folder: RunDir, callbacks: Sequence[Callback] = (), co
         folder.record(event)
         for callback in callbacks:
             callback(event)
+
+    def rest() -> Generator[None, None, None]:
+        nonlocal asked
+        before = session.prior.calls
+        yield
+        asked += session.prior.calls - before  # what others asked meanwhile is theirs
 
     def save() -> None:
         path = folder.checkpoint(session.state.step)
@@ -97,6 +118,7 @@ def run(session: Session, folder: RunDir, callbacks: Sequence[Callback] = (), co
         if granted < 1:
             tell(Paused(session.state.step))
             commands.wait(PAUSE)
+            yield from rest()
             continue
         granted -= 1
         verdict = one(session, watcher, tell)
@@ -108,6 +130,7 @@ def run(session: Session, folder: RunDir, callbacks: Sequence[Callback] = (), co
             picture()
         if taken and c.checkpoint_every and step % c.checkpoint_every == 0 and step < c.steps:
             save()
+        yield from rest()
 
     save()
     message = EXPLANATIONS[verdict] if verdict else {"done": "all steps done", "stopped": f"stopped at step {session.state.step} of {config.steps}"}[how]

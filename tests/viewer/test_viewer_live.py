@@ -74,7 +74,7 @@ def test_the_page_shows_the_splats_as_they_become_and_a_pause_holds_them(tmp_pat
             until(lambda: w.live.browsers.any)
             w.commands.put(Continue())
             until(lambda: len(w.of(StepDone)) > 10 and not np.array_equal(w.live.splats.centers, first))
-            until(lambda: len(w.live.curves.plots[0].handle.data[0]) > 1 and w.live.cameras and w.live.panel.images[2].image.std() > 1)
+            until(lambda: len(w.live.curves.plots[0].handle.data[0]) > 1 and w.live.cameras and w.live.panel.pictures.content.count("data:image") == 4)
             assert looker.bytes > 10_000 and w.live.splats.visible
             w.commands.put(Pause())
             until(lambda: isinstance(w.events[-1], Paused))

@@ -14,7 +14,8 @@ from splatdistill.scene.initial import Ball, FromFile
 from splatdistill.train.loop import run
 from splatdistill.train.run import RunDir
 from splatdistill.train.session import Session
-from splatdistill_viewer.gallery import Gallery, columns
+from splatdistill_viewer.gallery import Gallery
+from splatdistill_viewer.tiles import columns
 from splatdistill_viewer.works import Work, load
 from train.small import config, red_and_blue
 

@@ -3,13 +3,9 @@
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
 
-import numpy as np
-
-from splatdistill.cameras import Cameras
 from splatdistill.errors import UserError
 from splatdistill.gaussians import Gaussians
 from splatdistill.io.ply import write_ply
@@ -18,8 +14,8 @@ from splatdistill_viewer.browsers import Browsers, View
 from splatdistill_viewer.clean import Cleaning
 from splatdistill_viewer.live import interruptible
 from splatdistill_viewer.page import Guard, addresses, open_server, show, update
-from splatdistill_viewer.pictures import picture
 from splatdistill_viewer.snapshot import adjusted, snapshot
+from splatdistill_viewer.tiles import places, stand, tiled
 from splatdistill_viewer.watching import Display
 from splatdistill_viewer.works import Work
 
@@ -28,8 +24,8 @@ NEVER = {"box": 4.0, "needles": 50.0, "floaters": 30.0}  # what the tools stand 
 
 
 class Gallery:
-    """Works in one page. In the browser's own view they stand in a row; exact pictures show each in its own column, all
-    from the same camera.
+    """Works in one page. In the browser's own view they stand side by side; exact pictures show each in its own tile,
+    all from the same camera.
     """
 
     def __init__(self, works: Sequence[Work], port: int = 8080, out: Path | None = None, report: Callable[[str], None] = print) -> None:
@@ -43,14 +39,13 @@ class Gallery:
         self.kept: list[Gaussians] = [w.gaussians for w in self.works]
         self.cleaned: object = None
         apart = 1.3 * max(2 * float(w.gaussians.means.abs().quantile(0.98)) if len(w.gaussians) else 1.0 for w in self.works)
-        self.places = [(0.0, apart * (i - (len(self.works) - 1) / 2), 0.0) for i in range(len(self.works))]
         self.handles = []
-        for i, (w, at) in enumerate(zip(self.works, self.places)):
+        for i, (w, at) in enumerate(zip(self.works, places(len(self.works), apart))):
             self.handles.append(show(self.server, f"/work-{i}", snapshot(w.gaussians), at=at))
             if len(self.works) > 1:
                 self.server.scene.add_label(f"/work-{i}/name", w.name, position=(0.0, 0.0, 0.6 * apart))
         if len(self.works) > 1:
-            self.server.initial_camera.position = (2.6 + 0.9 * apart * (len(self.works) - 1), -0.5, 1.2)
+            self.server.initial_camera.position = stand(len(self.works), apart)
         self.build()
 
     def build(self) -> None:
@@ -124,18 +119,16 @@ class Gallery:
         self.shown = key
 
     def draw_exact(self) -> None:
-        """Each work in its own column, all from one camera."""
+        """Each work in its own tile, all from one camera."""
         d = self.display
         key = self.cleaned, d.key
         for handle in self.handles:
             if handle.visible:
                 handle.visible = False
         looked = [adjusted(g, d.size.value, d.cutoff.value) for g in self.kept]
-        for who, cameras, what in self.browsers.wanting(key, TALL, MOVING):
-            wide = max(1, cameras.width // len(looked))
-            own = columns(cameras, wide)
-            images = [picture(g, own, self.rasterizer, d.exact) for g in looked]  # type: ignore[arg-type]
-            self.browsers.draw([View(who, what, np.concatenate(images, 1))])
+        for who, _, what in self.browsers.wanting(key, TALL, MOVING):
+            image = tiled(looked, what[1], what[2], self.rasterizer, d.exact)  # type: ignore[arg-type]
+            self.browsers.draw([View(who, what, image)])
         self.shown = None
 
     def export(self, who: int | None) -> None:
@@ -174,11 +167,3 @@ class Gallery:
     def where(self) -> tuple[str, str]:
         """The page's address here, and the line to type elsewhere."""
         return addresses(self.server.get_port())
-
-
-def columns(cameras: Cameras, wide: int) -> Cameras:
-    """The same view on a narrower picture: what is in its middle."""
-    k = cameras.intrinsics.clone()
-    k[:, 0, 2] += (wide - cameras.width) / 2
-    return replace(cameras, intrinsics=k, width=wide)
-

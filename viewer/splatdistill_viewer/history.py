@@ -1,10 +1,13 @@
 """The curves of a run."""
 
+from typing import TypeVar
+
 import numpy as np
 
 from splatdistill.train.events import StepDone
 
 MOST = 400  # points of a curve that are sent
+T = TypeVar("T")
 STAGES = ("render", "guidance", "backward", "rest")
 
 
@@ -15,7 +18,7 @@ class History:
 
     def __init__(self) -> None:
         self.rows: list[tuple[float, ...]] = []
-        self.terms: dict[str, list[tuple[int, float]]] = {}  # of the regularisers, where they were looked at
+        self.looked: list[tuple[int, dict[str, float]]] = []  # the regularisers' terms, at the steps that were looked at
 
     def add(self, e: StepDone, spread: float = float("nan")) -> None:
         """One step; spread: the variance of the elements of its gradient."""
@@ -28,14 +31,34 @@ class History:
         return len(self.rows)
 
     def column(self, *names: str) -> tuple[np.ndarray, ...]:
-        """Columns for a plot, at most MOST points spread evenly, always with the newest."""
-        rows = self.rows
-        if len(rows) > MOST:
-            rows = [rows[i] for i in np.linspace(0, len(rows) - 1, MOST).round().astype(int)]
-        table = np.array(rows, dtype=np.float64).reshape(-1, len(self.COLUMNS))
+        """Columns for a plot, at most MOST points spread evenly, always with the newest. Steps with a value that is not
+        finite, which were refused, are left out: a plot could not find its range.
+        """
+        table = np.array(thinned(self.rows), dtype=np.float64).reshape(-1, len(self.COLUMNS))
+        table = table[np.isfinite(table).all(1)]
         return tuple(table[:, self.COLUMNS.index(n)] for n in names)
+
+    def look(self, step: int, terms: dict[str, float]) -> None:
+        """The regularisers' terms at one step."""
+        if terms and not (self.looked and self.looked[-1][0] == step):
+            self.looked.append((step, terms))
+
+    def terms(self) -> tuple[tuple[str, ...], tuple[np.ndarray, ...]]:
+        """The names of the terms, and for a plot their steps and values; a term that was not there added nothing."""
+        rows = thinned(self.looked)
+        names = tuple(dict.fromkeys(name for _, terms in rows for name in terms))
+        columns = [np.array([step for step, _ in rows], np.float64)]
+        columns += [np.array([terms.get(name, 0.0) for _, terms in rows]) for name in names]
+        return names, tuple(columns)
 
     def speed(self, last: int = 20) -> float:
         """Steps a second over the last steps; 0 before the first."""
         seconds = sum(sum(row[-len(STAGES) :]) for row in self.rows[-last:])
         return min(last, len(self.rows)) / seconds if seconds else 0.0
+
+
+def thinned(rows: list[T]) -> list[T]:
+    """At most MOST of them, spread evenly, with both ends."""
+    if len(rows) <= MOST:
+        return rows
+    return [rows[i] for i in np.linspace(0, len(rows) - 1, MOST).round().astype(int)]

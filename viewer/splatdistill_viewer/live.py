@@ -9,13 +9,14 @@ asks for comes back as Commands. No error of the viewer reaches the run.
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from queue import SimpleQueue
-from typing import Any, Iterator
+from typing import Any
 
 import torch
+import viser
 
 from splatdistill.errors import UserError
 from splatdistill.train.events import Applied, Commands, Ended, Event, Paused, Refused, StepDone
@@ -30,7 +31,7 @@ from splatdistill_viewer.page import Guard, addresses, open_server, show, update
 from splatdistill_viewer.pictures import Wants, picture, wants
 from splatdistill_viewer.record import Recording, write_html
 from splatdistill_viewer.snapshot import Slot, Snapshot, adjusted, snapshot
-from splatdistill_viewer.steering import Recipe, Steering, as_published
+from splatdistill_viewer.steering import Recipe, Steering, as_published, run_buttons
 from splatdistill_viewer.watching import Curves, Display, PriorPanel, Status
 
 SHARE, SHARE_ALONE = 0.03, 0.005  # of the wall-clock time, with a page open and for the film alone
@@ -49,7 +50,7 @@ class Frame:
     exact: bool = False
     frustums: list[Frustum] | None = None
     wants: Wants | None = None
-    curves: dict[str, float] | None = None
+    curves: bool = False
 
 
 class Live:
@@ -63,6 +64,7 @@ class Live:
         port: int = 8080,
         report: Callable[[str], None] = print,
         recipe: Recipe = as_published,
+        server: viser.ViserServer | None = None,
     ) -> None:
         assert session.state is not None
         self.session, self.folder, self.commands, self.report = session, folder, commands, report
@@ -73,7 +75,7 @@ class Live:
         self.slot: Slot[Frame] = Slot()
         self.state, self.shown, self.slow, self.closed = "running", None, 0.0, False
         self.sent = 0  # frames
-        self.server = open_server(port, "splatdistill")
+        self.server = server or open_server(port, "splatdistill")
         self.browsers = Browsers(self.server, self.guard)
         self.build(recipe)
         self.guard.on_off.append(self.close)
@@ -90,16 +92,16 @@ class Live:
         gui, s = self.server.gui, self.session
         assert s.state is not None
         self.status = Status(gui, s.config)
+        run_buttons(gui, self.commands.put)
         tabs = gui.add_tab_group()
         with tabs.add_tab("Watch"):
             self.display = Display(gui, len(s.state.particles))
             self.curves = Curves(gui)
-        with tabs.add_tab("Prior"):
-            self.panel = PriorPanel(gui)
         with tabs.add_tab("Steer"):
             self.steering = Steering(gui, s.config, self.commands.put, recipe)
         with tabs.add_tab("Keep"):
             keep.buttons(self)
+        self.panel = PriorPanel(gui)
         self.splats = show(self.server, "/splats", snapshot(s.gaussians(), s.state.step))
         self.cameras: list[Any] = []
 
@@ -183,7 +185,8 @@ class Live:
         now = time.perf_counter()
         if s.last is not None and now - self.slow > SLOW:
             self.slow = now
-            f.curves = self.terms()
+            self.history.look(self.step, self.terms())
+            f.curves = True
             f.frustums = frustums(s.last.out.cameras) if d.frustums.value else []
             if self.panel.on.value:
                 f.wants = wants(s.last, s.prior)
@@ -228,8 +231,8 @@ class Live:
                 self.draw_cameras(f.frustums)
             if f.wants is not None:
                 self.panel.update(f.wants)
-            if f.curves is not None:
-                self.curves.update(self.history, f.curves)
+            if f.curves:
+                self.curves.update(self.history)
         self.browsers.draw(f.views)
 
     def draw_cameras(self, cameras: list[Frustum]) -> None:

@@ -17,17 +17,28 @@ from splatdistill_viewer.snapshot import Snapshot
 HOST = "127.0.0.1"
 START = (2.6, -1.3, 1.2)  # where a browser first stands: before the object's front, a little to its right and above
 FOV = 42.0  # degrees
+PANEL, BRAND = 360, (178, 34, 52)  # pixels; red, green, blue
 
 
 def open_server(port: int = 8080, label: str | None = None) -> viser.ViserServer:
     """A server with our world: z up, looking at the front. A port that is taken moves on to the next."""
     with contextlib.redirect_stdout(io.StringIO()):  # it prints a box of its own
         server = viser.ViserServer(host=HOST, port=port, label=label, verbose=False)
-    server.gui.configure_theme(show_logo=False, show_share_button=False, control_width="large")
-    server.scene.set_up_direction("+z")
-    server.initial_camera.position, server.initial_camera.look_at = START, (0.0, 0.0, 0.0)
+    server.gui.configure_theme(show_logo=False, show_share_button=False, control_width="large", brand_color=BRAND)
+    lay_out(server)
     server.initial_camera.fov = np.radians(FOV)
     return server
+
+
+def lay_out(server: viser.ViserServer) -> None:
+    """An empty page: the controls beside the splats, not over them, and everybody before the object's front."""
+    server.gui.reset()
+    server.scene.reset()
+    server.gui.main_panel.dock_right()
+    server.gui.main_panel.set_width(PANEL)
+    server.scene.set_up_direction("+z")
+    for camera in (server.initial_camera, *(c.camera for c in server.get_clients().values())):
+        camera.position, camera.look_at = START, (0.0, 0.0, 0.0)
 
 
 def addresses(port: int) -> tuple[str, str]:

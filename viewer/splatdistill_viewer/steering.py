@@ -20,6 +20,13 @@ def as_published(name: str) -> Sequence[Command]:
     return [Choose("guidance", name)]
 
 
+def run_buttons(gui: viser.GuiApi, put: Callable[[Command], None]) -> None:
+    """Pause, single step, go on, stop."""
+    asks = {"Pause": Pause, "Step": Once, "Go on": Continue, "Stop": Stop}
+    buttons = gui.add_button_group("", tuple(asks), hint="Stop saves, and --resume goes on from there")
+    buttons.on_click(lambda event: put(asks[event.target.value]()))
+
+
 class Steering:
     """Controls of a run. What the run refuses is put back where it was."""
 
@@ -29,7 +36,6 @@ class Steering:
         self.handles: dict[str, Any] = {}
         self.parents: dict[str, Any] = {}
         self.folders: dict[str, Any] = {}
-        self.run_buttons()
         self.words(config)
         for part, kinds in (("guidance", GUIDANCES), ("densify", DENSIFIERS)):
             self.choice(part, kinds, config)
@@ -46,13 +52,6 @@ class Steering:
         handle = self.gui.add_button(label, **more)
         handle.on_click(lambda _: self.put(command()))
         return handle
-
-    def run_buttons(self) -> None:
-        """Pause, single step, go on, stop."""
-        self.button("Pause", Pause, icon=viser.Icon.PLAYER_PAUSE, hint="Wait before the next step")
-        self.button("One step", Once, icon=viser.Icon.PLAYER_SKIP_FORWARD, hint="One step, then wait")
-        self.button("Continue", Continue, icon=viser.Icon.PLAYER_PLAY, hint="Go on")
-        self.button("Stop and save", Stop, icon=viser.Icon.PLAYER_STOP, color="red", hint="End the run; --resume goes on")
 
     def words(self, config: Train) -> None:
         """The prompt and what to keep away from, sent together by a button: half a word is no prompt."""

@@ -1,18 +1,26 @@
 """The tabs that show: progress and curves, what the prior wants, and how the splats are looked at."""
 
+import base64
+import io
+from itertools import cycle
 from typing import Any
 
 import numpy as np
 import viser
+from PIL import Image
 from viser import uplot
 
 from splatdistill.train.config import Train
 from splatdistill_viewer.history import STAGES, History
 from splatdistill_viewer.pictures import MODES, Wants
 
+WIDTH = 210  # pixels of the prior's panel
 SPLATS = "splats in the browser"
 COLOURS = ("#1971c2", "#e8590c", "#2f9e44", "#9c36b5", "#c92a2a", "#0c8599")
-CAPTIONS = ("the view as it is", "x_t: with noise, decoded", "x_0: what the prior makes of it", "the change it wants (gray: none)")
+CAPTIONS = ("a view of the splats", "with noise: x_t", "what the prior sees in it: x_0", "the change it wants")
+FIGURE = """<figure style="margin:0 8px 8px 4px;text-align:center;font-size:12px;color:#868e96"><img src="{src}" style="display:block;
+margin:auto;height:calc(25vh - 62px);max-width:100%;image-rendering:pixelated;border-radius:6px;border:1px solid #e9ecef">
+<figcaption>{caption}</figcaption></figure>"""
 
 
 class Display:
@@ -42,18 +50,48 @@ class Display:
 class Plot:
     """Some columns of the history over the steps."""
 
-    def __init__(self, gui: viser.GuiApi, title: str, columns: tuple[str, ...], names: tuple[str, ...], log: bool = False) -> None:
+    def __init__(self, gui: viser.GuiApi, title: str, columns: tuple[str, ...], names: tuple[str, ...]) -> None:
         self.columns = columns
-        series = [uplot.Series(label="step")]
-        series += [uplot.Series(label=n, stroke=c, width=1.5) for n, c in zip(names, COLOURS)]
-        scales = {"x": uplot.Scale(time=False, auto=True), "y": uplot.Scale(auto=True, **({"distr": 3} if log else {}))}
-        empty = tuple(np.zeros(0) for _ in range(1 + len(columns)))
-        self.handle = gui.add_uplot(empty, tuple(series), title=title, scales=scales, legend=uplot.Legend(show=len(names) > 1), height=150)
+        self.handle = plot(gui, title, names)
 
     def update(self, history: History) -> None:
         """Draw what there is now."""
-        if len(history):
-            self.handle.data = history.column("step", *self.columns)
+        draw(self.handle, history.column("step", *self.columns))
+
+
+class Terms:
+    """What each regulariser adds to the loss. Which there are may change while the run goes on."""
+
+    def __init__(self, gui: viser.GuiApi) -> None:
+        self.names: tuple[str, ...] = ("none",)
+        self.handle = plot(gui, "terms of the loss, as far as they were looked at", self.names)
+
+    def update(self, history: History) -> None:
+        """Draw what there is now."""
+        names, columns = history.terms()
+        if names and names != self.names:
+            self.names, self.handle.series = names, series(names)
+        draw(self.handle, columns)
+
+
+def plot(gui: viser.GuiApi, title: str, names: tuple[str, ...]) -> viser.GuiUplotHandle:
+    """An empty plot over steps."""
+    scales = {"x": uplot.Scale(time=False, auto=True), "y": uplot.Scale(auto=True)}
+    empty = tuple(np.zeros(0) for _ in range(1 + len(names)))
+    return gui.add_uplot(empty, series(names), title=title, scales=scales, legend=uplot.Legend(show=True), height=120, visible=False)
+
+
+def draw(handle: viser.GuiUplotHandle, columns: tuple[np.ndarray, ...]) -> None:
+    """Curves in place of those before. A plot that a page has seen without a stretch of x never finds one, so it is hidden until then."""
+    if len(columns[0]) > 1:
+        handle.data = columns
+        handle.visible = True
+
+
+def series(names: tuple[str, ...]) -> tuple[uplot.Series, ...]:
+    """Curves over steps, each of its own colour."""
+    curves = (uplot.Series(label=n, stroke=c, width=1.5) for n, c in zip(names, cycle(COLOURS)))
+    return (uplot.Series(label="step"), *curves)
 
 
 class Curves:
@@ -62,35 +100,34 @@ class Curves:
     def __init__(self, gui: viser.GuiApi) -> None:
         self.plots = [
             Plot(gui, "gradient: root mean square, standard deviation", ("grad_norm", "spread"), ("rms", "deviation")),
-            Plot(gui, "loss of the regularisers", ("loss",), ("loss",)),
             Plot(gui, "splats", ("gaussians",), ("splats",)),
             Plot(gui, "noise level t, coverage", ("t", "coverage"), ("t", "coverage")),
             Plot(gui, "seconds a step by stage", STAGES, STAGES),
         ]
-        self.terms = gui.add_markdown("")
+        self.terms = Terms(gui)
 
-    def update(self, history: History, terms: dict[str, float]) -> None:
+    def update(self, history: History) -> None:
         """Draw what there is now."""
-        for plot in self.plots:
-            plot.update(history)
-        if terms:
-            self.terms.content = "Terms of the loss: " + ", ".join(f"{k} {v:.4g}" for k, v in terms.items())
+        for each in (*self.plots, self.terms):
+            each.update(history)
 
 
 class PriorPanel:
     """What the prior wants, as pictures; made only while someone asks for them."""
 
     def __init__(self, gui: viser.GuiApi) -> None:
-        self.on = gui.add_checkbox("show", True, hint="Each costs the run a little of its time")
-        blank = np.full((64, 64, 3), 255, np.uint8)
-        self.images = [gui.add_image(blank, label=c, format="jpeg") for c in CAPTIONS]
-        self.note = gui.add_markdown("")
+        panel = gui.add_panel()
+        with panel.add_tab("What the prior wants"):
+            self.pictures = gui.add_html("")
+            self.on = gui.add_checkbox("update", True, hint="The pictures cost the run a little of its time")
+        panel.dock_left()
+        panel.set_width(WIDTH)
 
     def update(self, w: Wants) -> None:
         """The pictures of one step."""
-        for handle, image in zip(self.images, (w.render, w.noised, w.estimate, w.gradient)):
-            handle.image = enlarged(image)
-        self.note.content = f"First view of the last step, at noise level t = {w.t:.3f}."
+        captions = (CAPTIONS[0], f"{CAPTIONS[1]}, t = {w.t:.2f}", *CAPTIONS[2:])
+        images = (w.render, w.noised, w.estimate, w.gradient)
+        self.pictures.content = "".join(FIGURE.format(src=source(i), caption=c) for i, c in zip(images, captions))
 
 
 class Status:
@@ -113,7 +150,8 @@ def escape(text: str) -> str:
     return "".join(f"\\{c}" if c in "\\`*_{}[]()<>#+-!|" else c for c in text)
 
 
-def enlarged(image: np.ndarray, least: int = 256) -> np.ndarray:
-    """Small pictures with their pixels repeated, so that they are seen as they are."""
-    k = max(1, least // image.shape[0])
-    return image.repeat(k, 0).repeat(k, 1)
+def source(image: np.ndarray) -> str:
+    """A picture as the address of itself."""
+    data, small = io.BytesIO(), image.shape[0] <= 128
+    Image.fromarray(image).save(data, format="PNG" if small else "JPEG", quality=85)
+    return f"data:image/{'png' if small else 'jpeg'};base64,{base64.b64encode(data.getvalue()).decode()}"

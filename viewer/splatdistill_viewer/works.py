@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from splatdistill.errors import UserError
 from splatdistill.gaussians import Gaussians
 from splatdistill.io.ply import read_ply
+from splatdistill.io.read import read_splats
 from splatdistill.scene.splats import PARAMETERS, Splats
 from splatdistill.train.run import RunDir
 
@@ -24,19 +25,22 @@ class Work:
 
 
 def load(path: Path) -> list[Work]:
-    """What is at a path: the results of a run (or its newest checkpoint), the scenes of a checkpoint, the splats of a file.
+    """What is at a path: the results of a run (or its newest checkpoint) or of several, the scenes of a checkpoint, the
+    splats of a file.
 
     UserError for whatever is none of these.
     """
     path = path.expanduser()
     if path.is_file():
-        return [Work(path.stem, path, read_ply(path, drop_invalid=True))]
+        return [Work(path.stem, path, read_splats(path, drop_invalid=True))]
     if not path.is_dir():
         raise UserError(f"there is no {path}; expected a run, a checkpoint or a .ply file")
     if (path / "state.json").is_file():
         return checkpoint(path)
     if found := sorted(path.glob("splats*.ply"), key=lambda p: (len(p.name), p.name)):
         return [Work(f"{path.name}{p.stem.removeprefix('splats')}", path, read_ply(p)) for p in found]
+    if runs := sorted({p.parent for p in path.glob("*/splats.ply")}):  # variants of one prompt
+        return [work for run in runs for work in load(run)]
     try:
         return checkpoint(RunDir(path).newest_checkpoint())
     except UserError:

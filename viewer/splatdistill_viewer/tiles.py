@@ -1,0 +1,52 @@
+"""Several objects in one page: in a row while they are few, in a grid when they are more; all looked at from one camera."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from splatdistill.cameras import Cameras
+from splatdistill.gaussians import Gaussians
+from splatdistill.render import Rasterizer
+from splatdistill_viewer.cameras import Pose
+from splatdistill_viewer.page import FOV
+from splatdistill_viewer.pictures import Mode, picture
+
+Point = tuple[float, float, float]
+ROW = 3  # objects that still stand in one row
+
+
+def shape(n: int) -> tuple[int, int]:
+    """Rows and columns for so many."""
+    columns = n if n <= ROW else math.ceil(math.sqrt(n))
+    return math.ceil(n / columns), columns
+
+
+def places(n: int, apart: float) -> list[Point]:
+    """Where they stand in the world, seen from the front (+x) from left to right and from above."""
+    rows, columns = shape(n)
+    across, down = (columns - 1) / 2, (rows - 1) / 2
+    return [(0.0, apart * (k % columns - across), apart * (down - k // columns)) for k in range(n)]
+
+
+def stand(n: int, apart: float) -> Point:
+    """From where all of them are seen: before their middle, a little to the right and above."""
+    return (0.4 + 0.5 * apart * max(shape(n)) / math.tan(math.radians(FOV / 2)), -0.5, 0.6)
+
+
+def tiled(objects: Sequence[Gaussians], pose: Pose, height: int, rasterizer: Rasterizer, mode: Mode) -> np.ndarray:
+    """An exact picture of each in its own tile, (h,w,3) bytes, every one from the pose."""
+    rows, across = shape(len(objects))
+    whole = pose.cameras(max(8, height // rows))
+    own = columns(whole, max(1, round(pose.aspect * height) // across))
+    images = [picture(g, own, rasterizer, mode) for g in objects]
+    images += [np.full_like(images[0], 255)] * (rows * across - len(images))
+    return np.concatenate([np.concatenate(images[r * across : (r + 1) * across], 1) for r in range(rows)])
+
+
+def columns(cameras: Cameras, wide: int) -> Cameras:
+    """The same view on a picture of another width: what is in its middle."""
+    k = cameras.intrinsics.clone()
+    k[:, 0, 2] += (wide - cameras.width) / 2
+    return replace(cameras, intrinsics=k, width=wide)
