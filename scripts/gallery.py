@@ -1,0 +1,139 @@
+"""The gallery: methods x prompts with the same seed and equal network calls, on one sheet, judged as acceptance.py judges.
+
+    python scripts/gallery.py                      # make what is missing (`splatdistill bench`), then judge all of it
+    python scripts/gallery.py --judge runs/gallery # judge a bench that is there
+
+Any bench of toybox prompts will do (--preset). For every run: from how many of 8 views tiny-clip retrieves the prompt among
+50 captions, silhouette IoU and PSNR against the truth, the nearest wrong object, a second front, and whether all of it
+passes. Writes gallery.json and gallery.png, a row for each prompt and side, a column for each method, the truth last.
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from splatdistill.bench.record import Record as Ending
+from splatdistill.cameras import orbit
+from splatdistill.cli import bench
+from splatdistill.errors import UserError
+from splatdistill.estimators import ClipScorer, ImageTextScorer
+from splatdistill.evaluate.acceptance import Record, judge, look, table
+from splatdistill.gaussians import Gaussians
+from splatdistill.io.images import contact_sheet, write_png
+from splatdistill.io.ply import read_ply
+from splatdistill.priors import DiffusionPrior
+from splatdistill.priors.weights import TINY, load
+from splatdistill.render import Rasterizer, rasterizer
+from splatdistill.toybox import parse, render
+
+SIDES = orbit([30.0, 210.0], 15.0, 2.8, 42.0, 96)  # of a sheet's pictures
+NEEDED = 4  # of six prompts
+
+
+@dataclass(frozen=True)
+class Run:
+    """One place of the gallery."""
+
+    method: str
+    prompt: str
+    how: str  # its run ended
+    splats: Gaussians | None
+    judged: Record | None
+
+
+def collect(root: Path, scorer: ImageTextScorer, prior: DiffusionPrior, render: Rasterizer) -> list[Run]:
+    """Every run of a bench's first seed, in the bench's order, judged."""
+    plan = json.loads((root / "bench.json").read_text()) if (root / "bench.json").is_file() else None
+    if plan is None:
+        raise UserError(f"{root} holds no bench.json; expected the folder of a bench")
+    runs = []
+    for folder in sorted((root / "jobs").glob("*/*/record.json")):
+        ending = Ending.read(folder.parent)
+        if ending is None or ending.seed != plan["seeds"][0]:
+            continue
+        ply = folder.parent / "run" / "splats.ply"
+        if not ply.is_file():
+            runs.append(Run(ending.arm, ending.prompt, ending.how, None, None))
+            continue
+        splats = read_ply(ply)
+        row = judge(look(splats, render), parse(ending.prompt), scorer, prior, torch.Generator().manual_seed(0)).record()
+        runs.append(Run(ending.arm, ending.prompt, ending.how, splats, row))
+        print(f"{ending.arm:16} {'  '.join(row.cells())}", flush=True)
+    return runs
+
+
+def sheet(runs: list[Run], prompts: list[str], methods: list[str], rasterize: Rasterizer) -> Float[Tensor, "3 h w"]:
+    """Two rows per prompt, front and back; a run that passes has a star."""
+    at = {(r.method, r.prompt): r for r in runs}
+    cells: list[Tensor] = []
+    labels: list[str] = []
+    for prompt in prompts:
+        columns = []
+        for method in methods:
+            run = at.get((method, prompt))
+            if run is None or run.splats is None:
+                columns.append(torch.ones(len(SIDES), 3, SIDES.height, SIDES.width))
+            else:
+                with torch.no_grad():
+                    columns.append(rasterize(run.splats, SIDES, torch.ones(len(SIDES), 3)).rgb.clamp(0, 1))
+        columns.append(render([parse(prompt).parts()], SIDES).rgb)
+        cells += [c[side] for side in range(len(SIDES)) for c in columns]
+        stars = ["*" if (r := at.get((m, prompt))) and r.judged and r.judged.passed else "" for m in methods]
+        labels += [*(m + s for m, s in zip(methods, stars, strict=True)), "truth", *[""] * (len(methods) + 1)]
+    return contact_sheet(torch.stack(cells), len(methods) + 1, labels)
+
+
+def summary(runs: list[Run], methods: list[str]) -> str:
+    """A line for each method."""
+    lines = [f"{'method':16}  pass  views  IoU   PSNR   nearer than wrong by"]
+    for method in methods:
+        rows = [r.judged for r in runs if r.method == method and r.judged]
+        if not rows:
+            lines.append(f"{method:16}  no run")
+            continue
+        n = len(rows)
+        mean = [sum(v) / n for v in zip(*((r.views_right, r.iou, r.psnr, r.psnr - r.wrong_psnr) for r in rows), strict=True)]
+        passed = sum(r.passed for r in rows)
+        lines.append(f"{method:16}  {passed}/{n}   {mean[0]:.2f}   {mean[1]:.2f}  {mean[2]:.1f}   {mean[3]:+.1f} dB")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """The command line of this script."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--judge", type=Path, help="the folder of a bench; make no runs")
+    parser.add_argument("--preset", default="gallery", help="of the bench")
+    parser.add_argument("--out", type=Path, default=Path("runs/gallery"), help="where the bench goes")
+    parser.add_argument("--workers", type=int, help="runs at a time; by default one for each processor")
+    args = parser.parse_args()
+    root = args.judge or args.out
+    if args.judge is None:
+        argv = ["--preset", args.preset, "--out", str(root), "--samples", "0"]
+        status = bench.command([*argv, *(["--workers", str(args.workers)] if args.workers else [])])
+        if status > 1:
+            return status
+    render = rasterizer("cpu")
+    runs = collect(root, ClipScorer(TINY.parent / "clip"), load("tiny"), render)
+    plan = json.loads((root / "bench.json").read_text())
+    prompts, methods = plan["prompts"], [a["name"] for a in plan["arms"]]
+    write_png(root / "gallery.png", sheet(runs, prompts, methods, render))
+    records = [{"method": r.method, "how": r.how, **(asdict(r.judged) if r.judged else {"prompt": r.prompt})} for r in runs]
+    (root / "gallery.json").write_text(json.dumps(records, indent=1) + "\n")
+    for method in methods:
+        if rows := [r.judged for r in runs if r.method == method and r.judged]:
+            print(f"\n{method}\n{table(rows).rsplit(chr(10), 1)[0]}")
+    print(f"\n{summary(runs, methods)}\n{NEEDED} of 6 are wanted of every method\n{root / 'gallery.png'}")
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except UserError as e:
+        sys.exit(f"error: {e}")
