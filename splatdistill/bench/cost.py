@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 import torch
+from torch import nn
 
 from splatdistill.cameras import orbit
 from splatdistill.errors import UserError
@@ -13,7 +14,7 @@ from splatdistill.priors.plane import plane
 from splatdistill.train.config import Train
 
 CELLS = 48  # places of the run at which a step is looked at
-DRAWS = 4  # steps at each, for methods whose questions depend on chance (ISM)
+DRAWS = 2  # steps at each, for methods whose questions depend on chance (ISM)
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ def cost(config: Train, perp_neg: bool) -> Cost:
         guidance = replace(guidance, baselines=())  # they ask networks beside the prior, which are not counted
     text = conditions(prior, config.batch, perp_neg and config.view_dependent)
     try:
-        return Cost(tuple(count(guidance, prior, text, (k + 0.5) / CELLS) * config.accumulate for k in range(CELLS)))
+        memory = guidance.init(prior)
+        return Cost(tuple(config.accumulate * count(guidance, prior, text, memory, (k + 0.5) / CELLS) for k in range(CELLS)))
     except (RuntimeError, ValueError, TypeError, AttributeError) as e:
         raise UserError(
             f"the network images of {type(guidance).__name__} cannot be counted in the plane ({type(e).__name__}: {e}); "
@@ -59,9 +61,9 @@ def cost(config: Train, perp_neg: bool) -> Cost:
         ) from e
 
 
-def count(guidance: Guidance, prior: GaussianMixturePrior, text: Conditions, progress: float) -> float:
+def count(guidance: Guidance, prior: GaussianMixturePrior, text: Conditions, memory: nn.Module, progress: float) -> float:
     """Images of one step at a place of the run, mean over a few draws. Where learning takes part it learns once."""
-    before, memory = prior.calls, guidance.init(prior)
+    before = prior.calls
     for seed in range(DRAWS):
         rng = torch.Generator().manual_seed(seed)
         x = torch.randn(len(text), 2, generator=rng, dtype=prior.dtype).requires_grad_()

@@ -97,13 +97,13 @@ def prompts_of(path: Path) -> tuple[str, ...]:
         text = path.read_text(encoding="utf-8")
         if path.suffix == ".json":
             said = json.loads(text)
-            lists = [v for v in said.values() if isinstance(v, list)] if isinstance(said, dict) else [said]
-            found = [p for one in lists for p in one]
+            lists = said.values() if isinstance(said, dict) else [said]
+            found = [p for one in lists if isinstance(one, list) for p in one]
         else:
             found = [line.strip() for line in text.splitlines() if not line.startswith("#")]
     except OSError as e:
         raise UserError(f"could not read {path}: {e.strerror or e}; expected a file of prompts, one a line") from e
-    except (ValueError, TypeError) as e:
+    except ValueError as e:
         raise UserError(f"{path} holds no prompts: {e}; expected one a line, or JSON lists of texts") from e
     if not all(isinstance(p, str) for p in found) or not any(p.strip() for p in found):
         raise UserError(f"{path} holds no prompts; expected one a line, or JSON lists of texts")

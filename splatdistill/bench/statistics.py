@@ -10,7 +10,7 @@ from splatdistill.evaluate.metrics import METRICS
 
 RESAMPLES = 10_000
 CHUNK = 500  # at a time, for the memory's sake
-FEW = 6  # prompts under which percentile intervals are clearly too narrow
+FEW = 6  # prompts: from fewer, percentile intervals are clearly too narrow, and no signs of differences reach 5 %
 
 Values = Mapping[tuple[str, int], float]
 """A metric of one method by prompt and seed."""
@@ -33,7 +33,9 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """better or worse at 5 % after the correction, else undecided."""
+        """better or worse at 5 % after the correction, else undecided; nothing is decided by a handful of prompts."""
+        if self.prompts < FEW:
+            return "too few prompts"
         if self.holm is None or self.holm >= 0.05 or not METRICS[self.metric].better:
             return "undecided"
         return "better" if (self.difference > 0) == (METRICS[self.metric].better == "higher") else "worse"

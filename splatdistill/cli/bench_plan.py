@@ -111,7 +111,6 @@ def settle(o: "Bench") -> Planned:
     amount = o.amount if o.amount is not None else (preset.amount_sd if family == "sd" else 0.0) or preset.amount
     if budget != "recipe" and not amount > 0:
         raise UserError(f"--budget {budget} needs an --amount above 0, got {amount:g}")
-    images, steps, costs = costed(arms, configs, family, budget, amount)
     seeds = tuple(dict.fromkeys(o.seeds if o.seeds is not None else preset.seeds))
     against = o.against or arms[0].name
     if against not in configs:
@@ -120,6 +119,7 @@ def settle(o: "Bench") -> Planned:
     for option, value in (("seeds", len(seeds)), ("workers", o.workers), ("threads", o.threads), ("count", o.count)):
         if value is not None and value < 1:
             raise UserError(f"--{option} must be at least 1, got {value}")
+    images, steps, costs = costed(arms, configs, family, budget, amount)
     threads = o.threads or (1 if device == "cpu" else max(1, (os.cpu_count() or 1) // (o.workers or 1)))
     workers = o.workers or (max(1, len(os.sched_getaffinity(0)) // threads) if device == "cpu" else 1)
     gpus = 0.0 if device == "cpu" else 1.0 / workers

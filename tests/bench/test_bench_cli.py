@@ -1,0 +1,178 @@
+"""A whole bench from the command line on a small random prior: stopped, gone on with, failing in part, and never redone."""
+
+import json
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from helpers import write_sd_folder
+
+from splatdistill.bench import local
+from splatdistill.bench.plan import Job
+from splatdistill.bench.record import Record
+from splatdistill.bench.work import ended, locked, outcome, tail, work
+from splatdistill.cli import main
+from splatdistill.priors import weights
+
+SMALL = ["--init.count", "30", "--resolutions", "16", "--batch", "1"]
+BROKEN = """\
+from dataclasses import dataclass
+from splatdistill.guidance import SDS
+
+@dataclass(frozen=True)
+class Broken(SDS):
+    def residual(self, view, n, answers, memory):
+        raise RuntimeError("the eleventh <b>hour</b>")
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "nothing"))
+    monkeypatch.delenv(weights.VARIABLE, raising=False)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def prior(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_sd_folder(tmp_path_factory.mktemp("sd"), patches=True, sample_size=4)
+
+
+def flag() -> threading.Event:
+    return threading.Event()
+
+
+def test_a_job_that_is_stopped_goes_on_and_is_done_once(here, prior):
+    argv = ("--guidance", "sds", "--prior", str(prior), "--device", "cpu", "--prompt=a red ball", "--seed", "0", "--steps", "60", *SMALL)
+    job, stop = Job("a red ball", "sds", 0, argv, ("--checkpoint-every", "1", "--preview-every", "0"), 60, 120.0), flag()
+    run, found = here / job.folder / "run", []
+    doing = threading.Thread(target=lambda: found.append(work(job, here, 1, stop)))
+    doing.start()
+    while not tail(run).get("Saved") and doing.is_alive():
+        time.sleep(0.02)
+    stop.set()
+    doing.join()
+    (first,) = found
+    assert first.how == "stopped" and Record.read(here / job.folder) == first and not first.final
+    done = int(tail(run)["Ended"]["step"])
+    assert 0 < done < 60
+    shares: list[float] = []
+    told: list[Record] = []
+    local.run([job], here, 1, 1, flag(), time.monotonic() + 600, lambda j, r: told.append(r), shares.append)
+    (second,) = told
+    assert (second.how, second.tries, second.code) == ("done", 2, 0) and second.seconds > first.seconds
+    events = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert [e["step"] for e in events if e["event"] == "StepDone"] == list(range(1, 61)), "no step is made twice"
+    assert shares[-1] == 1.0 and shares == sorted(shares)
+    before = {p: p.stat().st_mtime_ns for p in here.rglob("*")}
+    assert work(job, here, 1, flag()) == second and {p: p.stat().st_mtime_ns for p in here.rglob("*")} == before
+
+
+def test_a_whole_bench_with_a_method_that_fails(here, prior, capsys):
+    Path("broken.py").write_text(BROKEN)
+    Path("small.yaml").write_text("init:\n  name: ball\n  count: 30\nresolutions: [16]\nbatch: 1\n")
+    bench = ["bench", "--prior", str(prior), "--device", "cpu", "--config", "small.yaml", "--prompt", "a red ball", "--out", "b"]
+    methods = ["--guidances", "sds,broken.py:Broken", "--budget", "steps", "--amount", "4", "--points", "2", "--clip", "tiny-clip"]
+    argv = [*bench, *methods, "--samples", "2", "--workers", "2", "--threads", "1"]
+    assert main(argv) == 1, "what failed is told at the end, and stops nothing"
+    said = capsys.readouterr().out
+    assert "2 runs, 4 steps each" in said and "the eleventh <b>hour</b>" in said and "CLIP score" in said
+    records = {r.arm: r for p in Path("b/jobs").glob("*/*/record.json") if (r := Record.read(p.parent))}
+    assert (records["sds"].how, records["broken.py:Broken"].how) == ("done", "failed") and "eleventh" in records["broken.py:Broken"].error
+    told = json.loads(Path("b/results.json").read_text())
+    runs = {r["arm"]: r for r in told["runs"]}
+    figures = {f["metric"]: f for f in runs["sds"]["figures"]}
+    assert figures["calls"]["value"] == 4 * 2 and figures["steps"]["value"] == 4 and figures["iou"]["value"] is not None
+    assert figures["clip_score"]["by"].startswith("tiny-clip (sha256 ") and figures["clip_score"]["views"] == 50
+    assert figures["image_reward"]["value"] is None and "image-reward" in figures["image_reward"]["note"]
+    assert runs["broken.py:Broken"]["figures"] == [] and len(told["curves"][0]["points"]) == 2
+    page = Path("b/report.html").read_text()
+    assert "the eleventh &lt;b&gt;hour" in page and "<b>hour" not in page and 'src="data:image/png;base64,' in page
+    for name in ("sheet.png", "curve-calls.png", "results.csv", "tables.md", "bench.json"):
+        assert (Path("b") / name).stat().st_size > 0
+    # another method beside them: what is done stays as it is, what failed is tried again
+    log = next(Path("b/jobs/sds").glob("*/run/log.jsonl"))
+    before = log.stat().st_mtime_ns
+    assert main([*argv, "--no-train"]) == 1 and log.stat().st_mtime_ns == before
+    assert main([*bench, "--guidances", "sds", *methods[2:], "--samples", "0"]) == 0 and log.stat().st_mtime_ns == before
+    capsys.readouterr()
+    assert main(["evaluate", "b/jobs/sds", "--views", "8", "--resolution", "32", "--json", "e.json", "--csv", "e.csv"]) == 0
+    said = capsys.readouterr().out
+    assert "8 views; 32 pixels; on white" in said and "n/a" in said and "toybox's truth" in said
+    assert {f["metric"] for f in json.loads(Path("e.json").read_text())["runs"][0]["figures"]} >= {"clip_score", "iou", "seconds"}
+
+
+REFUSALS = {
+    "stein-22": (["--preset", "stein-22", "--prior", "tiny"], "knows only the toybox"),
+    "auto": (["--preset", "stein-22"], "does not fall back to the embedded prior"),
+    "words": (["--prior", "tiny", "--prompt", "a typewriter", "--guidances", "sds"], "cannot draw this"),
+    "ruler": (["--preset", "toybox", "--clip", "openai/clip-vit-base-patch32"], "nothing to measure with"),
+    "amount": (["--preset", "smoke", "--amount", "0"], "above 0"),
+    "preset": (["--preset", "smok"], "there is no preset"),
+    "against": (["--preset", "smoke", "--against", "csd"], "no such method"),
+    "prompts": (["--guidances", "sds", "--prior", "tiny"], "needs prompts"),
+    "methods": (["--prompt", "a red ball", "--prior", "tiny"], "needs methods"),
+    "seeds": (["--preset", "smoke", "--workers", "0"], "at least 1"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_what_would_measure_nothing_is_refused_before_it_begins(here, monkeypatch, capsys, name):
+    monkeypatch.setattr(weights, "has_cuda", lambda: False)
+    argv, complaint = REFUSALS[name]
+    assert main(["bench", *argv, "--device", "cpu", "--out", "b"]) in (2, 3)
+    said = capsys.readouterr().err
+    assert complaint in said and "Traceback" not in said and not Path("b").exists()
+
+
+def test_toybox_prompts_with_another_prior_are_refused(here, prior, capsys):
+    assert main(["bench", "--preset", "smoke", "--prior", str(prior), "--clip", "tiny-clip", "--out", "b"]) == 2
+    assert "compares with the toybox's own objects" in capsys.readouterr().err and not Path("b").exists()
+
+
+@pytest.mark.parametrize(
+    ("code", "event", "text", "asked", "how"),
+    [
+        (0, "done", "", False, "done"),
+        (4, "empty", "\nerror: the run went wrong", False, "empty"),
+        (4, "oom", "\nerror: out of memory", False, "oom"),
+        (130, "stopped", "", False, "stopped"),
+        (1, "", "Traceback\ntorch.OutOfMemoryError: CUDA", False, "oom"),
+        (-9, "", "", False, "killed"),
+        (-9, "", "", True, "stopped"),
+        (2, "", "\nerror: there is no guidance", False, "failed"),
+        (0, "", "", False, "failed"),
+    ],
+)
+def test_outcomes(code, event, text, asked, how):
+    found, error = outcome(code, event, text, asked)
+    assert found == how and bool(error) == (how not in ("done", "stopped"))
+    assert Record("p", "a", 0, (), how).final == (how in ("done", "empty", "oom"))
+
+
+def test_a_log_that_goes_on_after_an_end_has_not_ended(tmp_path):
+    log = tmp_path / "log.jsonl"
+    lines = [{"event": "StepDone", "step": 3, "steps": 9}, {"event": "Ended", "step": 3, "how": "stopped"}]
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert ended(tmp_path) == "stopped"
+    log.write_text(log.read_text() + json.dumps({"event": "Resumed", "step": 3}) + '\n{"event": "Ste')
+    assert ended(tmp_path) == "" and tail(tmp_path)["StepDone"]["step"] == 3 and ended(tmp_path / "nowhere") == ""
+
+
+def test_one_process_at_a_time_has_a_job(tmp_path):
+    with locked(tmp_path / "lock", flag()) as mine:
+        stop = flag()
+        stop.set()
+        with locked(tmp_path / "lock", stop) as other:
+            assert mine is not None and other is None
+    with locked(tmp_path / "lock", stop) as again:
+        assert again is not None
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"prompt": 1}', '{"argv": null}'])
+def test_a_torn_record_is_no_record(tmp_path, text):
+    (tmp_path / "record.json").write_text(text)
+    assert Record.read(tmp_path) is None
