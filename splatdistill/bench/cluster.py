@@ -38,12 +38,13 @@ def run(
             ray.init(address=address, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": paths}})
         except (ConnectionError, ValueError, RayError) as e:
             raise UserError(f"no Ray cluster at {address}: {str(e).splitlines()[0]}\nStart one (`ray start --head`), name it with --address, or take --engine local") from e
-    halt = root / "stopping"  # how the tasks learn that they are to stop
+    halt, late = root / "stopping", root / "late"  # how the tasks learn that they are to stop, or not to begin
     root.mkdir(parents=True, exist_ok=True)
-    halt.unlink(missing_ok=True)
     meter = Meter(jobs, root, show)
     try:
         everyone_sees(root, ray)
+        for sign, now in ((halt, stop.is_set()), (late, time.monotonic() > until)):
+            sign.touch() if now else sign.unlink(missing_ok=True)
         task = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=RETRIES)(one)
         going = {task.remote(job, root, threads): job for job in jobs}
         while going:
@@ -60,11 +61,11 @@ def run(
             if stop.is_set():
                 halt.touch()
             elif time.monotonic() > until:
-                (root / "late").touch()
+                late.touch()
             meter.look()
     finally:
         halt.unlink(missing_ok=True)
-        (root / "late").unlink(missing_ok=True)
+        late.unlink(missing_ok=True)
         if mine:
             ray.shutdown()
 
