@@ -10,11 +10,14 @@ import tyro
 from rich.console import Console
 
 from splatdistill.cli import render
+from splatdistill.cli.progress import Work as Progress
 from splatdistill.errors import UserError
+from splatdistill.export import meshes
 from splatdistill.export.prepare import TARGETS, For, Pivot, Preparation, thinned
 from splatdistill.export.works import Work, chosen
 from splatdistill.export.write import FORMATS, Asked, export
 from splatdistill.gaussians import Gaussians
+from splatdistill.render import rasterizer
 
 Format = Literal["ply", "splat", "spz", "sog", "html", "glb", "obj", "mp4", "png"]
 MESHES, FILMS = ("glb", "obj"), ("mp4", "png")
@@ -76,7 +79,7 @@ class Export:
     second on with -lod1, -lod2, ... in their names."""
     particle: int = 1
     """Which result of a run with several particles."""
-    resolution: int = 128
+    resolution: int = 96
     """glb, obj: cells of the grid along the longest side."""
     texture: int = 1024
     """glb, obj: pixels per side of the texture."""
@@ -153,6 +156,15 @@ def one(asked: Export, path: Path, splats: Gaussians, work: Work, console: Conso
     if kind in FILMS:
         still = {"azimuth": (30.0,), "background": "transparent"} if kind == "png" else {}
         render.film(render.Render(size=(asked.size,), **still), replace(work, gaussians=splats), path, console)
+        return
+    if kind in MESHES:
+        with Progress(console, "meshing", meshes.STEPS) as progress:
+            shape = meshes.meshed(splats, rasterizer("cpu"), asked.resolution, asked.texture, progress.done)
+        made = meshes.write(path, kind, shape, work.comments)
+        console.print(
+            f"wrote {path}: {made.vertices} vertices, {made.faces} triangles, {sized(made.bytes)}, "
+            f"{'watertight' if made.watertight else 'with holes'}"
+        )
         return
     form = FORMATS[kind]
     done = export(path, kind, splats, Asked(TARGETS[asked.target].up, work.comments, asked.pad))

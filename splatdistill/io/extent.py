@@ -1,12 +1,14 @@
-"""Where splats are, but for strays: the box and the sphere around what is visible."""
+"""Where splats are, but for strays: the box and the sphere around what is visible; and an order of places."""
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from splatdistill.gaussians import Gaussians, rotation_matrices
 
 STRAY = 0.002  # of what is visible may stick out of the box on each side
+BITS = 10  # of a coordinate along the curve
 
 
 def importance(g: Gaussians) -> Float[Tensor, " n"]:
@@ -29,6 +31,14 @@ def sphere(g: Gaussians) -> tuple[Float[Tensor, "3"], float]:
     middle = 0.5 * (low + high)
     far = (g.means - middle).norm(dim=1) + g.scales.amax(1)
     return middle, max(_farthest(far[:, None], importance(g)).item(), 1e-6)
+
+
+def along_a_curve(places: Float[np.ndarray, "n 3"]) -> Int[np.ndarray, " n"]:
+    """An order in which neighbours in space are neighbours: along Morton's curve."""
+    low, high = places.min(0), places.max(0)
+    cell = ((places - low) / np.where(high > low, high - low, 1) * (2**BITS - 1)).astype(np.int64)
+    code = sum((cell[:, axis] >> bit & 1) << (3 * bit + axis) for bit in range(BITS) for axis in range(3))
+    return np.argsort(code, kind="stable")
 
 
 def _farthest(places: Float[Tensor, "n k"], weight: Float[Tensor, " n"]) -> Float[Tensor, " k"]:

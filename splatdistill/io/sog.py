@@ -24,6 +24,7 @@ from splatdistill.errors import UserError
 from splatdistill.gaussians import Gaussians
 from splatdistill.io import frames
 from splatdistill.io.atomic import replacing
+from splatdistill.io.extent import along_a_curve
 from splatdistill.io.palette import codebook, palette
 from splatdistill.io.rows import MOST, Written, kept, opened, writable
 
@@ -31,16 +32,11 @@ PER_ROW = 64  # entries of the palette in a row of its picture
 OTHERS = np.array([[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]])  # the components but the largest, wxyz
 BANDS = (0, 3, 8, 15)  # coefficients of a colour above the constant band, by degree
 LIMIT = 1 << 20  # bytes of meta.json
-BITS = 10  # of a coordinate along the curve that orders the splats
 
 
 def order(g: Gaussians) -> Int[Tensor, " n"]:
-    """Which Gaussian is which pixel: neighbours in space are neighbours (along Morton's curve), for good packing."""
-    means = g.means.detach().cpu().numpy()
-    low, high = means.min(0), means.max(0)
-    cell = ((means - low) / np.where(high > low, high - low, 1) * (2**BITS - 1)).astype(np.int64)
-    code = sum((cell[:, axis] >> bit & 1) << (3 * bit + axis) for bit in range(BITS) for axis in range(3))
-    return torch.from_numpy(np.argsort(code, kind="stable"))
+    """Which Gaussian is which pixel: neighbours in space are neighbours, so that the pictures pack well."""
+    return torch.from_numpy(along_a_curve(g.means.detach().cpu().numpy()))
 
 
 def write_sog(path: Path, gaussians: Gaussians, comments: Sequence[str] = ()) -> Written:

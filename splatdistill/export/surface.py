@@ -1,0 +1,137 @@
+"""The surface of splats as triangles: a truncated signed distance field of rendered depth, and marching cubes.
+
+After Curless and Levoy, "A Volumetric Method for Building Complex Models from Range Images" (SIGGRAPH 1996). From many
+sides each cell of a grid is compared with the depth that is seen there: the mean over views of
+clamp((depth - z) / t, -1, 1), where cells farther behind than t are not seen, and cells before nothing count as outside.
+What no view sees is inside, so that the surface is closed.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int
+from torch import Tensor
+
+from splatdistill.cameras import Cameras
+from splatdistill.errors import UserError
+from splatdistill.export.paths import Place, cameras
+from splatdistill.gaussians import Gaussians
+from splatdistill.io.extent import along_a_curve, box
+from splatdistill.io.mesh import NEEDS
+from splatdistill.render import Rasterizer
+
+VIEWS = 40
+BAND = 3.0  # cells; t of the field
+SOLID, EMPTY = 0.5, 0.2  # opacities above which depth counts, and below which there is nothing; between, a view is silent
+SMALL = 0.02  # pieces with fewer than this share of the largest one's faces are strays
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A batch of views of the splats."""
+
+    cameras: Cameras
+    rgb: Float[Tensor, "b 3 h w"]  # not multiplied by opacity
+    alpha: Float[Tensor, "b 1 h w"]
+    depth: Float[Tensor, "b 1 h w"]
+
+    def at(self, view: int, points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, "n 5"], Float[Tensor, " n"]]:
+        """What a view shows where points are, as columns rgb, alpha, depth; and how deep the points are."""
+        camera = self.cameras.world_to_camera[view].to(points)
+        local = points @ camera[:3, :3].T + camera[:3, 3]
+        k, z = self.cameras.intrinsics[view].to(points), local[:, 2].clamp_min(1e-6)
+        x, y = k[0, 0] * local[:, 0] / z + k[0, 2], k[1, 1] * local[:, 1] / z + k[1, 2]
+        h, w = self.alpha.shape[2:]
+        grid = torch.stack([2 * x / w - 1, 2 * y / h - 1], 1)[None, None]
+        layers = torch.cat([self.rgb[view], self.alpha[view], self.depth[view]])[None]
+        shown = torch.nn.functional.grid_sample(layers, grid, align_corners=False)[0, :, 0]
+        return shown.T, local[:, 2]
+
+
+@torch.no_grad()
+def look_around(g: Gaussians, render: Rasterizer, size: int, step: Callable[[int], None] = lambda k: None) -> Seen:
+    """Views from directions spread evenly over the sphere (Fibonacci's spiral), each with all of it in the picture."""
+    radius = max((g.means.norm(dim=1) + g.scales.amax(1)).quantile(0.995).item(), 1e-6)
+    distance = 3 * radius
+    fov = 2 * math.degrees(math.asin(1.05 / 3))
+    turn = 180 * (3 - 5**0.5)
+    # opaque where a splat is half opaque and more: otherwise depth is taken from inside soft splats
+    hard = replace(g, opacities=g.opacities / SOLID)
+    places = [
+        Place(k * turn % 360, math.degrees(math.asin(1 - 2 * (k + 0.5) / VIEWS)), distance, fov) for k in range(VIEWS)
+    ]
+    parts = []
+    for k, place in enumerate(places):
+        view = cameras([place], size, size).to(g.means.device)
+        seen, crust = render(g, view), render(hard, view)
+        rgb = (seen.rgb / seen.alpha.clamp_min(1e-3)).clamp(0, 1)
+        parts.append(Seen(view.to("cpu"), rgb.cpu(), seen.alpha.cpu(), crust.depth.cpu()))
+        step(k + 1)
+    return Seen(
+        Cameras.cat([p.cameras for p in parts]), *(torch.cat([getattr(p, n) for p in parts]) for n in ("rgb", "alpha", "depth"))
+    )
+
+
+@dataclass(frozen=True)
+class Surface:
+    """Closed triangles in our world, counter-clockwise seen from outside."""
+
+    vertices: Float32[np.ndarray, "v 3"]
+    faces: Int[np.ndarray, "f 3"]
+    cell: float  # of the grid it comes from
+
+
+@torch.no_grad()
+def surface(g: Gaussians, seen: Seen, resolution: int) -> Surface:
+    """The surface of what is more than half opaque; UserError if nothing is. resolution: cells along the longest side."""
+    low, high = (corner.double() for corner in box(g))
+    cell = ((high - low).max() / resolution).item()
+    shape = [int(math.ceil(s)) + 7 for s in ((high - low) / cell).tolist()]
+    axes = [low[k] + cell * (torch.arange(shape[k]) - 3) for k in range(3)]
+    field = torch.empty(shape)
+    for i in range(shape[0]):  # a slice at a time: memory stays small
+        points = torch.cartesian_prod(axes[0][i : i + 1], axes[1], axes[2]).float()
+        field[i] = distance(points, seen, BAND * cell).reshape(shape[1:])
+    for k in range(3):  # closed at the border whatever happens
+        field.select(k, 0)[:], field.select(k, -1)[:] = 1, 1
+    if not (field < 0).any():
+        raise UserError("these splats have no surface: nothing of them is more than half opaque; try --format ply")
+    vertices, faces = marched(field.numpy())
+    return Surface((vertices * cell + (low.numpy() - 3 * cell)).astype(np.float32), faces, cell)
+
+
+def distance(points: Float[Tensor, "n 3"], seen: Seen, band: float) -> Float[Tensor, " n"]:
+    """The field at points: positive outside."""
+    total, count = torch.zeros(len(points)), torch.zeros(len(points))
+    for view in range(len(seen.alpha)):
+        shown, z = seen.at(view, points)
+        ahead = shown[:, 4] - z
+        solid, empty = shown[:, 3] > SOLID, shown[:, 3] < EMPTY
+        value = torch.where(solid, (ahead / band).clamp(-1, 1), torch.ones_like(ahead))
+        heard = empty | (solid & (ahead > -band))
+        total += value * heard
+        count += heard
+    return torch.where(count > 0, total / count.clamp_min(1), torch.full_like(total, -1.0))
+
+
+def marched(field: Float32[np.ndarray, "x y z"]) -> tuple[Float[np.ndarray, "v 3"], Int[np.ndarray, "f 3"]]:
+    """Marching cubes at 0, stray pieces left out, smoothed a little without shrinking; in cells."""
+    try:
+        import trimesh
+        from skimage.measure import marching_cubes
+    except ImportError as error:
+        raise UserError(NEEDS) from error
+    field = np.where(np.abs(field) < 1e-4, np.float32(1e-4), field)  # a surface through a grid point has empty faces
+    vertices, faces, _, _ = marching_cubes(-field, 0.0)
+    labels = trimesh.graph.connected_component_labels(trimesh.Trimesh(vertices, faces, process=False).face_adjacency, len(faces))
+    sizes = np.bincount(labels)
+    kept = faces[sizes[labels] >= SMALL * sizes.max()]
+    used, kept = np.unique(kept, return_inverse=True)
+    mesh = trimesh.Trimesh(vertices[used], kept.reshape(-1, 3), process=False)
+    trimesh.smoothing.filter_taubin(mesh, lamb=0.5, nu=0.53, iterations=6)
+    faces = np.asarray(mesh.faces)
+    faces = faces if mesh.volume >= 0 else faces[:, ::-1]
+    return np.asarray(mesh.vertices), faces[along_a_curve(mesh.triangles_center)]
