@@ -17,21 +17,26 @@ AT_ONCE = 1 << 18  # texels coloured at a time
 
 
 def baked(shape: Surface, seen: Seen, size: int) -> Mesh:
-    """The surface with a texture of size x size pixels. Two triangles share a square cell, each in one half of it.
-    UserError if there are too many triangles for so many pixels.
-    """
-    across = math.ceil(math.ceil(len(shape.faces) / 2) ** 0.5)
+    """The surface with a texture of size x size pixels; UserError if there are too many triangles for so many."""
+    across, cell = layout(len(shape.faces), size)
+    bare = Mesh(
+        shape.vertices, shape.faces, corners(len(shape.faces), across, cell, size), np.zeros((size, size, 3), np.uint8)
+    )
+    return Mesh(bare.vertices, bare.faces, bare.uv, coloured(bare, seen, across, cell, shape.cell))
+
+
+def layout(count: int, size: int) -> tuple[int, int]:
+    """Cells along a side, and texels along a cell. Two triangles share a square cell, each in one half of it."""
+    across = math.ceil(math.ceil(count / 2) ** 0.5)
     across = across if across <= TILE else TILE * math.ceil(across / TILE)
-    cell = size // across
-    if cell < LEAST:
-        raise UserError(
-            f"{len(shape.faces)} triangles need a texture of {LEAST * across} pixels; give --texture {LEAST * across} "
-            f"or more (at most {LARGEST}), or a coarser --resolution"
-        )
     if size > LARGEST:
         raise UserError(f"--texture is at most {LARGEST} pixels; got {size}")
-    bare = Mesh(shape.vertices, shape.faces, corners(len(shape.faces), across, cell, size), np.zeros((size, size, 3), np.uint8))
-    return Mesh(bare.vertices, bare.faces, bare.uv, coloured(bare, seen, across, cell, shape.cell))
+    if size < LEAST * across:
+        raise UserError(
+            f"{count} triangles need a texture of {LEAST * across} pixels; give --texture {LEAST * across} "
+            f"or more (at most {LARGEST}), or a coarser --resolution"
+        )
+    return across, size // across
 
 
 def corners(count: int, across: int, cell: int, size: int) -> Float32[np.ndarray, "count 3 2"]:
@@ -41,7 +46,9 @@ def corners(count: int, across: int, cell: int, size: int) -> Float32[np.ndarray
     column, row = squares(np.arange(count) // 2, across)
     origin = cell * np.stack([column, row], 1)[:, None]
     near, far = 0.5, cell - 0.5
-    halves = np.array([[[near, near], [far - 1, near], [near, far - 1]], [[far, far], [near + 1, far], [far, near + 1]]])
+    halves = np.array(
+        [[[near, near], [far - 1, near], [near, far - 1]], [[far, far], [near + 1, far], [far, near + 1]]]
+    )
     return ((origin + halves[np.arange(count) % 2]) / size).astype(np.float32)
 
 

@@ -25,7 +25,10 @@ from splatdistill.render import Rasterizer
 
 VIEWS = 40
 BAND = 3.0  # cells; t of the field
-SOLID, EMPTY = 0.5, 0.2  # opacities above which depth counts, and below which there is nothing; between, a view is silent
+SOLID, EMPTY = (
+    0.5,
+    0.2,
+)  # opacities above which depth counts, and below which there is nothing; between, a view is silent
 SMALL = 0.02  # pieces with fewer than this share of the largest one's faces are strays
 
 
@@ -71,7 +74,8 @@ def look_around(g: Gaussians, render: Rasterizer, size: int, step: Callable[[int
         parts.append(Seen(view.to("cpu"), rgb.cpu(), seen.alpha.cpu(), crust.depth.cpu()))
         step(k + 1)
     return Seen(
-        Cameras.cat([p.cameras for p in parts]), *(torch.cat([getattr(p, n) for p in parts]) for n in ("rgb", "alpha", "depth"))
+        Cameras.cat([p.cameras for p in parts]),
+        *(torch.cat([getattr(p, n) for p in parts]) for n in ("rgb", "alpha", "depth")),
     )
 
 
@@ -126,7 +130,9 @@ def marched(field: Float32[np.ndarray, "x y z"]) -> tuple[Float[np.ndarray, "v 3
         raise UserError(NEEDS) from error
     field = np.where(np.abs(field) < 1e-4, np.float32(1e-4), field)  # a surface through a grid point has empty faces
     vertices, faces, _, _ = marching_cubes(-field, 0.0)
-    labels = trimesh.graph.connected_component_labels(trimesh.Trimesh(vertices, faces, process=False).face_adjacency, len(faces))
+    labels = trimesh.graph.connected_component_labels(
+        trimesh.Trimesh(vertices, faces, process=False).face_adjacency, len(faces)
+    )
     sizes = np.bincount(labels)
     kept = faces[sizes[labels] >= SMALL * sizes.max()]
     used, kept = np.unique(kept, return_inverse=True)

@@ -36,7 +36,9 @@ class Mesh:
         """Unit normals of the vertices, faces weighted by area."""
         a, b, c = (self.vertices[self.faces[:, k]] for k in range(3))
         across = np.cross(b - a, c - a)
-        total = np.stack([np.bincount(self.faces.ravel(), across[:, k].repeat(3), len(self.vertices)) for k in range(3)], 1)
+        total = np.stack(
+            [np.bincount(self.faces.ravel(), across[:, k].repeat(3), len(self.vertices)) for k in range(3)], 1
+        )
         return (total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-30)).astype(np.float32)
 
 
@@ -100,11 +102,15 @@ def write_obj(path: Path, mesh: Mesh, comments: Sequence[str] = ()) -> WrittenMe
     """A .obj with shared vertices, and beside it its .mtl and the texture as -texture.png. As `write_glb` otherwise."""
     library()
     turn = frames.into("gltf").numpy().astype(np.float32)
-    stem = "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "_" for c in path.stem)  # spaces end names there
+    stem = "".join(
+        c if c.isascii() and (c.isalnum() or c in "-_.") else "_" for c in path.stem
+    )  # spaces end names there
     material, picture = path.with_name(f"{stem}.mtl"), path.with_name(f"{stem}-texture.png")
     buffer = io.BytesIO()
     Image.fromarray(mesh.texture).save(buffer, "png")
-    head = "".join(f"# {' '.join(c.split())}\n" for c in ("made by splatdistill; y is up, the front looks along +z", *comments))
+    head = "".join(
+        f"# {' '.join(c.split())}\n" for c in ("made by splatdistill; y is up, the front looks along +z", *comments)
+    )
     where = np.arange(1, 3 * len(mesh.faces) + 1).reshape(-1, 3)
     text = io.StringIO()
     text.write(f"{head}mtllib {material.name}\no splats\nusemtl splats\n")

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from marked import cube
+from marked_cube import cube
 from PIL import Image
 
 from splatdistill.cameras import orbit
