@@ -11,7 +11,7 @@ OFFERS = ("a red mushroom", "a blue snowman", "a purple teapot")
 
 def need_prompt(argv: list[str], command: str = "train") -> None:
     """UserError with three prompts to try, unless the options hold one or say where it is."""
-    if not {"--prompt", "--config", "--resume", "--replay", "-h", "--help"} & {word.split("=")[0] for word in argv}:
+    if not {"--prompt", "--config", "--resume", "--replay", "--refine", "-h", "--help"} & {word.split("=")[0] for word in argv}:
         raise UserError(offer(argv, command))
 
 

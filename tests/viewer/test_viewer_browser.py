@@ -13,20 +13,25 @@ from functools import partial
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from splatdistill.io.ply import read_ply
-from splatdistill.scene.initial import Ball
+from splatdistill.io.ply import read_ply, write_ply
+from splatdistill.scene.initial import Ball, FromFile
 from splatdistill.train import loop
 from splatdistill.train.events import Commands, StepDone, Stop
 from splatdistill.train.loop import run
 from splatdistill.train.run import RunDir
 from splatdistill.train.session import Session
+from splatdistill.train.variants import Variant, take_turns
+from splatdistill_viewer.choosing import Choosing
+from splatdistill_viewer.gallery import Gallery
 from splatdistill_viewer.live import Live
+from splatdistill_viewer.works import load
 from train.small import config, red_and_blue
 
 ARGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist", "--disable-dev-shm-usage"]
-PATIENCE = 300_000  # milliseconds: a busy machine draws slowly
+PATIENCE = 90_000  # milliseconds: a busy machine draws slowly
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright here: pip install playwright")
 CHROMIUM = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -43,16 +48,27 @@ def browser():
 
 @pytest.fixture
 def page(browser):
-    page = browser.new_page(viewport={"width": 760, "height": 480}, accept_downloads=True)
+    page = browser.new_page(viewport={"width": 1000, "height": 480}, accept_downloads=True)
     page.set_default_timeout(PATIENCE)
     yield page
     page.close()
 
 
 def scene(page) -> np.ndarray:
-    """What the canvas shows, away from the panel."""
-    clip = {"x": 0, "y": 40, "width": 340, "height": 400}
+    """What the canvas shows, away from the panels."""
+    box = page.locator("canvas").first.bounding_box()
+    clip = {"x": box["x"], "y": 40, "width": box["width"], "height": 400}
     return np.asarray(Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB")).astype(float)
+
+
+def curve(page) -> dict:
+    """The first plot's points, and the range of its x."""
+    return page.evaluate("""() => {
+        const all = Object.values((window.__viserTestpoints || {}).uplots || {})
+        if (!all.length) return {points: 0, min: 0, max: 0}
+        const u = all[0].chart
+        return {points: u.data[0].length, min: u.scales.x.min, max: u.scales.x.max}
+    }""")
 
 
 def until(condition, seconds=PATIENCE / 1000):
@@ -101,21 +117,25 @@ def test_a_run_watched_steered_and_kept_in_a_browser(page, tmp_path, monkeypatch
         until(lambda: len(r.steps) > 40)
         until(lambda: np.abs(scene(page) - first).mean() > 0.5)
         page.get_by_text("running").first.wait_for()
-        # a control changes the log
+        # what the prior wants: four pictures that are there
+        pictures = page.locator("figure img")
+        until(lambda: pictures.count() == 4 and all(pictures.nth(k).evaluate("e => e.naturalWidth") == 16 for k in range(4)))
+        # curves that found their range, in a page that was open before the first step
+        until(lambda: curve(page)["points"] > 20 and curve(page)["min"] < curve(page)["max"])
+        # a slider changes the log
         page.get_by_role("tab", name="Steer").click()
-        scale = page.get_by_label("scale", exact=True).first
-        field = scale if scale.evaluate("e => e.tagName") == "INPUT" else page.locator("input[value='1']").first
-        field.fill("3.5")
-        field.press("Enter")
-        until(lambda: {"name": "SetField", "path": "guidance.scale", "value": 3.5} in r.log("Applied"))
+        slider = page.locator("[role=slider]:visible").first
+        slider.focus()
+        slider.press("ArrowRight")
+        until(lambda: {"name": "SetField", "path": "guidance.scale", "value": 1.1} in r.log("Applied"))
         # a pause holds the step counter, a single step moves it by one
-        page.get_by_role("button", name="Pause").click()
+        page.get_by_role("button", name="Pause", exact=True).click()
         until(lambda: {"name": "Pause"} in r.log("Applied"))
         held = len(r.steps)
         page.get_by_text("paused").first.wait_for()
         time.sleep(1)
         assert len(r.steps) == held
-        page.get_by_role("button", name="One step").click()
+        page.get_by_role("button", name="Step", exact=True).click()
         until(lambda: len(r.steps) == held + 1)
         time.sleep(1)
         assert len(r.steps) == held + 1
@@ -143,5 +163,102 @@ def test_a_run_watched_steered_and_kept_in_a_browser(page, tmp_path, monkeypatch
     # the replay opens from disk and plays
     page.goto((r.folder.path / "replay.html").as_uri())
     until(lambda: scene(page).std() > 3)
-    pictures = [scene(page)]
-    until(lambda: pictures.append(scene(page)) or max(np.abs(p - pictures[0]).mean() for p in pictures) > 0.5)
+    shots = [scene(page)]
+    until(lambda: shots.append(scene(page)) or max(np.abs(s - shots[0]).mean() for s in shots) > 0.5)
+    timeline = page.locator("[role=slider]").first  # hidden until the pointer is over it
+    at = timeline.get_attribute("aria-valuenow")
+    until(lambda: timeline.get_attribute("aria-valuenow") != at)
+
+
+def test_variants_are_a_grid_and_one_is_refined_in_the_same_page(page, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "finish", partial(loop.finish, size=16, frames=2))
+    prior, ball = red_and_blue(), Ball(count=400, radius=0.7, opacity=0.5, colour="random")
+    runs = [
+        Variant(Session(config(steps=30, seed=s, init=ball), prior), RunDir.create("p", tmp_path / f"seed-{s}")) for s in range(4)
+    ]
+    grid, done, lives = Choosing(runs, 8820), [], []
+    for k, r in enumerate(runs):
+        r.callbacks.append(grid.callback(k))
+
+    def work():
+        take_turns(runs)
+        done.append("variants")
+        grid.hold()
+        chosen = runs[grid.chosen]
+        session = Session(config(steps=10, init=FromFile(chosen.folder.splats)), prior)
+        live = Live(session, RunDir.create("p", tmp_path / "refined"), Commands(), server=grid.hand_over())
+        lives.append(live)
+        run(session, live.folder, [live], live.commands)
+        live.hold()
+
+    thread = threading.Thread(target=work, daemon=True)
+    try:
+        page.goto(grid.where[0])
+        page.get_by_role("tab", name="Choose").wait_for()
+        thread.start()
+        until(lambda: done)
+        page.get_by_text("done at step 30").nth(3).wait_for()
+        until(lambda: scene(page).std() > 3)
+        shot = scene(page)
+        half = shot.shape[1] // 2
+        for tile in (shot[:200, :half], shot[:200, half:], shot[200:, :half], shot[200:, half:]):
+            assert tile.std() > 3, "something in every quarter"
+        page.get_by_role("button", name="Refine this one").nth(2).click()
+        page.get_by_role("tab", name="Watch").wait_for()
+        page.get_by_text("done, step 10 of 10").wait_for()
+        assert grid.chosen == 2 and len(lives) == 1 and not lives[0].guard.off
+        until(lambda: scene(page).std() > 3)
+    finally:
+        for live in lives:
+            live.guard.off = True
+        grid.guard.off = True
+        grid.chosen = grid.chosen or 0
+        thread.join(60)
+        (lives or [grid])[0].close()
+
+
+def test_finished_work_is_looked_at_cleaned_and_exported_in_a_browser(page, tmp_path):
+    g = Ball(count=300, radius=0.7, opacity=0.9, colour="random").make(torch.Generator().manual_seed(0))
+    g.opacities[:40] = 0.02
+    gallery = Gallery(load(write_ply(tmp_path / "thing.ply", g).path), 8840)
+    thread = threading.Thread(target=gallery.hold, daemon=True)
+    thread.start()
+    try:
+        page.goto(gallery.where[0])
+        page.get_by_text("clean up").wait_for()
+        until(lambda: scene(page).std() > 3)
+        page.get_by_label("look at").click()
+        page.get_by_text("exact normal").click()
+        until(lambda: gallery.display.exact == "normal" and scene(page).std() > 3)
+        sliders = page.locator("[role=slider]:visible")  # size, cut-off, least opacity, ...
+        sliders.nth(2).focus()
+        for _ in range(8):
+            sliders.nth(2).press("ArrowRight")
+        page.get_by_text("Taken away: 40 of 300").wait_for()
+        with page.expect_download() as download:
+            page.get_by_role("button", name="Export cleaned").click()
+        assert len(read_ply(download.value.path())) == len(read_ply(tmp_path / "thing-cleaned.ply")) == 260
+    finally:
+        gallery.guard.off = True
+        thread.join(60)
+        gallery.close()
+
+
+def test_ten_pages_come_and_go(browser, tmp_path):
+    r = Running(tmp_path)
+    r.thread.start()
+    try:
+        for _ in range(10):
+            page = browser.new_page(viewport={"width": 320, "height": 240})
+            page.goto(r.live.where[0])
+            until(lambda: r.live.browsers.any)
+            page.close()
+            until(lambda: not r.live.browsers.any)
+        steps = len(r.steps)
+        until(lambda: len(r.steps) > steps + 5)
+        assert r.live.server.get_clients() == {} and not r.live.guard.off
+    finally:
+        r.commands.put(Stop())
+        r.live.guard.off = True
+        r.thread.join(60)
+        r.live.close()

@@ -124,4 +124,4 @@ class Browsers:
     def send(self, who: int | None, name: str, content: bytes) -> None:
         """A file for one browser to save."""
         if (b := self.there.get(-1 if who is None else who)) is not None:
-            b.client.send_file_download(name, content)
+            b.client.send_file_download(name, content, save_immediately=True)

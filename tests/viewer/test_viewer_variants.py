@@ -1,0 +1,126 @@
+"""Variants in one page: the grid, the choice, and what goes on; from the command line, with someone who looks on."""
+
+import threading
+from functools import partial
+
+import numpy as np
+import pytest
+import yaml
+from looker import Looker, until
+
+from splatdistill.cli import main
+from splatdistill.scene.initial import Ball
+from splatdistill.train import loop
+from splatdistill.train.events import Continue, Pause, SetField, StepDone, Stop
+from splatdistill.train.run import RunDir
+from splatdistill.train.session import Session
+from splatdistill.train.variants import Variant, take_turns
+from splatdistill_viewer import choosing
+from splatdistill_viewer.choosing import Choosing
+from splatdistill_viewer.tiles import places, shape
+from splatdistill_viewer.works import load
+from train.small import config, red_and_blue
+
+
+@pytest.fixture(autouse=True)
+def small_files(monkeypatch):
+    monkeypatch.setattr(loop, "finish", partial(loop.finish, size=16, frames=2))
+
+
+def test_few_stand_in_a_row_and_more_in_a_grid():
+    assert [shape(n) for n in (1, 2, 3, 4, 5, 9)] == [(1, 1), (1, 2), (1, 3), (2, 2), (2, 3), (3, 3)]
+    four = np.array(places(4, 2.0))
+    assert four.tolist() == [[0, -1, 1], [0, 1, 1], [0, -1, -1], [0, 1, -1]] and len(set(places(9, 1.0))) == 9
+
+
+def test_all_are_shown_and_steered_and_one_is_chosen(tmp_path):
+    prior, steps = red_and_blue(), []
+    runs = [
+        Variant(Session(config(steps=100_000, seed=s, init=Ball(count=60, opacity=0.5)), prior), RunDir.create("p", tmp_path / f"seed-{s}"))
+        for s in range(4)
+    ]
+    page = Choosing(runs, 8760)
+    for k, r in enumerate(runs):
+        r.commands.put(Pause())
+        r.callbacks += [lambda e: steps.append(e.step) if isinstance(e, StepDone) else None, page.callback(k)]
+    thread = threading.Thread(target=take_turns, args=(runs,))
+    thread.start()
+    try:
+        with Looker(page.server.get_port(), height=60, width=60) as looker:
+            until(lambda: page.browsers.any)
+            before = [h.centers.copy() for h in page.handles]
+            page.put(Continue())
+            until(lambda: all(not np.array_equal(h.centers, b) for h, b in zip(page.handles, before)))
+            looker.set(page.steering.handles["guidance.scale"], 3.5)
+            until(lambda: all(r.session.config.guidance.scale == 3.5 for r in runs))
+            drawn, draw = [], page.browsers.draw
+            page.browsers.draw = lambda views: (drawn.extend(views), draw(views))
+            looker.set(page.display.mode, "exact rgb")
+            until(lambda: drawn)
+            image = drawn[-1].image
+            tiles = [image[r : r + 30, c : c + 30] for r in (0, 30) for c in (0, 30)]
+            assert image.shape == (60, 60, 3) and all(t.std() > 3 for t in tiles) and not any(h.visible for h in page.handles)
+            page.choose(2)
+            until(lambda: sum(r.result is not None for r in runs) == 3)
+            assert page.chosen == 2 and runs[2].result is None and "stopped" in page.states[0]
+            runs[2].commands.put(Stop())
+            thread.join(300)
+    finally:
+        page.put(Stop())
+        thread.join(300)
+        page.close()
+    assert not page.guard.off and not thread.is_alive()
+    assert all(SetField("guidance.scale", 3.5) in [g.command for g in commands_of(r)] for r in runs)
+
+
+def commands_of(run):
+    from splatdistill.train.replay import commands_of
+
+    return commands_of(run.folder.log)
+
+
+@pytest.fixture
+def train(tmp_path, monkeypatch):
+    from helpers import write_sd_folder
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    prior = write_sd_folder(tmp_path / "sd")
+    small = ["--prompt", "a red mushroom", "--steps", "3", "--batch", "1", "--init.count", "40", "--device", "cpu", "--prior", str(prior)]
+    return lambda *more: main(["train", *small, *more])
+
+
+def test_refine_this_one_goes_on_in_the_same_page(train, tmp_path, monkeypatch, capsys):
+    class Clicked(Choosing):
+        """Someone presses the second button at the first step."""
+
+        def receive(self, k, event):
+            if isinstance(event, StepDone) and self.chosen is None:
+                with Looker(self.server.get_port()) as looker:
+                    until(lambda: self.browsers.any)
+                    button = [h for h in self.server.gui._gui_input_handle_from_uuid.values() if getattr(h, "label", "") == "Refine this one"][1]
+                    looker.click(button)
+                    until(lambda: self.chosen is not None)
+            super().receive(k, event)
+
+    monkeypatch.setattr(choosing, "Choosing", Clicked)
+    assert train("--variants", "3", "--viewer", "--no-wait", "--port", "8770", "--out", "v") == 0
+    said = capsys.readouterr().out
+    assert said.count("watch and steer it at http://127.0.0.1:87") == 2 and len({w for w in said.split() if w.startswith("http://127")}) == 1
+    assert sorted(p.name for p in (tmp_path / "v").iterdir()) == ["seed-0", "seed-1", "seed-1-refined", "seed-2"]
+    before, after = (yaml.safe_load((tmp_path / "v" / n / "config.yaml").read_text()) for n in ("seed-1", "seed-1-refined"))
+    assert after["batch"] == 2 * before["batch"] and after["guidance"]["times"]["high"] < before["guidance"]["times"]["high"]
+    assert after["init"]["path"].endswith("seed-1/splats.ply") and after["seed"] == before["seed"] == 1
+    assert (tmp_path / "v" / "seed-1-refined" / "replay.html").exists()
+    assert len(load(tmp_path / "v")) == 4
+
+
+def test_variants_and_refining_without_a_page(train, tmp_path, capsys):
+    assert train("--variants", "2", "--seed", "5", "--out", "v") == 0
+    assert "splatdistill train --refine v/seed-5" in capsys.readouterr().out
+    assert main(["train", "--refine", "v/seed-6", "--steps", "2", "--out", "r"]) == 0
+    made = yaml.safe_load((tmp_path / "r" / "config.yaml").read_text())
+    assert made["steps"] == 2 and made["init"]["name"] == "file" and made["prompt"] == "a red mushroom"
+    for bad in (["--refine", "v"], ["--refine", "v/seed-5", "--replay", "v/seed-5"], ["--prompt", "a red mushroom", "--variants", "50"]):
+        assert main(["train", *bad]) == 2
+    assert "directory of a finished run" in capsys.readouterr().err
