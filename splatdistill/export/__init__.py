@@ -1,1 +1,1 @@
-"""Finished splats on their way out: found on disk, prepared for another program, written and checked, filmed, meshed."""
+"""Finished splats on their way out: found on disk, prepared for a program, written and checked, filmed, meshed."""

@@ -51,7 +51,7 @@ def key_frames(path: Path, frames: int, default: Place) -> list[Place]:
         known = {f.name for f in fields(Place)}
         if not isinstance(said, dict) or set(said) - known:
             raise UserError(
-                f"{path}: key frame {number} is {str(said)[:80]}; expected {', '.join(sorted(known))}, such as {EXAMPLE}"
+                f"{path}: key frame {number} is {str(said)[:80]}; expected {', '.join(sorted(known))}: {EXAMPLE}"
             )
         for name, value in said.items():
             if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
@@ -78,7 +78,7 @@ def check(places: Sequence[Place]) -> None:
     for p in places:
         if not (abs(p.elevation) <= 90 and 0 < p.distance < math.inf and 0 < p.fov < 180 and math.isfinite(p.azimuth)):
             raise UserError(
-                f"no camera can stand at {p}; expected elevations of -90 to 90 and fov of 0 to 180 degrees, a distance above 0"
+                f"no camera can stand at {p}; expected elevations of -90 to 90, fov of 0 to 180, a distance above 0"
             )
 
 

@@ -2,7 +2,7 @@
 
 After Curless and Levoy, "A Volumetric Method for Building Complex Models from Range Images" (SIGGRAPH 1996). From many
 sides each cell of a grid is compared with the depth that is seen there: the mean over views of
-clamp((depth - z) / t, -1, 1), where cells farther behind than t are not seen, and cells before nothing count as outside.
+clamp((depth - z) / t, -1, 1), where cells farther behind than t are not seen, and cells before nothing are outside.
 What no view sees is inside, so that the surface is closed.
 """
 
@@ -90,7 +90,7 @@ class Surface:
 
 @torch.no_grad()
 def surface(g: Gaussians, seen: Seen, resolution: int) -> Surface:
-    """The surface of what is more than half opaque; UserError if nothing is. resolution: cells along the longest side."""
+    """The surface of what is more than half opaque; UserError if nothing is. resolution: cells along the long side."""
     low, high = (corner.double() for corner in box(g))
     cell = ((high - low).max() / resolution).item()
     shape = [int(math.ceil(s)) + 7 for s in ((high - low) / cell).tolist()]

@@ -1,7 +1,7 @@
 """Gaussian splats as one web page that needs nothing else: it opens from disk, without a network.
 
-The splats are in it as .spz in base64; the page unpacks, sorts and draws them by WebGL 2, with our rasteriser's blur and
-thresholds. Its own policy forbids it to load anything.
+The splats are in it as .spz in base64; the page unpacks, sorts and draws them by WebGL 2, with our rasteriser's blur
+and thresholds. Its own policy forbids it to load anything.
 """
 
 import base64
@@ -74,7 +74,7 @@ def read_html(path: Path, drop_invalid: bool = False) -> Gaussians:
         data = base64.b64decode(found[1], validate=False)
     except binascii.Error as error:
         raise UserError(f"{path}: the splats in the page are damaged ({error})") from error
-    raw = unpack(path, Inflated(path, io.BytesIO(data)))
+    raw = unpack(path, Inflated(path, io.BytesIO(data), len(data)))
     return frames.placed(kept(path, raw, drop_invalid), frames.into("gltf").T)
 
 

@@ -14,6 +14,7 @@ from splatdistill.errors import UserError
 from splatdistill.gaussians import Gaussians
 
 MOST = 10_000_000  # Gaussians of a packed file, as for the reference reader of .spz: a small file may claim any number
+RATIO = 2  # Gaussians per byte of a packed file, at most, where 0.1 is usual: more is made to fill memory
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ higher bands a palette and each splat's place in it. The world is that of .ply v
 import io
 import json
 import math
+import os
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +27,7 @@ from splatdistill.io import frames
 from splatdistill.io.atomic import replacing
 from splatdistill.io.extent import along_a_curve
 from splatdistill.io.palette import codebook, palette
-from splatdistill.io.rows import MOST, Written, kept, opened, writable
+from splatdistill.io.rows import MOST, RATIO, Written, kept, opened, writable
 
 PER_ROW = 64  # entries of the palette in a row of its picture
 OTHERS = np.array([[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]])  # the components but the largest, wxyz
@@ -98,7 +99,7 @@ def read_sog(path: Path, drop_invalid: bool = False) -> Gaussians:
     with opened(path) as file:
         try:
             with zipfile.ZipFile(file) as archive:
-                raw = _unpack(path, archive)
+                raw = _unpack(path, archive, os.fstat(file.fileno()).st_size)
         except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
             raise UserError(f"{path} is not a .sog that can be read: not a zip, or damaged ({error})") from error
         except (KeyError, ValueError, TypeError, IndexError, OverflowError, SyntaxError, OSError) as error:
@@ -107,14 +108,15 @@ def read_sog(path: Path, drop_invalid: bool = False) -> Gaussians:
     return frames.placed(kept(path, raw, drop_invalid), frames.into("viewer").T)
 
 
-def _unpack(path: Path, archive: zipfile.ZipFile) -> Gaussians:
+def _unpack(path: Path, archive: zipfile.ZipFile, size: int) -> Gaussians:
     """What an archive holds, in the file's own world; unchecked. Whatever is wrong with it raises something."""
     meta = json.loads(_member(archive, "meta.json", LIMIT))
     if not isinstance(meta, dict) or meta.get("version") != 2:
         raise UserError(f"{path} is a .sog of another version than 2; convert it with `splat-transform in.sog out.ply`")
     n = meta["count"]
-    if not isinstance(n, int) or not 0 < n <= MOST:
-        raise ValueError(f"a count of {n!r}; expected 1 to {MOST}")
+    most = min(MOST, RATIO * size + (1 << 16))
+    if not isinstance(n, int) or not 0 < n <= most:
+        raise ValueError(f"a count of {n!r} in {size} bytes; expected 1 to {most}")
 
     def pixels(part: str, which: int, count: int = n, width: int | None = None) -> UInt8[np.ndarray, "count 4"]:
         data = _member(archive, str(meta[part]["files"][which]), 64 * count + LIMIT)

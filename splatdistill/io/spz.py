@@ -9,6 +9,7 @@ z (RUB): the same as glTF's, and not that of .ply files. Read are versions 2 and
 
 import gzip
 import math
+import os
 import struct
 import zlib
 from io import BufferedIOBase
@@ -23,7 +24,7 @@ from splatdistill.errors import UserError
 from splatdistill.gaussians import Gaussians
 from splatdistill.io import frames
 from splatdistill.io.atomic import replacing
-from splatdistill.io.rows import MOST, Written, kept, opened, writable
+from splatdistill.io.rows import MOST, RATIO, Written, kept, opened, writable
 
 MAGIC, VERSION = 0x5053474E, 3  # "NGSP"
 HEADER = struct.Struct("<IIIBBBB")
@@ -68,14 +69,14 @@ def read_spz(path: Path, drop_invalid: bool = False) -> Gaussians:
     with opened(path) as file:
         if file.peek(4)[:4] == MAGIC.to_bytes(4, "little"):
             raise UserError(f"{path} is a .spz of version 4 or later; expected 2 or 3: {CONVERT}")
-        return frames.placed(kept(path, unpack(path, Inflated(path, file)), drop_invalid), frames.into("gltf").T)
+        return frames.placed(kept(path, unpack(path, Inflated(path, file, os.fstat(file.fileno()).st_size)), drop_invalid), frames.into("gltf").T)
 
 
 class Inflated:
     """A gzip stream that gives so many bytes and no more, however far it would go on."""
 
-    def __init__(self, path: Path, file: BufferedIOBase) -> None:
-        self.path, self.file, self.stream = path, file, zlib.decompressobj(wbits=31)
+    def __init__(self, path: Path, file: BufferedIOBase, size: int) -> None:
+        self.path, self.file, self.size, self.stream = path, file, size, zlib.decompressobj(wbits=31)
 
     def take(self, size: int) -> bytes:
         """The next `size` bytes; UserError if there are fewer."""
@@ -105,6 +106,8 @@ def unpack(path: Path, stream: Inflated) -> Gaussians:
             f"{path} is not a .spz that can be read: its header says {count} splats of degree {degree} with {bits} "
             f"fractional bits; expected at most {MOST}, 3 and 23"
         )
+    if count > RATIO * stream.size + (1 << 16):
+        raise UserError(f"{path} is not to be believed: {count} splats in {stream.size} bytes")
 
     def take(*shape: int) -> UInt8[np.ndarray, "..."]:
         return np.frombuffer(stream.take(count * math.prod(shape)), np.uint8).reshape(count, *shape)
