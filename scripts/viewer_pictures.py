@@ -1,8 +1,9 @@
-"""The picture of the live viewer in scripts/pictures, and if asked a film of it: a run watched by a real browser.
+"""The picture and the film of the live viewer in scripts/pictures: a run watched by a real browser.
 
     pip install playwright && apt-get install chromium
-    python scripts/viewer_pictures.py                      # scripts/pictures/viewer.png
-    python scripts/viewer_pictures.py --film viewer.mp4    # and a film of the page while the object forms
+    python scripts/viewer_pictures.py                      # scripts/pictures/viewer.png and viewer.webp
+
+The run waits for every picture, so that the film is as even on a slow machine as on a fast one.
 """
 
 import argparse
@@ -13,35 +14,71 @@ import threading
 import time
 from pathlib import Path
 
-import numpy as np
-import torch
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import sync_playwright
 
 from splatdistill.cli.distil import settle
-from splatdistill.io.video import write_mp4
 from splatdistill.priors import weights
-from splatdistill.train.events import Commands, Pause, StepDone, Stop
+from splatdistill.train.events import Commands, StepDone
 from splatdistill.train.loop import run
 from splatdistill.train.run import RunDir
 from splatdistill.train.session import Session
+from splatdistill_viewer.cameras import turntable
 from splatdistill_viewer.live import Live
+from splatdistill_viewer.page import pose_of
 
-OUT = Path(__file__).parent / "pictures" / "viewer.png"
+OUT = Path(__file__).parent / "pictures"
+LIMIT = 2_000_000  # bytes of the film
+TURN = 4.0  # degrees between two pictures
 ARGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist", "--disable-dev-shm-usage"]
 PATIENCE = 600_000  # milliseconds
 
 
-def save(shot: bytes, path: Path, colours: int = 128) -> None:
+def still(shot: bytes, path: Path, colours: int = 160) -> None:
     """A screenshot as a small .png."""
-    picture = Image.open(io.BytesIO(shot)).convert("RGB")
-    picture.quantize(colours, dither=Image.Dither.NONE).save(path, optimize=True)
+    Image.open(io.BytesIO(shot)).convert("RGB").quantize(colours, dither=Image.Dither.NONE).save(path, optimize=True)
     print(f"{path}: {path.stat().st_size} bytes")
 
 
-def quiet(page: Page) -> None:
-    """Without the notes that a software renderer brings up."""
-    page.add_style_tag(content=".mantine-Notifications-root { display: none !important; }")
+def film(shots: list[bytes], path: Path, wide: int = 960, seconds: float = 0.2) -> None:
+    """Screenshots as an animated .webp under LIMIT bytes, the last one held for a while."""
+    frames = [Image.open(io.BytesIO(s)).convert("RGB") for s in shots]
+    frames = [f.resize((wide, round(f.height * wide / f.width)), Image.Resampling.LANCZOS) for f in frames]
+    times = [int(1000 * seconds)] * (len(frames) - 1) + [2500]
+    for quality in range(80, 10, -10):
+        frames[0].save(path, save_all=True, append_images=frames[1:], duration=times, loop=0, quality=quality, method=5)
+        if path.stat().st_size <= LIMIT:
+            break
+    print(f"{path}: {path.stat().st_size} bytes, {len(frames)} frames, quality {quality}")
+
+
+class Sitter:
+    """A callback that lets the run wait now and then until the page is up to date and its picture is taken."""
+
+    def __init__(self, live: Live, every: int) -> None:
+        self.live, self.every = live, every
+        self.ready, self.taken = threading.Event(), threading.Event()
+        self.step = 0
+
+    def __call__(self, event: object) -> None:
+        """After a step."""
+        if not isinstance(event, StepDone) or event.step % self.every:
+            return
+        self.step, until = event.step, time.monotonic() + 1.5
+        while time.monotonic() < until:  # the curves are drawn once a second
+            self.live.guard(self.live.tick, True)
+            time.sleep(0.05)
+        self.ready.set()
+        self.taken.wait()
+        self.taken.clear()
+
+
+def turned(live: Live) -> None:
+    """Every page a little further around the object."""
+    for b in live.browsers.all():
+        if (pose := pose_of(b.client)) is not None:
+            b.client.camera.position = turntable(pose, TURN, (0.0, 0.0, 0.0))
+            b.client.camera.look_at = (0.0, 0.0, 0.0)
 
 
 def main() -> None:
@@ -49,44 +86,40 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prompt", default="a red mushroom")
     parser.add_argument("--steps", type=int, default=0, help="of the run; 0: as the recipe says")
-    parser.add_argument("--at", type=float, default=0.7, help="progress at which the picture is taken")
-    parser.add_argument("--out", type=Path, default=OUT)
-    parser.add_argument("--film", type=Path)
+    parser.add_argument("--frames", type=int, default=40)
+    parser.add_argument("--at", type=float, default=0.8, help="progress at which the picture is taken")
+    parser.add_argument("--out", type=Path, default=OUT, help="a folder")
     parser.add_argument("--chromium", default="/usr/bin/chromium")
     args = parser.parse_args()
     config = settle(args.prompt, "sdi", {"prior": "tiny"})[0].config
     config = dataclasses.replace(config, steps=args.steps or config.steps)
     session = Session(config, weights.load(weights.find("tiny"), "cpu", "auto"))
-    commands, there, shots = Commands(), threading.Event(), []
-    with tempfile.TemporaryDirectory() as folder:
+    commands, shots, picked = Commands(), [], None
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         live = Live(session, RunDir.create("p", Path(folder) / "run"), commands, 8950)
-
-        def pause(event: object) -> None:
-            if isinstance(event, StepDone) and event.step == int(args.at * config.steps):
-                commands.put(Pause())
-                there.set()
-
-        runner = threading.Thread(target=run, args=(session, live.folder, [live, pause], commands))
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=args.chromium, headless=True, args=ARGS)
-            page = browser.new_page(viewport={"width": 1280, "height": 800})
-            page.set_default_timeout(PATIENCE)
-            page.goto(live.where[0])
-            page.get_by_role("tab", name="Watch").wait_for()
-            quiet(page)
-            runner.start()
-            while not there.wait(0.5):
-                if args.film:
-                    shots.append(page.screenshot())
-            time.sleep(3)
-            save(page.screenshot(), args.out)
-            browser.close()
-        commands.put(Stop())
-        runner.join()
+        sitter = Sitter(live, max(1, config.steps // args.frames))
+        runner = threading.Thread(target=run, args=(session, live.folder, [live, sitter], commands), daemon=True)
+        browser = playwright.chromium.launch(executable_path=args.chromium, headless=True, args=ARGS)
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        page.set_default_timeout(PATIENCE)
+        page.goto(live.where[0])
+        page.get_by_role("tab", name="Watch").wait_for()
+        page.add_style_tag(content=".mantine-Notifications-root { display: none !important; }")  # of a software renderer
+        runner.start()
+        while runner.is_alive():
+            if not sitter.ready.wait(1.0):
+                continue
+            sitter.ready.clear()
+            page.wait_for_timeout(600)  # the page draws
+            shots.append(page.screenshot())
+            if picked is None and sitter.step >= args.at * config.steps:
+                picked = shots[-1]
+            turned(live)
+            sitter.taken.set()
+        browser.close()
         live.close()
-    if args.film and shots:
-        frames = [torch.from_numpy(np.array(Image.open(io.BytesIO(s)).convert("RGB"))).permute(2, 0, 1) / 255 for s in shots]
-        print(args.film, write_mp4(args.film, frames, fps=6), "frames")
+    still(picked or shots[-1], args.out / "viewer.png")
+    film(shots, args.out / "viewer.webp")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from splatdistill.cli.start import Weights, begin, changed, refuse_unknown, reso
 from splatdistill.cli.variants import MOST, choose, refining
 from splatdistill.errors import UserError, WeightsError
 from splatdistill.io.atomic import replacing
+from splatdistill.io.read import READERS
 from splatdistill.train.config import Train
 from splatdistill.train.replay import Replay, as_steered, commands_of
 from splatdistill.train.run import RunDir
@@ -59,7 +60,7 @@ def fresh(argv: list[str], server: Any = None) -> int:
         argv = argv if peek(argv, "--config") else [f"--config={earlier.config}", *argv]
     if (source := peek(argv, "--refine")) is not None:
         argv = [*refining(RunDir(Path(source).expanduser())), *argv]
-    parsed = parse(argv, weights.family)
+    parsed = parse(from_splats(argv), weights.family)
     if not 1 <= parsed.variants <= MOST or (parsed.variants > 1 and commands):
         raise UserError(f"--variants lies within 1 and {MOST}, and a replayed run has none; got {parsed.variants}")
     if not parsed.config.prompt.strip():
@@ -81,6 +82,16 @@ def fresh(argv: list[str], server: Any = None) -> int:
         return several(parsed, session, folder, found.notice, console)
     describe(parsed, folder, found.notice)
     return follow(session, folder, console, replace(parsed.watching, server=server), commands)
+
+
+def from_splats(argv: list[str]) -> list[str]:
+    """`--init thing.ply` is short for `--init file --init.path thing.ply`."""
+    source = peek(argv, "--init") or ""
+    if Path(source).suffix.lower().removeprefix(".") not in READERS:
+        return argv
+    at = max(i for i, word in enumerate(argv) if word.split("=")[0] == "--init")
+    rest = argv[:at] + argv[at + (1 if "=" in argv[at] else 2) :]
+    return [*rest, "--init=file", f"--init.path={source}"]
 
 
 def several(parsed: Parsed, first: Session, folder: RunDir, notice: str, console: Console) -> int:

@@ -77,8 +77,17 @@ def test_cleaned_splats_are_written_beside_and_can_be_trained_further(tmp_path):
     stays = torch.ones(80, dtype=torch.bool)
     stays[[5, 7]] = False
     torch.testing.assert_close(cleaned.means, g.means[stays], atol=1e-5, rtol=0)
+    assert len(gallery.boxes) == 1 and "--init" in told[0]
     session = Session(config(init=FromFile(tmp_path / "thing-cleaned.ply")), red_and_blue())
     assert session.step().gaussians == 78
+
+
+@pytest.mark.parametrize("words", [["--init", "a/thing.ply"], ["--init=a/thing.ply"], ["--init", "ball", "--init=a/thing.ply"]])
+def test_a_file_to_start_from_is_given_in_one_word(words):
+    from splatdistill.cli.train import from_splats
+
+    assert from_splats([*words, "--steps", "3"])[-4:] == ["--steps", "3", "--init=file", "--init.path=a/thing.ply"]
+    assert from_splats(["--init", "blob"]) == ["--init", "blob"] and from_splats([]) == []
 
 
 def test_several_works_are_looked_at_from_one_camera(tmp_path):

@@ -11,7 +11,7 @@ from splatdistill.train.variants import Variant
 from splatdistill_viewer.browsers import Browsers, View
 from splatdistill_viewer.budget import Budget
 from splatdistill_viewer.live import LEAST, MOVING, SHARE, TALL, TALL_WAITING, interruptible
-from splatdistill_viewer.page import Guard, addresses, lay_out, open_server, show, update
+from splatdistill_viewer.page import Guard, addresses, end, lay_out, open_server, show, update
 from splatdistill_viewer.snapshot import adjusted, snapshot
 from splatdistill_viewer.steering import Recipe, Steering, as_published, run_buttons
 from splatdistill_viewer.tiles import places, stand, tiled
@@ -156,7 +156,7 @@ class Choosing:
         """End the server."""
         if not self.closed:
             self.closed = True
-            self.server.stop()
+            end(self.server)
 
     @property
     def where(self) -> tuple[str, str]:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import SimpleQueue
 
+import torch
+
 from splatdistill.errors import UserError
 from splatdistill.gaussians import Gaussians
 from splatdistill.io.ply import write_ply
@@ -13,7 +15,7 @@ from splatdistill.render import Rasterizer, rasterizer
 from splatdistill_viewer.browsers import Browsers, View
 from splatdistill_viewer.clean import Cleaning
 from splatdistill_viewer.live import interruptible
-from splatdistill_viewer.page import Guard, addresses, open_server, show, update
+from splatdistill_viewer.page import BRAND, Guard, addresses, end, open_server, show, update
 from splatdistill_viewer.snapshot import adjusted, snapshot
 from splatdistill_viewer.tiles import places, stand, tiled
 from splatdistill_viewer.watching import Display
@@ -39,7 +41,7 @@ class Gallery:
         self.kept: list[Gaussians] = [w.gaussians for w in self.works]
         self.cleaned: object = None
         apart = 1.3 * max(2 * float(w.gaussians.means.abs().quantile(0.98)) if len(w.gaussians) else 1.0 for w in self.works)
-        self.handles = []
+        self.handles, self.boxes = [], []
         for i, (w, at) in enumerate(zip(self.works, places(len(self.works), apart))):
             self.handles.append(show(self.server, f"/work-{i}", snapshot(w.gaussians), at=at))
             if len(self.works) > 1:
@@ -103,7 +105,23 @@ class Gallery:
         gone = [len(w.gaussians) - len(k) for w, k in zip(self.works, self.kept)]
         counts = ", ".join(f"{n} of {len(w.gaussians)}" for n, w in zip(gone, self.works))
         self.left.content = f"Taken away: {counts}" if any(gone) else "Nothing is taken away."
+        self.draw_boxes(cleaning)
         self.cleaned = cleaning
+
+    def draw_boxes(self, cleaning: Cleaning) -> None:
+        """The crop box around each work, once it takes anything; a side that is open ends with the splats."""
+        while self.boxes:
+            self.boxes.pop().remove()
+        if all(map(math.isinf, (*cleaning.low, *cleaning.high))):
+            return
+        for i, w in enumerate(self.works):
+            means = w.gaussians.means
+            low = torch.maximum(torch.tensor(cleaning.low), means.amin(0)).tolist()
+            high = torch.minimum(torch.tensor(cleaning.high), means.amax(0)).tolist()
+            size = tuple(max(b - a, 1e-3) for a, b in zip(low, high))
+            middle = tuple((a + b) / 2 for a, b in zip(low, high))
+            look = {"color": BRAND, "wireframe": True, "position": middle}
+            self.boxes.append(self.server.scene.add_box(f"/work-{i}/box", dimensions=size, **look))  # type: ignore[arg-type]
 
     def draw_splats(self) -> None:
         """The browser's own view."""
@@ -139,7 +157,7 @@ class Gallery:
             if not len(kept):
                 raise UserError(f"nothing of {w.name} would be left; take away less")
             written = write_ply(self.free(w), kept, [f"cleaned: {len(kept)} of {len(w.gaussians)} splats of {w.name}"])
-            self.report(f"{written.path}: {written.count} of {len(w.gaussians)} splats; go on with it by --init file --init.path")
+            self.report(f"{written.path}: {written.count} of {len(w.gaussians)} splats; go on with it: splatdistill train --init {written.path} ...")
             self.browsers.tell("Exported", str(written.path))
             self.browsers.send(who, written.path.name, written.path.read_bytes())
 
@@ -161,7 +179,7 @@ class Gallery:
 
     def close(self) -> None:
         """End the server."""
-        self.server.stop()
+        end(self.server)
 
     @property
     def where(self) -> tuple[str, str]:

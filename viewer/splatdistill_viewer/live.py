@@ -27,7 +27,7 @@ from splatdistill_viewer.browsers import Browsers, View
 from splatdistill_viewer.budget import Budget
 from splatdistill_viewer.cameras import Frustum, frustums
 from splatdistill_viewer.history import History
-from splatdistill_viewer.page import Guard, addresses, open_server, show, update
+from splatdistill_viewer.page import Guard, addresses, end, open_server, show, update
 from splatdistill_viewer.pictures import Wants, picture, wants
 from splatdistill_viewer.record import Recording, write_html
 from splatdistill_viewer.snapshot import Slot, Snapshot, adjusted, snapshot
@@ -268,7 +268,7 @@ class Live:
         """End the server."""
         if not self.closed:
             self.closed = True
-            self.server.stop()
+            end(self.server)
 
     @property
     def where(self) -> tuple[str, str]:

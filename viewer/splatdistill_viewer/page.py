@@ -41,6 +41,12 @@ def lay_out(server: viser.ViserServer) -> None:
         camera.position, camera.look_at = START, (0.0, 0.0, 0.0)
 
 
+def end(server: viser.ViserServer) -> None:
+    """Close a server and its pages."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        server.stop()
+
+
 def addresses(port: int) -> tuple[str, str]:
     """Where the page is on this machine, and the line to type on another one."""
     try:

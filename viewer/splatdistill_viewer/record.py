@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from splatdistill.io.atomic import replacing
-from splatdistill_viewer.page import open_server, show, update
+from splatdistill_viewer.page import end, open_server, show, update
 from splatdistill_viewer.snapshot import Snapshot
 
 FRAMES, SPLATS = 60, 10_000  # at most, per frame
@@ -63,7 +63,7 @@ def film(frames: Sequence[Snapshot], title: str) -> str:
         serializer.insert_sleep(2.0)  # the result stays before the film begins again
         page = serializer.as_html()
     finally:
-        server.stop()
+        end(server)
     return page
 
 
