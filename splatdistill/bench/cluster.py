@@ -3,6 +3,9 @@ the same splatdistill.
 """
 
 import os
+import signal
+import socket
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,10 +37,19 @@ def run(
     paths = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
     mine = not ray.is_initialized()
     if mine:
+        here = threading.current_thread() is threading.main_thread()
+        polite = signal.getsignal(signal.SIGTERM)
         try:
+            answers(address)
             ray.init(address=address, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": paths}})
-        except (ConnectionError, ValueError, RayError) as e:
-            raise UserError(f"no Ray cluster at {address}: {str(e).splitlines()[0]}\nStart one (`ray start --head`), name it with --address, or take --engine local") from e
+        except (OSError, ValueError, RayError) as e:
+            said = (str(e).splitlines() or [type(e).__name__])[0]
+            raise UserError(
+                f"no Ray cluster at {address}: {said}\nStart one (`ray start --head`), name it with --address, or take --engine local"
+            ) from e
+        finally:
+            if here:
+                signal.signal(signal.SIGTERM, polite)  # Ray's own handler would leave at once
     halt, late = root / "stopping", root / "late"  # how the tasks learn that they are to stop, or not to begin
     root.mkdir(parents=True, exist_ok=True)
     meter = Meter(jobs, root, show)
@@ -68,6 +80,13 @@ def run(
         late.unlink(missing_ok=True)
         if mine:
             ray.shutdown()
+
+
+def answers(address: str) -> None:
+    """OSError where nothing listens at HOST:PORT: Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit() and "/" not in host:
+        socket.create_connection((host, int(port)), timeout=5).close()
 
 
 def one(job: Job, root: Path, threads: int) -> Record | None:

@@ -122,12 +122,12 @@ def by_clip(run: Finished, out: RenderOutput, caption: Caption | None, lab: Labo
     told = "each view with its word" if lab.protocol.view_words else ""
     figures = [noted(f, told) for f in clip_scores(features, ruler.scorer.text_features(texts).cpu())]
     figures.append(r_precision(ruler.scorer, features, run.prompt, lab.prompts))
-    symmetric = caption is not None and caption.symmetric
-    figures += (
-        missing(("janus",), "its front and back are the same")
-        if symmetric
-        else [janus(ruler.scorer, features, out.cameras.azimuth, run.prompt)]
-    )
+    if ruler.tiny:
+        figures += missing(("janus",), f"tiny-clip cannot tell front from back even on true objects: {GET_CLIP}")
+    elif caption is not None and caption.symmetric:
+        figures += missing(("janus",), "its front and back are the same")
+    else:
+        figures.append(janus(ruler.scorer, features, out.cameras.azimuth, run.prompt))
     figures += missing(tuple(PAIRS), f"tiny-clip knows no words for how good a picture is: {GET_CLIP}") if ruler.tiny else clip_iqa(ruler.scorer, features)
     return [replace(f, by=ruler.name) if f.value is not None else f for f in figures], features
 

@@ -20,15 +20,15 @@ def nodes(tmp_path_factory: pytest.TempPathFactory):
     """Two nodes of one processor each."""
     from ray.cluster_utils import Cluster
 
-    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    found.add_node(num_cpus=1, include_dashboard=False)
+    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, "node_ip_address": "127.0.0.1"})
+    found.add_node(num_cpus=1, include_dashboard=False, node_ip_address="127.0.0.1")
     found.wait_for_nodes()
     yield found
     ray.shutdown()
     found.shutdown()
 
 
-def test_jobs_run_on_both_nodes_and_a_failure_stops_nothing(nodes, tmp_path: Path):
+def test_jobs_run_on_a_cluster_of_two_nodes_and_a_failure_stops_nothing(nodes, tmp_path: Path):
     prior = write_sd_folder(tmp_path / "sd", patches=True, sample_size=4)
     argv = ("--prior", str(prior), "--device", "cpu", "--prompt=a red ball", "--steps", "2", "--init.count", "30", "--resolutions", "16")
     arms = {"sds": "sds", "wrong": "there-is-none"}

@@ -1,17 +1,15 @@
 """On the toybox the truth is known: silhouettes, depth and views against the object itself, and hard retrieval."""
 
-import torch
-
 from splatdistill.estimators import ImageTextScorer
 from splatdistill.evaluate.acceptance import Sight
-from splatdistill.evaluate.fronts import second_front
-from splatdistill.evaluate.metrics import Figure
+from splatdistill.evaluate.fronts import words_by_truth
+from splatdistill.evaluate.metrics import Figure, missing
 from splatdistill.evaluate.retrieval import recognised
 from splatdistill.evaluate.truth import STEP, Likeness, best_turn, likeness
 from splatdistill.toybox import Caption
 
 TRUTH = "the toybox's truth"
-NAMES = ("r_precision_hard", "iou", "psnr", "depth_error", "iou_unturned", "psnr_unturned", "back_margin")
+NAMES = ("r_precision_hard", "iou", "psnr", "depth_error", "iou_unturned", "psnr_unturned", "janus_truth", "back_margin")
 
 
 def against_truth(sight: Sight, caption: Caption, scorer: ImageTextScorer | None, measured_by: str) -> list[Figure]:
@@ -20,7 +18,6 @@ def against_truth(sight: Sight, caption: Caption, scorer: ImageTextScorer | None
     near, straight = nearest(sight, caption), likeness(sight.seen, caption)
     turned = f"after a turn of {near.turn:.0f} degrees"
     depth = near.depth_error.mean().item()
-    front = second_front(sight.behind, caption, None, torch.Generator())
 
     def of(metric: str, value: float | None, detail: str = "") -> Figure:
         note = "" if value is not None else "nothing of it is where the object is"
@@ -37,10 +34,17 @@ def against_truth(sight: Sight, caption: Caption, scorer: ImageTextScorer | None
         of("depth_error", depth if depth < float("inf") else None, turned),
         of("iou_unturned", straight.iou.mean().item()),
         of("psnr_unturned", straight.psnr.mean().item()),
-        Figure("back_margin", front.by_truth, TRUTH, len(sight.behind), size, "white")
-        if front
-        else Figure("back_margin", None, note="its front and back are the same"),
+        *fronts(sight, caption, size),
     ]
+
+
+def fronts(sight: Sight, caption: Caption, size: int) -> list[Figure]:
+    """Whether what is seen from behind is nearer to a front than to a back, by the truth."""
+    if caption.symmetric:
+        return missing(("janus_truth", "back_margin"), "its front and back are the same")
+    margin = words_by_truth(sight.behind, caption).margin("back", "front")
+    found = {"janus_truth": 100 * (margin <= 0).float().mean().item(), "back_margin": margin.mean().item()}
+    return [Figure(m, v, TRUTH, len(sight.behind), size, "white") for m, v in found.items()]
 
 
 def nearest(sight: Sight, caption: Caption) -> Likeness:
