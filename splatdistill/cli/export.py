@@ -62,7 +62,7 @@ class Export:
     """What becomes the origin: keep leaves it, centre is the middle of the object, ground is the middle of where it
     stands. By default keep for the web, ground for blender, unity and unreal."""
     height: float | None = None
-    """Make the object so tall, in units of the program it is for (unreal counts in metres here)."""
+    """Make the object so tall: world units, or metres where the program's unit has a length."""
     scale: float = 1.0
     """Make it so many times as large, after --height."""
     facing: float = 0.0
@@ -175,6 +175,8 @@ def one(asked: Export, path: Path, splats: Gaussians, work: Work, console: Conso
     )
     if done.dropped:
         console.print(f"  {done.dropped} splats had values that are not finite and were left out")
+    if kind in ("splat", "spz") and (said := [c for c in work.comments if c.startswith(("prior ", "licence "))]):
+        console.print(f"  .{kind} has no room for where it comes from; keep with it: {', '.join(said)}")
     if form.degree < splats.degree:
         console.print(f"  .{kind} holds one colour from everywhere: what changes with the direction was left out")
 

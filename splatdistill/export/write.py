@@ -113,7 +113,7 @@ def export(path: Path, kind: SplatFormat, g: Gaussians, asked: Asked = Asked()) 
             raise UserError(
                 f"{path} does not read back as what was to be written, so it was not kept: positions differ by "
                 f"{place:.2g}, shapes by {shape:.1%}, colours by {colour:.2g}. A .{kind} holds colours of about -0.4 "
-                "to 1.4 and sizes of 5e-5 to 300: if these splats are within that, please report it; .ply holds anything"
+                "to 1.4 and sizes of 5e-5 to 300: if these splats are within that, please report it; .ply holds all"
             )
         size = temporary.stat().st_size
     return Exported(path, len(meant), len(g) - len(meant), size, place, shape, colour)

@@ -69,7 +69,8 @@ def read_spz(path: Path, drop_invalid: bool = False) -> Gaussians:
     with opened(path) as file:
         if file.peek(4)[:4] == MAGIC.to_bytes(4, "little"):
             raise UserError(f"{path} is a .spz of version 4 or later; expected 2 or 3: {CONVERT}")
-        return frames.placed(kept(path, unpack(path, Inflated(path, file, os.fstat(file.fileno()).st_size)), drop_invalid), frames.into("gltf").T)
+        raw = unpack(path, Inflated(path, file, os.fstat(file.fileno()).st_size))
+    return frames.placed(kept(path, raw, drop_invalid), frames.into("gltf").T)
 
 
 class Inflated:

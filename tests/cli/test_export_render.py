@@ -26,6 +26,7 @@ def test_export_writes_beside_the_run_and_says_what_came_back(run: Path, capsys,
     path = run / ("splats-export.ply" if kind == "ply" else f"splats.{kind}")
     assert f"wrote {path}: {len(cube())} splats" in text and "read back: positions" in text
     assert ("one colour from everywhere" in text) == (kind == "splat")
+    assert ("keep with it: prior tiny" in text) == (kind in ("splat", "spz"))
     assert path.exists() and len(read_ply(run / "splats.ply")) == len(cube())
 
 

@@ -27,6 +27,7 @@ from splatdistill.io.ply import read_ply, write_ply
 from splatdistill.io.sog import write_sog
 from splatdistill.io.splat import write_splat
 from splatdistill.io.spz import HEADER, MAGIC, write_spz
+from splatdistill.scene.initial import FromFile
 
 WRITERS = {"ply": write_ply, "splat": write_splat, "spz": write_spz, "sog": write_sog}
 PACKED = ("splat", "spz", "sog")
@@ -232,6 +233,12 @@ def test_nerfstudio_says_that_z_is_up_and_may_give_bytes_for_colours(tmp_path: P
     torch.testing.assert_close(got.sh[0, 0, 0], torch.tensor(0.5 / SH_C0))
 
 
+def test_a_run_starts_from_every_format(tmp_path: Path, rng: torch.Generator) -> None:
+    for kind, write in WRITERS.items():
+        write(tmp_path / f"a.{kind}", mild(40, 0))
+        assert_same_splats(mild(40, 0), FromFile(path=tmp_path / f"a.{kind}").make(rng))
+
+
 def test_the_content_decides_and_what_is_unknown_is_explained(tmp_path: Path) -> None:
     write_spz(tmp_path / "a.ply", mild(5))
     assert len(read_splats(tmp_path / "a.ply")) == 5
@@ -254,7 +261,8 @@ BAD = {
     "a.spz": {"empty": (b"", "truncated"), "one byte": (b"\x1f", "truncated|gzip"), "not gzip": (bytes(99), "gzip"),
         "half": (spz()[:-15], "truncated|damaged"), "huge count": (spz(count=2**32 - 1), "header says"),
         "large count": (spz(count=60_000), "truncated"),
-        "a bomb": (spz(count=9_000_000, body=bytes(2_000_000)), "not to be believed"), "another version": (spz(version=9), "version 9"),
+        "a bomb": (spz(count=9_000_000, body=bytes(2_000_000)), "not to be believed"),
+        "another version": (spz(version=9), "version 9"),
         "version 4": (b"NGSP" + bytes(60), "version 4"), "degree 9": (spz(degree=9), "header says"),
         "not spz": (gzip.compress(bytes(64)), "NGSP"), "no splats": (spz(count=0), "no usable")},
     "a.sog": {"empty": (b"", "not a zip"), "half": (b"PK\x03\x04" + bytes(60), "not a zip")},
