@@ -19,7 +19,9 @@ def short_runs(arms: Sequence[Arm], common: Sequence[str], prompt: str) -> list[
     return [Job(prompt, arm.name, 0, (*arm.argv, *argv), beside, STEPS, float(STEPS)) for arm in arms]
 
 
-def seconds_per_step(arms: Sequence[Arm], common: Sequence[str], prompt: str, root: Path, do: Callable[[list[Job]], None]) -> dict[str, float]:
+def seconds_per_step(
+    arms: Sequence[Arm], common: Sequence[str], prompt: str, root: Path, do: Callable[[list[Job]], None]
+) -> dict[str, float]:
     """Mean over a short run of every arm, by its name. do: has jobs done. Runs that are there are not made again, so that a
     bench that goes on has the same steps.
     """
@@ -36,7 +38,9 @@ def mean_seconds(folder: Path, job: Job) -> float:
     taken = [sum(e["timing"].values()) for e in events if e["event"] == "StepDone"][SKIPPED:]
     if not taken:
         said = record.error if record else "it was stopped"
-        raise UserError(f"how long a step of {job.arm} takes could not be measured: {said}\nIts short run is in {folder}")
+        raise UserError(
+            f"how long a step of {job.arm} takes could not be measured: {said}\nIts short run is in {folder}"
+        )
     return sum(taken) / len(taken)
 
 

@@ -21,7 +21,15 @@ RETRIES = 2  # of a job whose machine went away; it goes on from its last checkp
 
 
 def run(
-    jobs: Sequence[Job], root: Path, address: str, threads: int, gpus: float, stop: Flag, until: float, tell: Tell, show: Show
+    jobs: Sequence[Job],
+    root: Path,
+    address: str,
+    threads: int,
+    gpus: float,
+    stop: Flag,
+    until: float,
+    tell: Tell,
+    show: Show,
 ) -> None:
     """Do all jobs, each as a task that takes `threads` processors and `gpus` of a GPU; Ray decides how many at a time and
     where. After `until` (of the monotonic clock), and when it is to stop, none begins.
@@ -100,7 +108,9 @@ def lost(job: Job, root: Path, error: Exception) -> Record:
     before = Record.read(root / job.folder)
     if before is not None and before.final:
         return before
-    record = Record(job.prompt, job.arm, job.seed, job.argv, "failed", f"its Ray task was lost: {str(error).strip()[-1000:]}")
+    record = Record(
+        job.prompt, job.arm, job.seed, job.argv, "failed", f"its Ray task was lost: {str(error).strip()[-1000:]}"
+    )
     (root / job.folder).mkdir(parents=True, exist_ok=True)
     record.write(root / job.folder)
     return record

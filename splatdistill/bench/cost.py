@@ -53,7 +53,9 @@ def cost(config: Train, perp_neg: bool) -> Cost:
     text = conditions(prior, config.batch, perp_neg and config.view_dependent)
     try:
         memory = guidance.init(prior)
-        return Cost(tuple(config.accumulate * count(guidance, prior, text, memory, (k + 0.5) / CELLS) for k in range(CELLS)))
+        return Cost(
+            tuple(config.accumulate * count(guidance, prior, text, memory, (k + 0.5) / CELLS) for k in range(CELLS))
+        )
     except (RuntimeError, ValueError, TypeError, AttributeError) as e:
         raise UserError(
             f"the network images of {type(guidance).__name__} cannot be counted in the plane ({type(e).__name__}: {e}); "
@@ -61,7 +63,9 @@ def cost(config: Train, perp_neg: bool) -> Cost:
         ) from e
 
 
-def count(guidance: Guidance, prior: GaussianMixturePrior, text: Conditions, memory: nn.Module, progress: float) -> float:
+def count(
+    guidance: Guidance, prior: GaussianMixturePrior, text: Conditions, memory: nn.Module, progress: float
+) -> float:
     """Images of one step at a place of the run, mean over a few draws. Where learning takes part it learns once."""
     before = prior.calls
     for seed in range(DRAWS):

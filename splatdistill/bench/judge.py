@@ -80,9 +80,7 @@ class Results:
         return next((f for f in own if f.value is not None), own[0] if own else None)
 
 
-def judge(
-    jobs: Sequence[Job], root: Path, lab: Laboratory, results: Results, tell: Callable[[int], None]
-) -> Results:
+def judge(jobs: Sequence[Job], root: Path, lab: Laboratory, results: Results, tell: Callable[[int], None]) -> Results:
     """Measure all jobs that left splats, or ended in a way that says something. tell: how many are done."""
     for k, job in enumerate(jobs):
         folder = root / job.folder

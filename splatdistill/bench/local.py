@@ -16,7 +16,9 @@ Show = Callable[[float], None]
 LOOK = 1.0  # seconds between looks at how far runs are
 
 
-def run(jobs: Sequence[Job], root: Path, workers: int, threads: int, stop: Flag, until: float, tell: Tell, show: Show) -> None:
+def run(
+    jobs: Sequence[Job], root: Path, workers: int, threads: int, stop: Flag, until: float, tell: Tell, show: Show
+) -> None:
     """Do all jobs, `workers` at a time, each with `threads`; begin none after `until` (of the monotonic clock). One that
     fails stops no other.
     """

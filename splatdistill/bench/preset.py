@@ -61,7 +61,10 @@ def made(said: dict[str, Any], path: Path) -> Preset:
     for key in said:
         if key not in known:
             near = difflib.get_close_matches(str(key), known, 1)
-            raise UserError(f"{path}: there is no key {key!r}" + (f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}"))
+            raise UserError(
+                f"{path}: there is no key {key!r}"
+                + (f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}")
+            )
     for key, allowed in (("needs", get_args(Needs)), ("budget", get_args(Budget))):
         if key in said and said[key] not in allowed:
             raise UserError(f"{path}: {key} is one of {', '.join(allowed)}; got {said[key]!r}")
@@ -84,7 +87,9 @@ def listed(said: Any, key: str, path: Path) -> list[Listed]:
     for one in said:
         group = {"of": one} if isinstance(one, str) else one
         if not isinstance(group, dict) or "of" not in group or set(group) - known:
-            raise UserError(f"{path}: {key} holds {one!r}; expected a method, or a group of {', '.join(sorted(known))} with `of`")
+            raise UserError(
+                f"{path}: {key} holds {one!r}; expected a method, or a group of {', '.join(sorted(known))} with `of`"
+            )
         arms.append(Listed(**group))
     return arms
 

@@ -25,7 +25,9 @@ def words(text: str, size: int = SIZE) -> Float[Tensor, "3 size size"]:
     """Text in a square, dark on white."""
     canvas = Image.new("L", (size, size), 255)
     lines = textwrap.wrap(text, 18)[:7]
-    ImageDraw.Draw(canvas).multiline_text((4, size // 2), "\n".join(lines), fill=0, font=ImageFont.load_default(size=12), anchor="lm")
+    ImageDraw.Draw(canvas).multiline_text(
+        (4, size // 2), "\n".join(lines), fill=0, font=ImageFont.load_default(size=12), anchor="lm"
+    )
     return torch.from_numpy(np.array(canvas)).float().div(255).expand(3, -1, -1)
 
 

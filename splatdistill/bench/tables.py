@@ -64,7 +64,9 @@ def cell(results: Results, arm: str, metric: str) -> str:
     if not values:
         return "n/a"
     mean, spread, _ = mean_and_spread(values)
-    return number(mean, metric) + (f" ± {number(spread, metric)}" if math.isfinite(spread) and metric != "diverged" else "")
+    return number(mean, metric) + (
+        f" ± {number(spread, metric)}" if math.isfinite(spread) and metric != "diverged" else ""
+    )
 
 
 def by_method(results: Results, title: str, metrics: Sequence[str], shown: bool = True) -> Table | None:
@@ -102,10 +104,25 @@ def differences(found: Sequence[Comparison], metrics: Sequence[str]) -> Table | 
     """Each method against one, with intervals."""
     rows = []
     for c in (c for m in metrics for c in found if c.metric == m):
-        interval = f"[{number(c.low, c.metric)}, {number(c.high, c.metric)}]" if c.low is not None and c.high is not None else "-"
+        interval = (
+            f"[{number(c.low, c.metric)}, {number(c.high, c.metric)}]"
+            if c.low is not None and c.high is not None
+            else "-"
+        )
         p, corrected = (("-" if v is None else f"{v:.4f}") for v in (c.p, c.holm))
         sign = "+" if c.difference >= 0 else ""
-        rows.append((heading(c.metric), c.arm, f"{sign}{number(c.difference, c.metric)}", interval, p, corrected, f"{c.prompts}", c.verdict))
+        rows.append(
+            (
+                heading(c.metric),
+                c.arm,
+                f"{sign}{number(c.difference, c.metric)}",
+                interval,
+                p,
+                corrected,
+                f"{c.prompts}",
+                c.verdict,
+            )
+        )
     if not rows:
         return None
     against = found[0].against
@@ -145,7 +162,9 @@ def as_csv(results: Results) -> str:
 
     def row(arm: str, prompt: str, seed: Any, ended: str, f: Figure) -> None:
         value = "" if f.value is None else repr(f.value)
-        writer.writerow((safe(arm), safe(prompt), seed, ended, f.metric, value, f.by, f.views, f.resolution, f.background, f.note))
+        writer.writerow(
+            (safe(arm), safe(prompt), seed, ended, f.metric, value, f.by, f.views, f.resolution, f.background, f.note)
+        )
 
     for j in results.judged:
         for f in j.measured.figures if j.measured else ():

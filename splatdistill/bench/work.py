@@ -115,7 +115,9 @@ def process(argv: list[str], run: Path, before: Record, threads: int, stop: Flag
     seconds = before.seconds + time.monotonic() - began
     text = output.read_text(encoding="utf-8", errors="replace")
     how, error = outcome(child.returncode, ended(run), text, asked is not None)
-    return replace(before, how=how, error=error, code=child.returncode, seconds=round(seconds, 3), tries=before.tries + 1)
+    return replace(
+        before, how=how, error=error, code=child.returncode, seconds=round(seconds, 3), tries=before.tries + 1
+    )
 
 
 def outcome(code: int, event: str, text: str, asked: bool) -> tuple[str, str]:
@@ -200,7 +202,9 @@ def locked(path: Path, stop: Flag) -> Iterator[int | None]:
                     return
                 time.sleep(LOOK)
             except OSError as e:
-                raise UserError(f"cannot lock {path}: {e.strerror or e}; put --out on a file system that knows locks") from e
+                raise UserError(
+                    f"cannot lock {path}: {e.strerror or e}; put --out on a file system that knows locks"
+                ) from e
         yield lock
     finally:
         os.close(lock)

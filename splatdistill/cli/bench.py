@@ -25,7 +25,6 @@ from splatdistill.cli.bench_plan import Planned, presets, settle
 from splatdistill.cli.bench_report import Measuring, conclude
 from splatdistill.cli.progress import Work, clock
 from splatdistill.cli.train import speaker
-from splatdistill.errors import UserError
 
 LONGEST = 400  # characters of a failure on the screen; all of it is in its record
 
@@ -112,7 +111,9 @@ def command(argv: list[str]) -> int:
         if stop.is_set():
             console.print(f"stopped; to go on: splatdistill bench {shlex.join(argv)}")
             return 128 + signal.SIGINT
-        return conclude(planned, jobs, root, Measuring(options.image_reward, options.samples, options.threshold), console)
+        return conclude(
+            planned, jobs, root, Measuring(options.image_reward, options.samples, options.threshold), console
+        )
 
 
 def planned_jobs(options: Bench, planned: Planned, root: Path, console: Console, stop: Flag) -> list[Job]:
@@ -139,14 +140,18 @@ def make(options: Bench, planned: Planned, jobs: list[Job], root: Path, console:
 
         def show(part: float) -> None:
             most = total if done[0] == len(jobs) else total - 1  # a run that writes its files is not over
-            bar.done(min(round(part * total), most), f"run {min(done[0] + 1, len(jobs))} of {len(jobs)}, network images")
+            bar.done(
+                min(round(part * total), most), f"run {min(done[0] + 1, len(jobs))} of {len(jobs)}, network images"
+            )
 
         def tell(job: Job, record: Record) -> None:
             done[0] += 1
             if record.how not in ("done", "stopped"):
                 done[1] += 1
                 said = record.error.splitlines()[0] if record.error else ""
-                console.print(f"{record.how}: {job.arm}, {job.prompt!r}, seed {job.seed}: {said[:LONGEST]}", style="red")
+                console.print(
+                    f"{record.how}: {job.arm}, {job.prompt!r}, seed {job.seed}: {said[:LONGEST]}", style="red"
+                )
 
         if options.engine == "ray":
             from splatdistill.bench import cluster
@@ -154,7 +159,9 @@ def make(options: Bench, planned: Planned, jobs: list[Job], root: Path, console:
             cluster.run(jobs, root, options.address, planned.threads, planned.gpus, stop, until, tell, show)
         else:
             local.run(jobs, root, planned.workers, planned.threads, stop, until, tell, show)
-    console.print(f"{done[0]} of {len(jobs)} runs ended, {done[1]} of them not well, after {clock(time.monotonic() - began)}")
+    console.print(
+        f"{done[0]} of {len(jobs)} runs ended, {done[1]} of them not well, after {clock(time.monotonic() - began)}"
+    )
 
 
 @contextmanager

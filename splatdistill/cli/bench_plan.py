@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import platform
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +75,11 @@ class Planned:
             "version": __version__,
             "machine": {"system": platform.platform(), "processors": os.cpu_count(), "torch": torch.__version__},
             "argv": argv,
-            **{f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("arms", "notes", "costs")},
+            **{
+                f.name: getattr(self, f.name)
+                for f in dataclasses.fields(self)
+                if f.name not in ("arms", "notes", "costs")
+            },
             "arms": [dataclasses.asdict(a) for a in self.arms],
             "jobs": [{"folder": f"jobs/{j.folder}", **dataclasses.asdict(j)} for j in jobs],
         }
@@ -100,7 +104,9 @@ def settle(o: "Bench") -> Planned:
     listed = [Listed(text, called) for called, text in split(o.guidances).items()] if o.guidances else None
     listed = listed or list(preset.arms_sd if family == "sd" and preset.arms_sd else preset.arms)
     if not listed:
-        raise UserError('bench needs methods: --guidances NAME,..., such as "sds,sdi[eta=0]", or a preset that has some')
+        raise UserError(
+            'bench needs methods: --guidances NAME,..., such as "sds,sdi[eta=0]", or a preset that has some'
+        )
     common = ("--prior", source, "--device", device, *(tree.to_argv(tree.read(o.config)) if o.config else ()))
     arms = tuple(armed(one) for one in listed)
     if doubled := [a.name for a in arms if [b.name for b in arms].count(a.name) > 1]:

@@ -53,11 +53,15 @@ def conclude(planned: Planned, jobs: Sequence[Job], root: Path, how: Measuring, 
     write(planned, results, curves, root, how, lab)
     for table in tables(results)[:3]:
         console.print("\n" + table.text())
-    console.print(f"\n  {'report':10}{root / 'report.html'}\n  {'tables':10}{root / 'tables.md'}, results.csv, results.json\n  {'sheet':10}{root / 'sheet.png'}")
+    console.print(
+        f"\n  {'report':10}{root / 'report.html'}\n  {'tables':10}{root / 'tables.md'}, results.csv, results.json\n  {'sheet':10}{root / 'sheet.png'}"
+    )
     return complain(results, console)
 
 
-def drawn(planned: Planned, measured: Sequence[Judged], root: Path, count: int, lab: Laboratory, console: Console) -> dict:
+def drawn(
+    planned: Planned, measured: Sequence[Judged], root: Path, count: int, lab: Laboratory, console: Console
+) -> dict:
     """Features of the prior's own pictures for the prompts that have runs."""
     if not count or lab.ruler is None:
         return {}
@@ -85,7 +89,9 @@ def failure(j: Judged) -> str:
     return f"{j.ended}: {j.job.arm}, {j.job.prompt!r}, seed {j.job.seed}: {said}"
 
 
-def write(planned: Planned, results: Results, curves: Sequence[Curve], root: Path, how: Measuring, lab: Laboratory) -> None:
+def write(
+    planned: Planned, results: Results, curves: Sequence[Curve], root: Path, how: Measuring, lab: Laboratory
+) -> None:
     """Everything into the bench's folder."""
     shown = tables(results)
     times = reached(curves, results.arms, results.against, how.threshold)
@@ -97,11 +103,18 @@ def write(planned: Planned, results: Results, curves: Sequence[Curve], root: Pat
     write_png(root / "sheet.png", torch.cat(list(sheets.values()), 1))
     record(root / "tables.md", "\n\n".join(t.markdown() for t in [*shown, *timed]) + "\n")
     record(root / "results.csv", as_csv(results))
-    write_json(root / "results.json", as_json(results) | {"curves": curves_told(curves), "reached": [vars(t) for t in times]})
-    record(root / "report.html", html(f"splatdistill bench: {planned.name}", sections(planned, results, shown, timed, pictures, sheets)))
+    write_json(
+        root / "results.json", as_json(results) | {"curves": curves_told(curves), "reached": [vars(t) for t in times]}
+    )
+    record(
+        root / "report.html",
+        html(f"splatdistill bench: {planned.name}", sections(planned, results, shown, timed, pictures, sheets)),
+    )
 
 
-def sections(planned: Planned, results: Results, shown: Sequence[Table], timed: Sequence[Table], pictures: dict, sheets: dict) -> list[Section]:
+def sections(
+    planned: Planned, results: Results, shown: Sequence[Table], timed: Sequence[Table], pictures: dict, sheets: dict
+) -> list[Section]:
     """The report's parts."""
     done = sum(j.measured is not None for j in results.judged)
     what = (
@@ -109,7 +122,9 @@ def sections(planned: Planned, results: Results, shown: Sequence[Table], timed: 
         f"{len(results.judged)} runs are done. Prior: {planned.prior}. Budget: {planned.budget_told}. Device: {planned.device}, "
         f"{planned.workers} runs at a time with {planned.threads} threads each. splatdistill {__version__}."
     )
-    methods = tuple((a.name, a.text, f"{planned.images[a.name]:.4g}", steps_of(results, a.name), a.about) for a in planned.arms)
+    methods = tuple(
+        (a.name, a.text, f"{planned.images[a.name]:.4g}", steps_of(results, a.name), a.about) for a in planned.arms
+    )
     told = Table("Methods", ("method", "asked for as", "network images a step", "steps", ""), methods)
     wrong = [failure(j) for j in failed(results)]
     main = [t for t in shown if not t.title.endswith("by prompt")]
@@ -131,7 +146,11 @@ def steps_of(results: Results, arm: str) -> str:
 def reached_table(times: Sequence[Reached], against: str, score: float | None, lab: Laboratory) -> Table:
     """Images to a score, for each method."""
     rows = tuple((t.arm, f"{t.reached} of {t.jobs}", "-" if t.median is None else f"{t.median:,.0f}") for t in times)
-    goal = f"CLIP score {score:g}" if score is not None else f"where {against} ends on the same prompt (mean over its seeds)"
+    goal = (
+        f"CLIP score {score:g}"
+        if score is not None
+        else f"where {against} ends on the same prompt (mean over its seeds)"
+    )
     note = (
         f"Median over runs of the network images until the CLIP score of 8 views first reaches {goal}; between checkpoints in a "
         f"line; - where less than half get there. By {lab.ruler.name if lab.ruler else ''}. After SteinDreamer's figure 8."

@@ -76,7 +76,9 @@ def command(argv: list[str]) -> int:
     pooled = {name: pool(own, options, lab, console) for name, own in groups.items()}
     if len(found) <= FEW:
         for each in found:
-            console.print(f"\n{each.run.path}: {each.run.prompt!r} by {each.run.guidance}, seed {each.run.seed}", style="bold")
+            console.print(
+                f"\n{each.run.path}: {each.run.prompt!r} by {each.run.guidance}, seed {each.run.seed}", style="bold"
+            )
             show(each.figures, console)
     else:
         summary(groups, console)
@@ -97,7 +99,9 @@ def runs_in(paths: Sequence[Path]) -> list[Path]:
         inside = [path] if (path / "config.yaml").is_file() else sorted(p.parent for p in path.glob("**/config.yaml"))
         own = [p for p in inside if (p / "log.jsonl").is_file()]
         if not own:
-            raise UserError(f"{path} holds no run; expected a directory that `splatdistill train` has made, or a folder of such")
+            raise UserError(
+                f"{path} holds no run; expected a directory that `splatdistill train` has made, or a folder of such"
+            )
         found += own
     return list(dict.fromkeys(found))
 
@@ -153,19 +157,33 @@ def summary(groups: dict[str, list[Measured]], console: Console) -> None:
         figures = {n: [f for m in own if (f := m.of(metric)).value is not None] for n, own in groups.items()}
         every = [f for own in figures.values() for f in own]
         if not every:
-            why = next((m.of(metric).note for own in groups.values() for m in own if m.of(metric).note != "not measured"), "")
+            why = next(
+                (m.of(metric).note for own in groups.values() for m in own if m.of(metric).note != "not measured"), ""
+            )
             if why:
                 console.print(f"{METRICS[metric].title:24}n/a: {why}", style="dim")
             continue
-        means = {n: Figure(metric, sum(f.value or 0.0 for f in own) / len(own)) if own else Figure(metric, None) for n, own in figures.items()}
-        console.print(f"{METRICS[metric].title:24}" + "".join(f"{means[n]!s:>{wide}}" for n in groups) + f"  {every[0].beside}")
+        means = {
+            n: Figure(metric, sum(f.value or 0.0 for f in own) / len(own)) if own else Figure(metric, None)
+            for n, own in figures.items()
+        }
+        console.print(
+            f"{METRICS[metric].title:24}" + "".join(f"{means[n]!s:>{wide}}" for n in groups) + f"  {every[0].beside}"
+        )
 
 
 def write(o: Evaluate, found: Sequence[Measured], pooled: dict[str, list[Figure]]) -> None:
     """The files that were asked for."""
     if o.json:
-        runs = [{**{k: v for k, v in vars(m.run).items() if k != "splats"}, "figures": [asdict(f) for f in m.figures]} for m in found]
-        told = {"protocol": asdict(o.protocol), "runs": runs, "methods": {n: [asdict(f) for f in fs] for n, fs in pooled.items()}}
+        runs = [
+            {**{k: v for k, v in vars(m.run).items() if k != "splats"}, "figures": [asdict(f) for f in m.figures]}
+            for m in found
+        ]
+        told = {
+            "protocol": asdict(o.protocol),
+            "runs": runs,
+            "methods": {n: [asdict(f) for f in fs] for n, fs in pooled.items()},
+        }
         record(o.json, json.dumps(told, indent=1, default=str, allow_nan=False) + "\n")
     if o.csv:
         out = io.StringIO()

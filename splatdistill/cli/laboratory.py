@@ -10,7 +10,13 @@ from splatdistill.render import rasterizer
 
 
 def laboratory(
-    clip: str, protocol: Protocol, device: str, toybox: bool, image_reward: Path | None, prompts: tuple[str, ...], truth: bool = True
+    clip: str,
+    protocol: Protocol,
+    device: str,
+    toybox: bool,
+    image_reward: Path | None,
+    prompts: tuple[str, ...],
+    truth: bool = True,
 ) -> Laboratory:
     """Networks and rasteriser on a device. toybox: whether tiny-clip will do where ViT-B/32 is not here."""
     chosen, better = best_ruler(clip, device, toybox)

@@ -56,7 +56,9 @@ def finished(path: Path) -> Finished:
             "recipe": sha256(json.dumps(own, sort_keys=True, default=str).encode()).hexdigest()[:12],
         }
     except OSError as e:
-        raise UserError(f"{path} is no run: there is no {folder.config}; expected a directory that `splatdistill train` has made") from e
+        raise UserError(
+            f"{path} is no run: there is no {folder.config}; expected a directory that `splatdistill train` has made"
+        ) from e
     except (yaml.YAMLError, KeyError, TypeError, ValueError, UnicodeDecodeError) as e:
         raise UserError(f"{folder.config} is not the configuration of a run ({type(e).__name__}: {e})") from e
     splats = tuple(p for k in range(facts["particles"]) if (p := folder.artefact("splats.ply", k)).is_file())
@@ -106,7 +108,9 @@ def costs(run: Finished, seen: float | None, least: float = 0.002) -> list[Figur
         if known
         else Figure("diverged", None, note="the run has not come to its end"),
         Figure("seconds", run.seconds, log) if run.seconds is not None else Figure("seconds", None, note=old),
-        Figure("peak_memory", run.peak_memory / 2**30, log) if run.peak_memory else Figure("peak_memory", None, note=old),
+        Figure("peak_memory", run.peak_memory / 2**30, log)
+        if run.peak_memory
+        else Figure("peak_memory", None, note=old),
         Figure("calls", float(run.calls), log) if run.calls is not None else Figure("calls", None, note=old),
         Figure("steps", float(run.steps), log),
     ]

@@ -52,9 +52,22 @@ class Laboratory:
 
     def digest(self, run: Finished) -> str:
         """Of all that a run's numbers depend on."""
-        files = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in (*run.splats, run.path / "log.jsonl") if f.is_file()]
+        files = [
+            (str(f), f.stat().st_size, f.stat().st_mtime_ns)
+            for f in (*run.splats, run.path / "log.jsonl")
+            if f.is_file()
+        ]
         names = [r.name if r else "" for r in (self.ruler, self.tiny_clip)]
-        told = [__version__, asdict(self.protocol), names, self.better, str(self.image_reward), self.prompts, self.truth, files]
+        told = [
+            __version__,
+            asdict(self.protocol),
+            names,
+            self.better,
+            str(self.image_reward),
+            self.prompts,
+            self.truth,
+            files,
+        ]
         return sha256(json.dumps(told).encode()).hexdigest()[:16]
 
 
@@ -108,7 +121,9 @@ def measured(run: Finished, gaussians: Gaussians, lab: Laboratory) -> tuple[list
     return [*figures, *against_truth(sight, caption, scorer and scorer.scorer, scorer.name if scorer else "")], features
 
 
-def by_clip(run: Finished, out: RenderOutput, caption: Caption | None, lab: Laboratory) -> tuple[list[Figure], Float[Tensor, "v d"] | None]:
+def by_clip(
+    run: Finished, out: RenderOutput, caption: Caption | None, lab: Laboratory
+) -> tuple[list[Figure], Float[Tensor, "v d"] | None]:
     """What the ruler says, and the features that it said it from."""
     ruler = lab.ruler
     if ruler is None:
@@ -128,7 +143,11 @@ def by_clip(run: Finished, out: RenderOutput, caption: Caption | None, lab: Labo
         figures += missing(("janus",), "its front and back are the same")
     else:
         figures.append(janus(ruler.scorer, features, out.cameras.azimuth, run.prompt))
-    figures += missing(tuple(PAIRS), f"tiny-clip knows no words for how good a picture is: {GET_CLIP}") if ruler.tiny else clip_iqa(ruler.scorer, features)
+    figures += (
+        missing(tuple(PAIRS), f"tiny-clip knows no words for how good a picture is: {GET_CLIP}")
+        if ruler.tiny
+        else clip_iqa(ruler.scorer, features)
+    )
     return [replace(f, by=ruler.name) if f.value is not None else f for f in figures], features
 
 
@@ -148,7 +167,11 @@ def mean_over(parts: Sequence[Sequence[Figure]]) -> list[Figure]:
     for same in zip(*parts, strict=True):
         values = [f.value for f in same if f.value is not None]
         whole = len(values) == len(same)
-        figures.append(replace(noted(same[0], f"mean of {len(same)} particles"), value=sum(values) / len(values)) if whole else replace(same[0], value=None))
+        figures.append(
+            replace(noted(same[0], f"mean of {len(same)} particles"), value=sum(values) / len(values))
+            if whole
+            else replace(same[0], value=None)
+        )
     return figures
 
 

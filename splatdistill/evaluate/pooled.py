@@ -78,7 +78,9 @@ def drawn(prior: DiffusionPrior, ruler: Ruler, prompt: str, count: int) -> Float
     rng = torch.Generator().manual_seed(int(sha256(prompt.encode()).hexdigest()[:8], 16))
     asked = [with_view(prompt, WORDS[k % len(WORDS)]) for k in range(count)]
     parts = [asked[i : i + BATCH] for i in range(0, count, BATCH)]
-    return torch.cat([ruler.scorer.image_features(sample(prior, p, SCALE, STEPS, rng=rng).float()).cpu() for p in parts]).contiguous()
+    return torch.cat(
+        [ruler.scorer.image_features(sample(prior, p, SCALE, STEPS, rng=rng).float()).cpu() for p in parts]
+    ).contiguous()
 
 
 def placed(figure: Figure, protocol: Protocol) -> Figure:

@@ -44,7 +44,9 @@ class Protocol:
     def __post_init__(self) -> None:
         """UserError for numbers that make no sense."""
         if self.views < 4 or self.resolution < 16:
-            raise UserError(f"--views must be at least 4 and --resolution at least 16, got {self.views} and {self.resolution}")
+            raise UserError(
+                f"--views must be at least 4 and --resolution at least 16, got {self.views} and {self.resolution}"
+            )
 
     @property
     def cameras(self) -> Cameras:

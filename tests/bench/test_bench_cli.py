@@ -46,8 +46,24 @@ def flag() -> threading.Event:
 
 
 def test_a_job_that_is_stopped_goes_on_and_is_done_once(here, prior):
-    argv = ("--guidance", "sds", "--prior", str(prior), "--device", "cpu", "--prompt=a red ball", "--seed", "0", "--steps", "60", *SMALL)
-    job, stop = Job("a red ball", "sds", 0, argv, ("--checkpoint-every", "1", "--preview-every", "0"), 60, 120.0), flag()
+    argv = (
+        "--guidance",
+        "sds",
+        "--prior",
+        str(prior),
+        "--device",
+        "cpu",
+        "--prompt=a red ball",
+        "--seed",
+        "0",
+        "--steps",
+        "60",
+        *SMALL,
+    )
+    job, stop = (
+        Job("a red ball", "sds", 0, argv, ("--checkpoint-every", "1", "--preview-every", "0"), 60, 120.0),
+        flag(),
+    )
     run, found = here / job.folder / "run", []
     doing = threading.Thread(target=lambda: found.append(work(job, here, 1, stop)))
     doing.start()
@@ -74,14 +90,39 @@ def test_a_job_that_is_stopped_goes_on_and_is_done_once(here, prior):
 def test_a_whole_bench_with_a_method_that_fails(here, prior, capsys):
     Path("broken.py").write_text(BROKEN)
     Path("small.yaml").write_text("init:\n  name: ball\n  count: 30\nresolutions: [16]\nbatch: 1\n")
-    bench = ["bench", "--prior", str(prior), "--device", "cpu", "--config", "small.yaml", "--prompt", "a red ball", "--out", "b"]
-    methods = ["--guidances", "sds,broken.py:Broken", "--budget", "steps", "--amount", "4", "--points", "2", "--clip", "tiny-clip"]
+    bench = [
+        "bench",
+        "--prior",
+        str(prior),
+        "--device",
+        "cpu",
+        "--config",
+        "small.yaml",
+        "--prompt",
+        "a red ball",
+        "--out",
+        "b",
+    ]
+    methods = [
+        "--guidances",
+        "sds,broken.py:Broken",
+        "--budget",
+        "steps",
+        "--amount",
+        "4",
+        "--points",
+        "2",
+        "--clip",
+        "tiny-clip",
+    ]
     argv = [*bench, *methods, "--samples", "2", "--workers", "2", "--threads", "1"]
     assert main(argv) == 1, "what failed is told at the end, and stops nothing"
     said = capsys.readouterr().out
     assert "2 runs, 4 steps each" in said and "the eleventh <b>hour</b>" in said and "CLIP score" in said
     records = {r.arm: r for p in Path("b/jobs").glob("*/*/record.json") if (r := Record.read(p.parent))}
-    assert (records["sds"].how, records["broken.py:Broken"].how) == ("done", "failed") and "eleventh" in records["broken.py:Broken"].error
+    assert (records["sds"].how, records["broken.py:Broken"].how) == ("done", "failed") and "eleventh" in records[
+        "broken.py:Broken"
+    ].error
     told = json.loads(Path("b/results.json").read_text())
     runs = {r["arm"]: r for r in told["runs"]}
     figures = {f["metric"]: f for f in runs["sds"]["figures"]}
@@ -97,12 +138,21 @@ def test_a_whole_bench_with_a_method_that_fails(here, prior, capsys):
     log = next(Path("b/jobs/sds").glob("*/run/log.jsonl"))
     before = log.stat().st_mtime_ns
     assert main([*argv, "--no-train"]) == 1 and log.stat().st_mtime_ns == before
-    assert main([*bench, "--guidances", "sds", *methods[2:], "--samples", "0"]) == 0 and log.stat().st_mtime_ns == before
+    assert (
+        main([*bench, "--guidances", "sds", *methods[2:], "--samples", "0"]) == 0 and log.stat().st_mtime_ns == before
+    )
     capsys.readouterr()
-    assert main(["evaluate", "b/jobs/sds", "--views", "8", "--resolution", "32", "--json", "e.json", "--csv", "e.csv"]) == 0
+    assert (
+        main(["evaluate", "b/jobs/sds", "--views", "8", "--resolution", "32", "--json", "e.json", "--csv", "e.csv"])
+        == 0
+    )
     said = capsys.readouterr().out
     assert "8 views; 32 pixels; on white" in said and "n/a" in said and "toybox's truth" in said
-    assert {f["metric"] for f in json.loads(Path("e.json").read_text())["runs"][0]["figures"]} >= {"clip_score", "iou", "seconds"}
+    assert {f["metric"] for f in json.loads(Path("e.json").read_text())["runs"][0]["figures"]} >= {
+        "clip_score",
+        "iou",
+        "seconds",
+    }
 
 
 REFUSALS = {

@@ -13,12 +13,22 @@ from splatdistill.errors import UserError
 from splatdistill.guidance import GUIDANCES, SDS, Times
 from splatdistill.train.config import Train
 
-HOSTILE = ["../../etc/passwd", "a/b\\c", "-rf .", "x" * 5000, "ein Drache\nmit Zeilen", "🐉", "<script>alert(1)</script>"]
+HOSTILE = [
+    "../../etc/passwd",
+    "a/b\\c",
+    "-rf .",
+    "x" * 5000,
+    "ein Drache\nmit Zeilen",
+    "🐉",
+    "<script>alert(1)</script>",
+]
 
 
 def test_every_prompt_arm_and_seed_is_a_job_of_its_own():
     arms = [Arm("sds", "sds", ("--guidance", "sds")), Arm("sdi", "sdi", ("--guidance", "sdi"))]
-    made = jobs(["a", "b", "c"], arms, [0, 1], ["--device", "cpu"], {"sds": 10, "sdi": 5}, {"sds": 40.0, "sdi": 50.0}, 4)
+    made = jobs(
+        ["a", "b", "c"], arms, [0, 1], ["--device", "cpu"], {"sds": 10, "sdi": 5}, {"sds": 40.0, "sdi": 50.0}, 4
+    )
     assert len(made) == 12 == len({j.folder for j in made})
     assert [j.prompt for j in made] == sorted(j.prompt for j in made), "one prompt after the other"
     assert {(j.arm, j.steps, j.calls) for j in made} == {("sds", 10, 40.0), ("sdi", 5, 50.0)}
@@ -34,11 +44,15 @@ def test_other_options_are_another_job_and_how_often_it_is_saved_is_not():
 def test_a_folder_is_two_plain_words_whatever_the_prompt(text):
     for folder in (Job(text, "arm", 0, ()).folder, Job("prompt", text, 0, ()).folder):
         parts = folder.split("/")
-        assert len(parts) == 2 and all(p and len(p) < 100 and p.replace("-", "").isalnum() and p.isascii() for p in parts)
+        assert len(parts) == 2 and all(
+            p and len(p) < 100 and p.replace("-", "").isalnum() and p.isascii() for p in parts
+        )
 
 
 def test_a_prompt_that_looks_like_an_option_stays_a_prompt():
-    (job,) = jobs(["--steps 9"], [Arm("sds", "sds", ("--guidance", "sds"))], [0], ["--prior", "tiny"], {"sds": 3}, {"sds": 1.0}, 0)
+    (job,) = jobs(
+        ["--steps 9"], [Arm("sds", "sds", ("--guidance", "sds"))], [0], ["--prior", "tiny"], {"sds": 3}, {"sds": 1.0}, 0
+    )
     config = parse([*job.argv, *job.beside], lambda source: None).config
     assert (config.prompt, config.steps, config.checkpoint_every) == ("--steps 9", 3, 0)
 
@@ -99,14 +113,18 @@ def test_prompt_files(tmp_path):
             preset.prompts_of(lists)
 
 
-@pytest.mark.parametrize("text", ["sds[seed=3]", "sds[prompt=x]", "sds[steps=5]", "sds@strange", "sds[scale]", "nothing"])
+@pytest.mark.parametrize(
+    "text", ["sds[seed=3]", "sds[prompt=x]", "sds[steps=5]", "sds@strange", "sds[scale]", "nothing"]
+)
 def test_an_arm_sets_nothing_that_is_the_benchs(text):
     with pytest.raises(UserError):
         armed(preset.Listed(text))
 
 
 def test_brackets_hold_options_of_the_run_and_of_the_guidance():
-    arm = armed(preset.Listed("sds[scale=3,particles=2,resolutions=32 64,milestones=0.5,times.low=0.1,view_dependent=False]"))
+    arm = armed(
+        preset.Listed("sds[scale=3,particles=2,resolutions=32 64,milestones=0.5,times.low=0.1,view_dependent=False]")
+    )
     config = parse([*arm.argv, "--prompt", "x"], lambda source: "tiny").config
     assert (config.guidance.scale, config.guidance.times.low, config.particles) == (3.0, 0.1, 2)
     assert config.resolutions == (32, 64) and not config.view_dependent
@@ -126,7 +144,9 @@ def test_costs_follow_options_time_and_perp_neg():
     one = cost(Train(guidance=SDS(scale=1.0), batch=2, accumulate=2), False)
     assert one.mean == 4 and cost(Train(guidance=SDS(), batch=2), True).mean == 8
     falling = cost(Train(guidance=GUIDANCES["sdi"](times=Times("linear", low=0.2, high=0.9)), batch=1), False)
-    assert falling.images[0] == 2 * 8 + 2 and falling.images[-1] == 2 * 2 + 2, "int(10 t) moves of a pair, and the last pair"
+    assert falling.images[0] == 2 * 8 + 2 and falling.images[-1] == 2 * 2 + 2, (
+        "int(10 t) moves of a pair, and the last pair"
+    )
     parts = [falling.until(p) for p in torch.linspace(0, 1, 21).tolist()]
     assert parts[0] == 0 and parts[-1] == pytest.approx(1) and all(a < b for a, b in zip(parts, parts[1:]))
     assert falling.until(0.5) > 0.5 and falling.steps(1000) == round(1000 / falling.mean) and falling.steps(1e-9) == 1

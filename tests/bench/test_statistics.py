@@ -19,7 +19,12 @@ def test_pairs_are_what_counts():
     """The spread between prompts is five times the difference, and no matter."""
     mine, theirs = drawn(np.random.default_rng(0), 20, 3, 1.0, 0.5)
     found = compare("clip_score", "a", mine, "b", theirs)
-    assert found.low < 1.0 < found.high and found.low > 0.5 and found.p < 0.001 and (found.prompts, found.pairs) == (20, 60)
+    assert (
+        found.low < 1.0 < found.high
+        and found.low > 0.5
+        and found.p < 0.001
+        and (found.prompts, found.pairs) == (20, 60)
+    )
     assert found.difference == pytest.approx(np.mean([mine[k] - theirs[k] for k in mine]))
 
 
@@ -77,7 +82,10 @@ def test_holm_is_between_the_p_value_and_bonferronis(values):
 
 
 def test_verdicts_know_which_side_is_better():
-    assert [holm([blank(0.01, m, d)])[0].verdict for m, d in (("iou", 1.0), ("iou", -1.0), ("seconds", 1.0), ("seconds", -1.0))] == [
+    assert [
+        holm([blank(0.01, m, d)])[0].verdict
+        for m, d in (("iou", 1.0), ("iou", -1.0), ("seconds", 1.0), ("seconds", -1.0))
+    ] == [
         "better",
         "worse",
         "worse",

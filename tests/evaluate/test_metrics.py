@@ -111,16 +111,29 @@ def test_janus_counts_pairs_and_no_preference_for_a_word(tiny, rng):
     noise = 0.01 * torch.randn(40, len(front), generator=rng)
     for bias in (0.0, 3.0, -3.0):
         honest = is_front * front + (1 - is_front) * back + bias * back + noise
-        found = [janus(tiny.scorer, f, azimuth, "a car").value for f in (honest, honest.roll(20, 0), bias * back + noise)]
+        found = [
+            janus(tiny.scorer, f, azimuth, "a car").value for f in (honest, honest.roll(20, 0), bias * back + noise)
+        ]
         assert found[0] < 1 and found[1] > 99 and 15 < found[2] < 85
 
 
 @needs_models
 def test_the_truth_is_like_itself(tiny):
-    found = {f.metric: f for f in against_truth(look_at_truth(parse("a red duck")), parse("a red duck"), tiny.scorer, tiny.name)}
+    found = {
+        f.metric: f
+        for f in against_truth(look_at_truth(parse("a red duck")), parse("a red duck"), tiny.scorer, tiny.name)
+    }
     assert found["iou"].value > 0.99 and found["psnr"].value > 40 and found["depth_error"].value < 0.01
-    assert found["r_precision_hard"].value > 60 and found["back_margin"].value > 0 and found["janus_truth"].value == 0 and found["r_precision_hard"].by == tiny.name
-    wrong = {f.metric: f for f in against_truth(look_at_truth(parse("a red duck")), parse("a blue chair"), tiny.scorer, tiny.name)}
+    assert (
+        found["r_precision_hard"].value > 60
+        and found["back_margin"].value > 0
+        and found["janus_truth"].value == 0
+        and found["r_precision_hard"].by == tiny.name
+    )
+    wrong = {
+        f.metric: f
+        for f in against_truth(look_at_truth(parse("a red duck")), parse("a blue chair"), tiny.scorer, tiny.name)
+    }
     assert wrong["iou"].value < 0.7 and wrong["r_precision_hard"].value < 10
 
 
@@ -129,11 +142,18 @@ def write_run(folder: Path, prompt: str = "a red ball", splats: bool = True, **s
     folder.mkdir(parents=True)
     config = {"prompt": prompt, "prior": "tiny", "seed": 0, "particles": 1, "guidance": {"name": "sds"}, **said}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    step = {"event": "StepDone", "step": 1, "steps": 1, "timing": {"render": 1.0, "guidance": 2.0, "backward": 0.5, "rest": 0.5}}
+    step = {
+        "event": "StepDone",
+        "step": 1,
+        "steps": 1,
+        "timing": {"render": 1.0, "guidance": 2.0, "backward": 0.5, "rest": 0.5},
+    }
     end = {"event": "Ended", "step": 1, "how": "done", "message": "", "calls": 8, "peak_memory": 2**30}
     (folder / "log.jsonl").write_text("".join(json.dumps(e) + "\n" for e in (step, end)))
     if splats:
-        write_ply(folder / "splats.ply", Ball(count=200, radius=0.7, opacity=0.5).make(torch.Generator().manual_seed(0)), [])
+        write_ply(
+            folder / "splats.ply", Ball(count=200, radius=0.7, opacity=0.5).make(torch.Generator().manual_seed(0)), []
+        )
     return folder
 
 
@@ -151,7 +171,15 @@ def test_a_run_tells_what_it_cost_over_all_its_parts(tmp_path):
 
 @pytest.mark.parametrize(
     ("how", "seen", "wanted"),
-    [("done", 0.3, 0.0), ("done", 1e-4, 100.0), ("done", None, 100.0), ("empty", 0.3, 100.0), ("oom", None, 100.0), ("", None, None), ("stopped", None, None)],
+    [
+        ("done", 0.3, 0.0),
+        ("done", 1e-4, 100.0),
+        ("done", None, 100.0),
+        ("empty", 0.3, 100.0),
+        ("oom", None, 100.0),
+        ("", None, None),
+        ("stopped", None, None),
+    ],
 )
 def test_what_counts_as_diverged(tmp_path, how, seen, wanted):
     run = write_run(tmp_path / "a")
@@ -168,7 +196,10 @@ def test_what_is_no_run_is_refused(tmp_path, text):
 
 
 def test_runs_that_differ_by_prompt_and_seed_alone_share_a_recipe(tmp_path):
-    a, b, c = (finished(write_run(tmp_path / n, **s)).recipe for n, s in (("a", {}), ("b", {"prompt": "x", "seed": 3}), ("c", {"batch": 9})))
+    a, b, c = (
+        finished(write_run(tmp_path / n, **s)).recipe
+        for n, s in (("a", {}), ("b", {"prompt": "x", "seed": 3}), ("c", {"batch": 9}))
+    )
     assert a == b != c
 
 
@@ -181,13 +212,21 @@ def test_everything_is_measured_or_says_why_not_and_is_kept(tmp_path, tiny):
     for figure in found.figures:
         assert figure.metric in METRICS
         assert (figure.by and math.isfinite(figure.value)) if figure.value is not None else figure.note, figure
-    assert found.of("clip_score").views == 6 and found.of("clip_score").resolution == 32 and found.features.shape[:2] == (1, 6)
+    assert (
+        found.of("clip_score").views == 6
+        and found.of("clip_score").resolution == 32
+        and found.features.shape[:2] == (1, 6)
+    )
     assert all(found.of(m).value is None for m in ("iqa_quality", "iqa_sharpness", "iqa_real", "image_reward", "janus"))
     file = run.path / "evaluation" / "figures.json"
     before = file.stat().st_mtime_ns
     assert measure(run, lab).figures == found.figures and file.stat().st_mtime_ns == before
     without = measure(run, Laboratory(small, None, None, lab.rasterizer, better="get it so"))
-    assert file.stat().st_mtime_ns != before and without.of("clip_score").value is None and without.of("clip_score").note == "get it so"
+    assert (
+        file.stat().st_mtime_ns != before
+        and without.of("clip_score").value is None
+        and without.of("clip_score").note == "get it so"
+    )
     assert without.of("iou").value == found.of("iou").value and without.of("r_precision_hard").value is None
     file.write_text(file.read_text()[:50])
     assert measure(run, lab).figures == found.figures, "a torn file is measured again"
@@ -197,7 +236,10 @@ def test_everything_is_measured_or_says_why_not_and_is_kept(tmp_path, tiny):
 def test_words_that_tiny_clip_does_not_know_are_not_measured_by_it(tmp_path, tiny):
     lab = Laboratory(Protocol(views=4, resolution=32), tiny, tiny, rasterizer("cpu"))
     found = measure(finished(write_run(tmp_path / "a", prompt="a typewriter")), lab)
-    assert all(found.of(m).value is None and found.of(m).note for m in ("clip_score", "clip_distance", "r_precision", "iou", "psnr"))
+    assert all(
+        found.of(m).value is None and found.of(m).note
+        for m in ("clip_score", "clip_distance", "r_precision", "iou", "psnr")
+    )
     assert found.of("saturation").value is not None
 
 
@@ -226,12 +268,16 @@ def load(name):
 def test_image_reward_is_asked_in_an_environment_of_its_own(tmp_path, monkeypatch):
     """The package itself cannot run here; what stands in for it has its interface, and a real process asks it."""
     rgb = torch.rand(3, 3, 16, 16)
-    assert image_reward(rgb, "x", None).value is None and "pip install image-reward" in image_reward(rgb, "x", None).note
+    assert (
+        image_reward(rgb, "x", None).value is None and "pip install image-reward" in image_reward(rgb, "x", None).note
+    )
     assert "could not say" in image_reward(rgb, "x", tmp_path / "nothing").note
     assert "No module named 'ImageReward'" in image_reward(rgb, "x", Path(sys.executable)).note
     (tmp_path / "ImageReward.py").write_text(PACKAGE)
     (tmp_path / "image_reward-1.5.dist-info").mkdir()
-    (tmp_path / "image_reward-1.5.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: image-reward\nVersion: 1.5\n")
+    (tmp_path / "image_reward-1.5.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: image-reward\nVersion: 1.5\n"
+    )
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
     found = image_reward(rgb, "a -- 'red' ball", Path(sys.executable))
     assert found.value == 0.5 and found.by == "ImageReward-v1.0 (package 1.5)"

@@ -17,27 +17,52 @@ class Metric:
 METRICS: dict[str, Metric] = {
     "clip_score": Metric("CLIP score", "higher", "100 cos(picture, prompt), mean over views"),
     "clip_distance": Metric("CLIP distance", "lower", "1 - cos(picture, prompt), mean over views", 3),
-    "iqa_quality": Metric("IQA quality %", "higher", "CLIP-IQA: 'Good photo.' against 'Bad photo.', mean over views", 1),
+    "iqa_quality": Metric(
+        "IQA quality %", "higher", "CLIP-IQA: 'Good photo.' against 'Bad photo.', mean over views", 1
+    ),
     "iqa_sharpness": Metric("IQA sharpness %", "higher", "CLIP-IQA: 'Sharp photo.' against 'Blurry photo.'", 1),
     "iqa_real": Metric("IQA real %", "higher", "CLIP-IQA: 'Real photo.' against 'Abstract photo.'", 1),
     "image_reward": Metric("ImageReward", "higher", "a model of human preference, mean over views"),
     "fid": Metric("FID*", "lower", "Fréchet distance of features to those of the prior's own samples", 3),
     "r_precision": Metric("R-precision %", "higher", "share of views whose nearest prompt of all is their own", 1),
-    "janus": Metric("Janus %", "lower", "share of pairs of views in which the one from behind looks as much like a front as the one from the front; 50 is no front at all", 1),
+    "janus": Metric(
+        "Janus %",
+        "lower",
+        "share of pairs of views in which the one from behind looks as much like a front as the one from the front; 50 is no front at all",
+        1,
+    ),
     "saturation": Metric("saturation", "", "mean HSV saturation of covered pixels", 3),
     "clipped": Metric("clipped %", "lower", "share of covered pixels' values that are all but 0 or 1", 1),
     "coverage": Metric("coverage", "", "mean alpha", 3),
-    "r_precision_hard": Metric("R-precision, hard %", "higher", "share of views retrieved among 50 captions, 25 wrong in one attribute", 1),
+    "r_precision_hard": Metric(
+        "R-precision, hard %", "higher", "share of views retrieved among 50 captions, 25 wrong in one attribute", 1
+    ),
     "iou": Metric("IoU", "higher", "of silhouettes with the true object's, after the best turn about the up axis", 3),
     "psnr": Metric("PSNR dB", "higher", "against the true object's views, after the same turn", 1),
-    "depth_error": Metric("depth error", "lower", "mean absolute, world units, where both are covered, after the same turn", 3),
+    "depth_error": Metric(
+        "depth error", "lower", "mean absolute, world units, where both are covered, after the same turn", 3
+    ),
     "iou_unturned": Metric("IoU unturned", "higher", "of silhouettes, as it stands", 3),
     "psnr_unturned": Metric("PSNR unturned dB", "higher", "as it stands", 1),
-    "janus_truth": Metric("Janus, truth %", "lower", "share of views from behind that are nearer to the true front than to the true back", 1),
-    "back_margin": Metric("back margin dB", "higher", "by how much views from behind are nearer to the true back than to the true front", 1),
-    "diversity": Metric("diversity", "higher", "1 - cos between the same views of two results, mean over pairs of seeds", 4),
+    "janus_truth": Metric(
+        "Janus, truth %",
+        "lower",
+        "share of views from behind that are nearer to the true front than to the true back",
+        1,
+    ),
+    "back_margin": Metric(
+        "back margin dB",
+        "higher",
+        "by how much views from behind are nearer to the true back than to the true front",
+        1,
+    ),
+    "diversity": Metric(
+        "diversity", "higher", "1 - cos between the same views of two results, mean over pairs of seeds", 4
+    ),
     "diversity_particles": Metric("diversity, particles", "higher", "the same over the particles of a run", 4),
-    "diverged": Metric("diverged %", "lower", "ended by a verdict (nan, empty, exploded, saturated, oom), or nothing is seen", 1),
+    "diverged": Metric(
+        "diverged %", "lower", "ended by a verdict (nan, empty, exploded, saturated, oom), or nothing is seen", 1
+    ),
     "seconds": Metric("time s", "lower", "of the training steps, by the run's log", 1),
     "peak_memory": Metric("peak memory GiB", "lower", "of the device on CUDA, else of the process", 2),
     "calls": Metric("network images", "lower", "images that the prior's networks and adapters were asked about", 0),

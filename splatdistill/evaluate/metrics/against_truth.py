@@ -9,7 +9,16 @@ from splatdistill.evaluate.truth import STEP, Likeness, best_turn, likeness
 from splatdistill.toybox import Caption
 
 TRUTH = "the toybox's truth"
-NAMES = ("r_precision_hard", "iou", "psnr", "depth_error", "iou_unturned", "psnr_unturned", "janus_truth", "back_margin")
+NAMES = (
+    "r_precision_hard",
+    "iou",
+    "psnr",
+    "depth_error",
+    "iou_unturned",
+    "psnr_unturned",
+    "janus_truth",
+    "back_margin",
+)
 
 
 def against_truth(sight: Sight, caption: Caption, scorer: ImageTextScorer | None, measured_by: str) -> list[Figure]:

@@ -23,4 +23,8 @@ def janus(scorer: ClipScorer, features: Float[Tensor, "v d"], azimuth: Float[Ten
     texts = scorer.text_features([with_view(prompt, "front"), with_view(prompt, "back")]).to(features)
     margin = features @ (texts[0] - texts[1])
     share = (margin[behind][:, None] >= margin[ahead]).float().mean()
-    return Figure("janus", 100 * float(share), note=f"{int(behind.sum())} views from behind against {int(ahead.sum())} from the front")
+    return Figure(
+        "janus",
+        100 * float(share),
+        note=f"{int(behind.sum())} views from behind against {int(ahead.sum())} from the front",
+    )
