@@ -66,7 +66,7 @@ FORMATS: dict[SplatFormat, Format] = {
     "sog": Format(
         lambda path, g, asked: write_sog(path, g, asked.comments),
         lambda path, asked: read_sog(path),
-        place=1e-3, shape=0.2, colour=0.05, order=sog.order, up="viewer",
+        place=1e-3, shape=0.2, colour=0.1, order=sog.order, up="viewer",  # higher bands share a palette
     ),
     "html": Format(
         lambda path, g, asked: write_html(path, g, asked.comments, title(asked.comments)),

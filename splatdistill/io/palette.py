@@ -47,5 +47,5 @@ def palette(vectors: Float[np.ndarray, "n d"]) -> tuple[Float32[np.ndarray, "m d
 def _nearest(vectors: Float[np.ndarray, "n d"], entries: Float[np.ndarray, "m d"]) -> Int[np.ndarray, " n"]:
     """argmin_j |v_i - e_j|^2."""
     half = 0.5 * (entries * entries).sum(1)
-    parts = [vectors[i : i + AT_ONCE] @ entries.T - half for i in range(0, len(vectors), AT_ONCE)]
-    return np.concatenate([p.argmax(1) for p in parts])
+    parts = [(vectors[i : i + AT_ONCE] @ entries.T - half).argmax(1) for i in range(0, len(vectors), AT_ONCE)]
+    return np.concatenate(parts)

@@ -22,7 +22,7 @@ from test_ply import OTHERS, covariance, gaussians
 from splatdistill import sh
 from splatdistill.errors import UserError
 from splatdistill.gaussians import SH_C0, Gaussians
-from splatdistill.io import frames, is_splats, read_splats
+from splatdistill.io import frames, is_splats, palette, read_splats
 from splatdistill.io.ply import read_ply, write_ply
 from splatdistill.io.sog import write_sog
 from splatdistill.io.splat import write_splat
@@ -205,6 +205,21 @@ def test_sog_is_seven_pictures_and_their_meaning(tmp_path: Path) -> None:
     assert meta["version"] == 2 and meta["count"] == 300 and meta["shN"]["bands"] == 3
     assert sizes["shN_centroids.webp"][0] == 64 * 15 and len({s for n, s in sizes.items() if "centroids" not in n}) == 1
     assert all(len(meta[part]["codebook"]) == 256 for part in ("scales", "sh0", "shN"))
+
+
+def test_a_palette_stands_for_what_is_alike(monkeypatch) -> None:
+    """More vectors than entries, around a few centres: each is given one near it. Few are kept as they are."""
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(20, 9)).astype(np.float32)
+    vectors = centres[rng.integers(0, 20, 3000)] + 0.01 * rng.normal(size=(3000, 9)).astype(np.float32)
+    entries, places = palette.palette(vectors)
+    np.testing.assert_array_equal(entries[places], vectors)
+    monkeypatch.setattr(palette, "EXACT", 100)
+    monkeypatch.setattr(palette, "ENTRIES", 100)
+    entries, places = palette.palette(vectors)
+    assert entries.shape == (100, 9) and np.abs(entries[places] - vectors).max() < 0.1
+    numbers, labels = palette.codebook(vectors)
+    assert (np.diff(numbers) >= 0).all() and np.abs(numbers[labels] - vectors).max() < 0.05
 
 
 @pytest.mark.parametrize(
