@@ -58,7 +58,7 @@ def test_unequal_seeds_weigh_prompts_alike_and_only_shared_pairs_count():
 
 def test_one_pair_has_no_interval():
     found = compare("iou", "a", {("p", 0): 1.0}, "b", {("p", 0): 0.5})
-    assert (found.difference, found.low, found.high, found.p, found.verdict) == (0.5, None, None, None, "undecided")
+    assert (found.difference, found.low, found.high, found.p, found.verdict) == (0.5, None, None, None, "too few prompts")
 
 
 def blank(p, metric="iou", difference=1.0):
