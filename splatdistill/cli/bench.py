@@ -145,8 +145,10 @@ def make(options: Bench, planned: Planned, jobs: list[Job], root: Path, console:
             )
 
         def tell(job: Job, record: Record) -> None:
+            if record.how == "stopped":
+                return
             done[0] += 1
-            if record.how not in ("done", "stopped"):
+            if record.how != "done":
                 done[1] += 1
                 said = record.error.splitlines()[0] if record.error else ""
                 console.print(
