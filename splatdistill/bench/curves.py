@@ -3,7 +3,6 @@ figure 8 (arXiv:2401.00604).
 """
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
@@ -117,7 +116,7 @@ class Reached:
     jobs: int
     reached: int  # of them
     median: float | None  # images, over the jobs that reached it; None where less than half did
-    mean_threshold: float
+    mean_threshold: float | None
 
 
 def calls_to(points: Sequence[Point], score: float) -> float | None:
@@ -149,7 +148,7 @@ def reached(curves: Sequence[Curve], arms: Sequence[str], against: str, score: f
         took = sorted(v for c, aim in zip(own, aims) if (v := calls_to(c.points, aim)) is not None)
         # the median over all jobs, those that never arrive being last
         middle = took[(len(own) - 1) // 2] if own and len(took) > (len(own) - 1) // 2 else None
-        found.append(Reached(arm, len(own), len(took), middle, sum(aims) / len(aims) if aims else math.nan))
+        found.append(Reached(arm, len(own), len(took), middle, sum(aims) / len(aims) if aims else None))
     return found
 
 

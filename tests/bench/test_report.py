@@ -125,6 +125,7 @@ def test_methods_are_timed_to_where_the_first_ends():
     assert (a.jobs, a.reached, a.median) == (2, 2, 200.0) and (b.jobs, b.reached, b.median) == (2, 1, 100.0)
     a, b = reached(found, ["a", "b"], "a", 25.0)
     assert (a.reached, a.median, b.jobs, b.reached, b.median) == (1, pytest.approx(175.0), 3, 0, None)
+    assert vars(reached(found, ["c"], "a", None)[0])["mean_threshold"] is None, "a method without runs has no number"
     mean = {c.arm: c for c in means(found, ["a", "b", "c"])}
     assert [p.clip_score for p in mean["a"].points] == [10, 25] and "c" not in mean
     assert {p.shape for p in charts(found, ["a", "b"], "x").values()} == {(3, 420, 760)} and charts([], ["a"], "x") == {}

@@ -1,5 +1,6 @@
 """What is measured of finished runs, a file each, and what every number must say of itself."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -82,6 +83,12 @@ class Figure:
     background: str = ""
     note: str = ""  # what more must be known of how it was measured; or why it was not, and what to do
     detail: str = ""  # of this run alone
+
+    def __post_init__(self) -> None:
+        """What is no number is none: it would be passed on as one."""
+        if self.value is not None and not math.isfinite(self.value):
+            object.__setattr__(self, "note", f"it came out as {self.value}")
+            object.__setattr__(self, "value", None)
 
     def __str__(self) -> str:
         if self.value is None:
