@@ -45,7 +45,7 @@ def test_runs_checkpoints_and_files_are_opened(finished, tmp_path):
     (one,) = load(folder.path / "splats-2.ply")
     torch.testing.assert_close(one.gaussians.means, means[1], atol=1e-5, rtol=0)
     for bad in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(UserError, match="expected a run, a checkpoint or a .ply file"):
+        with pytest.raises(UserError, match="expected a run, a checkpoint or a file of splats"):
             load(bad)
 
 
@@ -91,7 +91,7 @@ def test_a_file_to_start_from_is_given_in_one_word(words):
 
 
 def test_several_works_are_looked_at_from_one_camera(tmp_path):
-    works = [Work("a", tmp_path, some(seed=1)), Work("b", tmp_path, some(seed=1))]
+    works = [Work(n, tmp_path, some(seed=1), tmp_path) for n in "ab"]
     gallery = Gallery(works, 8730)
     drawn = []
     gallery.browsers.draw = drawn.extend
