@@ -78,7 +78,7 @@ def test_the_train_command_runs(tmp_path):
 def test_commands_and_options_that_it_names_exist(capsys):
     called = {m for m in re.findall(r"splatdistill ([a-z]+) ?[-\[`\"]", README)}
     assert called and called <= COMMANDS.keys()
-    for command in ("train", "image", "variance"):
+    for command in ("train", "image", "variance", "evaluate", "bench", "render", "export"):
         with pytest.raises(SystemExit):
             main([command, "--help"])
     known = capsys.readouterr().out + "--sheet --captions --prior"
