@@ -81,8 +81,8 @@ class Export:
     """Which result of a run with several particles."""
     resolution: int = 96
     """glb, obj: cells of the grid along the longest side."""
-    texture: int = 1024
-    """glb, obj: pixels per side of the texture."""
+    texture: int | None = None
+    """glb, obj: pixels per side of the texture; by default 1024, or more where the triangles need it."""
     size: int = 512
     """mp4, png: pixels per side."""
 

@@ -11,24 +11,29 @@ from splatdistill.export.surface import Seen, Surface
 from splatdistill.io.mesh import Mesh
 
 LEAST = 4  # texels along a triangle's cell
+USUAL = 1024  # pixels per side, where nothing else is asked for and the triangles need no more
 LARGEST = 8192  # pixels per side
 TILE = 16  # cells along a tile; a tile is filled before the next, so that near it is what is near in space
 AT_ONCE = 1 << 18  # texels coloured at a time
 
 
-def baked(shape: Surface, seen: Seen, size: int) -> Mesh:
-    """The surface with a texture of size x size pixels; UserError if there are too many triangles for so many."""
-    across, cell = layout(len(shape.faces), size)
+def baked(shape: Surface, seen: Seen, size: int | None = None) -> Mesh:
+    """The surface with a texture of size x size pixels, by default as many as it needs; UserError if there are too many
+    triangles for so many.
+    """
+    size, across, cell = layout(len(shape.faces), size)
     bare = Mesh(
         shape.vertices, shape.faces, corners(len(shape.faces), across, cell, size), np.zeros((size, size, 3), np.uint8)
     )
     return Mesh(bare.vertices, bare.faces, bare.uv, coloured(bare, seen, across, cell, shape.cell))
 
 
-def layout(count: int, size: int) -> tuple[int, int]:
-    """Cells along a side, and texels along a cell. Two triangles share a square cell, each in one half of it."""
+def layout(count: int, size: int | None) -> tuple[int, int, int]:
+    """Pixels and cells along a side, and texels along a cell. Two triangles share a square cell, each in one half of it."""
     across = math.ceil(math.ceil(count / 2) ** 0.5)
     across = across if across <= TILE else TILE * math.ceil(across / TILE)
+    if size is None:
+        size = min(max(USUAL, LEAST * across), LARGEST)
     if size > LARGEST:
         raise UserError(f"--texture is at most {LARGEST} pixels; got {size}")
     if size < LEAST * across:
@@ -36,7 +41,7 @@ def layout(count: int, size: int) -> tuple[int, int]:
             f"{count} triangles need a texture of {LEAST * across} pixels; give --texture {LEAST * across} "
             f"or more (at most {LARGEST}), or a coarser --resolution"
         )
-    return across, size // across
+    return size, across, size // across
 
 
 def corners(count: int, across: int, cell: int, size: int) -> Float32[np.ndarray, "count 3 2"]:

@@ -19,7 +19,7 @@ STEPS = VIEWS + 2  # views, surface, texture
 
 
 def meshed(
-    g: Gaussians, render: Rasterizer, resolution: int, texture: int, step: Callable[[int], None] = lambda k: None
+    g: Gaussians, render: Rasterizer, resolution: int, texture: int | None = None, step: Callable[[int], None] = lambda k: None
 ) -> Mesh:
     """The textured surface of splats, where they are. resolution: cells along the longest side; step: told how many of
     STEPS are done.

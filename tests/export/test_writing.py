@@ -102,7 +102,7 @@ def test_the_texture_shows_each_side_in_its_colour(made: mesh_file.Mesh) -> None
 def test_triangles_share_no_texel() -> None:
     size = 256
     for count in (1, 50, 700):
-        across, cell = bake.layout(count, size)
+        _, across, cell = bake.layout(count, size)
         uv = bake.corners(count, across, cell, size) * size
         assert uv.min() >= 0.5 and uv.max() <= size - 0.5
         rows, columns = np.mgrid[0:size, 0:size] + 0.5
@@ -157,6 +157,9 @@ def test_what_has_no_surface_and_what_does_not_fit_is_explained() -> None:
     for size in (64, 20_000):
         with pytest.raises(UserError, match="--texture"):
             bake.layout(9999, size)
+    for count in (10, 9999, 135_452):  # nothing asked for: as large as it must be
+        size, across, cell = bake.layout(count, None)
+        assert size >= bake.USUAL and bake.layout(count, size) == (size, across, cell) and cell >= bake.LEAST
 
 
 def test_meshing_without_its_libraries_says_what_to_install(monkeypatch) -> None:
