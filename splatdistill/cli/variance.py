@@ -60,9 +60,12 @@ class Variance:
     encodings: int | None = None
     """Samples of the encoder per camera; by default 2, or 1 where the encoder has no spread."""
     matched: bool = True
-    """All methods at one guidance scale, weight and distribution of times; otherwise each as its recipe has it."""
+    """All methods at one guidance scale, weight of the view's words, weight and distribution of times; otherwise each as its
+    recipe has it."""
     scale: float = 7.5
     """The guidance scale of all methods."""
+    view_weight: float = 0.0
+    """How much harder the words of the view pull, in all methods."""
     weight: Weight = "sigma2"
     """w(t) of all methods."""
     low: float = 0.02
@@ -86,7 +89,9 @@ class Variance:
 
     def common(self) -> dict[str, Any]:
         """The options of a guidance that all methods are given."""
-        return {"scale": self.scale, "weight": self.weight, "times": Times(low=self.low, high=self.high)} if self.matched else {}
+        times = Times(low=self.low, high=self.high)
+        told = {"scale": self.scale, "view_weight": self.view_weight, "weight": self.weight, "times": times}
+        return told if self.matched else {}
 
 
 @dataclass(frozen=True)
@@ -210,7 +215,8 @@ def designed(o: Variance, still: Still) -> Design:
 
 def started(o: Variance, session: Session, design: Design) -> Report:
     """A report without rows."""
-    matched = {"scale": o.scale, "weight": o.weight, "low": o.low, "high": o.high} if o.matched else None
+    told = {"scale": o.scale, "view_weight": o.view_weight, "weight": o.weight, "low": o.low, "high": o.high}
+    matched = told if o.matched else None
     prior, prompt = session.prior, session.config.prompt
     return Report(__version__, prompt, prior.name, prior.licence, o.seed, dataclasses.asdict(design), matched)
 
@@ -231,7 +237,7 @@ def measure(
 
     many = replace(design, times=o.reference * design.times)
     first = ready[0].guidance
-    common = {"scale": first.scale, "weight": first.weight, "times": first.times}
+    common = {"scale": first.scale, "view_weight": first.view_weight, "weight": first.weight, "times": first.times}
     reference = Draws(still, many, o.seed + scene, "reference").measure(Arm("reference", SDS(**common)), tick)
     draws = Draws(still, design, o.seed + scene)
     report.rows.extend(rows(scene, ready, [draws.measure(a, tick) for a in ready], reference))

@@ -53,7 +53,7 @@ def test_every_guidance_has_a_row_and_the_record_has_its_schema(here, prior, cap
     assert r["design"] == {"cameras": 3, "encodings": 1, "times": 2, "noises": 2} and r["matched"]["scale"] == 7.5
     assert [s["step"] for s in r["scenes"]] == [2] and [row["name"] for row in r["rows"]] == names
     for row in r["rows"]:
-        assert row["calls"] >= 1 and row["guidance"]["scale"] == 7.5 and row["guidance"]["weight"] == "sigma2"
+        assert row["calls"] >= 1 and row["guidance"]["scale"] == 7.5 and row["guidance"]["weight"] == "sigma2" and row["guidance"]["view_weight"] == 0
         for space in ("latents", "parameters"):
             f = row[space]
             assert f.keys() == FIGURES and f["shares"].keys() == set(SOURCES)
