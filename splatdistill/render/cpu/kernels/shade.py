@@ -5,13 +5,12 @@ to channel i % 3 in every such chunk, so chunks simply add up. Basis values are 
 turned into a coefficient per lane by a transposition; so are the sums, back.
 """
 
-from collections.abc import Sequence
 
 from llvmlite import ir
 
 from splatdistill.render.cpu.kernels import layout
 from splatdistill.render.cpu.kernels.functions import join, split, transpose
-from splatdistill.render.cpu.kernels.simd import INT64, Simd, Vec, emitted
+from splatdistill.render.cpu.kernels.simd import Simd, Vec, emitted
 
 C1, C2, C3 = 0.4886025119029199, 1.0925484305920792, 0.5900435899266435
 
