@@ -21,9 +21,9 @@ def nodes(tmp_path_factory: pytest.TempPathFactory):
     from ray.cluster_utils import Cluster
 
     found = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, "node_ip_address": "127.0.0.1"}
+        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
     )
-    found.add_node(num_cpus=1, include_dashboard=False, node_ip_address="127.0.0.1")
+    found.add_node(num_cpus=1, include_dashboard=False)
     found.wait_for_nodes()
     yield found
     ray.shutdown()
