@@ -22,7 +22,7 @@ from splatdistill_viewer.clean import Cleaning
 from splatdistill_viewer.controls import Pending, documentation
 from splatdistill_viewer.history import MOST, History
 from splatdistill_viewer.page import Guard
-from splatdistill_viewer.pictures import MODES, picture, wants
+from splatdistill_viewer.pictures import MODES, picture, visible, wants
 from splatdistill_viewer.record import Recording, film, write_html
 from splatdistill_viewer.snapshot import Slot, adjusted, snapshot
 from train.small import config, red_and_blue
@@ -298,3 +298,11 @@ def test_the_first_error_switches_off_and_is_told_once(tmp_path):
     assert "def bad" not in told[0] and "RuntimeError" in (tmp_path / "trace.txt").read_text()
     with pytest.raises(KeyboardInterrupt):
         Guard(told.append)(lambda: (_ for _ in ()).throw(KeyboardInterrupt()))
+
+
+def test_what_is_no_number_is_seen_in_pictures():
+    image = torch.full((3, 4, 4), 0.5)
+    image[1, 2, 3] = float("nan")
+    image[0, 0, 0] = float("inf")
+    shown = visible(image)
+    assert shown[2, 3].tolist() == [255, 0, 255] and shown[0, 0].tolist() == [255, 128, 128] and (shown[1] == 128).all()

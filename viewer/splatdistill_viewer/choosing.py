@@ -1,6 +1,5 @@
 """Variants of one prompt as a grid in one page, and the choice of the one to go on with."""
 
-import time
 from collections.abc import Callable, Sequence
 
 import torch
@@ -10,8 +9,9 @@ from splatdistill.train.events import Applied, Callback, Command, Ended, Event, 
 from splatdistill.train.variants import Variant
 from splatdistill_viewer.browsers import Browsers, View
 from splatdistill_viewer.budget import Budget
-from splatdistill_viewer.live import LEAST, MOVING, SHARE, TALL, TALL_WAITING, interruptible
-from splatdistill_viewer.page import Guard, addresses, end, lay_out, open_server, show, update
+from splatdistill_viewer.live import LEAST, MOVING, SHARE, TALL, TALL_WAITING
+from splatdistill_viewer.page import Guard, lay_out, open_server, show, update
+from splatdistill_viewer.serving import Serving
 from splatdistill_viewer.snapshot import adjusted, snapshot
 from splatdistill_viewer.steering import Recipe, Steering, as_published, run_buttons
 from splatdistill_viewer.tiles import places, stand, tiled
@@ -20,7 +20,7 @@ from splatdistill_viewer.watching import Display, escape
 APART = 1.9  # world units between two objects
 
 
-class Choosing:
+class Choosing(Serving):
     """The page of several runs that take turns: what is steered is steered in all, one can be chosen."""
 
     def __init__(
@@ -33,7 +33,7 @@ class Choosing:
         self.browsers = Browsers(self.server, self.guard)
         self.share, self.states = Budget(SHARE, LEAST), ["waiting"] * len(self.runs)
         self.shown: list[object] = [None] * len(self.runs)
-        self.turn, self.closed = 0, False
+        self.turn = 0
         self.build(recipe)
         self.guard.on_off.append(self.close)
 
@@ -140,10 +140,7 @@ class Choosing:
 
     def hold(self) -> None:
         """Keep the page until one is chosen, Ctrl-C, or an error of the viewer."""
-        with interruptible():
-            while not self.guard.off and self.chosen is None:
-                self.guard(self.tick, True)
-                time.sleep(0.03)
+        self.serve(lambda: self.tick(True), lambda: self.chosen is None)
 
     def hand_over(self) -> viser.ViserServer:
         """The server, its page cleared for a run's own viewer."""
@@ -151,15 +148,4 @@ class Choosing:
         self.browsers.clear()
         lay_out(self.server)
         return self.server
-
-    def close(self) -> None:
-        """End the server."""
-        if not self.closed:
-            self.closed = True
-            end(self.server)
-
-    @property
-    def where(self) -> tuple[str, str]:
-        """The page's address here, and the line to type elsewhere."""
-        return addresses(self.server.get_port())
 

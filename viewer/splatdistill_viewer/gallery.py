@@ -1,7 +1,6 @@
 """Finished work in a page: side by side, looked at from one camera, cleaned up and written again."""
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import SimpleQueue
@@ -14,8 +13,8 @@ from splatdistill.io.ply import write_ply
 from splatdistill.render import Rasterizer, rasterizer
 from splatdistill_viewer.browsers import Browsers, View
 from splatdistill_viewer.clean import Cleaning
-from splatdistill_viewer.live import interruptible
-from splatdistill_viewer.page import BRAND, Guard, addresses, end, open_server, show, update
+from splatdistill_viewer.page import BRAND, Guard, open_server, show, update
+from splatdistill_viewer.serving import Serving
 from splatdistill_viewer.snapshot import adjusted, snapshot
 from splatdistill_viewer.tiles import places, stand, tiled
 from splatdistill_viewer.watching import Display
@@ -25,7 +24,7 @@ TALL, MOVING = 720, 4
 NEVER = {"box": 4.0, "needles": 50.0, "floaters": 30.0}  # what the tools stand at while they take nothing
 
 
-class Gallery:
+class Gallery(Serving):
     """Works in one page. In the browser's own view they stand side by side; exact pictures show each in its own tile,
     all from the same camera.
     """
@@ -172,16 +171,4 @@ class Gallery:
 
     def hold(self) -> None:
         """Serve until Ctrl-C."""
-        with interruptible():
-            while not self.guard.off:
-                self.guard(self.tick)
-                time.sleep(0.03)
-
-    def close(self) -> None:
-        """End the server."""
-        end(self.server)
-
-    @property
-    def where(self) -> tuple[str, str]:
-        """The page's address here, and the line to type elsewhere."""
-        return addresses(self.server.get_port())
+        self.serve(self.tick)

@@ -9,8 +9,7 @@ asks for comes back as Commands. No error of the viewer reaches the run.
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any
@@ -27,9 +26,10 @@ from splatdistill_viewer.browsers import Browsers, View
 from splatdistill_viewer.budget import Budget
 from splatdistill_viewer.cameras import Frustum, frustums
 from splatdistill_viewer.history import History
-from splatdistill_viewer.page import Guard, addresses, end, open_server, show, update
+from splatdistill_viewer.page import Guard, open_server, show, update
 from splatdistill_viewer.pictures import Wants, picture, wants
 from splatdistill_viewer.record import Recording, write_html
+from splatdistill_viewer.serving import Serving
 from splatdistill_viewer.snapshot import Slot, Snapshot, adjusted, snapshot
 from splatdistill_viewer.steering import Recipe, Steering, as_published, run_buttons
 from splatdistill_viewer.watching import Curves, Display, PriorPanel, Status
@@ -53,7 +53,7 @@ class Frame:
     curves: bool = False
 
 
-class Live:
+class Live(Serving):
     """The viewer of one run: give it to `splatdistill.train.loop.run` as a callback."""
 
     def __init__(
@@ -73,7 +73,7 @@ class Live:
         self.history, self.recording = History(), Recording(session.config.steps)
         self.share, self.alone = Budget(SHARE, LEAST), Budget(SHARE_ALONE)
         self.slot: Slot[Frame] = Slot()
-        self.state, self.shown, self.slow, self.closed = "running", None, 0.0, False
+        self.state, self.shown, self.slow = "running", None, 0.0
         self.sent = 0  # frames
         self.server = server or open_server(port, "splatdistill")
         self.browsers = Browsers(self.server, self.guard)
@@ -81,11 +81,6 @@ class Live:
         self.guard.on_off.append(self.close)
         self.sender = threading.Thread(target=self.send, name="splatdistill-viewer", daemon=True)
         self.sender.start()
-
-    @property
-    def port(self) -> int:
-        """Where the server listens."""
-        return self.server.get_port()
 
     def build(self, recipe: Recipe) -> None:
         """The page."""
@@ -259,27 +254,4 @@ class Live:
 
     def hold(self) -> None:
         """Keep the page, and do what is asked on it, until Ctrl-C or an error of the viewer."""
-        with interruptible():
-            while not self.guard.off:
-                self.guard(self.tick, True)
-                time.sleep(0.03)
-
-    def close(self) -> None:
-        """End the server."""
-        if not self.closed:
-            self.closed = True
-            end(self.server)
-
-    @property
-    def where(self) -> tuple[str, str]:
-        """The page's address here, and the line to type elsewhere."""
-        return addresses(self.port)
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Ctrl-C ends the block, and nothing else."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        pass
+        self.serve(lambda: self.tick(True))

@@ -37,7 +37,13 @@ def picture(g: Gaussians, cameras: Cameras, rasterizer: Rasterizer, mode: Mode =
             image = 0.5 * (out.normal[0] + alpha) + WHITE * (1 - alpha)
         case "depth":
             image = shaded(out.depth[0], alpha).expand(3, -1, -1)
-    return to_bytes(image.clamp(0, 1).nan_to_num(0))
+    return visible(image)
+
+
+def visible(image: Float[Tensor, "3 h w"]) -> np.ndarray:
+    """A picture as (h,w,3) bytes; magenta where it is no number, so that a run gone wrong is seen to be."""
+    magenta = torch.tensor([1.0, 0.0, 1.0]).to(image)[:, None, None]
+    return to_bytes(torch.where(image.isnan().any(0), magenta, image))
 
 
 def shaded(depth: Float[Tensor, "1 h w"], alpha: Float[Tensor, "1 h w"]) -> Float[Tensor, "1 h w"]:
@@ -71,4 +77,4 @@ def wants(step: Step, prior: DiffusionPrior) -> Wants:
     change = there - here
     change = 0.5 + 0.5 * change / change.abs().max().clamp_min(1e-12)
     images = (step.out.rgb[0].detach(), x_t, estimate, change)
-    return Wants(*(to_bytes(i.clamp(0, 1).nan_to_num(0)) for i in images), t=float(t))
+    return Wants(*map(visible, images), t=float(t))
