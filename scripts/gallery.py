@@ -47,11 +47,16 @@ class Run:
     judged: Record | None
 
 
-def collect(root: Path, scorer: ImageTextScorer, prior: DiffusionPrior, render: Rasterizer) -> list[Run]:
-    """Every run of a bench's first seed, in the bench's order, judged."""
-    plan = json.loads((root / "bench.json").read_text()) if (root / "bench.json").is_file() else None
-    if plan is None:
-        raise UserError(f"{root} holds no bench.json; expected the folder of a bench")
+def planned(root: Path) -> dict:
+    """What a bench was to do: its own record."""
+    try:
+        return json.loads((root / "bench.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as e:
+        raise UserError(f"{root} holds no bench.json that can be read ({e}); expected the folder of a bench") from e
+
+
+def collect(root: Path, plan: dict, scorer: ImageTextScorer, prior: DiffusionPrior, render: Rasterizer) -> list[Run]:
+    """Every run of a bench's first seed, judged; folders by name."""
     runs = []
     for folder in sorted((root / "jobs").glob("*/*/record.json")):
         ending = Ending.read(folder.parent)
@@ -118,9 +123,8 @@ def main() -> int:
         status = bench.command([*argv, *(["--workers", str(args.workers)] if args.workers else [])])
         if status > 1:
             return status
-    render = rasterizer("cpu")
-    runs = collect(root, ClipScorer(TINY.parent / "clip"), load("tiny"), render)
-    plan = json.loads((root / "bench.json").read_text())
+    plan, render = planned(root), rasterizer("cpu")
+    runs = collect(root, plan, ClipScorer(TINY.parent / "clip"), load("tiny"), render)
     prompts, methods = plan["prompts"], [a["name"] for a in plan["arms"]]
     write_png(root / "gallery.png", sheet(runs, prompts, methods, render))
     records = [{"method": r.method, "how": r.how, **(asdict(r.judged) if r.judged else {"prompt": r.prompt})} for r in runs]

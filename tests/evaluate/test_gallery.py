@@ -47,7 +47,7 @@ def test_a_bench_is_judged_and_drawn(script, tmp_path):
         if ending.how == "done":
             write_ply(folder / "run" / "splats.ply", red_ball(), Provenance("a red ball", "tiny", "none", "0").comments())
     render = rasterizer("cpu")
-    runs = script.collect(tmp_path, ClipScorer(TINY.parent / "clip"), None, render)
+    runs = script.collect(tmp_path, script.planned(tmp_path), ClipScorer(TINY.parent / "clip"), None, render)
     assert [(r.method, r.how, r.judged is not None) for r in runs] == [("sdi", "nan", False), ("sds", "done", True)]
     assert runs[1].judged.iou > 0.7 and runs[1].judged.second_front is None
     picture = script.sheet(runs, prompts, methods, render)
@@ -58,4 +58,4 @@ def test_a_bench_is_judged_and_drawn(script, tmp_path):
 
 def test_what_is_no_bench_is_refused(script, tmp_path):
     with pytest.raises(UserError, match=r"no bench\.json"):
-        script.collect(tmp_path, None, None, None)
+        script.planned(tmp_path)
