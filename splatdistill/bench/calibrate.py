@@ -16,7 +16,7 @@ def short_runs(arms: Sequence[Arm], common: Sequence[str], prompt: str) -> list[
     """A short run of every arm."""
     argv = (*common, f"--prompt={prompt}", "--seed", "0", "--steps", str(STEPS))
     beside = ("--checkpoint-every", "0", "--preview-every", "0")
-    return [Job(prompt, arm.name, 0, (*arm.argv, *argv), beside, STEPS, float(STEPS)) for arm in arms]
+    return [Job(prompt, arm.name, 0, (*arm.argv, *argv), beside, STEPS, float(STEPS), arm.settings) for arm in arms]
 
 
 def seconds_per_step(

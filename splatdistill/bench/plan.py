@@ -18,12 +18,13 @@ class Arm:
     argv: tuple[str, ...]  # the options of `splatdistill train` that make it
     share: float = 1.0  # of the budget: 1.4 has 40 % more of it than the others
     about: str = ""  # what it shows, for the report
+    settings: str = ""  # a digest of every value of its runs, of recipes and defaults too
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run of `splatdistill train`. What it is called follows from what it is asked for, so that a bench that is
-    given other options finds none of the old results in their place.
+    """One run of `splatdistill train`. What it is called follows from what it is asked for and from the recipe beneath
+    that, so that a bench with other options, or after a recipe has changed, finds none of the old results in their place.
     """
 
     prompt: str
@@ -33,11 +34,12 @@ class Job:
     beside: tuple[str, ...] = ()  # what changes nothing about the result: how often it is saved
     steps: int = 0
     calls: float = 0.0  # images that networks will be asked about, as planned
+    settings: str = ""  # its arm's
 
     @cached_property
     def digest(self) -> str:
-        """Of what is asked for."""
-        return hashlib.sha256(json.dumps(self.argv).encode()).hexdigest()[:10]
+        """Of what is asked for, and of the values that nobody asked for."""
+        return hashlib.sha256(json.dumps([*self.argv, self.settings]).encode()).hexdigest()[:10]
 
     @property
     def folder(self) -> str:
@@ -66,5 +68,5 @@ def jobs(
                 argv = (*arm.argv, *common, f"--prompt={prompt}", "--seed", str(seed), "--steps", str(n))
                 every = -(-n // points) if points else 0
                 beside = ("--checkpoint-every", str(every), "--preview-every", "0")
-                made.append(Job(prompt, arm.name, seed, argv, beside, n, calls[arm.name]))
+                made.append(Job(prompt, arm.name, seed, argv, beside, n, calls[arm.name], arm.settings))
     return made

@@ -1,6 +1,7 @@
 """From the options of `bench` to what is to be done. What can be refused is refused here, before the first run."""
 
 import dataclasses
+import hashlib
 import os
 import platform
 from dataclasses import dataclass
@@ -112,6 +113,7 @@ def settle(o: "Bench") -> Planned:
     if doubled := [a.name for a in arms if [b.name for b in arms].count(a.name) > 1]:
         raise UserError(f"two methods are called {doubled[0]!r}; give each a name of its own")
     configs = {a.name: configured(a, common, prompts[0], weights) for a in arms}
+    arms = tuple(dataclasses.replace(a, settings=settings(configs[a.name])) for a in arms)
     clip = ruler(o.clip, family)
     budget = o.budget or preset.budget
     amount = o.amount if o.amount is not None else (preset.amount_sd if family == "sd" else 0.0) or preset.amount
@@ -204,6 +206,12 @@ def configured(arm: Arm, common: tuple[str, ...], prompt: str, weights: Weights)
         if "clip" in guidance.baselines:
             find((TINY_CLIP if tiny else CLIP) if guidance.clip == "auto" else guidance.clip)
     return config
+
+
+def settings(config: Train) -> str:
+    """A digest of all values of a run but those that tell its jobs apart."""
+    alike = [(f.name, getattr(config, f.name)) for f in dataclasses.fields(config) if f.name not in OURS]
+    return hashlib.sha256(repr(alike).encode()).hexdigest()[:10]
 
 
 def ruler(asked: str, family: recipes.Family) -> str:

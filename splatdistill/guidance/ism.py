@@ -31,7 +31,7 @@ class ISM(Guidance):
 
     where x_s is DDIM inversion of x in moves of `stride` under the null prompt, and x_t one move further. w is
     sigma_t / alpha_t, which is unbounded towards t = 1. lambda only scales; like `--guidance-weight` it weighs the
-    guidance against the regularisers. No noise is added anywhere.
+    guidance against the regularisers. No noise is added anywhere, unless eta says so.
 
     variant="code" is the official code's: times are integers; the inversion begins at step 1, from x with noise that has
     an offset per channel in common to the batch, 0.1 N(0,1); the gradient is summed over the batch, not averaged. (Its
@@ -50,6 +50,8 @@ class ISM(Guidance):
     """t - s at the start; it falls until progress `times.until`."""
     stride: float = 0.2
     """Moves of the inversion up to s, the paper's delta_S."""
+    eta: float = 0.0
+    """Share of fresh noise in the moves up to s, the official code's xs_eta; 1 is DDPM's."""
     variant: Literal["paper", "code"] = "paper"
     """The paper's update, or the official code's."""
 
@@ -76,7 +78,7 @@ class ISM(Guidance):
             n = diffuse(view, torch.full_like(t, first), view.randn() + 0.1 * offset.to(view.x))
         s = (t - self.span(view.progress)).clamp(min=first)
         for k in range(1, math.ceil(float(s.max() - first) / self.stride - 1e-6) + 1):
-            n = ddim(view, n, (first + torch.full_like(s, k * self.stride)).minimum(s), self.unprompted(view, n))
+            n = ddim(view, n, (first + torch.full_like(s, k * self.stride)).minimum(s), self.unprompted(view, n), self.eta)
         eps_s = self.unprompted(view, n)
         n = at_level(view, ddim(view, n, t, eps_s).x_t, t)
         return Interval(n.x_t, n.t, n.eps, eps_s)

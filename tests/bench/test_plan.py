@@ -1,5 +1,7 @@
 """What a bench plans: jobs that cannot be mistaken for each other, presets that are read whole, costs that are counted."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from conftest import ROOT
@@ -7,8 +9,10 @@ from conftest import ROOT
 from splatdistill.bench import preset
 from splatdistill.bench.cost import cost
 from splatdistill.bench.plan import Arm, Job, jobs
-from splatdistill.cli.bench_plan import armed, presets
+from splatdistill.bench.preset import Listed
+from splatdistill.cli.bench_plan import armed, configured, presets, settings
 from splatdistill.cli.parse import parse
+from splatdistill.cli.start import Weights
 from splatdistill.errors import UserError
 from splatdistill.guidance import GUIDANCES, SDS, Times
 from splatdistill.train.config import Train
@@ -38,6 +42,15 @@ def test_other_options_are_another_job_and_how_often_it_is_saved_is_not():
     job = Job("a", "sds", 0, ("--guidance", "sds", "--steps", "10"), ("--checkpoint-every", "5"))
     assert Job("a", "sds", 0, ("--guidance", "sds", "--steps", "11")).folder != job.folder
     assert Job("a", "sds", 0, job.argv, ("--checkpoint-every", "2")).folder == job.folder
+
+
+def test_a_recipe_that_has_changed_makes_other_jobs():
+    before = configured(armed(Listed("sds")), ("--prior", "tiny"), "a red ball", Weights())
+    other = {settings(replace(before, **change)) for change in ({"batch": 3}, {"guidance": replace(before.guidance, scale=9)})}
+    assert len(other | {settings(before)}) == 3
+    assert settings(replace(before, prompt="a blue cube", seed=5, steps=7)) == settings(before), "what jobs say themselves"
+    arms = [Arm("sds", "sds", (), settings=each) for each in (settings(before), *other)]
+    assert len({jobs(["a"], [arm], [0], (), {"sds": 1}, {"sds": 1.0}, 0)[0].folder for arm in arms}) == 3
 
 
 @pytest.mark.parametrize("text", HOSTILE)
