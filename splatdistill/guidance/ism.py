@@ -31,7 +31,7 @@ class ISM(Guidance):
 
     where x_s is DDIM inversion of x in moves of `stride` under the null prompt, and x_t one move further. w is
     sigma_t / alpha_t, which is unbounded towards t = 1. lambda only scales; like `--guidance-weight` it weighs the
-    guidance against the regularisers. No noise is added anywhere, unless eta says so.
+    guidance against the regularisers. No noise is added anywhere, unless `begin` says so.
 
     variant="code" is the official code's: times are integers; the inversion begins at step 1, from x with noise that has
     an offset per channel in common to the batch, 0.1 N(0,1); the gradient is summed over the batch, not averaged. (Its
@@ -50,16 +50,20 @@ class ISM(Guidance):
     """t - s at the start; it falls until progress `times.until`."""
     stride: float = 0.2
     """Moves of the inversion up to s, the paper's delta_S."""
-    eta: float = 0.0
-    """Share of fresh noise in the moves up to s, the official code's xs_eta; 1 is DDPM's."""
+    begin: float | None = None
+    """Noise level at which the inversion begins, from x with fresh noise; by default 0, from x itself (code: 0.001)."""
     variant: Literal["paper", "code"] = "paper"
     """The paper's update, or the official code's."""
 
     def __post_init__(self) -> None:
         """Moves must lead upwards."""
         super().__post_init__()
+        if self.begin is None:
+            object.__setattr__(self, "begin", 0.001 if self.variant == "code" else 0.0)
         if not self.stride > 0 or min(self.interval, self.interval_first) < 0:
             raise UserError(f"--guidance.stride must be above 0 and --guidance.interval not below, got {self.stride} and {self.interval}")
+        if not 0 <= self.begin < 1:
+            raise UserError(f"--guidance.begin is a noise level, from 0 to below 1, got {self.begin}")
 
     def span(self, progress: float) -> float:
         """t - s at this progress."""
@@ -70,15 +74,15 @@ class ISM(Guidance):
 
     def noise(self, view: View, t: Float[Tensor, " b"], memory: nn.Module) -> Interval:
         """Inversion to s, then to t."""
-        t, first = t.clamp(max=0.999), 0.0
-        n = Noised(view.x.detach(), torch.zeros_like(t), torch.zeros_like(view.x))
+        t, offset, floor = t.clamp(max=0.999), 0.0, 0.0
         if self.variant == "code":  # index i of its timesteps is step i + 1, and all starts at index 0
-            t, first = ((1000 * t + 1e-4).floor() + 1).clamp(max=999) / 1000, 0.001
-            offset = torch.randn(1, *view.x.shape[1:2], *[1] * (view.x.ndim - 2), generator=view.rng, dtype=view.x.dtype)
-            n = diffuse(view, torch.full_like(t, first), view.randn() + 0.1 * offset.to(view.x))
-        s = (t - self.span(view.progress)).clamp(min=first)
-        for k in range(1, math.ceil(float(s.max() - first) / self.stride - 1e-6) + 1):
-            n = ddim(view, n, (first + torch.full_like(s, k * self.stride)).minimum(s), self.unprompted(view, n), self.eta)
+            t, floor = ((1000 * t + 1e-4).floor() + 1).clamp(max=999) / 1000, 0.001
+            offset = 0.1 * torch.randn(1, *view.x.shape[1:2], *[1] * (view.x.ndim - 2), generator=view.rng, dtype=view.x.dtype).to(view.x)
+        s = (t - self.span(view.progress)).clamp(min=floor)
+        first = s.clamp(max=self.begin)
+        n = diffuse(view, first, view.randn() + offset) if self.begin else Noised(view.x.detach(), first, torch.zeros_like(view.x))
+        for k in range(1, math.ceil(float((s - first).max()) / self.stride - 1e-6) + 1):
+            n = ddim(view, n, (first + k * self.stride).minimum(s), self.unprompted(view, n))
         eps_s = self.unprompted(view, n)
         n = at_level(view, ddim(view, n, t, eps_s).x_t, t)
         return Interval(n.x_t, n.t, n.eps, eps_s)

@@ -105,26 +105,32 @@ def test_views_at_their_own_times_are_as_if_alone():
         torch.testing.assert_close(one.grad, d.grad[i : i + 1], rtol=1e-9, atol=1e-11)
 
 
-def test_fresh_noise_in_the_moves_up_to_s():
-    """DDPM's share of it at eta 1 (DDIM, arXiv:2010.02502, eq. 16), none in the last move from s to t."""
+def test_an_inversion_that_begins_with_noise():
+    """From x with noise of that level, in moves from there; a view whose s is below it has noise of s alone."""
     prior = mixture()
-    g = ISM(times=Times(low=0.7, high=0.7, shared=True), interval=0.1, interval_first=0.1, eta=1.0)
-    v, u = view(prior, 3), view(prior, 3)  # the same stream of random numbers
+    g = ISM(times=Times(low=0.02, high=0.9), begin=0.3, interval=0.1, interval_first=0.1)
+    v, u = view(prior, 4, seed=1), view(prior, 4, seed=1)  # the same stream of random numbers
     d = g(v, NOTHING)
-    torch.rand(1, generator=u.rng, dtype=torch.float64)
-    x = v.x.detach()
-    null = v.text.null
-    for a, b in ((0.0, 0.2), (0.2, 0.4), (0.4, 0.6)):
-        pa, pb = acp(prior, a), acp(prior, b)
-        fresh = (1 - pa) / (1 - pb) * (1 - pb / pa)
-        e, z = prior.eps(x, torch.full((3,), a, dtype=torch.float64), null), torch.randn(x.shape, generator=u.rng, dtype=torch.float64)
-        x = math.sqrt(pb) * (x - math.sqrt(1 - pa) * e) / math.sqrt(pa) + math.sqrt(1 - pb - fresh) * e + math.sqrt(fresh) * z
-    eps_s = prior.eps(x, torch.full((3,), 0.6, dtype=torch.float64), null)
-    torch.testing.assert_close(d.noised.x_t, move(prior, x, 0.6, 0.7, eps_s), rtol=1e-9, atol=1e-9)
-    low = ISM(times=Times(low=0.02, high=0.9), eta=1.0)  # a time for each view, some of which begin at s = 0
-    assert all(low(view(prior, 4, seed=k), NOTHING).grad.isfinite().all() for k in range(5))
+    times = 0.02 + 0.88 * torch.rand(4, generator=u.rng, dtype=torch.float64)
+    torch.testing.assert_close(d.noised.t, times, rtol=1e-6, atol=1e-6)
+    noise, below = torch.randn(v.x.shape, generator=u.rng, dtype=torch.float64), 0
+    for i in range(4):
+        t, null = float(d.noised.t[i]), v.text.null[i : i + 1]
+        s = max(t - 0.1, 0.0)
+        here = min(s, 0.3)
+        below += s < 0.3
+        x = math.sqrt(acp(prior, here)) * v.x[i : i + 1].detach() + math.sqrt(1 - acp(prior, here)) * noise[i : i + 1]
+        while here < s - 1e-12:
+            there = min(here + 0.2, s)
+            x, here = move(prior, x, here, there, ask(prior, x, here, null)), there
+        x_t = move(prior, x, s, t, ask(prior, x, s, null))
+        torch.testing.assert_close(d.noised.x_t[i : i + 1], x_t, rtol=1e-8, atol=1e-8)
+    assert 0 < below < 4
+    assert d.grad.isfinite().all()
 
 
 def test_it_refuses_moves_that_lead_nowhere():
     with pytest.raises(UserError, match="stride"):
         ISM(stride=0.0)
+    with pytest.raises(UserError, match="begin"):
+        ISM(begin=1.0)
