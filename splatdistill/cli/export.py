@@ -79,8 +79,10 @@ class Export:
     second on with -lod1, -lod2, ... in their names."""
     particle: int = 1
     """Which result of a run with several particles."""
-    resolution: int = 96
-    """glb, obj: cells of the grid along the longest side."""
+    triangles: int | None = None
+    """glb, obj: at most so many; by default 30000, a few MB. 5000 for what is seen from afar, 100000 for close-ups."""
+    resolution: int | None = None
+    """glb, obj: in place of --triangles, cells of the grid along the longest side, 8 to 512."""
     texture: int | None = None
     """glb, obj: pixels per side of the texture; by default 1024, or more where the triangles need it."""
     size: int = 512
@@ -159,7 +161,9 @@ def one(asked: Export, path: Path, splats: Gaussians, work: Work, console: Conso
         return
     if kind in MESHES:
         with Progress(console, "meshing", meshes.STEPS) as progress:
-            shape = meshes.meshed(splats, rasterizer("cpu"), asked.resolution, asked.texture, progress.done)
+            shape = meshes.meshed(
+                splats, rasterizer("cpu"), asked.resolution, asked.texture, asked.triangles, progress.done
+            )
         made = meshes.write(path, kind, shape, work.comments)
         console.print(
             f"wrote {path}: {made.vertices} vertices, {made.faces} triangles, {sized(made.bytes)}, "

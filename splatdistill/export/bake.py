@@ -25,7 +25,7 @@ def baked(shape: Surface, seen: Seen, size: int | None = None) -> Mesh:
     bare = Mesh(
         shape.vertices, shape.faces, corners(len(shape.faces), across, cell, size), np.zeros((size, size, 3), np.uint8)
     )
-    return Mesh(bare.vertices, bare.faces, bare.uv, coloured(bare, seen, across, cell, shape.cell))
+    return Mesh(bare.vertices, bare.faces, bare.uv, coloured(bare, seen, across, cell, shape.band))
 
 
 def layout(count: int, size: int | None) -> tuple[int, int, int]:
@@ -39,7 +39,7 @@ def layout(count: int, size: int | None) -> tuple[int, int, int]:
     if size < LEAST * across:
         raise UserError(
             f"{count} triangles need a texture of {LEAST * across} pixels; give --texture {LEAST * across} "
-            f"or more (at most {LARGEST}), or a coarser --resolution"
+            f"or more (at most {LARGEST}), or fewer --triangles"
         )
     return size, across, size // across
 
@@ -102,7 +102,7 @@ def colours(
         shown, z = seen.at(view, points)
         towards = torch.nn.functional.normalize(seen.cameras.position[view] - points, dim=1)
         cosine = (towards * normals).sum(1).clamp_min(0)
-        visible = ((z - shown[:, 4]).abs() < 4 * tolerance) & (shown[:, 3] > 0.5)
+        visible = ((z - shown[:, 4]).abs() < tolerance) & (shown[:, 3] > 0.5)
         share = (cosine**4 * (visible + 1e-4) + 1e-9)[:, None] * shown[:, 3:4].clamp_min(1e-3)
         total += share * shown[:, :3]
         weight += share

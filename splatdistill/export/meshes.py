@@ -7,7 +7,7 @@ from typing import Literal
 
 from splatdistill.errors import UserError
 from splatdistill.export.bake import baked
-from splatdistill.export.surface import VIEWS, look_around, surface
+from splatdistill.export.surface import COARSEST, FINEST, PIXELS, VIEWS, at_most, look_around, surface
 from splatdistill.gaussians import Gaussians
 from splatdistill.io.extent import sphere
 from splatdistill.io.mesh import Mesh, WrittenMesh, library, write_glb, write_obj
@@ -16,21 +16,32 @@ from splatdistill.render import Rasterizer
 MeshFormat = Literal["glb", "obj"]
 WRITERS = {"glb": write_glb, "obj": write_obj}
 STEPS = VIEWS + 2  # views, surface, texture
+TRIANGLES = 30_000  # a few megabytes, which any engine takes
 
 
 def meshed(
-    g: Gaussians, render: Rasterizer, resolution: int, texture: int | None = None, step: Callable[[int], None] = lambda k: None
+    g: Gaussians,
+    render: Rasterizer,
+    resolution: int | None = None,
+    texture: int | None = None,
+    triangles: int | None = None,
+    step: Callable[[int], None] = lambda k: None,
 ) -> Mesh:
-    """The textured surface of splats, where they are. resolution: cells along the longest side; step: told how many of
-    STEPS are done.
+    """The textured surface of splats, where they are. resolution: cells along the longest side; by default as many as
+    give at most so many triangles (by default TRIANGLES). step: told how many of STEPS are done.
     """
-    if not 8 <= resolution <= 512:
-        raise UserError(f"--resolution is cells along the longest side, 8 to 512; got {resolution}")
+    if resolution is not None and triangles is not None:
+        raise UserError("--triangles and --resolution both say how fine the mesh is; give one of them")
+    if resolution is not None and not COARSEST <= resolution <= FINEST:
+        raise UserError(f"--resolution is cells along the longest side, {COARSEST} to {FINEST}; got {resolution}")
+    if triangles is not None and triangles < 1:
+        raise UserError(f"--triangles is how many there may be, at least 1; got {triangles}")
     library()  # before the work
     middle = sphere(g)[0]
     centred = replace(g, means=g.means - middle)
-    seen = look_around(centred, render, max(128, min(2 * resolution, 512)), step)
-    shape = surface(centred.to("cpu"), seen, resolution)
+    seen = look_around(centred, render, max(PIXELS, min(2 * (resolution or 0), 512)), step)
+    here = centred.to("cpu")
+    shape = surface(here, seen, resolution) if resolution else at_most(here, seen, triangles or TRIANGLES)
     step(VIEWS + 1)
     mesh = baked(shape, seen, texture)
     step(STEPS)

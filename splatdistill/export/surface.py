@@ -3,7 +3,8 @@
 After Curless and Levoy, "A Volumetric Method for Building Complex Models from Range Images" (SIGGRAPH 1996). From many
 sides each cell of a grid is compared with the depth that is seen there: the mean over views of
 clamp((depth - z) / t, -1, 1), where cells farther behind than t are not seen, and cells before nothing are outside.
-What no view sees is inside, so that the surface is closed.
+What no view sees is inside, so that the surface is closed. Views do not agree on where soft splats begin, by a share of
+the object and not by cells: t is such a share, or what one view overlooks is carved away from all of them.
 """
 
 import math
@@ -24,7 +25,12 @@ from splatdistill.io.mesh import NEEDS
 from splatdistill.render import Rasterizer
 
 VIEWS = 40
-BAND = 3.0  # cells; t of the field
+PIXELS = 256  # along a view's side
+BAND = 0.08  # t of the field, of the longest side: 0.03 loses rims of soft splats, 0.1 thickens legs of tables
+CELLS = 3.0  # that t has at least
+COARSEST, FINEST = 8, 512  # cells along the longest side
+TRIES = 5  # grids looked at for a number of triangles
+NEAR = 0.9  # of it is enough
 SOLID, EMPTY = (
     0.5,
     0.2,
@@ -85,26 +91,49 @@ class Surface:
 
     vertices: Float32[np.ndarray, "v 3"]
     faces: Int[np.ndarray, "f 3"]
-    cell: float  # of the grid it comes from
+    band: float  # t of the field it comes from: so far it may be from the depth of a view
+
+
+def at_most(g: Gaussians, seen: Seen, triangles: int) -> Surface:
+    """The surface on the finest grid that gives at most so many triangles, or nearly; UserError if none does."""
+    resolution, best = 48, None
+    for _ in range(TRIES):
+        found = surface(g, seen, resolution)
+        count = len(found.faces)
+        if count <= triangles and (best is None or count > len(best.faces)):
+            best = found
+        if best is not None and len(best.faces) >= NEAR * triangles:
+            break
+        # their number goes with the square of the resolution
+        finer = round(resolution * math.sqrt((1 + NEAR) / 2 * triangles / count))
+        finer = min(max(finer, COARSEST), FINEST)
+        if finer == resolution:
+            break
+        resolution = finer
+    if best is None:
+        raise UserError(f"--triangles {triangles} are too few for this shape; it needs about {count}")
+    return best
 
 
 @torch.no_grad()
 def surface(g: Gaussians, seen: Seen, resolution: int) -> Surface:
     """The surface of what is more than half opaque; UserError if nothing is. resolution: cells along the long side."""
     low, high = (corner.double() for corner in box(g))
-    cell = ((high - low).max() / resolution).item()
+    longest = (high - low).max().item()
+    cell = longest / resolution
+    band = max(BAND * longest, CELLS * cell)
     shape = [int(math.ceil(s)) + 7 for s in ((high - low) / cell).tolist()]
     axes = [low[k] + cell * (torch.arange(shape[k]) - 3) for k in range(3)]
     field = torch.empty(shape)
     for i in range(shape[0]):  # a slice at a time: memory stays small
         points = torch.cartesian_prod(axes[0][i : i + 1], axes[1], axes[2]).float()
-        field[i] = distance(points, seen, BAND * cell).reshape(shape[1:])
+        field[i] = distance(points, seen, band).reshape(shape[1:])
     for k in range(3):  # closed at the border whatever happens
         field.select(k, 0)[:], field.select(k, -1)[:] = 1, 1
     if not (field < 0).any():
         raise UserError("these splats have no surface: nothing of them is more than half opaque; try --format ply")
     vertices, faces = marched(field.numpy())
-    return Surface((vertices * cell + (low.numpy() - 3 * cell)).astype(np.float32), faces, cell)
+    return Surface((vertices * cell + (low.numpy() - 3 * cell)).astype(np.float32), faces, band)
 
 
 def distance(points: Float[Tensor, "n 3"], seen: Seen, band: float) -> Float[Tensor, " n"]:

@@ -99,6 +99,14 @@ def test_the_texture_shows_each_side_in_its_colour(made: mesh_file.Mesh) -> None
         np.testing.assert_allclose(np.median(shown[on], 0), colour, atol=0.06)
 
 
+@pytest.mark.parametrize("most", [1200, 5000])
+def test_as_many_triangles_as_may_be_and_still_closed(most: int) -> None:
+    got = meshes.meshed(cube(), rasterizer("cpu"), texture=512, triangles=most)
+    assert 0.8 * most < len(got.faces) <= most
+    assert mesh_file.watertight(got.vertices[got.faces])
+    np.testing.assert_allclose(got.vertices.min(0), [-0.4] * 3, atol=0.08)
+
+
 def test_triangles_share_no_texel() -> None:
     size = 256
     for count in (1, 50, 700):
@@ -152,8 +160,12 @@ def test_what_has_no_surface_and_what_does_not_fit_is_explained() -> None:
     fog = ball([0, 0, 0], 0.3, 0.2, [1, 0, 0]).to(dtype=torch.float32)
     with pytest.raises(UserError, match="no surface"):
         meshes.meshed(fog, rasterizer("cpu"), 16, 256)
-    with pytest.raises(UserError, match="--resolution"):
-        meshes.meshed(fog, rasterizer("cpu"), 4, 256)
+    for wrong in ({"resolution": 4}, {"resolution": 16, "triangles": 500}):
+        with pytest.raises(UserError, match="--resolution"):
+            meshes.meshed(fog, rasterizer("cpu"), **wrong)
+    for few in (0, 40):
+        with pytest.raises(UserError, match="--triangles"):
+            meshes.meshed(cube(), rasterizer("cpu"), triangles=few)
     for size in (64, 20_000):
         with pytest.raises(UserError, match="--texture"):
             bake.layout(9999, size)
