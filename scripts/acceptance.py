@@ -23,6 +23,7 @@ import torch
 from splatdistill.errors import RunEnded, UserError
 from splatdistill.estimators import ClipScorer
 from splatdistill.evaluate.acceptance import PROMPTS_NEEDED, Sight, judge, look, look_at_truth, sheet, table
+from splatdistill.evaluate.finished import holding
 from splatdistill.io.images import write_png
 from splatdistill.io.ply import read_comments, read_ply
 from splatdistill.priors.weights import TINY, load
@@ -69,12 +70,10 @@ def train(out: Path, options: list[str]) -> list[Path]:
 
 
 def runs_in(folders: list[Path]) -> list[Path]:
-    """The runs among folders and directly inside them."""
-    found = [
-        r
-        for f in folders
-        for r in ([f] if (f / "splats.ply").is_file() else sorted(p.parent for p in f.glob("*/splats.ply")))
-    ]
+    """What can be judged among folders and at any depth inside them: splats, which say themselves what they are of. Unlike
+    `splatdistill evaluate`, which counts what a run cost and how it ended, this needs no configuration and no log.
+    """
+    found = list(dict.fromkeys(run for folder in folders for run in holding(folder, "splats.ply")))
     if not found:
         raise UserError(f"no splats.ply in {', '.join(map(str, folders))}; give run directories, or --train")
     return found

@@ -19,18 +19,19 @@ from jaxtyping import Float
 from torch import Tensor
 
 from splatdistill.bench.record import Record as Ending
+from splatdistill.bench.sheet import looks, side_by_side
 from splatdistill.cameras import orbit
 from splatdistill.cli import bench
 from splatdistill.errors import UserError
 from splatdistill.estimators import ClipScorer, ImageTextScorer
 from splatdistill.evaluate.acceptance import Record, judge, look, table
 from splatdistill.gaussians import Gaussians
-from splatdistill.io.images import contact_sheet, write_png
+from splatdistill.io.images import write_png
 from splatdistill.io.ply import read_ply
 from splatdistill.priors import DiffusionPrior
 from splatdistill.priors.weights import TINY, load
 from splatdistill.render import Rasterizer, rasterizer
-from splatdistill.toybox import parse, render
+from splatdistill.toybox import parse
 
 SIDES = orbit([30.0, 210.0], 15.0, 2.8, 42.0, 96)  # of a sheet's pictures
 NEEDED = 4  # of six prompts
@@ -76,22 +77,14 @@ def collect(root: Path, plan: dict, scorer: ImageTextScorer, prior: DiffusionPri
 def sheet(runs: list[Run], prompts: list[str], methods: list[str], rasterize: Rasterizer) -> Float[Tensor, "3 h w"]:
     """Two rows per prompt, front and back; a run that passes has a star."""
     at = {(r.method, r.prompt): r for r in runs}
-    cells: list[Tensor] = []
-    labels: list[str] = []
-    for prompt in prompts:
-        columns = []
-        for method in methods:
-            run = at.get((method, prompt))
-            if run is None or run.splats is None:
-                columns.append(torch.ones(len(SIDES), 3, SIDES.height, SIDES.width))
-            else:
-                with torch.no_grad():
-                    columns.append(rasterize(run.splats, SIDES, torch.ones(len(SIDES), 3)).rgb.clamp(0, 1))
-        columns.append(render([parse(prompt).parts()], SIDES).rgb)
-        cells += [c[side] for side in range(len(SIDES)) for c in columns]
-        stars = ["*" if (r := at.get((m, prompt))) and r.judged and r.judged.passed else "" for m in methods]
-        labels += [*(m + s for m, s in zip(methods, stars, strict=True)), "truth", *[""] * (len(methods) + 1)]
-    return contact_sheet(torch.stack(cells), len(methods) + 1, labels)
+
+    def shown(prompt: str, method: str) -> tuple[str, Float[Tensor, "v 3 h w"] | str]:
+        run = at.get((method, prompt))
+        if run is None or run.splats is None:
+            return method, "no run" if run is None else run.how
+        return method + "*" * bool(run.judged and run.judged.passed), looks(run.splats, rasterize, SIDES)
+
+    return side_by_side(prompts, methods, SIDES, "", shown)
 
 
 def summary(runs: list[Run], methods: list[str]) -> str:

@@ -1,7 +1,7 @@
 """All results beside each other: a row for each prompt, a column for each method."""
 
 import textwrap
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -10,11 +10,13 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from splatdistill.bench.judge import Results
-from splatdistill.cameras import orbit
+from splatdistill.cameras import Cameras, orbit
 from splatdistill.errors import UserError
 from splatdistill.evaluate.measure import Laboratory, named
+from splatdistill.gaussians import Gaussians
 from splatdistill.io.images import contact_sheet
 from splatdistill.io.ply import read_ply
+from splatdistill.render import Rasterizer
 from splatdistill.toybox import render
 
 SIZE = 128  # pixels per side of a picture
@@ -24,7 +26,7 @@ VIEW = ([30.0], 15.0, 2.8, 42.0)  # azimuth, elevation, distance, field of view
 def words(text: str, size: int = SIZE) -> Float[Tensor, "3 size size"]:
     """Text in a square, dark on white."""
     canvas = Image.new("L", (size, size), 255)
-    lines = textwrap.wrap(text, 18)[:7]
+    lines = textwrap.wrap(text, size // 7)[: size // 18]
     ImageDraw.Draw(canvas).multiline_text(
         (4, size // 2), "\n".join(lines), fill=0, font=ImageFont.load_default(size=12), anchor="lm"
     )
@@ -32,36 +34,52 @@ def words(text: str, size: int = SIZE) -> Float[Tensor, "3 size size"]:
 
 
 @torch.no_grad()
-def picture(path: Path, lab: Laboratory) -> Float[Tensor, "3 size size"]:
-    """Splats from the front right."""
-    gaussians = read_ply(path).to(lab.device)
-    out = lab.rasterizer(gaussians, orbit(*VIEW, SIZE).to(lab.device), torch.ones(1, 3, device=lab.device))
-    return out.rgb[0].clamp(0, 1).cpu()
+def looks(splats: Gaussians, rasterizer: Rasterizer, views: Cameras) -> Float[Tensor, "v 3 h w"]:
+    """Splats on white."""
+    white = torch.ones(len(views), 3, device=splats.means.device)
+    return rasterizer(splats, views.to(splats.means.device), white).rgb.clamp(0, 1).cpu()
+
+
+def side_by_side(
+    prompts: Sequence[str],
+    methods: Sequence[str],
+    views: Cameras,
+    corner: str,
+    shown: Callable[[str, str], tuple[str, Float[Tensor, "v 3 h w"] | str]],
+) -> Float[Tensor, "3 h w"]:
+    """Rows for each prompt, one for each view; a column for each method, and where all prompts are of the toybox one for
+    the truth. corner: label of the prompts' column. shown: the label and the pictures of a prompt's result by a method, or
+    words in their place.
+    """
+    truth = all(named(p) is not None for p in prompts)
+    cells, labels = [], []
+    for prompt in prompts:
+        columns = [(corner, prompt), *((label, seen) for m in methods for label, seen in [shown(prompt, m)])]
+        if truth and (caption := named(prompt)):
+            columns.append(("truth", render([caption.parts()], views).rgb))
+        for view in range(len(views)):
+            labels += [label if view == 0 else "" for label, _ in columns]
+            for _, seen in columns:
+                if isinstance(seen, str):
+                    cells.append(words(seen if view == 0 else "", views.width))
+                else:
+                    cells.append(seen[view])
+    return contact_sheet(torch.stack(cells), len(methods) + 1 + truth, labels)
 
 
 def sheet(results: Results, lab: Laboratory, seed: int) -> Float[Tensor, "3 h w"]:
-    """The results of one seed; on the toybox with the truth as the last column. An empty place says how its run ended."""
-    truth = all(named(p) is not None for p in results.prompts)
-    cells, labels = [], []
+    """The results of one seed. An empty place says how its run ended."""
+    views = orbit(*VIEW, SIZE)
     by_place = {(j.job.prompt, j.job.arm): j for j in results.judged if j.job.seed == seed}
-    for prompt in results.prompts:
-        cells.append(words(prompt))
-        labels.append(f"seed {seed}")
-        for arm in results.arms:
-            labels.append(arm)
-            cells.append(shown(by_place.get((prompt, arm)), lab))
-        if truth and (caption := named(prompt)):
-            labels.append("truth")
-            cells.append(render([caption.parts()], orbit(*VIEW, SIZE)).rgb[0])
-    return contact_sheet(torch.stack(cells), len(results.arms) + 1 + truth, labels)
 
+    def shown(prompt: str, arm: str) -> tuple[str, Float[Tensor, "v 3 h w"] | str]:
+        judged = by_place.get((prompt, arm))
+        if judged is None:
+            return arm, "-"
+        splats = judged.measured.run.splats if judged.measured else ()
+        try:
+            return arm, looks(read_ply(splats[0]).to(lab.device), lab.rasterizer, views) if splats else judged.ended
+        except UserError:
+            return arm, judged.ended
 
-def shown(judged, lab: Laboratory) -> Float[Tensor, "3 size size"]:
-    """A job's picture, or words in its place."""
-    if judged is None:
-        return words("-")
-    splats = judged.measured.run.splats if judged.measured else ()
-    try:
-        return picture(splats[0], lab) if splats else words(judged.ended)
-    except UserError:
-        return words(judged.ended)
+    return side_by_side(results.prompts, results.arms, views, f"seed {seed}", shown)

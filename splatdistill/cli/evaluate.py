@@ -18,7 +18,7 @@ from splatdistill.cli.progress import Work
 from splatdistill.cli.start import TINY, device_of
 from splatdistill.cli.train import record, speaker
 from splatdistill.errors import UserError, WeightsError
-from splatdistill.evaluate.finished import Finished, finished
+from splatdistill.evaluate.finished import Finished, finished, holding
 from splatdistill.evaluate.measure import Laboratory, Measured, measure, named
 from splatdistill.evaluate.metrics import METRICS, Figure
 from splatdistill.evaluate.pooled import across_seeds, from_the_prior, placed, samples_of
@@ -96,8 +96,7 @@ def runs_in(paths: Sequence[Path]) -> list[Path]:
         raise UserError("evaluate needs runs: directories that `splatdistill train` has made, or folders of them")
     found: list[Path] = []
     for path in (p.expanduser() for p in paths):
-        inside = [path] if (path / "config.yaml").is_file() else sorted(p.parent for p in path.glob("**/config.yaml"))
-        own = [p for p in inside if (p / "log.jsonl").is_file()]
+        own = holding(path, "config.yaml", "log.jsonl")  # with or without splats: a run that left none is a number too
         if not own:
             raise UserError(
                 f"{path} holds no run; expected a directory that `splatdistill train` has made, or a folder of such"

@@ -40,6 +40,14 @@ class Finished:
         return self.how in VERDICTS
 
 
+def holding(path: Path, *names: str) -> list[Path]:
+    """The folder itself if it holds files of all these names, else those at any depth inside it that do, in order."""
+    if all((path / n).is_file() for n in names):
+        return [path]
+    inside = sorted(p.parent for p in path.glob(f"**/{names[0]}"))
+    return [p for p in inside if all((p / n).is_file() for n in names)]
+
+
 def finished(path: Path) -> Finished:
     """Read a run directory; UserError for what is none."""
     folder = RunDir(path)

@@ -51,8 +51,12 @@ def test_a_bench_is_judged_and_drawn(script, tmp_path):
     assert [(r.method, r.how, r.judged is not None) for r in runs] == [("sdi", "nan", False), ("sds", "done", True)]
     assert runs[1].judged.iou > 0.7 and runs[1].judged.second_front is None
     picture = script.sheet(runs, prompts, methods, render)
-    ball, nothing = picture[:, 16:, :96], picture[:, 16:112, 98:194]
-    assert ball[0].min() > 0.3 and ball[1].min() < 0.3 and (nothing == 1).all()
+    ball, failed, truth = (picture[:, :, x : x + 96] for x in (98, 196, 294))  # beside the prompt
+    assert picture.shape == (3, 226, 390)
+    for side in (slice(16, 112), slice(130, 226)):  # front and back
+        for seen in (ball, truth):
+            assert seen[0, side].min() > 0.3 and seen[1, side].min() < 0.3
+    assert (failed[0] == failed[1]).all() and failed[:, 16:112].min() < 0.3  # words say how it ended
     assert "sds" in script.summary(runs, methods) and "no run" in script.summary(runs, methods)
 
 

@@ -43,7 +43,7 @@ def test_runs_are_found_and_say_what_they_are_of(script, tmp_path):
     duck, cat = (make_run(tmp_path / "all" / p, f"a red {p}", "done") for p in ("duck", "cat"))
     (tmp_path / "all" / "unfinished").mkdir()
     assert script.runs_in([tmp_path / "all"]) == [cat, duck]
-    assert script.runs_in([duck]) == [duck]
+    assert script.runs_in([duck]) == [duck] and script.runs_in([tmp_path, duck]) == [cat, duck]
     assert script.prompt_of(cat) == "a red cat"
     with pytest.raises(UserError, match=r"no splats\.ply"):
         script.runs_in([tmp_path / "all" / "unfinished"])
