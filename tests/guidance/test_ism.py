@@ -1,13 +1,15 @@
 """ISM against independent transcriptions of the paper and of the official code, and in its limits."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
-from guidance.worlds import mixture, view
+from guidance.worlds import D, mixture, view
 from splatdistill.errors import UserError
 from splatdistill.guidance import ISM, Times
+from splatdistill.priors.exact import GaussianMixturePrior
 from splatdistill.priors.prompts import Prompts
 
 NOTHING = torch.nn.Module()
@@ -127,6 +129,19 @@ def test_an_inversion_that_begins_with_noise():
         torch.testing.assert_close(d.noised.x_t[i : i + 1], x_t, rtol=1e-8, atol=1e-8)
     assert 0 < below < 4
     assert d.grad.isfinite().all()
+
+
+def test_where_pictures_have_no_texture_only_an_inversion_that_begins_with_noise_finds_any():
+    """The flow's inversion magnifies what is there. A prior of flat pictures, as the toybox's are, says that a render has
+    nothing in most directions, so there is nothing to magnify: x_t has next to no noise, which no network saw in training.
+    """
+    variances = torch.ones(1, *D, dtype=torch.float64)
+    variances[:, 1] = 1e-8  # the second channel is flat
+    prior = GaussianMixturePrior(torch.zeros(1, *D, dtype=torch.float64), variances, {"ball": [1.0], "cube": [1.0]})
+    v = view(prior, 64)
+    flat = replace(v, x=(v.x * variances).detach().requires_grad_())
+    found = [ISM(times=Times(low=0.7, high=0.7), begin=b)(flat, NOTHING).noised.eps[:, 1].std() for b in (0.0, 0.3)]
+    assert found[0] < 1e-3 and abs(found[1] - 1) < 0.1
 
 
 def test_it_refuses_moves_that_lead_nowhere():
