@@ -14,8 +14,8 @@ from splatdistill.evaluate.metrics import METRICS, Figure
 ARROW = {"higher": " ↑", "lower": " ↓", "": ""}
 SDI = ("clip_score", "iqa_quality", "iqa_sharpness", "iqa_real", "image_reward", "diverged", "seconds", "peak_memory")
 STEIN = ("clip_distance", "fid")
-SHAPE = ("r_precision_hard", "iou", "psnr", "depth_error", "janus_truth", "back_margin")
-MORE = ("r_precision", "janus", "diversity", "diversity_particles", "saturation", "clipped", "calls", "steps")
+SHAPE = ("r_precision_hard", "iou", "psnr", "depth_error", "sharpness", "janus_truth", "back_margin")
+MORE = ("r_precision", "janus", "diversity", "diversity_particles", "saturation", "clipped", "edge_width", "calls", "steps")
 POOLED = ("fid", "diversity")
 PER_PROMPT = ("clip_score", "clip_distance", "r_precision_hard", "iou", "psnr")
 

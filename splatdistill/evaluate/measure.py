@@ -26,6 +26,7 @@ from splatdistill.evaluate.metrics.image_reward import image_reward
 from splatdistill.evaluate.metrics.janus import janus
 from splatdistill.evaluate.metrics.r_precision import r_precision
 from splatdistill.evaluate.metrics.saturation import saturation
+from splatdistill.evaluate.metrics.sharpness import edge_width
 from splatdistill.evaluate.protocol import GET_CLIP, Protocol, Ruler
 from splatdistill.gaussians import Gaussians
 from splatdistill.io.atomic import replacing
@@ -110,7 +111,7 @@ def measured(run: Finished, gaussians: Gaussians, lab: Laboratory) -> tuple[list
     out = protocol.look(gaussians, lab.rasterizer)
     figures, features = by_clip(run, out, caption, lab)
     figures.append(image_reward(out.rgb, run.prompt, lab.image_reward))
-    figures += [*saturation(out.rgb, out.alpha), Figure("coverage", float(out.alpha.mean()), "pixels")]
+    figures += [*saturation(out.rgb, out.alpha), edge_width(out.alpha), Figure("coverage", float(out.alpha.mean()), "pixels")]
     placed = {"views": protocol.views, "resolution": protocol.resolution, "background": protocol.background}
     figures = [replace(f, **placed) if f.value is not None else f for f in figures]
     if caption is None or not lab.truth:

@@ -34,6 +34,9 @@ METRICS: dict[str, Metric] = {
     ),
     "saturation": Metric("saturation", "", "mean HSV saturation of covered pixels", 3),
     "clipped": Metric("clipped %", "lower", "share of covered pixels' values that are all but 0 or 1", 1),
+    "edge_width": Metric(
+        "edge width %", "lower", "over which opacity goes from 0 to 1 along the outline, of the picture's side", 2
+    ),
     "coverage": Metric("coverage", "", "mean alpha", 3),
     "r_precision_hard": Metric(
         "R-precision, hard %", "higher", "share of views retrieved among 50 captions, 25 wrong in one attribute", 1
@@ -42,6 +45,9 @@ METRICS: dict[str, Metric] = {
     "psnr": Metric("PSNR dB", "higher", "against the true object's views, after the same turn", 1),
     "depth_error": Metric(
         "depth error", "lower", "mean absolute, world units, where both are covered, after the same turn", 3
+    ),
+    "sharpness": Metric(
+        "sharpness", "", "mean squared Sobel gradient over that of the true object's views, after the same turn; 1 is as sharp", 2
     ),
     "iou_unturned": Metric("IoU unturned", "higher", "of silhouettes, as it stands", 3),
     "psnr_unturned": Metric("PSNR unturned dB", "higher", "as it stands", 1),

@@ -1,12 +1,15 @@
 """On the toybox the truth is known: silhouettes, depth and views against the object itself, and hard retrieval."""
 
+import torch
+
 from splatdistill.estimators import ImageTextScorer
 from splatdistill.evaluate.acceptance import Sight
 from splatdistill.evaluate.fronts import words_by_truth
 from splatdistill.evaluate.metrics import Figure, missing
+from splatdistill.evaluate.metrics.sharpness import tenengrad
 from splatdistill.evaluate.retrieval import recognised
-from splatdistill.evaluate.truth import STEP, Likeness, best_turn, likeness
-from splatdistill.toybox import Caption
+from splatdistill.evaluate.truth import STEP, Likeness, best_turn, likeness, turned
+from splatdistill.toybox import Caption, render
 
 TRUTH = "the toybox's truth"
 NAMES = (
@@ -14,6 +17,7 @@ NAMES = (
     "iou",
     "psnr",
     "depth_error",
+    "sharpness",
     "iou_unturned",
     "psnr_unturned",
     "janus_truth",
@@ -25,8 +29,9 @@ def against_truth(sight: Sight, caption: Caption, scorer: ImageTextScorer | None
     """The acceptance table's numbers without its wrong objects, from its eight views on white. scorer: tiny-clip."""
     views, size = len(sight.seen.rgb), sight.seen.rgb.shape[-1]
     near, straight = nearest(sight, caption), likeness(sight.seen, caption)
-    turned = f"after a turn of {near.turn:.0f} degrees"
+    after = f"after a turn of {near.turn:.0f} degrees"
     depth = near.depth_error.mean().item()
+    truth = render([caption.parts()], turned(sight.seen.cameras, torch.tensor([near.turn]))).rgb
 
     def of(metric: str, value: float | None, detail: str = "") -> Figure:
         note = "" if value is not None else "nothing of it is where the object is"
@@ -38,9 +43,10 @@ def against_truth(sight: Sight, caption: Caption, scorer: ImageTextScorer | None
         hard = Figure("r_precision_hard", 100 * right.float().mean().item(), measured_by, views, size, "white")
     return [
         hard,
-        of("iou", near.iou.mean().item(), turned),
-        of("psnr", near.psnr.mean().item(), turned),
-        of("depth_error", depth if depth < float("inf") else None, turned),
+        of("iou", near.iou.mean().item(), after),
+        of("psnr", near.psnr.mean().item(), after),
+        of("depth_error", depth if depth < float("inf") else None, after),
+        of("sharpness", tenengrad(sight.seen.rgb) / tenengrad(truth), after),
         of("iou_unturned", straight.iou.mean().item()),
         of("psnr_unturned", straight.psnr.mean().item()),
         *fronts(sight, caption, size),
