@@ -12,16 +12,13 @@ What is learned at high noise is the conditional mean.
 
 import argparse
 import json
-import math
-import os
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from tiny_training import Pace, Training, averaged, read_state
 from torch import Tensor, nn
 
 from splatdistill.estimators.geometry import Geometry, angle, correlation, geometry_of, overlap
@@ -131,83 +128,33 @@ def loss_of(maps: Tensor, b: Batch, s: Settings) -> Tensor:
 
 
 def train(work: Path, s: Settings, minutes: float) -> None:
-    """AdamW with cosine decay and an exponential moving average; resumes from its own checkpoint."""
+    """See Training; resumes from its own checkpoint."""
     torch.manual_seed(s.seed)
     network, rng = GeometryNet().to(memory_format=torch.channels_last), torch.Generator().manual_seed(s.seed)
-    parameters = dict(network.named_parameters())
-    optimizer = torch.optim.AdamW(parameters.values(), lr=s.lr, weight_decay=0.01, betas=(0.9, 0.99))
-    ema = {k: p.detach().clone() for k, p in parameters.items()}
     maps = torch.from_numpy(np.load(work / "truth.npy", mmap_mode="r+"))
-    step, log = resume(work, network, optimizer, ema, rng) if (work / "state.json").exists() else (0, [])
-    print(f"{sum(p.numel() for p in parameters.values())} parameters, {len(maps)} pictures, from step {step}", flush=True)
-    began = saved = time.time()
-    losses: list[float] = []
-    while step < s.steps and time.time() - began < 60 * minutes:
-        for group in optimizer.param_groups:
-            group["lr"] = s.lr * min(1.0, (step + 1) / 100) * (0.01 + 0.495 * (1 + math.cos(math.pi * step / s.steps)))
+    print(f"{sum(p.numel() for p in network.parameters())} parameters, {len(maps)} pictures", flush=True)
+
+    def loss(network: nn.Module) -> Tensor:
         index = torch.randint(0, len(maps), (s.batch,), generator=rng)
         b = Batch.of(maps[index], rng).flipped(torch.rand(s.batch, generator=rng) < 0.5)
         u = torch.rand(2, s.batch, generator=rng)
         rgb = noisy(b.rgb, torch.where(u[0] < s.clean, 0.0, u[1]), rng)
         with torch.autocast("cpu", torch.bfloat16, enabled=torch.cpu.get_capabilities().get("avx512_bf16", False)):
             out = network(rgb.contiguous(memory_format=torch.channels_last))
-        loss = loss_of(out.float(), b, s)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters.values(), 1.0)
-        optimizer.step()
-        step += 1
-        keep = min(s.ema, step / (step + 20))
-        torch._foreach_lerp_(list(ema.values()), [p.detach() for p in parameters.values()], 1 - keep)
-        losses.append(loss.item())
-        if step % 50 == 0:
-            log.append({"step": step, "loss": round(float(np.mean(losses[-50:])), 5)})
-            print(f"step {step}/{s.steps} loss {log[-1]['loss']:.4f} {(time.time() - began) / 60:.1f} min", flush=True)
-        if time.time() - saved > 120:
-            checkpoint(work, network, optimizer, ema, rng, step, log, s)
-            saved = time.time()
-    checkpoint(work, network, optimizer, ema, rng, step, log, s)
-    print("done" if step >= s.steps else "out of time; run again to go on", flush=True)
+        return loss_of(out.float(), b, s)
 
-
-def checkpoint(work: Path, network, optimizer, ema, rng, step: int, log: list, s: Settings) -> None:
-    """Everything needed to go on, as safetensors and JSON; each file replaced whole."""
-    names = [k for k, _ in network.named_parameters()]
-    tensors = {f"model.{k}": v.contiguous() for k, v in network.state_dict().items()}
-    tensors |= {f"ema.{k}": v.contiguous() for k, v in ema.items()}
-    for i, moments in optimizer.state_dict()["state"].items():
-        tensors |= {f"adam.{names[i]}.{k}": moments[k].contiguous() for k in ("exp_avg", "exp_avg_sq", "step")}
-    tensors["rng"] = rng.get_state()
-    for file, write in (
-        ("state.safetensors", lambda p: save_file(tensors, p)),
-        ("state.json", lambda p: p.write_text(json.dumps({"step": step, "log": log, "settings": asdict(s)}))),
-    ):
-        write(work / "state.new")
-        os.replace(work / "state.new", work / file)
-
-
-def resume(work: Path, network, optimizer, ema, rng) -> tuple[int, list[dict[str, float]]]:
-    """Put a checkpoint back; returns its step and log."""
-    tensors, meta = load_file(work / "state.safetensors"), json.loads((work / "state.json").read_text())
-    network.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
-    for k in ema:
-        ema[k].copy_(tensors[f"ema.{k}"])
-    state = optimizer.state_dict()
-    for i, (name, _) in enumerate(network.named_parameters()):
-        state["state"][i] = {k: tensors[f"adam.{name}.{k}"] for k in ("exp_avg", "exp_avg_sq", "step")}
-    optimizer.load_state_dict(state)
-    rng.set_state(tensors["rng"])
-    return meta["step"], meta["log"]
+    pace = Pace(s.steps, s.lr, s.ema, warm=100, told=50, saved=120)
+    Training(work, network, pace, rng, asdict(s)).run(loss, minutes)
 
 
 # -- what came out ------------------------------------------------------------------------------------
 
 
-def averaged(work: Path) -> tuple[GeometryNet, dict]:
+def trained(work: Path) -> tuple[GeometryNet, dict]:
     """The network with its averaged weights, and the record of its training."""
-    tensors, meta = load_file(work / "state.safetensors"), json.loads((work / "state.json").read_text())
+    tensors, meta = read_state(work)
     network = GeometryNet()
-    network.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("ema.")})
+    network.load_state_dict(averaged(tensors))
     return network, meta
 
 
@@ -233,7 +180,7 @@ def errors(network: nn.Module, count: int, seed: int = 99) -> dict[str, dict[str
 
 def export(work: Path, target: Path, count: int) -> None:
     """The averaged weights in float16, and what they were measured to do."""
-    network, meta = averaged(work)
+    network, meta = trained(work)
     network.half().save_pretrained(target)
     log = meta["log"]
     record = {
@@ -266,7 +213,7 @@ def main(argv: list[str] | None = None) -> None:
     elif args.what == "train":
         train(args.work, Settings(args.steps, args.batch, pictures=args.pictures), args.minutes)
     elif args.what == "measure":
-        print(json.dumps(errors(averaged(args.work)[0], args.measured), indent=1))
+        print(json.dumps(errors(trained(args.work)[0], args.measured), indent=1))
     else:
         export(args.work, args.target or args.work / "export", args.measured)
 

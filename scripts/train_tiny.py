@@ -13,10 +13,7 @@ Evaluation is scripts/evaluate_tiny.py.
 
 import argparse
 import json
-import math
-import os
 import shutil
-import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -27,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from tiny_contrast import ClipLoss
 from tiny_losses import Data, PriorLoss, Settings
 from tiny_models import CLIP_PREPROCESSING, SCHEDULER, Prior, exported, make_clip, make_tokenizer
+from tiny_training import Pace, Training, averaged, read_state
 from torch import nn
 
 from splatdistill.bundle import Bundled
@@ -54,65 +52,10 @@ def render_data(work: Path, count: int, chunk: int = 2000) -> None:
 
 
 def train(model: nn.Module, loss_of: PriorLoss | ClipLoss, settings: Settings, work: Path, minutes: float) -> None:
-    """AdamW with cosine decay and an exponential moving average; resumes from its own checkpoint."""
-    parameters = dict(model.named_parameters())
-    optimizer = torch.optim.AdamW(parameters.values(), lr=settings.lr, weight_decay=0.01, betas=(0.9, 0.99))
-    ema = {k: p.detach().clone() for k, p in parameters.items()}
-    folder, step, log = work / settings.model, 0, list(settings.log)
-    folder.mkdir(parents=True, exist_ok=True)
-    if (folder / "state.json").exists():
-        step, log = resume(folder, model, optimizer, ema, loss_of)
-        print(f"resumed at step {step}", flush=True)
-    began = saved = time.time()
-    losses: list[float] = []
-    while step < settings.steps and time.time() - began < 60 * minutes:
-        warm, decay = min(1.0, (step + 1) / 200), 0.5 * (1 + math.cos(math.pi * step / settings.steps))
-        for group in optimizer.param_groups:
-            group["lr"] = settings.lr * warm * (0.01 + 0.99 * decay)
-        loss = loss_of(model)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters.values(), 1.0)
-        optimizer.step()
-        step += 1
-        k = min(settings.ema, step / (step + 20))
-        torch._foreach_lerp_(list(ema.values()), [p.detach() for p in parameters.values()], 1 - k)
-        losses.append(loss.item())
-        if step % 100 == 0:
-            log.append({"step": step, "loss": round(float(np.mean(losses[-100:])), 5)})
-            print(f"{settings.model} step {step}/{settings.steps} loss {log[-1]['loss']:.4f} {(time.time() - began) / 60:.1f} min", flush=True)
-        if time.time() - saved > 300:
-            checkpoint(folder, model, optimizer, ema, step, log, settings, loss_of)
-            saved = time.time()
-    checkpoint(folder, model, optimizer, ema, step, log, settings, loss_of)
-    print("done" if step >= settings.steps else "out of time; run again to go on", flush=True)
-
-
-def checkpoint(folder: Path, model, optimizer, ema, step, log, settings: Settings, loss_of) -> None:
-    """Everything needed to go on, as safetensors and JSON; each file replaced whole."""
-    names = [k for k, _ in model.named_parameters()]
-    tensors = {f"model.{k}": v.contiguous() for k, v in model.state_dict().items()}
-    tensors |= {f"ema.{k}": v.contiguous() for k, v in ema.items()}
-    for i, s in optimizer.state_dict()["state"].items():
-        tensors |= {f"adam.{names[i]}.{key}": s[key].contiguous() for key in ("exp_avg", "exp_avg_sq", "step")}
-    tensors["rng"] = loss_of.data.rng.get_state()
-    save_file(tensors, folder / "state.new")
-    os.replace(folder / "state.new", folder / "state.safetensors")
-    (folder / "state.json").write_text(json.dumps({"step": step, "log": log, "settings": {**asdict(settings), "log": []}}))
-
-
-def resume(folder: Path, model, optimizer, ema, loss_of) -> tuple[int, list[dict[str, float]]]:
-    """Put a checkpoint back; returns its step and log."""
-    tensors, meta = load_file(folder / "state.safetensors"), json.loads((folder / "state.json").read_text())
-    model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
-    for k in ema:
-        ema[k].copy_(tensors[f"ema.{k}"])
-    state = optimizer.state_dict()
-    for i, (name, _) in enumerate(model.named_parameters()):
-        state["state"][i] = {key: tensors[f"adam.{name}.{key}"] for key in ("exp_avg", "exp_avg_sq", "step")}
-    optimizer.load_state_dict(state)
-    loss_of.data.rng.set_state(tensors["rng"])
-    return meta["step"], meta["log"]
+    """See Training; resumes from its own checkpoint."""
+    pace = Pace(settings.steps, settings.lr, settings.ema, warm=200, told=100, saved=300)
+    record = {**asdict(settings), "log": []}
+    Training(work / settings.model, model, pace, loss_of.data.rng, record, list(settings.log)).run(loss_of, minutes)
 
 
 def export(work: Path, target: Path) -> None:
@@ -121,10 +64,9 @@ def export(work: Path, target: Path) -> None:
     for name in ("prior", "clip"):
         folder = target / name
         tokenizer = make_tokenizer(folder / "tokenizer", directions=True) if name == "prior" else make_tokenizer(folder)
-        tensors, meta = load_file(work / name / "state.safetensors"), json.loads((work / name / "state.json").read_text())
+        tensors, meta = read_state(work / name)
         model: nn.Module = Prior(tokenizer) if name == "prior" else make_clip(tokenizer)
-        state = {k[6:]: v for k, v in tensors.items() if k.startswith("model.")}
-        model.load_state_dict(state | {k[4:]: v for k, v in tensors.items() if k.startswith("ema.")})
+        model.load_state_dict(averaged(tensors))
         parts = {folder / "unet": model.unet, folder / "text_encoder": model.text} if name == "prior" else {folder: model}
         for place, part in parts.items():
             part.half()

@@ -2,6 +2,7 @@
 
 import time
 from types import TracebackType
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -10,6 +11,7 @@ from rich.progress import Progress as Bar
 from splatdistill.train.events import Event, StepDone
 
 EVERY = 5.0  # seconds between lines where there is no terminal
+Own = TypeVar("Own", bound="_Shown")  # the class of a context is what `with` gives
 
 
 def clock(seconds: float) -> str:
@@ -19,18 +21,21 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{s:02}" if hours else f"{minutes}:{s:02}"
 
 
-class Work:
-    """How much of a known amount is done, and how long the rest may take; a context, like Progress."""
+class _Shown:
+    """A bar, or now and then a line; a context, so that the terminal is left in order."""
 
-    def __init__(self, console: Console, what: str, total: int) -> None:
-        self.console, self.what, self.total = console, what, total
+    def __init__(self, console: Console, what: str, total: int, step: int = 0, beside: str = "") -> None:
+        self.console = console
+        self.began = self.told = time.monotonic()
         self.first: tuple[int, float] | None = None  # the first piece done, and when: it may have compiled kernels
-        self.told = time.monotonic()
-        columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True), TextColumn("left"))
-        self.bar = Bar(TextColumn("{task.description}"), *columns, console=console, disable=not console.is_terminal)
-        self.task = self.bar.add_task(what, total=total)
+        columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
+        if beside:
+            columns.append(TextColumn(beside))
+        columns += [TimeRemainingColumn(compact=True), TextColumn("left")]
+        self.bar = Bar(*columns, console=console, disable=not console.is_terminal)
+        self.task = self.bar.add_task(what, total=total, completed=step, speed="")
 
-    def __enter__(self) -> "Work":
+    def __enter__(self: Own) -> Own:
         self.bar.start()
         return self
 
@@ -38,6 +43,27 @@ class Work:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.bar.stop()
+
+    def _rate(self, count: int) -> float:
+        """Pieces a second since the first one; 0 at that one."""
+        now = time.monotonic()
+        self.first = self.first or (count, now)
+        return (count - self.first[0]) / max(now - self.first[1], 1e-9)
+
+    def _due(self, last: bool) -> bool:
+        """Whether it is time for a line."""
+        if not last and time.monotonic() - self.told < EVERY:
+            return False
+        self.told = time.monotonic()
+        return True
+
+
+class Work(_Shown):
+    """How much of a known amount is done, and how long the rest may take."""
+
+    def __init__(self, console: Console, what: str, total: int) -> None:
+        super().__init__(console, what, total)
+        self.what, self.total = what, total
 
     def retotal(self, total: int) -> None:
         """How much there is, now that it is known."""
@@ -46,59 +72,31 @@ class Work:
 
     def done(self, count: int, what: str = "") -> None:
         """`count` pieces of the total are done; `what` is being worked on."""
-        now = time.monotonic()
-        self.first = self.first or (count, now)
+        rate = self._rate(count)
         if self.console.is_terminal:
             self.bar.update(self.task, completed=count, description=what or self.what)
-        elif now - self.told >= EVERY or count == self.total:
-            self.told = now
-            rate = (count - self.first[0]) / max(now - self.first[1], 1e-9)
+        elif self._due(count == self.total):
             left = f"  {clock((self.total - count) / rate)} left" if rate else ""
             self.console.print(f"{what or self.what} {count}/{self.total}{left}")
 
 
-class Progress:
-    """A callback for events that keeps a person informed; a context, so that the terminal is left in order."""
+class Progress(_Shown):
+    """A callback for events that keeps a person informed."""
 
     def __init__(self, console: Console, steps: int, step: int = 0) -> None:
-        self.console, self.steps = console, steps
-        self.began = self.told = time.monotonic()
-        self.first: tuple[int, float] | None = None  # the first step done, and when: it may have compiled kernels
-        self.bar = Bar(
-            TextColumn("distilling"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[speed]}"),
-            TimeRemainingColumn(compact=True),
-            TextColumn("left"),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self.task = self.bar.add_task("distilling", total=steps, completed=step, speed="")
-
-    def __enter__(self) -> "Progress":
-        self.bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.bar.stop()
+        super().__init__(console, "distilling", steps, step, "{task.fields[speed]}")
 
     def __call__(self, event: Event) -> None:
         """Show a step; other events have their own places."""
         if not isinstance(event, StepDone):
             return
-        now = time.monotonic()
-        self.first = self.first or (event.step, now)
-        rate = (event.step - self.first[0]) / max(now - self.first[1], 1e-9)
+        rate = self._rate(event.step)
         speed = f"{rate:.1f} it/s  {event.gaussians} splats" + (
             f"  {event.refused} steps refused" if event.refused else ""
         )
         if self.console.is_terminal:
             self.bar.update(self.task, completed=event.step, total=event.steps, speed=speed)
-        elif now - self.told >= EVERY or event.step == event.steps:
-            self.told = now
+        elif self._due(event.step == event.steps):
             left = f"{clock((event.steps - event.step) / rate)} left" if rate else "the first step"
             self.console.print(f"step {event.step}/{event.steps}  {speed}  {left}")
 

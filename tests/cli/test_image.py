@@ -8,27 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from helpers import write_sd_folder
 from PIL import Image
 
 from splatdistill.cli import main
 from splatdistill.guidance import GUIDANCES
-from splatdistill.priors import plane, weights
+from splatdistill.priors import plane
 
 SMALL = ["--steps", "3", "--particles", "3", "--device", "cpu"]
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.delenv(weights.VARIABLE, raising=False)
-    return tmp_path
-
-
-@pytest.fixture(scope="module")
-def prior(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_sd_folder(tmp_path_factory.mktemp("sd"))
 
 
 def image(*argv: str) -> int:

@@ -21,20 +21,6 @@ from splatdistill.train.events import Commands, Stop
 SMALL = ["--steps", "4", "--batch", "1", "--init.count", "40", "--seed", "3", "--device", "cpu"]
 
 
-@pytest.fixture(scope="module")
-def prior(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_sd_folder(tmp_path_factory.mktemp("sd"))
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder to work in, without hub or network."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.delenv(weights.VARIABLE, raising=False)
-    return tmp_path
-
-
 @pytest.fixture
 def tiny(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Random weights in the embedded prior's place."""

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-from helpers import write_sd_folder
 from PIL import Image
 
 from splatdistill.cli import main
@@ -14,23 +13,9 @@ from splatdistill.cli.variance import Variance
 from splatdistill.errors import UserError
 from splatdistill.evaluate.variance import SOURCES
 from splatdistill.guidance import GUIDANCES
-from splatdistill.priors import weights
 
 SMALL = ["--draws", "12", "--times", "2", "--noises", "2", "--encodings", "1", "--reference", "1", "--learn", "1"]
 SHORT = ["--steps", "2", "--scenes", "1"]
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.delenv(weights.VARIABLE, raising=False)
-    return tmp_path
-
-
-@pytest.fixture(scope="module")
-def prior(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_sd_folder(tmp_path_factory.mktemp("sd"))
 
 
 def variance(prior: Path, *more: str) -> int:
