@@ -59,3 +59,22 @@ def _seeded() -> None:
 def rng() -> torch.Generator:
     """A fresh CPU generator, the same in every run."""
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in, without hub or network."""
+    from splatdistill.priors import weights
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.delenv(weights.VARIABLE, raising=False)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def prior(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Stable Diffusion pipeline on disk, small and untrained."""
+    from helpers import write_sd_folder
+
+    return write_sd_folder(tmp_path_factory.mktemp("sd"))
