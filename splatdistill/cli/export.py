@@ -13,7 +13,7 @@ from splatdistill.cli import render
 from splatdistill.cli.progress import Work as Progress
 from splatdistill.errors import UserError
 from splatdistill.export import meshes
-from splatdistill.export.prepare import TARGETS, For, Pivot, Preparation, thinned
+from splatdistill.export.prepare import TARGETS, For, Pivot, Preparation, thinned, told
 from splatdistill.export.works import Work, chosen
 from splatdistill.export.write import FORMATS, Asked, export
 from splatdistill.gaussians import Gaussians
@@ -39,14 +39,20 @@ class Export:
       mp4    once around it (splatdistill render does more)
       png    a picture of it, on transparent background
 
-    For which program (--for): web and supersplat write the world of splat viewers (y down in the file, upright when
-    opened); blender (z up, front to -y), unity (y up, left-handed, front to +z) and unreal (z up, left-handed,
-    centimetres) write numbers that are right when an importer takes them as they are, and put the object on the floor.
-    An importer that converts from the convention of splat viewers by itself wants --for web. spz, sog, glb and obj
-    prescribe their own world, which importers know: there --for only sets the origin.
+    For which program (--for): the axes and units of ply and splat, and where the origin is in all of them:
+
+      web, supersplat  y down in the file, as splat viewers expect, which turn it upright; the origin stays
+      blender          z up, front to -y, metres; stands on the origin
+      unity            y up, front to +z, left-handed, metres; stands on the origin
+      unreal           z up, front to +x, left-handed, centimetres (obj too); stands on the origin
+
+    These are right where a splat plug-in takes the numbers as they are. If the object lies on its side or hangs upside
+    down there, the plug-in converts by itself from what splat viewers expect: export with --for web --pivot ground.
+    Without a plug-in take glb. spz, sog, html, glb and obj prescribe their axes, which importers know.
 
       splatdistill export runs/a-red-mushroom --format spz
       splatdistill export runs/a-red-mushroom --out mushroom.glb --height 0.3
+      splatdistill export runs/a-red-mushroom --format glb --for unity --triangles 5000
       splatdistill export splats.ply --for unity --budget 20000 5000 --out out/mushroom.ply
     """
 
@@ -57,7 +63,7 @@ class Export:
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Where to; by default beside what it comes from."""
     target: Annotated[For, tyro.conf.arg(name="for")] = "web"
-    """Which program it is for: sets the world of .ply and .splat, and the origin."""
+    """Which program it is for: sets the axes and units of .ply and .splat, and the origin; see above."""
     pivot: Pivot | None = None
     """What becomes the origin: keep leaves it, centre is the middle of the object, ground is the middle of where it
     stands. By default keep for the web, ground for blender, unity and unreal."""
@@ -90,16 +96,27 @@ class Export:
 
     def preparation(self) -> Preparation:
         """What is done to the splats first."""
-        target, kind = TARGETS[self.target], self.kind()
-        unit = target.unit if kind in ("ply", "splat", "obj") else 1.0
         return Preparation(
-            pivot=self.pivot or target.pivot,
+            pivot=self.pivot or TARGETS[self.target].pivot,
             height=self.height,
-            scale=self.scale * unit,
+            scale=self.scale * self.unit()[0],
             facing=self.facing,
             degree=self.degree,
             min_opacity=self.min_opacity,
         )
+
+    def unit(self) -> tuple[float, str]:
+        """How many units of the file are one of ours, and what they are called."""
+        target, kind = TARGETS[self.target], self.kind()
+        if kind in ("ply", "splat", "obj"):
+            return target.unit, target.length
+        return 1.0, "m" if kind == "glb" else "units"
+
+    def lies(self, splats: Gaussians) -> str:
+        """How large prepared splats are, and how they lie in the file."""
+        target, kind = TARGETS[self.target], self.kind()
+        up = "gltf" if kind in MESHES else FORMATS[kind].up or target.up
+        return f"  {told(splats, up, self.unit()[1], self.pivot or target.pivot)}"
 
     def kind(self) -> Format:
         """The format; UserError if nothing says it."""
@@ -169,6 +186,7 @@ def one(asked: Export, path: Path, splats: Gaussians, work: Work, console: Conso
             f"wrote {path}: {made.vertices} vertices, {made.faces} triangles, {sized(made.bytes)}, "
             f"{'watertight' if made.watertight else 'with holes'}"
         )
+        console.print(asked.lies(splats))
         return
     form = FORMATS[kind]
     done = export(path, kind, splats, Asked(TARGETS[asked.target].up, work.comments, asked.pad))
@@ -177,6 +195,8 @@ def one(asked: Export, path: Path, splats: Gaussians, work: Work, console: Conso
     console.print(
         f"  read back: positions within {places(done.place, far)}, shapes {done.shape:.1%}, colours {done.colour:.1%}"
     )
+    if kind != "html":
+        console.print(asked.lies(splats))
     if done.dropped:
         console.print(f"  {done.dropped} splats had values that are not finite and were left out")
     if kind in ("splat", "spz") and (said := [c for c in work.comments if c.startswith(("prior ", "licence "))]):

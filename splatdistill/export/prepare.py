@@ -21,14 +21,29 @@ class Target:
     up: Up  # its world, for formats that prescribe none
     pivot: Pivot
     unit: float  # of its units in one of ours, likewise
+    length: str  # what its unit is called
 
 
 TARGETS: dict[For, Target] = {
-    "web": Target("viewer", "keep", 1.0),
-    "supersplat": Target("viewer", "keep", 1.0),
-    "blender": Target("blender", "ground", 1.0),
-    "unity": Target("unity", "ground", 1.0),
-    "unreal": Target("unreal", "ground", 100.0),  # centimetres
+    "web": Target("viewer", "keep", 1.0, "units"),
+    "supersplat": Target("viewer", "keep", 1.0, "units"),
+    "blender": Target("blender", "ground", 1.0, "m"),
+    "unity": Target("unity", "ground", 1.0, "m"),
+    "unreal": Target("unreal", "ground", 100.0, "cm"),
+}
+
+WORLDS: dict[Up, str] = {
+    "viewer": "y down in the file, as splat viewers expect, which turn it upright",
+    "raw": "z up, the front to +x",
+    "blender": "z up, the front to -y",
+    "unity": "y up, the front to +z, left-handed",
+    "unreal": "z up, the front to +x, left-handed",
+    "gltf": "y up, the front to +z",
+}
+ORIGINS: dict[Pivot, str] = {
+    "keep": "the origin as it was",
+    "centre": "the origin in its middle",
+    "ground": "standing on the origin",
 }
 
 
@@ -84,6 +99,14 @@ class Preparation:
         factor = self.scale * (1.0 if self.height is None else self.height / max(tall, 1e-12))
         seen = replace(seen, means=factor * seen.means, scales=factor * seen.scales)
         return frames.placed(seen, frames.into("raw", self.facing)) if self.facing else seen
+
+
+def told(g: Gaussians, up: Up, length: str, pivot: Pivot) -> str:
+    """How large prepared splats are and how they lie in a file of such a world, for whoever imports it."""
+    low, high = box(g)
+    deep, wide, tall = (high - low).tolist()
+    size = f"{wide:.3g} wide, {deep:.3g} deep, {tall:.3g} tall"
+    return f"{size} ({length}); {WORLDS[up]}; {ORIGINS[pivot]}"
 
 
 def thinned(g: Gaussians, budget: int) -> Gaussians:

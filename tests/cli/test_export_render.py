@@ -38,9 +38,14 @@ def test_the_suffix_decides_and_budgets_make_levels(run: Path, tmp_path: Path) -
     assert [len(read_splats(out.with_stem(f"cube{s}"))) for s in ("", "-lod1")] == [900, 300]
 
 
-def test_programs_get_their_worlds_and_provenance_stays(run: Path, tmp_path: Path) -> None:
+def test_programs_get_their_worlds_and_provenance_stays(run: Path, tmp_path: Path, capsys) -> None:
     out = tmp_path / "a.ply"
     assert main(["export", str(run), "--for", "unreal", "--out", str(out), "--height", "2"]) == 0
+    said = capsys.readouterr().out
+    assert "200 tall (cm); z up, the front to +x, left-handed; standing on the origin" in said
+    assert main(["export", str(run), "--for", "unity", "--out", str(tmp_path / "a.spz"), "--pivot", "centre"]) == 0
+    said = capsys.readouterr().out
+    assert "tall (units); y up, the front to +z; the origin in its middle" in said
     raw = read_ply(out, up="raw")
     assert 190 < (raw.means[:, 2].max() - raw.means[:, 2].min()).item() < 230 and abs(raw.means[:, 2].min().item()) < 10
     assert {"up unreal", "prompt a cube", "prior tiny"} <= {*read_comments(out)}
