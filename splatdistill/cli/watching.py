@@ -4,11 +4,14 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 from rich.console import Console
 
 from splatdistill.cli import recipes, tree
+from splatdistill.cli.start import TINY, refuse_prompt
+from splatdistill.errors import UserError
 from splatdistill.train.events import Callback, Choose, Command, Commands, Event, SetField
 from splatdistill.train.run import RunDir
 from splatdistill.train.session import Session
@@ -71,7 +74,8 @@ class Watching:
         def make(say: Callable[[str], None]) -> Page:
             from splatdistill_viewer.live import Live
 
-            return Live(session, folder, commands, self.port, say, lambda name: choosing(session.config.prior, name), self.server)
+            prior = session.config.prior
+            return Live(session, folder, commands, self.port, say, partial(choosing, prior), partial(words, prior), self.server)
 
         return opened(make, console)
 
@@ -83,7 +87,8 @@ class Watching:
         def make(say: Callable[[str], None]) -> Choice:
             from splatdistill_viewer.choosing import Choosing
 
-            return Choosing(runs, self.port, say, lambda name: choosing(runs[0].session.config.prior, name))
+            prior = runs[0].session.config.prior
+            return Choosing(runs, self.port, say, partial(choosing, prior), partial(words, prior))
 
         return opened(make, console)
 
@@ -110,9 +115,23 @@ def person() -> bool:
     return terminals and not any(os.environ.get(name) for name in QUIET)
 
 
+def family(prior: str) -> recipes.Family:
+    """Which recipes suit a prior by its name in a configuration."""
+    return "tiny" if prior == TINY else "sd"
+
+
+def words(prior: str, prompt: str, negative: str) -> None:
+    """UserError for words on the page that would be refused on the command line; no words at all are for the run to refuse."""
+    try:
+        if prompt.strip():
+            refuse_prompt(prompt, negative, family(prior))
+    except UserError as e:
+        raise UserError(str(e).splitlines()[0]) from None  # the rest says what to type there
+
+
 def choosing(prior: str, name: str) -> Sequence[Command]:
     """The commands that go over to another guidance as its recipe for this prior has it."""
-    recipe = tree.read(recipes.recipe("tiny" if prior == "tiny" else "sd", [name]))
+    recipe = tree.read(recipes.recipe(family(prior), [name]))
     options = recipe.get("guidance", {})
     own = isinstance(options, dict) and options.get(tree.NAME) == name  # not that of the SDS recipe in its place
     fields = tuple(tree.leaves({k: v for k, v in options.items() if k != tree.NAME})) if own else ()

@@ -52,9 +52,11 @@ def configured(config: Train, command: SetField | Choose) -> Train:
 
 
 def begin_parts(session: Session, config: Train, command: SetField | Choose) -> None:
-    """Fresh memory for a part that was chosen anew."""
+    """Fresh memory for a part that was chosen anew, and what the prior makes of other words."""
     assert session.state is not None
     match command:
+        case SetField(path="prompt" | "negative", value=str(words)):
+            session.prior.embed([words])  # what the prior cannot take is refused here, and does not end the run at its next step
         case Choose(part="guidance"):
             session.state.memory = config.guidance.init(session.prior)
         case Choose(part="densify"):

@@ -23,11 +23,13 @@ class Looker:
     def __enter__(self) -> "Looker":
         self.socket = connect(self.url, subprotocols=[f"viser-v{viser.__version__}"], max_size=None, compression=None)  # type: ignore[list-item]
         self.stand(*FRONT)
-        threading.Thread(target=self._read, daemon=True).start()
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
         return self
 
     def __exit__(self, *error: object) -> None:
         self.socket.close()
+        self.reader.join()
 
     def _read(self) -> None:
         try:

@@ -19,8 +19,9 @@ from PIL import Image
 from splatdistill.io.ply import read_ply, write_ply
 from splatdistill.scene.initial import Ball, FromFile
 from splatdistill.train import loop
-from splatdistill.train.events import Commands, StepDone, Stop
+from splatdistill.train.events import Commands, SetField, StepDone, Stop
 from splatdistill.train.loop import run
+from splatdistill.train.replay import Replay, commands_of
 from splatdistill.train.run import RunDir
 from splatdistill.train.session import Session
 from splatdistill.train.variants import Variant, take_turns
@@ -31,7 +32,7 @@ from splatdistill_viewer.works import load
 from train.small import config, red_and_blue
 
 ARGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist", "--disable-dev-shm-usage"]
-PATIENCE = 90_000  # milliseconds: a busy machine draws slowly
+PATIENCE = 300_000  # milliseconds: a busy machine draws slowly
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright here: pip install playwright")
 CHROMIUM = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -71,6 +72,11 @@ def curve(page) -> dict:
     }""")
 
 
+def box(page, label):
+    """What is typed or chosen beside a label."""
+    return page.locator(f'xpath=//*[normalize-space(text())="{label}"]/following::input[1]').first
+
+
 def until(condition, seconds=PATIENCE / 1000):
     end = time.monotonic() + seconds
     while not (found := condition()):
@@ -83,7 +89,8 @@ class Running:
     """A run and its viewer; `end` lets the page stay."""
 
     def __init__(self, folder, steps=1_000_000):
-        self.session = Session(config(steps=steps, init=Ball(count=400, radius=0.7, opacity=0.5, colour="random")), red_and_blue())
+        self.config = config(steps=steps, init=Ball(count=400, radius=0.7, opacity=0.5, colour="random"))
+        self.session = Session(self.config, red_and_blue())
         self.commands, self.steps = Commands(), []
         self.folder = RunDir.create("p", folder / "run")
         self.live = Live(self.session, self.folder, self.commands, 8800)
@@ -128,6 +135,21 @@ def test_a_run_watched_steered_and_kept_in_a_browser(page, tmp_path, monkeypatch
         slider.focus()
         slider.press("ArrowRight")
         until(lambda: {"name": "SetField", "path": "guidance.scale", "value": 1.1} in r.log("Applied"))
+        # other words, which the run's prior must know, and another background
+        box(page, "prompt").fill("a blue disc")
+        box(page, "negative").fill("a red disc")
+        page.get_by_role("button", name="Use these words").click()
+        until(lambda: {"name": "SetField", "path": "negative", "value": "a red disc"} in r.log("Applied"))
+        page.get_by_text("a blue disc").first.wait_for()
+        box(page, "prompt").fill("a green disc")
+        page.get_by_role("button", name="Use these words").click()
+        page.get_by_text("does not know the prompt").wait_for()
+        until(lambda: box(page, "prompt").input_value() == "a blue disc")
+        page.get_by_text("background", exact=True).click()
+        box(page, "kind").click()
+        page.get_by_role("option", name="black").click()
+        until(lambda: {"name": "SetField", "path": "background.kind", "value": "black"} in r.log("Applied"))
+        assert r.log("Refused") == [{"name": "SetField", "path": "prompt", "value": "a green disc"}]
         # a pause holds the step counter, a single step moves it by one
         page.get_by_role("button", name="Pause", exact=True).click()
         until(lambda: {"name": "Pause"} in r.log("Applied"))
@@ -149,9 +171,8 @@ def test_a_run_watched_steered_and_kept_in_a_browser(page, tmp_path, monkeypatch
         page.get_by_text("stopped").first.wait_for()
         until(lambda: (r.folder.path / "replay.html").exists())
         page.get_by_role("tab", name="Watch").click()
-        box = page.get_by_label("turntable")
         before = scene(page)
-        box.check()
+        page.get_by_label("turntable").check()
         until(lambda: np.abs(scene(page) - before).mean() > 0.5)
         assert not r.live.guard.off
     finally:
@@ -160,7 +181,12 @@ def test_a_run_watched_steered_and_kept_in_a_browser(page, tmp_path, monkeypatch
         if r.thread.is_alive():
             r.thread.join(60)
         r.live.close()
-    # the replay opens from disk and plays
+    # the log repeats the run, bit for bit
+    again, log = Session(r.config, red_and_blue()), commands_of(r.folder.log)
+    assert {"prompt", "negative", "background.kind"} <= {g.command.path for g in log if isinstance(g.command, SetField)}
+    run(again, RunDir.create("p", tmp_path / "again"), commands=Replay(given=log))
+    assert again.state.step == r.session.state.step and torch.equal(again.gaussians().sh, r.session.gaussians().sh)
+    # the film opens from disk and plays
     page.goto((r.folder.path / "replay.html").as_uri())
     until(lambda: scene(page).std() > 3)
     shots = [scene(page)]

@@ -4,6 +4,9 @@ import base64
 import dataclasses
 import math
 import re
+import sys
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -21,7 +24,7 @@ from splatdistill_viewer.cameras import Pose, frustums, turntable
 from splatdistill_viewer.clean import Cleaning
 from splatdistill_viewer.controls import Pending, documentation
 from splatdistill_viewer.history import MOST, History
-from splatdistill_viewer.page import Guard
+from splatdistill_viewer.page import Guard, end, open_server
 from splatdistill_viewer.pictures import MODES, picture, visible, wants
 from splatdistill_viewer.record import Recording, film, write_html
 from splatdistill_viewer.snapshot import Slot, adjusted, snapshot
@@ -298,6 +301,18 @@ def test_the_first_error_switches_off_and_is_told_once(tmp_path):
     assert "def bad" not in told[0] and "RuntimeError" in (tmp_path / "trace.txt").read_text()
     with pytest.raises(KeyboardInterrupt):
         Guard(told.append)(lambda: (_ for _ in ()).throw(KeyboardInterrupt()))
+
+
+def test_pages_that_open_and_end_leave_alone_what_others_say(capsys):
+    out, said = sys.stdout, []
+    threads = [threading.Thread(target=lambda p=port: end(open_server(p))) for port in (8400, 8410)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        said.append(f"line {len(said)}")
+        print(said[-1])
+        time.sleep(0.01)
+    assert sys.stdout is out and [line for line in capsys.readouterr().out.splitlines() if line.startswith("line")] == said
 
 
 def test_what_is_no_number_is_seen_in_pictures():

@@ -1,5 +1,6 @@
 """The browsers that look on: where each stands, whether it moves, and which exact picture it has."""
 
+import gc
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from splatdistill_viewer.page import Guard, pose_of
 
 STILL = 0.3  # seconds without a move after which a camera stands
 TURN = 30.0  # degrees a second
+GONE = 8  # pages that have gone, a quarter of a MiB each in circles of references, which Python beside a model hardly ever looks for
 
 
 @dataclass(frozen=True)
@@ -35,12 +37,17 @@ class Browser:
     has: Any = None  # what its picture shows
 
 
+def note(client: viser.ClientHandle, title: str, text: str) -> None:
+    """A note in one page that goes away by itself, later if there is more to read."""
+    client.add_notification(title, text, auto_close_seconds=8.0 + len(text) / 20)
+
+
 class Browsers:
     """All pages that are open. Those that have gone are forgotten."""
 
     def __init__(self, server: viser.ViserServer, guard: Guard) -> None:
         self.there: dict[int, Browser] = {}
-        self.ever, self.turned, self.next = False, time.monotonic(), 0
+        self.ever, self.turned, self.next, self.gone = False, time.monotonic(), 0, 0
         self.guard, self.lock = guard, threading.Lock()
         server.on_client_connect(lambda client: guard(self.come, client))
         server.on_client_disconnect(lambda client: guard(self.go, client))
@@ -61,6 +68,10 @@ class Browsers:
         """A page was closed."""
         with self.lock:
             self.there.pop(client.client_id, None)
+            self.gone += 1
+            collect = self.gone % GONE == 0
+        if collect:
+            gc.collect()
 
     def move(self, who: int) -> None:
         """A camera moved."""
@@ -119,7 +130,7 @@ class Browsers:
     def tell(self, title: str, text: str) -> None:
         """A note that goes away by itself."""
         for b in self.all():
-            b.client.add_notification(title, text, auto_close_seconds=8.0)
+            note(b.client, title, text)
 
     def send(self, who: int | None, name: str, content: bytes) -> None:
         """A file for one browser to save."""

@@ -13,7 +13,7 @@ from splatdistill_viewer.live import LEAST, MOVING, SHARE, TALL, TALL_WAITING
 from splatdistill_viewer.page import Guard, lay_out, open_server, show, update
 from splatdistill_viewer.serving import Serving
 from splatdistill_viewer.snapshot import adjusted, snapshot
-from splatdistill_viewer.steering import Recipe, Steering, as_published, run_buttons
+from splatdistill_viewer.steering import Recipe, Steering, Words, any_words, as_published, run_buttons
 from splatdistill_viewer.tiles import places, stand, tiled
 from splatdistill_viewer.watching import Display, escape
 
@@ -24,7 +24,12 @@ class Choosing(Serving):
     """The page of several runs that take turns: what is steered is steered in all, one can be chosen."""
 
     def __init__(
-        self, runs: Sequence[Variant], port: int = 8080, report: Callable[[str], None] = print, recipe: Recipe = as_published
+        self,
+        runs: Sequence[Variant],
+        port: int = 8080,
+        report: Callable[[str], None] = print,
+        recipe: Recipe = as_published,
+        words: Words = any_words,
     ) -> None:
         self.runs, self.chosen = list(runs), None
         self.guard = Guard(report, runs[0].folder.path.parent / "viewer-error.txt")
@@ -34,10 +39,10 @@ class Choosing(Serving):
         self.share, self.states = Budget(SHARE, LEAST), ["waiting"] * len(self.runs)
         self.shown: list[object] = [None] * len(self.runs)
         self.turn = 0
-        self.build(recipe)
+        self.build(recipe, words)
         self.guard.on_off.append(self.close)
 
-    def build(self, recipe: Recipe) -> None:
+    def build(self, recipe: Recipe, words: Words) -> None:
         """The page."""
         gui, config = self.server.gui, self.runs[0].session.config
         gui.add_markdown(f"**{escape(config.prompt)}**: {len(self.runs)} variants")
@@ -53,7 +58,7 @@ class Choosing(Serving):
                     button = gui.add_button("Refine this one", hint="The others end; this one goes on at a higher setting")
                     button.on_click(lambda _, k=k: self.choose(k))
         with tabs.add_tab("Steer"):
-            self.steering = Steering(gui, config, self.put, recipe)
+            self.steering = Steering(gui, config, self.put, recipe, words)
         self.handles = []
         for k, (r, at) in enumerate(zip(self.runs, places(len(self.runs), APART))):
             self.handles.append(show(self.server, f"/variant-{k}", snapshot(r.session.gaussians()), at=at))
@@ -99,7 +104,11 @@ class Choosing(Serving):
     def tick(self, waiting: bool = False) -> None:
         """Whatever is due."""
         self.steering.pending.flush()
-        if self.browsers.any and (waiting or self.share.due()):
+        if not self.browsers.any:
+            return
+        if waiting:  # what it costs is not the runs'
+            self.draw(waiting)
+        elif self.share.due():
             with self.share.spend():
                 self.draw(waiting)
 

@@ -31,7 +31,7 @@ from splatdistill_viewer.pictures import Wants, picture, wants
 from splatdistill_viewer.record import Recording, write_html
 from splatdistill_viewer.serving import Serving
 from splatdistill_viewer.snapshot import Slot, Snapshot, adjusted, snapshot
-from splatdistill_viewer.steering import Recipe, Steering, as_published, run_buttons
+from splatdistill_viewer.steering import Recipe, Steering, Words, any_words, as_published, run_buttons
 from splatdistill_viewer.watching import Curves, Display, PriorPanel, Status
 
 SHARE, SHARE_ALONE = 0.03, 0.005  # of the wall-clock time, with a page open and for the film alone
@@ -45,6 +45,7 @@ class Frame:
     """What the pages are to show next; None is as before."""
 
     status: tuple[Any, ...]
+    free: bool = False  # made while the run waits: what it costs is not the run's
     splats: Snapshot | None = None
     views: list[View] = field(default_factory=list)
     exact: bool = False
@@ -64,6 +65,7 @@ class Live(Serving):
         port: int = 8080,
         report: Callable[[str], None] = print,
         recipe: Recipe = as_published,
+        words: Words = any_words,
         server: viser.ViserServer | None = None,
     ) -> None:
         assert session.state is not None
@@ -77,12 +79,12 @@ class Live(Serving):
         self.sent = 0  # frames
         self.server = server or open_server(port, "splatdistill")
         self.browsers = Browsers(self.server, self.guard)
-        self.build(recipe)
+        self.build(recipe, words)
         self.guard.on_off.append(self.close)
         self.sender = threading.Thread(target=self.send, name="splatdistill-viewer", daemon=True)
         self.sender.start()
 
-    def build(self, recipe: Recipe) -> None:
+    def build(self, recipe: Recipe, words: Words) -> None:
         """The page."""
         gui, s = self.server.gui, self.session
         assert s.state is not None
@@ -93,7 +95,7 @@ class Live(Serving):
             self.display = Display(gui, len(s.state.particles))
             self.curves = Curves(gui)
         with tabs.add_tab("Steer"):
-            self.steering = Steering(gui, s.config, self.commands.put, recipe)
+            self.steering = Steering(gui, s.config, self.commands.put, recipe, words)
         with tabs.add_tab("Keep"):
             keep.buttons(self)
         self.panel = PriorPanel(gui)
@@ -136,7 +138,9 @@ class Live(Serving):
                 self.record()
         if not self.browsers.any or self.slot.full:
             return
-        if waiting or self.share.due():
+        if waiting:
+            self.slot.put(self.frame(waiting))
+        elif self.share.due():
             with self.share.spend():
                 self.slot.put(self.frame(waiting))
 
@@ -165,7 +169,7 @@ class Live(Serving):
         """What has changed since the last one."""
         d, s = self.display, self.session
         g = s.gaussians(int(d.particle.value) - 1)
-        f = Frame((s.config, self.step, len(g), self.history.speed(), self.state), exact=d.exact is not None)
+        f = Frame((s.config, self.step, len(g), self.history.speed(), self.state), waiting, exact=d.exact is not None)
         key = self.step, len(g), d.key
         if f.exact:
             assert s.rasterizer is not None
@@ -210,7 +214,8 @@ class Live(Serving):
                 began = time.thread_time()
                 self.guard(self.draw, frame)
                 self.sent += 1
-                self.share.charge(time.thread_time() - began)
+                if not frame.free:
+                    self.share.charge(time.thread_time() - began)
 
     def draw(self, f: Frame) -> None:
         """One frame on all pages, at once."""

@@ -2,13 +2,14 @@
 
 import contextlib
 import getpass
-import io
 import socket
+import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import rich
 import viser
 
 from splatdistill_viewer.cameras import Pose
@@ -18,11 +19,26 @@ HOST = "127.0.0.1"
 START = (2.6, -1.3, 1.2)  # where a browser first stands: before the object's front, a little to its right and above
 FOV = 42.0  # degrees
 PANEL, BRAND = 360, (178, 34, 52)  # pixels; red, green, blue
+QUIET = threading.Lock()
+
+
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """What viser says of itself by rich.print, from a thread of its own too, is not said. sys.stdout stays where it is:
+    a run prints while a page opens or ends, and two threads that exchange it at once would leave it exchanged.
+    """
+    console = rich.get_console()
+    with QUIET:
+        before, console.quiet = console.quiet, True
+        try:
+            yield
+        finally:
+            console.quiet = before
 
 
 def open_server(port: int = 8080, label: str | None = None) -> viser.ViserServer:
     """A server with our world: z up, looking at the front. A port that is taken moves on to the next."""
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints a box of its own
+    with quietly():  # it prints a box of its own
         server = viser.ViserServer(host=HOST, port=port, label=label, verbose=False)
     server.gui.configure_theme(show_logo=False, show_share_button=False, control_width="large", brand_color=BRAND)
     lay_out(server)
@@ -43,7 +59,7 @@ def lay_out(server: viser.ViserServer) -> None:
 
 def end(server: viser.ViserServer) -> None:
     """Close a server and its pages."""
-    with contextlib.redirect_stdout(io.StringIO()):
+    with quietly():
         server.stop()
 
 

@@ -6,13 +6,19 @@ from typing import Any
 import viser
 
 from splatdistill.densify import DENSIFIERS
+from splatdistill.errors import UserError
 from splatdistill.guidance import GUIDANCES
 from splatdistill.train.config import Train
 from splatdistill.train.events import Choose, Command, Continue, Densify, Once, Pause, Prune, SetField, Stop
+from splatdistill_viewer.browsers import note
 from splatdistill_viewer.controls import Pending, add_fields, follow
 
 Recipe = Callable[[str], Sequence[Command]]
 """The commands that go over to a guidance, by its name."""
+
+
+Words = Callable[[str, str], None]
+"""Raises UserError for a prompt and a negative one that the run's prior should not be asked."""
 
 
 def as_published(name: str) -> Sequence[Command]:
@@ -20,18 +26,29 @@ def as_published(name: str) -> Sequence[Command]:
     return [Choose("guidance", name)]
 
 
+def any_words(prompt: str, negative: str) -> None:
+    """Whatever a person types."""
+
+
 def run_buttons(gui: viser.GuiApi, put: Callable[[Command], None]) -> None:
-    """Pause, single step, go on, stop."""
+    """Pause, single step, go on, stop (which saves). Without a hint: it would cover where the run is."""
     asks = {"Pause": Pause, "Step": Once, "Go on": Continue, "Stop": Stop}
-    buttons = gui.add_button_group("", tuple(asks), hint="Stop saves, and --resume goes on from there")
+    buttons = gui.add_button_group("", tuple(asks))
     buttons.on_click(lambda event: put(asks[event.target.value]()))
 
 
 class Steering:
     """Controls of a run. What the run refuses is put back where it was."""
 
-    def __init__(self, gui: viser.GuiApi, config: Train, put: Callable[[Command], None], recipe: Recipe = as_published) -> None:
-        self.gui, self.put, self.recipe = gui, put, recipe
+    def __init__(
+        self,
+        gui: viser.GuiApi,
+        config: Train,
+        put: Callable[[Command], None],
+        recipe: Recipe = as_published,
+        words: Words = any_words,
+    ) -> None:
+        self.gui, self.put, self.recipe, self.refuse = gui, put, recipe, words
         self.pending = Pending(put)
         self.handles: dict[str, Any] = {}
         self.parents: dict[str, Any] = {}
@@ -62,10 +79,19 @@ class Steering:
             button = self.gui.add_button("Use these words")
 
         @button.on_click
-        def _(_: viser.GuiEvent) -> None:
-            for name in ("prompt", "negative"):
-                if self.handles[name].value != self.now[name]:
-                    self.put(SetField(name, self.handles[name].value))
+        def _(event: viser.GuiEvent) -> None:
+            asked = {name: self.handles[name].value for name in self.now}
+            try:
+                self.refuse(**asked)
+            except UserError as e:
+                for name in self.now:
+                    self.handles[name].value = self.now[name]
+                if event.client is not None:
+                    note(event.client, "Refused", str(e))
+                return
+            for name, text in asked.items():
+                if text != self.now[name]:
+                    self.put(SetField(name, text))
 
     def choice(self, part: str, kinds: dict[str, type], config: Train) -> None:
         """Another guidance or densifier, and the fields of the one in use."""

@@ -14,7 +14,7 @@ from splatdistill.train.config import Train
 from splatdistill_viewer.history import STAGES, History
 from splatdistill_viewer.pictures import MODES, Wants
 
-WIDTH = 210  # pixels of the prior's panel
+WIDTH = 222  # pixels of the prior's panel; its contents want 220
 SPLATS = "splats in the browser"
 COLOURS = ("#1971c2", "#e8590c", "#2f9e44", "#9c36b5", "#c92a2a", "#0c8599")
 CAPTIONS = ("a view of the splats", "with noise: x_t", "what the prior sees in it: x_0", "the change it wants")
