@@ -1,6 +1,5 @@
 """The optimisation as a film that anyone can open: one HTML file with a timeline, the splats in every frame of it."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,12 +13,11 @@ SECONDS = 12.0  # that the film lasts
 
 
 class Recording:
-    """Keyframes of a run, spread evenly over its steps however many it turns out to have."""
+    """Keyframes of a run, spread evenly over its steps however many it turns out to have: it may be stopped at any."""
 
-    def __init__(self, steps: int, most: int = FRAMES, splats: int = SPLATS) -> None:
+    def __init__(self, most: int = FRAMES, splats: int = SPLATS) -> None:
         self.most, self.splats = most, splats
-        self.every = max(1, math.ceil(steps / most))
-        self.next = 0
+        self.every, self.next = 1, 0
         self.frames: list[Snapshot] = []
 
     def due(self, step: int) -> bool:

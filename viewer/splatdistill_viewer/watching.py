@@ -64,7 +64,7 @@ class Terms:
 
     def __init__(self, gui: viser.GuiApi) -> None:
         self.names: tuple[str, ...] = ("none",)
-        self.handle = plot(gui, "terms of the loss, as far as they were looked at", self.names)
+        self.handle = plot(gui, "terms of the loss, where looked at", self.names)
 
     def update(self, history: History) -> None:
         """Draw what there is now."""
@@ -99,7 +99,7 @@ class Curves:
 
     def __init__(self, gui: viser.GuiApi) -> None:
         self.plots = [
-            Plot(gui, "gradient: root mean square, standard deviation", ("grad_norm", "spread"), ("rms", "deviation")),
+            Plot(gui, "gradient", ("grad_norm", "spread"), ("root mean square", "deviation")),
             Plot(gui, "splats", ("gaussians",), ("splats",)),
             Plot(gui, "noise level t, coverage", ("t", "coverage"), ("t", "coverage")),
             Plot(gui, "seconds a step by stage", STAGES, STAGES),
