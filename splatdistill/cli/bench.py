@@ -86,6 +86,8 @@ class Bench:
     """Begin no run after so many hours."""
     train: bool = True
     """Make the runs that are missing; --no-train only measures those that are there."""
+    plan: bool = False
+    """Say what would be done, method by method, and end; or why it cannot be."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Where all of it goes; by default runs/bench- and the preset."""
 
@@ -94,18 +96,26 @@ def command(argv: list[str]) -> int:
     """Run the subcommand; its exit status."""
     options = tyro.cli(Bench, args=argv, prog="splatdistill bench")
     if options.list:
-        print("\n".join(f"{name:16}{' '.join(preset.about.split())}" for name, preset in presets().items()))
+        known = presets()
+        wide = max(map(len, known)) + 2
+        print("\n".join(f"{name:{wide}}{' '.join(preset.about.split())}" for name, preset in known.items()))
         return 0
     planned, console = settle(options), speaker()
     root = (options.out or Path("runs") / f"bench-{planned.name}").expanduser().absolute()
-    root.mkdir(parents=True, exist_ok=True)
     for line in planned.notes:
         console.print(line, style="yellow")
+    sizes = {"prompt": len(planned.prompts), "method": len(planned.arms), "seed": len(planned.seeds)}
+    told = " x ".join(f"{n} {what}{'s' * (n != 1)}" for what, n in sizes.items())
+    told = f"{told} with the prior {planned.prior}: {math.prod(sizes.values())} runs, {planned.budget_told}, into {root}"
+    if options.plan:
+        show_plan(planned, console)
+        console.print(told)
+        return 0
+    root.mkdir(parents=True, exist_ok=True)
     with stopping() as stop:
         jobs = planned_jobs(options, planned, root, console, stop)
         write_json(root / "bench.json", planned.told(jobs, argv))
-        told = f"{len(planned.prompts)} prompts x {len(planned.arms)} methods x {len(planned.seeds)} seeds"
-        console.print(f"{told} with the prior {planned.prior}: {len(jobs)} runs, {planned.budget_told}, into {root}")
+        console.print(told)
         if options.train:
             make(options, planned, jobs, root / "jobs", console, stop)
         if stop.is_set():
@@ -114,6 +124,21 @@ def command(argv: list[str]) -> int:
         return conclude(
             planned, jobs, root, Measuring(options.image_reward, options.samples, options.threshold), console
         )
+
+
+def show_plan(planned: Planned, console: Console) -> None:
+    """What every method would be given: its steps, and the images that it asks networks about."""
+    wide = max(len(a.name) for a in planned.arms) + 2
+    console.print(f"{'method':{wide}}{'steps':>8}{'images a step':>16}{'images':>10}  asked for as", style="bold")
+    for arm in planned.arms:
+        steps, images = planned.steps.get(arm.name), planned.images[arm.name]
+        known = planned.costs[arm.name] is not None
+        cells = (
+            f"{steps:,}" if steps else "measured",
+            f"{images:.1f}" if known else "unknown",
+            f"{steps * images:,.0f}" if steps and known else "",
+        )
+        console.print(f"{arm.name:{wide}}{cells[0]:>8}{cells[1]:>16}{cells[2]:>10}  {arm.text}")
 
 
 def planned_jobs(options: Bench, planned: Planned, root: Path, console: Console, stop: Flag) -> list[Job]:

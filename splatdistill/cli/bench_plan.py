@@ -63,12 +63,14 @@ class Planned:
     def budget_told(self) -> str:
         """The budget in words."""
         amount = f"{self.amount:,.0f}"
-        return {
+        told = {
             "recipe": "each as long as its recipe says",
             "steps": f"{amount} steps each",
             "calls": f"{amount} network images each",
             "seconds": f"about {amount} seconds each",
         }[self.budget]
+        more = [f"{a.share:g} times that for {a.name!r}" for a in self.arms if a.share != 1]
+        return f"{told} ({', '.join(more)})" if more else told
 
     def told(self, jobs: list[Job], argv: list[str]) -> dict[str, Any]:
         """What bench.json says."""
@@ -154,16 +156,16 @@ def chosen(o: "Bench") -> tuple[str, Preset]:
 def suited(asked: str, needs: str, prompts: tuple[str, ...], weights: Weights) -> tuple[str, recipes.Family]:
     """The prior by the name that means the same everywhere, and its family; refused where it does not know the prompts."""
     found = weights.find(asked)
+    if found.tiny and needs == "real":
+        raise WeightsError(
+            "These prompts need Stable Diffusion weights, and the embedded prior `tiny` knows only the toybox.\n"
+            "Give weights, --prior DIR or --prior HUB_ID (`splatdistill doctor` says how to get them), or other prompts: "
+            "--preset toybox."
+        )
     if found.tiny and asked == "auto":
         raise WeightsError(
             f"A bench does not fall back to the embedded prior by itself. {found.notice}\n"
             "Say --prior tiny to bench it, with prompts of the toybox."
-        )
-    if found.tiny and needs == "real":
-        raise WeightsError(
-            "These prompts need Stable Diffusion weights, and --prior tiny knows only the toybox.\n"
-            "Give weights, --prior DIR or --prior HUB_ID (`splatdistill doctor` says how to get them), or other prompts: "
-            "--preset toybox."
         )
     if needs == "toybox" and not found.tiny:
         raise UserError(

@@ -13,6 +13,7 @@ from splatdistill.bench.plan import Job
 from splatdistill.bench.record import Record
 from splatdistill.bench.work import ended, locked, outcome, tail, work
 from splatdistill.cli import main
+from splatdistill.cli.bench_plan import presets
 from splatdistill.priors import weights
 
 SMALL = ["--init.count", "30", "--resolutions", "16", "--batch", "1"]
@@ -155,9 +156,29 @@ def test_a_whole_bench_with_a_method_that_fails(here, prior, capsys):
     }
 
 
+@pytest.mark.parametrize("name", [n for n, p in presets().items() if p.needs != "real"])
+def test_every_preset_tells_its_plan_and_makes_nothing(here, capsys, name):
+    """A line for each method; equal steps or images for all, times their shares."""
+    assert main(["bench", "--preset", name, "--prior", "tiny", "--device", "cpu", "--plan", "--out", "b"]) == 0
+    lines, preset = capsys.readouterr().out.splitlines(), presets()[name]
+    rows = [line for line in lines if any(line.endswith(a.of) for a in preset.arms)]
+    assert len(rows) == len(preset.arms) and not Path("b").exists()
+    runs = len(preset.prompts) * len(preset.arms) * len(preset.seeds)
+    assert f" {runs} runs, " in lines[-1]
+    for arm, row in zip(preset.arms, rows, strict=True):
+        numbers = row.removesuffix(arm.of).split()[-3:]
+        steps, per, images = (float(n.replace(",", "")) for n in numbers)
+        assert images == pytest.approx(steps * per, rel=0.02)
+        if preset.budget == "calls":
+            assert images == pytest.approx(preset.amount * arm.share, rel=0.05)
+        if preset.budget == "steps":
+            assert steps == round(preset.amount * arm.share)
+
+
 REFUSALS = {
     "stein-22": (["--preset", "stein-22", "--prior", "tiny"], "knows only the toybox"),
-    "auto": (["--preset", "stein-22"], "does not fall back to the embedded prior"),
+    "stein-22 by itself": (["--preset", "stein-22"], "need Stable Diffusion weights"),
+    "auto": (["--preset", "smoke", "--prior", "auto"], "does not fall back to the embedded prior"),
     "words": (["--prior", "tiny", "--prompt", "a typewriter", "--guidances", "sds"], "cannot draw this"),
     "ruler": (["--preset", "toybox", "--clip", "openai/clip-vit-base-patch32"], "nothing to measure with"),
     "amount": (["--preset", "smoke", "--amount", "0"], "above 0"),
