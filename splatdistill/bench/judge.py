@@ -75,8 +75,8 @@ class Results:
 
     def example(self, metric: str) -> Figure | None:
         """A figure of this metric that has a value, or else one that says why there is none."""
-        own = [j.measured.of(metric) for j in self.judged if j.measured is not None]
-        own += [f for figures in self.pooled.values() for f in figures if f.metric == metric]
+        own = [f for figures in self.pooled.values() for f in figures if f.metric == metric]  # these say why not
+        own += [j.measured.of(metric) for j in self.judged if j.measured is not None]
         return next((f for f in own if f.value is not None), own[0] if own else None)
 
 

@@ -17,7 +17,7 @@ STYLE = """\
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem; color: #222 }
 table { border-collapse: collapse; margin: .5rem 0; font-size: 14px; font-variant-numeric: tabular-nums }
 th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap }
-th:first-child, td:first-child { text-align: left }
+th:first-child, td:first-child, .words { text-align: left }
 thead th { border-bottom: 2px solid #444 }
 .wide { overflow-x: auto }
 .note { color: #555; font-size: 13px; margin: .1rem 0 }
@@ -62,17 +62,22 @@ def part(section: Section) -> str:
 
 
 def table(shown: Table) -> str:
-    """One table with its notes."""
-    head = "".join(f"<th>{escape(c)}</th>" for c in shown.head)
-    rows = "\n".join("<tr>" + "".join(data_cell(c) for c in row) + "</tr>" for row in shown.rows)
+    """One table with its notes; columns of words begin on the left, those of numbers end on the right."""
+    words = [any(c[:1].isalpha() and c != "n/a" for c in column) for column in zip(*shown.rows, strict=True)]
+    words = words or [True] * len(shown.head)
+    head = "".join(cell("th", c, w) for c, w in zip(shown.head, words, strict=True))
+    rows = "\n".join(
+        "<tr>" + "".join(cell("td", c, w) for c, w in zip(row, words, strict=True)) + "</tr>" for row in shown.rows
+    )
     below = "\n".join(f'<p class="note">{escape(n)}</p>' for n in shown.notes)
     return f'<h3>{escape(shown.title)}</h3>\n<div class="wide"><table><thead><tr>{head}</tr></thead>\n<tbody>{rows}</tbody></table></div>\n{below}'
 
 
-def data_cell(text: str) -> str:
+def cell(tag: str, text: str, words: bool) -> str:
     """One cell; verdicts have colours."""
-    kind = f' class="{text}"' if text in ("better", "worse") else ""
-    return f"<td{kind}>{escape(text)}</td>"
+    kinds = ["words"] * words + [text] * (tag == "td" and text in ("better", "worse"))
+    kind = f' class="{" ".join(kinds)}"' if kinds else ""
+    return f"<{tag}{kind}>{escape(text)}</{tag}>"
 
 
 def data(picture: Float[Tensor, "3 h w"]) -> str:

@@ -131,7 +131,9 @@ def differences(found: Sequence[Comparison], metrics: Sequence[str]) -> Table | 
         "Paired by prompt and seed; 95 % percentile intervals and two-sided p of a bootstrap over prompts and, within them, "
         "seeds; Holm's correction over the methods of each metric; better and worse are at 5 % after it."
     ]
-    if few < FEW:
+    if few == 1:
+        told.append("One prompt gives no interval and no p: these are differences of single objects.")
+    elif few < FEW:
         told.append(f"From {few} prompts intervals are too narrow and p too small: take them as hints.")
     head = ("metric", "method", f"difference to {against}", "95 % interval", "p", "p, Holm", "prompts", "")
     return Table(f"Against {against}", head, tuple(rows), tuple(told))

@@ -118,14 +118,14 @@ def sections(
     """The report's parts."""
     done = sum(j.measured is not None for j in results.judged)
     what = (
-        f"{len(results.prompts)} prompts by {len(results.arms)} methods with {len(results.seeds)} seeds: {done} of "
-        f"{len(results.judged)} runs are done. Prior: {planned.prior}. Budget: {planned.budget_told}. Device: {planned.device}, "
-        f"{planned.workers} runs at a time with {planned.threads} threads each. splatdistill {__version__}."
+        f"Prompts: {len(results.prompts)}. Methods: {len(results.arms)}. Seeds: {len(results.seeds)}. Runs that are done: {done} "
+        f"of {len(results.judged)}. Prior: {planned.prior}. Budget: {planned.budget_told}. Device: {planned.device}. Runs at a "
+        f"time: {planned.workers}, threads of each: {planned.threads}. splatdistill {__version__}."
     )
     methods = tuple(
         (a.name, a.text, f"{planned.images[a.name]:.4g}", steps_of(results, a.name), a.about) for a in planned.arms
     )
-    told = Table("Methods", ("method", "asked for as", "network images a step", "steps", ""), methods)
+    told = Table("Methods", ("method", "asked for as", "network images a step", "steps", "what it is"), methods)
     wrong = [failure(j) for j in failed(results)]
     main = [t for t in shown if not t.title.endswith("by prompt")]
     return [
