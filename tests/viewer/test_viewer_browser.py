@@ -15,6 +15,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from splatdistill_viewer.choosing import Choosing
+from splatdistill_viewer.gallery import Gallery
+from splatdistill_viewer.live import Live
+from splatdistill_viewer.works import load
+from train.small import config, red_and_blue
 
 from splatdistill.io.ply import read_ply, write_ply
 from splatdistill.scene.initial import Ball, FromFile
@@ -25,11 +30,6 @@ from splatdistill.train.replay import Replay, commands_of
 from splatdistill.train.run import RunDir
 from splatdistill.train.session import Session
 from splatdistill.train.variants import Variant, take_turns
-from splatdistill_viewer.choosing import Choosing
-from splatdistill_viewer.gallery import Gallery
-from splatdistill_viewer.live import Live
-from splatdistill_viewer.works import load
-from train.small import config, red_and_blue
 
 ARGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist", "--disable-dev-shm-usage"]
 PATIENCE = 300_000  # milliseconds: a busy machine draws slowly

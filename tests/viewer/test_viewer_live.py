@@ -4,7 +4,6 @@ import gc
 import json
 import os
 import socket
-import sys
 import threading
 import time
 import weakref
@@ -13,19 +12,31 @@ from functools import partial
 import numpy as np
 import pytest
 from looker import FRONT, Looker, until
+from splatdistill_viewer import live as live_module
+from splatdistill_viewer.live import Live
+from train.small import config, red_and_blue
 
-from splatdistill.cli import main
 from splatdistill.densify.relocate import Relocate
+from splatdistill.errors import UserError
 from splatdistill.scene.initial import Ball
-from splatdistill.train.events import Applied, Choose, Commands, Continue, Ended, Pause, Paused, SetField, StepDone, Stop
 from splatdistill.train import loop
+from splatdistill.train.events import (
+    Applied,
+    Choose,
+    Commands,
+    Continue,
+    Ended,
+    Pause,
+    Paused,
+    Refused,
+    SetField,
+    StepDone,
+    Stop,
+)
 from splatdistill.train.loop import run
 from splatdistill.train.losses import Regularisers
 from splatdistill.train.run import RunDir
 from splatdistill.train.session import Session
-from splatdistill_viewer import live as live_module
-from splatdistill_viewer.live import Live
-from train.small import config, red_and_blue
 
 
 @pytest.fixture(autouse=True)
@@ -42,12 +53,17 @@ class Watched:
         self.session = Session(config(**{**settings, **changes}), red_and_blue())
         self.commands, self.events, self.told = Commands(), [], []
         self.folder = RunDir.create("p", folder / "run")
-        self.live = Live(self.session, self.folder, self.commands, 8600, self.told.append)
+        self.live = Live(self.session, self.folder, self.commands, 8600, self.told.append, words=self.words)
         self.error = None
         if paused:
             self.commands.put(Pause())
         self.thread = threading.Thread(target=self._run)
         self.thread.start()
+
+    @staticmethod
+    def words(prompt, negative):
+        if "elephant" in prompt:
+            raise UserError("there are no elephants")
 
     def _run(self):
         try:
@@ -123,6 +139,27 @@ def test_controls_are_commands_in_the_log(tmp_path):
             "guidance.scale", "background.kind", "guidance.times.high",
         ]  # fmt: skip
         assert [e["command"]["path"] for e in log if e["event"] == "Refused"] == ["rates.colours"]
+
+
+def test_words_that_cannot_be_taken_are_told_and_harm_nothing(tmp_path):
+    with Watched(tmp_path) as w, Looker(w.live.port) as looker:
+        until(lambda: w.live.browsers.any)
+        boxes, told = w.live.steering.handles, []
+        button = next(h for h in w.live.server.gui._gui_input_handle_from_uuid.values() if getattr(h, "label", "") == "Use these words")
+        client = next(iter(w.live.browsers.there.values())).client
+        client.add_notification = lambda title, text, **more: told.append(text)
+        for words in ("an elephant", "a green disc", ""):  # for the page, the prior and the run to refuse
+            count = len(told)
+            looker.set(boxes["prompt"], words)
+            until(lambda: boxes["prompt"].value == words)  # noqa: B023
+            looker.click(button)
+            until(lambda: len(told) > count and boxes["prompt"].value == "a red disc")  # noqa: B023
+        assert ["elephants" in told[0], "does not know the prompt" in told[1], "is empty" in told[2]] == [True] * 3
+        looker.set(boxes["negative"], "a blue disc")
+        until(lambda: boxes["negative"].value == "a blue disc")
+        looker.click(button)
+        until(lambda: w.applied(SetField) == [SetField("negative", "a blue disc")])
+        assert [e.command.value for e in w.of(Refused)] == ["a green disc", ""]
 
 
 def test_exact_pictures_follow_the_camera_and_are_coarse_while_it_moves(tmp_path):
@@ -224,7 +261,7 @@ def test_ten_who_come_and_go_leave_nothing(tmp_path):
             until(lambda: len(w.live.browsers.there) == 10)
             clients += [weakref.ref(b.client) for b in w.live.browsers.all()]
             drawn = w.live.sent
-            until(lambda: w.live.sent > drawn and w.live.cameras)
+            until(lambda: w.live.sent > drawn and w.live.cameras)  # noqa: B023
             for looker in lookers:
                 looker.__exit__()
             until(lambda: not w.live.browsers.any and w.live.server.get_clients() == {})
@@ -244,82 +281,3 @@ def test_the_turntable_turns_whoever_looks_on(tmp_path):
         x, y, z = client.camera.position
         assert x**2 + y**2 == pytest.approx(2.8**2, rel=1e-3) and abs(z) < 1e-6
         np.testing.assert_allclose(client.camera.look_at, 0, atol=1e-6)
-
-
-# the command line -------------------------------------------------------------------------------------------------
-
-
-def train(folder, *more):
-    from helpers import write_sd_folder
-
-    prior = folder / "sd"
-    if not prior.exists():
-        write_sd_folder(prior)
-    small = ["--steps", "6", "--batch", "1", "--init.count", "40", "--device", "cpu", "--prior", str(prior)]
-    return main(["train", "--prompt", "a red mushroom", *small, *more])
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    return tmp_path
-
-
-def test_train_with_a_viewer_says_where_and_without_waiting_leaves_a_film(here, capsys):
-    assert train(here, "--viewer", "--no-wait", "--port", "8700", "--out", "a") == 0
-    said = capsys.readouterr().out
-    assert "http://127.0.0.1:87" in said and "ssh -L 87" in said and "Ctrl-C" not in said
-    assert (here / "a" / "replay.html").stat().st_size > 800_000
-    assert "viewer:" not in (here / "a" / "config.yaml").read_text()
-
-
-def test_nobody_watching_imports_nothing_and_does_not_wait(here, capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "splatdistill_viewer.live", None)  # importing it would fail, and that is told
-    assert train(here, "--out", "a") == 0 and train(here, "--no-viewer", "--out", "b") == 0
-    said = capsys.readouterr().out
-    assert "could not be opened" not in said and "watch and steer" not in said and not (here / "a" / "replay.html").exists()
-    assert train(here, "--viewer", "--out", "c") == 0
-    assert "could not be opened, the run goes on without it" in capsys.readouterr().out
-    assert (here / "a" / "splats.ply").read_bytes() == (here / "c" / "splats.ply").read_bytes()
-
-
-def test_a_person_is_a_terminal_unless_something_says_otherwise(monkeypatch):
-    from splatdistill.cli import watching
-
-    class Terminal:
-        def isatty(self):
-            return True
-
-    for name in watching.QUIET:
-        monkeypatch.delenv(name, raising=False)
-    assert not watching.person()
-    monkeypatch.setattr(watching.sys, "stdin", Terminal())
-    monkeypatch.setattr(watching.sys, "stdout", Terminal())
-    assert watching.person()
-    monkeypatch.setenv("CI", "1")
-    assert not watching.person()
-
-
-def test_a_run_is_replayed_from_the_command_line(here):
-    from splatdistill.train.replay import Given
-    from splatdistill.train.run import RunDir as Folder
-
-    assert train(here, "--out", "a") == 0
-    assert train(here, "--out", "plain") == 0
-    folder = Folder(here / "plain")
-    folder.log.write_text("")
-    folder.record(Applied(0, SetField("rates.colours", 0.5)))
-    assert main(["train", "--replay", "plain", "--out", "b"]) == 0
-    assert (here / "a" / "splats.ply").read_bytes() == (here / "plain" / "splats.ply").read_bytes()
-    assert (here / "b" / "splats.ply").read_bytes() != (here / "a" / "splats.ply").read_bytes()
-    assert main(["train", "--replay", "b", "--config", "a/config.yaml", "--out", "c"]) == 0
-    assert (here / "c" / "splats.ply").read_bytes() == (here / "b" / "splats.ply").read_bytes()
-    assert Given(0, SetField("rates.colours", 0.5)).attempt == 0
-
-
-def test_choosing_a_guidance_takes_the_recipe_of_the_prior():
-    from splatdistill.cli.watching import choosing
-
-    choose, weight = choosing("tiny", "csd")
-    assert choose.kind == "csd" and dict(choose.fields)["times.low"] > 0 and weight == SetField("guidance_weight", 0.008)

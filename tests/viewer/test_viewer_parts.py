@@ -11,14 +11,6 @@ import time
 import numpy as np
 import pytest
 import torch
-
-from splatdistill.cameras import Orbit, orbit
-from splatdistill.gaussians import Gaussians, rotation_matrices
-from splatdistill.guidance import SDI
-from splatdistill.render import rasterizer
-from splatdistill.scene.initial import Ball
-from splatdistill.train.events import SetField, StepDone, Timing
-from splatdistill.train.session import Session
 from splatdistill_viewer.budget import Budget
 from splatdistill_viewer.cameras import Pose, frustums, turntable
 from splatdistill_viewer.clean import Cleaning
@@ -29,6 +21,14 @@ from splatdistill_viewer.pictures import MODES, picture, visible, wants
 from splatdistill_viewer.record import Recording, film, write_html
 from splatdistill_viewer.snapshot import Slot, adjusted, snapshot
 from train.small import config, red_and_blue
+
+from splatdistill.cameras import Orbit, orbit
+from splatdistill.gaussians import Gaussians, rotation_matrices
+from splatdistill.guidance import SDI
+from splatdistill.render import rasterizer
+from splatdistill.scene.initial import Ball
+from splatdistill.train.events import SetField, StepDone, Timing
+from splatdistill.train.session import Session
 
 
 def some(n: int = 50, scale: float | None = None, seed: int = 0) -> Gaussians:

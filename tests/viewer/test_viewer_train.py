@@ -1,0 +1,103 @@
+"""`splatdistill train` and its viewer: whether it is opened, what is said, what is left, and what the page is told of the prior."""
+
+import sys
+from functools import partial
+
+import pytest
+
+from splatdistill.cli import main
+from splatdistill.errors import UserError
+from splatdistill.train import loop
+from splatdistill.train.events import Applied, SetField
+
+
+@pytest.fixture(autouse=True)
+def short_films(monkeypatch):
+    """Runs leave what they leave, smaller."""
+    monkeypatch.setattr(loop, "finish", partial(loop.finish, size=16, frames=2))
+
+
+def train(folder, *more):
+    from helpers import write_sd_folder
+
+    prior = folder / "sd"
+    if not prior.exists():
+        write_sd_folder(prior)
+    small = ["--steps", "6", "--batch", "1", "--init.count", "40", "--device", "cpu", "--prior", str(prior)]
+    return main(["train", "--prompt", "a red mushroom", *small, *more])
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return tmp_path
+
+
+def test_train_with_a_viewer_says_where_and_without_waiting_leaves_a_film(here, capsys):
+    assert train(here, "--viewer", "--no-wait", "--port", "8700", "--out", "a") == 0
+    said = capsys.readouterr().out
+    assert "http://127.0.0.1:87" in said and "ssh -L 87" in said and "Ctrl-C" not in said
+    assert (here / "a" / "replay.html").stat().st_size > 800_000
+    assert "viewer:" not in (here / "a" / "config.yaml").read_text()
+
+
+def test_nobody_watching_imports_nothing_and_does_not_wait(here, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "splatdistill_viewer.live", None)  # importing it would fail, and that is told
+    assert train(here, "--out", "a") == 0 and train(here, "--no-viewer", "--out", "b") == 0
+    said = capsys.readouterr().out
+    assert "could not be opened" not in said and "watch and steer" not in said and not (here / "a" / "replay.html").exists()
+    assert train(here, "--viewer", "--out", "c") == 0
+    assert "could not be opened, the run goes on without it" in capsys.readouterr().out
+    assert (here / "a" / "splats.ply").read_bytes() == (here / "c" / "splats.ply").read_bytes()
+
+
+def test_a_person_is_a_terminal_unless_something_says_otherwise(monkeypatch):
+    from splatdistill.cli import watching
+
+    class Terminal:
+        def isatty(self):
+            return True
+
+    for name in watching.QUIET:
+        monkeypatch.delenv(name, raising=False)
+    assert not watching.person()
+    monkeypatch.setattr(watching.sys, "stdin", Terminal())
+    monkeypatch.setattr(watching.sys, "stdout", Terminal())
+    assert watching.person()
+    monkeypatch.setenv("CI", "1")
+    assert not watching.person()
+
+
+def test_a_run_is_replayed_from_the_command_line(here):
+    from splatdistill.train.replay import Given
+    from splatdistill.train.run import RunDir as Folder
+
+    assert train(here, "--out", "a") == 0
+    assert train(here, "--out", "plain") == 0
+    folder = Folder(here / "plain")
+    folder.log.write_text("")
+    folder.record(Applied(0, SetField("rates.colours", 0.5)))
+    assert main(["train", "--replay", "plain", "--out", "b"]) == 0
+    assert (here / "a" / "splats.ply").read_bytes() == (here / "plain" / "splats.ply").read_bytes()
+    assert (here / "b" / "splats.ply").read_bytes() != (here / "a" / "splats.ply").read_bytes()
+    assert main(["train", "--replay", "b", "--config", "a/config.yaml", "--out", "c"]) == 0
+    assert (here / "c" / "splats.ply").read_bytes() == (here / "b" / "splats.ply").read_bytes()
+    assert Given(0, SetField("rates.colours", 0.5)).attempt == 0
+
+
+def test_choosing_a_guidance_takes_the_recipe_of_the_prior():
+    from splatdistill.cli.watching import choosing
+
+    choose, weight = choosing("tiny", "csd")
+    assert choose.kind == "csd" and dict(choose.fields)["times.low"] > 0 and weight == SetField("guidance_weight", 0.008)
+
+
+def test_the_words_of_the_embedded_prior_are_those_of_the_command_line():
+    from splatdistill.cli.watching import words
+
+    for prior, prompt in (("tiny", "a red mushroom"), ("tiny", " "), ("some/weights", "a green elephant")):
+        words(prior, prompt, "")
+    with pytest.raises(UserError, match="a green elephant") as e:
+        words("tiny", "a green elephant", "")
+    assert "\n" not in str(e.value)
