@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -43,7 +44,9 @@ class ASD(Guidance):
 
     def later(self, view: View, t: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
         """t+ of every view."""
-        part = view.rand() if self.shift == "random" else 1.0
+        part = view.rand()
+        if self.shift == "fixed":  # drawn all the same: runs that differ in this alone see the same noise from here on
+            part = torch.ones_like(part)
         if self.variant == "paper":
             least = min(self.times.low, self.times.low if self.times.low_end is None else self.times.low_end)
             return (t + part * self.eta * (t - least).clamp(min=0)).clamp(max=0.999)
