@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from looker import Looker, until
+from looker import FRONT, Looker, until
 
 from splatdistill.cli import main
 from splatdistill.errors import UserError
@@ -107,6 +107,28 @@ def test_several_works_are_looked_at_from_one_camera(tmp_path):
     finally:
         gallery.close()
     assert not gallery.guard.off
+
+
+@pytest.mark.parametrize("side", [(0.0, 2.8, 0.5), (-2.0, -1.0, 1.0), (3.0, 0.0, 0.0)])
+def test_works_stand_side_by_side_from_wherever_one_looks(tmp_path, side):
+    for name in "ab":
+        write_ply(tmp_path / f"{name}.ply", some())
+    gallery = Gallery([*load(tmp_path / "a.ply"), *load(tmp_path / "b.ply")], 8760)
+    try:
+        with Looker(gallery.port) as looker:
+            until(lambda: gallery.browsers.any)
+            looker.stand(FRONT[0], side)
+            sight = np.array(side)[:2] / np.hypot(*side[:2])
+            right = np.array([-sight[1], sight[0]])  # of one who looks along -sight
+
+            def across() -> list[float]:
+                first, second = (np.array(h.position)[:2] for h in gallery.handles)
+                return [float((second - first) @ right), abs(float((second - first) @ sight)), float(np.abs(first + second).max())]
+
+            until(lambda: across()[1] < 1e-3 and across()[0] > 0.5, gallery.tick)
+            assert across()[2] < 1e-6, "around the middle"
+    finally:
+        gallery.close()
 
 
 def test_a_column_sees_the_middle_of_the_view():

@@ -1,6 +1,7 @@
 """The browsers that look on: where each stands, whether it moves, and which exact picture it has."""
 
 import gc
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -126,6 +127,14 @@ class Browsers:
         """Where one browser looks from."""
         b = self.there.get(-1 if who is None else who)
         return None if b is None else pose_of(b.client)
+
+    def azimuth(self) -> float | None:
+        """From which side the camera that moved last looks at its target, in radians; None without one, and from straight above."""
+        last = max(self.all(), key=lambda b: b.moved, default=None)
+        if last is None or pose_of(last.client) is None:
+            return None
+        x, y, _ = np.subtract(last.client.camera.position, last.client.camera.look_at)
+        return math.atan2(y, x) if math.hypot(x, y) > 1e-3 else None
 
     def tell(self, title: str, text: str) -> None:
         """A note that goes away by itself."""

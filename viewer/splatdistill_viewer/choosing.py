@@ -14,7 +14,7 @@ from splatdistill_viewer.page import Guard, lay_out, open_server, show, update
 from splatdistill_viewer.serving import Serving
 from splatdistill_viewer.snapshot import adjusted, snapshot
 from splatdistill_viewer.steering import Recipe, Steering, Words, any_words, as_published, run_buttons
-from splatdistill_viewer.tiles import places, stand, tiled
+from splatdistill_viewer.tiles import Row, places, stand, tiled
 from splatdistill_viewer.watching import Display, escape
 
 APART = 1.9  # world units between two objects
@@ -59,10 +59,11 @@ class Choosing(Serving):
                     button.on_click(lambda _, k=k: self.choose(k))
         with tabs.add_tab("Steer"):
             self.steering = Steering(gui, config, self.put, recipe, words)
-        self.handles = []
-        for k, (r, at) in enumerate(zip(self.runs, places(len(self.runs), APART))):
+        self.handles, spots = [], places(len(self.runs), APART)
+        for k, (r, at) in enumerate(zip(self.runs, spots)):
             self.handles.append(show(self.server, f"/variant-{k}", snapshot(r.session.gaussians()), at=at))
             self.server.scene.add_label(f"/variant-{k}/name", f"seed {r.session.config.seed}", position=(0.0, 0.0, 0.48 * APART))
+        self.row = Row(self.handles, spots)
 
     def put(self, command: Command) -> None:
         """Ask all for something."""
@@ -126,6 +127,7 @@ class Choosing(Serving):
         if d.exact is not None:
             self.draw_exact(waiting)
             return
+        self.row.face(self.browsers.azimuth())
         self.turn += 1
         for k in range(len(self.runs)) if waiting else (self.turn % len(self.runs),):
             s = self.runs[k].session

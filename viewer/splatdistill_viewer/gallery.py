@@ -16,7 +16,7 @@ from splatdistill_viewer.clean import Cleaning
 from splatdistill_viewer.page import BRAND, Guard, open_server, show, update
 from splatdistill_viewer.serving import Serving
 from splatdistill_viewer.snapshot import adjusted, snapshot
-from splatdistill_viewer.tiles import places, stand, tiled
+from splatdistill_viewer.tiles import Row, places, stand, tiled
 from splatdistill_viewer.watching import Display
 from splatdistill_viewer.works import Work
 
@@ -25,8 +25,8 @@ NEVER = {"box": 4.0, "needles": 50.0, "floaters": 30.0}  # what the tools stand 
 
 
 class Gallery(Serving):
-    """Works in one page. In the browser's own view they stand side by side; exact pictures show each in its own tile,
-    all from the same camera.
+    """Works in one page. In the browser's own view they stand side by side from wherever one looks; exact pictures show each
+    in its own tile, all from the same camera.
     """
 
     def __init__(self, works: Sequence[Work], port: int = 8080, out: Path | None = None, report: Callable[[str], None] = print) -> None:
@@ -41,10 +41,12 @@ class Gallery(Serving):
         self.cleaned: object = None
         apart = 1.3 * max(2 * float(w.gaussians.means.abs().quantile(0.98)) if len(w.gaussians) else 1.0 for w in self.works)
         self.handles, self.boxes = [], []
-        for i, (w, at) in enumerate(zip(self.works, places(len(self.works), apart))):
+        spots = places(len(self.works), apart)
+        for i, (w, at) in enumerate(zip(self.works, spots)):
             self.handles.append(show(self.server, f"/work-{i}", snapshot(w.gaussians), at=at))
             if len(self.works) > 1:
                 self.server.scene.add_label(f"/work-{i}/name", w.name, position=(0.0, 0.0, 0.6 * apart))
+        self.row = Row(self.handles, spots)
         if len(self.works) > 1:
             self.server.initial_camera.position = stand(len(self.works), apart)
         self.build()
@@ -125,6 +127,7 @@ class Gallery(Serving):
     def draw_splats(self) -> None:
         """The browser's own view."""
         d = self.display
+        self.row.face(self.browsers.azimuth())
         key = self.cleaned, d.key
         if key == self.shown:
             return

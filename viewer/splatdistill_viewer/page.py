@@ -5,6 +5,7 @@ import getpass
 import socket
 import threading
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -38,6 +39,7 @@ def quietly() -> Iterator[None]:
 
 def open_server(port: int = 8080, label: str | None = None) -> viser.ViserServer:
     """A server with our world: z up, looking at the front. A port that is taken moves on to the next."""
+    warnings.filterwarnings("ignore", message="Queued a .* on a closed connection")  # a page may go at any moment
     with quietly():  # it prints a box of its own
         server = viser.ViserServer(host=HOST, port=port, label=label, verbose=False)
     server.gui.configure_theme(show_logo=False, show_share_button=False, control_width="large", brand_color=BRAND)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from splatdistill_viewer.page import FOV
 from splatdistill_viewer.pictures import Mode, picture
 
 Point = tuple[float, float, float]
+LEAST = math.radians(0.25)  # a smaller move is none
 ROW = 3  # objects that still stand in one row
 
 
@@ -28,6 +30,21 @@ def places(n: int, apart: float) -> list[Point]:
     rows, columns = shape(n)
     across, down = (columns - 1) / 2, (rows - 1) / 2
     return [(0.0, apart * (k % columns - across), apart * (down - k // columns)) for k in range(n)]
+
+
+class Row:
+    """Objects that turn their places, not themselves, with whoever looks: side by side for every camera, each seen alike."""
+
+    def __init__(self, handles: Sequence[Any], spots: Sequence[Point]) -> None:
+        self.handles, self.spots, self.azimuth = handles, spots, 0.0
+
+    def face(self, azimuth: float | None) -> None:
+        """Stand across the line of sight of a camera at this azimuth, in radians; None: nobody looks from a side."""
+        if azimuth is None or abs(math.remainder(azimuth - self.azimuth, math.tau)) < LEAST:
+            return
+        self.azimuth = azimuth
+        for handle, (_, across, up) in zip(self.handles, self.spots):
+            handle.position = (-across * math.sin(azimuth), across * math.cos(azimuth), up)
 
 
 def stand(n: int, apart: float) -> Point:
