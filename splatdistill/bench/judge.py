@@ -11,7 +11,7 @@ from splatdistill.errors import UserError
 from splatdistill.evaluate.finished import finished
 from splatdistill.evaluate.measure import Laboratory, Measured, measure
 from splatdistill.evaluate.metrics import METRICS, Figure
-from splatdistill.evaluate.pooled import across_seeds, from_the_prior, placed
+from splatdistill.evaluate.pooled import across_seeds, by_prompt, from_the_prior, placed
 
 LOST = ("oom", "killed")  # ended without results by memory, or by what looks like it: counted as diverged
 
@@ -48,13 +48,16 @@ class Results:
     against: str
     judged: list[Judged]
     pooled: dict[str, list[Figure]] = field(default_factory=dict)  # by arm: what takes several runs
+    diverse: dict[str, Values] = field(default_factory=dict)  # by arm: diversity over the seeds of each prompt
 
     def of(self, arm: str) -> list[Judged]:
         """The jobs of one arm."""
         return [j for j in self.judged if j.job.arm == arm]
 
     def values(self, metric: str, arm: str) -> Values:
-        """One metric of one arm by prompt and seed, where it is known."""
+        """One metric of one arm by prompt and seed, where it is known; diversity, of all seeds, under the first."""
+        if metric == "diversity":
+            return self.diverse.get(arm, {})
         found = {}
         for j in self.of(arm):
             value = (None if j.diverged is None else 100.0 * j.diverged) if metric == "diverged" else None
@@ -101,5 +104,7 @@ def pool(results: Results, lab: Laboratory, samples: dict) -> None:
     by = lab.ruler.name if lab.ruler else ""
     for arm in results.arms:
         runs = [j.measured for j in results.of(arm) if j.measured is not None]
-        spread = replace(across_seeds(runs), by=by)
+        diverse = by_prompt(runs)
+        results.diverse[arm] = {(p, results.seeds[0]): f.value for p, f in diverse.items() if f.value is not None}
+        spread = replace(across_seeds(list(diverse.values())), by=by)
         results.pooled[arm] = [placed(f, lab.protocol) for f in (from_the_prior(runs, samples, by), spread)]

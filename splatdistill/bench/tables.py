@@ -15,7 +15,9 @@ ARROW = {"higher": " ↑", "lower": " ↓", "": ""}
 SDI = ("clip_score", "iqa_quality", "iqa_sharpness", "iqa_real", "image_reward", "diverged", "seconds", "peak_memory")
 STEIN = ("clip_distance", "fid")
 SHAPE = ("r_precision_hard", "iou", "psnr", "depth_error", "sharpness", "janus_truth", "back_margin")
-MORE = ("r_precision", "janus", "diversity", "diversity_particles", "saturation", "clipped", "edge_width", "calls", "steps")
+MORE = (
+    "r_precision", "janus", "diversity", "diversity_particles", "saturation", "clipped", "edge_width", "calls", "steps",
+)  # fmt: skip
 POOLED = ("fid", "diversity")
 PER_PROMPT = ("clip_score", "clip_distance", "r_precision_hard", "iou", "psnr")
 
@@ -147,7 +149,7 @@ def tables(results: Results) -> list[Table]:
         by_method(results, "In the shape of SteinDreamer's Table 1 (arXiv:2401.00604)", STEIN),
         by_method(results, "Against the toybox's truth", SHAPE, shown=False),
         by_method(results, "More", MORE, shown=False),
-        differences(found, [*SDI, "clip_distance", *SHAPE, "r_precision", "janus", "clipped"]),
+        differences(found, [*SDI, "clip_distance", *SHAPE, "r_precision", "janus", "clipped", "edge_width", "diversity"]),
         *(per_prompt(results, m) for m in PER_PROMPT),
     ]
     return [t for t in made if t is not None]

@@ -21,7 +21,7 @@ from splatdistill.errors import UserError, WeightsError
 from splatdistill.evaluate.finished import Finished, finished, holding
 from splatdistill.evaluate.measure import Laboratory, Measured, measure, named
 from splatdistill.evaluate.metrics import METRICS, Figure
-from splatdistill.evaluate.pooled import across_seeds, from_the_prior, placed, samples_of
+from splatdistill.evaluate.pooled import across_seeds, by_prompt, from_the_prior, placed, samples_of
 from splatdistill.evaluate.protocol import Protocol
 from splatdistill.priors import weights
 
@@ -121,7 +121,7 @@ def pool(runs: Sequence[Measured], o: Evaluate, lab: Laboratory, console: Consol
     samples = {}
     if o.samples and lab.ruler is not None:
         samples = sampled(runs[0].run, list(dict.fromkeys(m.run.prompt for m in runs)), o.samples, lab, console)
-    spread = across_seeds(runs)
+    spread = across_seeds(list(by_prompt(runs).values()))
     return [placed(f, lab.protocol) for f in (from_the_prior(runs, samples, by), spread)]
 
 

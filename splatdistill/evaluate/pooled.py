@@ -26,17 +26,22 @@ WORDS = ("front", "side", "back", "side")  # of the samples, in turn: what a wal
 SCALE, STEPS, BATCH = 5.0, 25, 32  # of sampling
 
 
-def across_seeds(runs: Sequence[Measured]) -> Figure:
-    """Diversity over the seeds of each prompt, mean over prompts; of the first particles."""
+def by_prompt(runs: Sequence[Measured]) -> dict[str, Figure]:
+    """Diversity over the seeds of each prompt that has several; of the first particles."""
 
     def prompt(found: Measured) -> str:
         return found.run.prompt
 
-    figures = []
-    for _, same in groupby(sorted(runs, key=prompt), key=prompt):
+    figures = {}
+    for name, same in groupby(sorted(runs, key=prompt), key=prompt):
         results = list({m.run.seed: m.features[0] for m in same if m.features is not None}.values())
         if len(results) > 1:
-            figures.append(diversity(results))
+            figures[name] = diversity(results)
+    return figures
+
+
+def across_seeds(figures: Sequence[Figure]) -> Figure:
+    """Diversity over the seeds of each prompt, mean over prompts."""
     if not figures:
         return Figure("diversity", None, note="there is only one seed of each prompt, or no CLIP")
     value = sum(f.value or 0.0 for f in figures) / len(figures)

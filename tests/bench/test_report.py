@@ -3,21 +3,25 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from splatdistill.bench.curves import Curve, Point, calls_to, charts, means, reached
-from splatdistill.bench.judge import Judged, Results
+from splatdistill.bench.judge import Judged, Results, pool
 from splatdistill.bench.plan import Job
 from splatdistill.bench.record import Record
 from splatdistill.bench.report import Section, html
 from splatdistill.bench.tables import as_csv, as_json, tables
 from splatdistill.evaluate.finished import Finished
-from splatdistill.evaluate.measure import Measured
+from splatdistill.evaluate.measure import Laboratory, Measured
 from splatdistill.evaluate.metrics import Figure
+from splatdistill.evaluate.protocol import Protocol
+from splatdistill.render import rasterizer
 
 EVIL = '<img src=x onerror=alert(1)>|=HYPERLINK("x")'
 ARMS, PROMPTS = ("sds", EVIL), (*(f"prompt {k}" for k in range(7)), EVIL)
@@ -129,3 +133,20 @@ def test_methods_are_timed_to_where_the_first_ends():
     mean = {c.arm: c for c in means(found, ["a", "b", "c"])}
     assert [p.clip_score for p in mean["a"].points] == [10, 25] and "c" not in mean
     assert {p.shape for p in charts(found, ["a", "b"], "x").values()} == {(3, 420, 760)} and charts([], ["a"], "x") == {}
+
+
+def test_methods_are_compared_in_diversity_prompt_by_prompt():
+    """Views of one method hardly change with the seed, those of the other do: 0 and half of the distance to anything."""
+    rng, made = torch.Generator().manual_seed(0), []
+    for prompt in (f"prompt {k}" for k in range(8)):
+        same = F.normalize(torch.randn(1, 3, 64, generator=rng), dim=-1)
+        for seed in range(3):
+            other = F.normalize(torch.randn(1, 3, 64, generator=rng), dim=-1)
+            for arm, features in (("sds", same), ("vsd", F.normalize(same + other, dim=-1))):
+                one = judged(arm, prompt, seed, iou=0.5)
+                made.append(replace(one, measured=replace(one.measured, run=replace(one.measured.run, seed=seed), features=features)))
+    found = Results(("sds", "vsd"), tuple(f"prompt {k}" for k in range(8)), (0, 1, 2), "sds", made)
+    pool(found, Laboratory(Protocol(), None, None, rasterizer("cpu")), {})
+    (gap,) = (c for c in found.comparisons() if c.metric == "diversity")
+    assert gap.prompts == gap.pairs == 8 and gap.verdict == "better"
+    assert gap.low < gap.difference < gap.high and abs(gap.difference - 0.5) < 0.1

@@ -47,7 +47,7 @@ METRICS: dict[str, Metric] = {
         "depth error", "lower", "mean absolute, world units, where both are covered, after the same turn", 3
     ),
     "sharpness": Metric(
-        "sharpness", "", "mean squared Sobel gradient over that of the true object's views, after the same turn; 1 is as sharp", 2
+        "sharpness", "higher", "mean squared Sobel gradient over that of the true object's views, after the same turn; above 1 it is noise", 2
     ),
     "iou_unturned": Metric("IoU unturned", "higher", "of silhouettes, as it stands", 3),
     "psnr_unturned": Metric("PSNR unturned dB", "higher", "as it stands", 1),
