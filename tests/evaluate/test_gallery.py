@@ -1,4 +1,4 @@
-"""scripts/gallery.py reads a bench's folder as it is: runs that ended, runs that went wrong, and runs of other seeds."""
+"""scripts/gallery.py reads a bench's folder as it is: runs that ended, that went wrong, that have not begun, and that are none of its jobs."""
 
 import importlib.util
 import json
@@ -37,18 +37,21 @@ def red_ball(n: int = 400) -> Gaussians:
 
 def test_a_bench_is_judged_and_drawn(script, tmp_path):
     methods, prompts = ["sds", "sdi"], ["a red ball"]
-    plan = {"seeds": [0, 1], "prompts": prompts, "arms": [{"name": m} for m in methods]}
-    (tmp_path / "bench.json").write_text(json.dumps(plan))
     good = Ending("a red ball", "sds", 0, (), "done")
-    for ending in (good, replace(good, seed=1), replace(good, arm="sdi", how="nan")):
-        folder = tmp_path / "jobs" / ending.arm / f"seed-{ending.seed}"
+    endings = [good, replace(good, seed=1), replace(good, arm="sdi", how="nan"), replace(good, prompt="a stale job")]
+    folders = [tmp_path / "jobs" / e.arm / f"{e.prompt[2:]}-{e.seed}" for e in endings]
+    todo = [{"folder": str(f.relative_to(tmp_path))} for f in (*folders[:3], tmp_path / "jobs" / "sdi" / "not-begun")]
+    plan = {"prompts": prompts, "arms": [{"name": m} for m in methods], "jobs": todo}
+    (tmp_path / "bench.json").write_text(json.dumps(plan))
+    for ending, folder in zip(endings, folders, strict=True):
         (folder / "run").mkdir(parents=True)
         ending.write(folder)
         if ending.how == "done":
             write_ply(folder / "run" / "splats.ply", red_ball(), Provenance("a red ball", "tiny", "none", "0").comments())
     render = rasterizer("cpu")
     runs = script.collect(tmp_path, script.planned(tmp_path), ClipScorer(TINY.parent / "clip"), None, render)
-    assert [(r.method, r.how, r.judged is not None) for r in runs] == [("sdi", "nan", False), ("sds", "done", True)]
+    ended = [(r.method, r.seed, r.how, r.judged is not None) for r in runs]
+    assert ended == [("sds", 0, "done", True), ("sds", 1, "done", True), ("sdi", 0, "nan", False)]
     assert runs[1].judged.iou > 0.7 and runs[1].judged.second_front is None
     picture = script.sheet(runs, prompts, methods, render)
     ball, failed, truth = (picture[:, :, x : x + 96] for x in (98, 196, 294))  # beside the prompt
