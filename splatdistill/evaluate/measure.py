@@ -61,6 +61,7 @@ class Laboratory:
         names = [r.name if r else "" for r in (self.ruler, self.tiny_clip)]
         told = [
             __version__,
+            list(METRICS),
             asdict(self.protocol),
             names,
             self.better,
