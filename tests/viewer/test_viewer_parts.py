@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from splats import some
+from ellipsoids import some
 from splatdistill_viewer.budget import Budget
 from splatdistill_viewer.cameras import Pose, frustums, turntable
 from splatdistill_viewer.clean import Cleaning

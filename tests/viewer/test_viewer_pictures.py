@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import torch
-from splats import some
+from ellipsoids import some
 from splatdistill_viewer.pictures import MODES, picture, visible, wants
 from train.small import config, red_and_blue
 
