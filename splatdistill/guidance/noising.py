@@ -28,7 +28,7 @@ def ddim(
     x_t = a1 * (n.x_t - s0 * eps_hat) / a0
     if eta == 0:
         return at_level(view, x_t + s1 * eps_hat, t)
-    v = eta**2 * (s0**2 / s1.clamp(min=1e-8) ** 2) * (1 - a1**2 / a0**2).clamp(min=0)
+    v = eta**2 * (s0**2 / s1**2) * (1 - a1**2 / a0**2).clamp(min=0)
     direction = (s1**2 - v).clamp(min=0).sqrt() if reduce else s1
     return at_level(view, x_t + direction * eps_hat + v.sqrt() * view.randn(), t)
 
