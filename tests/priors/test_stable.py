@@ -211,10 +211,11 @@ def test_freeing_the_text_encoder_keeps_what_was_embedded(folder: Path) -> None:
 def test_a_prompt_that_is_too_long_is_said_to_be_cut(folder: Path) -> None:
     prior = exact(folder)
     with pytest.warns(UserWarning, match=r"has 79 tokens.* reads 77.*'cube a'"):
-        prior.embed(["a " * 75 + "cube a"])
+        cut = prior.embed(["a " * 75 + "cube a"])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        prior.embed(["a " * 75])
+        fits = prior.embed(["a " * 75])
+    assert torch.equal(cut, fits)  # it is cut there, and nowhere else
 
 
 def test_scheduler_files_without_a_prediction_type_mean_eps(folder: Path, tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ class Live(Serving):
         self.session, self.folder, self.commands, self.report = session, folder, commands, report
         self.guard = Guard(report, folder.path / "viewer-error.txt")
         self.asked: SimpleQueue[Callable[[], None]] = SimpleQueue()  # work for the run's thread
-        self.history, self.recording = History(), Recording()
+        self.history, self.recording = History(), Recording(session.config.steps)
         self.share, self.alone = Budget(SHARE, LEAST), Budget(SHARE_ALONE)
         self.slot: Slot[Frame] = Slot()
         self.state, self.shown, self.slow = "running", None, 0.0

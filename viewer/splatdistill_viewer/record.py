@@ -13,11 +13,15 @@ SECONDS = 12.0  # that the film lasts
 
 
 class Recording:
-    """Keyframes of a run, spread evenly over its steps however many it turns out to have: it may be stopped at any."""
+    """Keyframes of a run, spread evenly over its steps however many it turns out to have: it may be stopped at any.
 
-    def __init__(self, most: int = FRAMES, splats: int = SPLATS) -> None:
+    steps: how many are planned. A run stopped after an eighth of them still gives a whole film, and a long one does not
+    pay for keyframes that would be thrown away.
+    """
+
+    def __init__(self, steps: int = 0, most: int = FRAMES, splats: int = SPLATS) -> None:
         self.most, self.splats = most, splats
-        self.every, self.next = 1, 0
+        self.every, self.next = max(1, steps // (8 * most)), 0
         self.frames: list[Snapshot] = []
 
     def due(self, step: int) -> bool:
