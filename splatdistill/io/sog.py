@@ -10,6 +10,7 @@ import io
 import json
 import math
 import os
+import warnings
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -108,6 +109,16 @@ def read_sog(path: Path, drop_invalid: bool = False) -> Gaussians:
     return frames.placed(kept(path, raw, drop_invalid), frames.into("viewer").T)
 
 
+def _picture(data: bytes) -> Image.Image:
+    """A WebP, not decoded yet. ValueError where its header claims more pixels than Pillow trusts, far above MOST."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            return Image.open(io.BytesIO(data), formats=["WEBP"])
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            raise ValueError(str(error)) from error
+
+
 def _unpack(path: Path, archive: zipfile.ZipFile, size: int) -> Gaussians:
     """What an archive holds, in the file's own world; unchecked. Whatever is wrong with it raises something."""
     meta = json.loads(_member(archive, "meta.json", LIMIT))
@@ -120,14 +131,15 @@ def _unpack(path: Path, archive: zipfile.ZipFile, size: int) -> Gaussians:
 
     def pixels(part: str, which: int, count: int = n, width: int | None = None) -> UInt8[np.ndarray, "count 4"]:
         data = _member(archive, str(meta[part]["files"][which]), 64 * count + LIMIT)
-        with Image.open(io.BytesIO(data), formats=["WEBP"]) as picture:
+        with _picture(data) as picture:
             w, h = picture.size
             if not count <= w * h <= 4 * count + (1 << 16) or width not in (None, w):
                 raise ValueError(f"a picture of {w}x{h} for {count} entries")
             return np.asarray(picture.convert("RGBA")).reshape(-1, 4)[:count]
 
     def numbers(part: str, key: str, count: int) -> Float32[np.ndarray, " count"]:
-        found = np.array(meta[part][key], np.float32)
+        with np.errstate(over="ignore"):  # what is too large is infinite, and refused with the splats
+            found = np.array(meta[part][key], np.float32)
         if found.shape != (count,):
             raise ValueError(f"{part}.{key} has the shape {found.shape}; expected {count} numbers")
         return found

@@ -73,6 +73,19 @@ def test_sogs_that_contradict_themselves_are_explained(tmp_path: Path, change: d
         read_splats(tmp_path / "b.sog")
 
 
+@pytest.mark.parametrize("side", [10_001, 16_384])  # over 89 million pixels Pillow warns, over 179 million it raises
+def test_a_sog_with_a_picture_that_claims_to_be_huge_is_explained(tmp_path: Path, side: int) -> None:
+    write_sog(tmp_path / "a.sog", mild(20, 0))
+    with zipfile.ZipFile(tmp_path / "a.sog") as old, zipfile.ZipFile(tmp_path / "b.sog", "w") as new:
+        for name in old.namelist():
+            data = old.read(name)
+            if name == "means_l.webp":  # VP8L: 14 bits of width - 1 and of height - 1 after the signature
+                data = data[:21] + (int.from_bytes(data[21:25], "little") >> 28 << 28 | (side - 1) << 14 | side - 1).to_bytes(4, "little") + data[25:]
+            new.writestr(name, data)
+    with pytest.raises(UserError, match=rf"b\.sog.*Image size \({side**2} pixels\)"):
+        read_splats(tmp_path / "b.sog")
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.sampled_from(sorted(WRITERS)), st.binary(max_size=60), st.integers(0, 2000), st.booleans())
 def test_no_bytes_do_anything_else(tmp_path: Path, kind: str, noise: bytes, at: int, inside: bool) -> None:
