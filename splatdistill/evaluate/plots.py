@@ -98,8 +98,8 @@ class Chart:
         for v in ticks(*self.y, self.log_y):
             _, py = self.at(self.x[0], v)
             self.draw.line([(left, py), (right, py)], fill="#dddddd", width=TWICE)
-            self.draw.text((left - 5 * TWICE, py), f"{v:.3g}", fill="black", font=self.font, anchor="rm")
-        for v, word in (self.names or {v: f"{v:.3g}" for v in ticks(*self.x, False)}).items():
+            self.draw.text((left - 5 * TWICE, py), f"{v:g}", fill="black", font=self.font, anchor="rm")
+        for v, word in (self.names or {v: f"{v:g}" for v in ticks(*self.x, False)}).items():
             px, _ = self.at(v, self.y[0])
             self.draw.text((px, bottom + 4 * TWICE), word, fill="black", font=self.font, anchor="ma")
         self.draw.rectangle(self.box, outline="black", width=TWICE)
