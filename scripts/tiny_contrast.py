@@ -75,20 +75,20 @@ class ClipLoss:
 
     def __init__(self, tokenizer: CLIPTokenizer, data: Data, settings: Settings):
         self.tokenizer, self.data, self.settings = tokenizer, data, settings
-        self.rng = np.random.default_rng(settings.seed + int(data.rng.initial_seed()))
         parsed = {c: parse(c) for c in set(data.captions)}
         self.captions = [parsed[c] for c in data.captions]
         forms = [form(c) for c in self.captions]
         each = {f: SHARES[f] / forms.count(f) for f in SHARES}
         self.cumulative = torch.tensor([each[f] for f in forms], dtype=torch.float64).cumsum(0)
 
-    def unsaid(self, gray: bool) -> frozenset[str]:
+    @staticmethod
+    def unsaid(gray: bool, rng: np.random.Generator) -> frozenset[str]:
         """Names of the words that a caption goes without; of object and colour one stays."""
         if gray:
             return COLOUR_FIELDS
-        if self.rng.random() < 0.5:
+        if rng.random() < 0.5:
             return frozenset()
-        names = frozenset(k for k in FIELDS if self.rng.random() < 0.4)
+        names = frozenset(k for k in FIELDS if rng.random() < 0.4)
         return names - {"kind"} if {"kind", "colour"} <= names else names
 
     def augment(self, image: Tensor) -> Tensor:
@@ -111,8 +111,9 @@ class ClipLoss:
         image, captions = self.data.pictures(index), [self.captions[i] for i in index.tolist()]
         gray = torch.rand(len(index), generator=self.data.rng) < self.settings.gray
         image = torch.where(gray.view(-1, 1, 1, 1), image.mean(1, keepdim=True), image)
-        own = [leave_out(c, self.unsaid(g)) for c, g in zip(captions, gray.tolist())]
-        said = own + [hard_negative(c, s, self.rng) for _ in range(3) for c, s in zip(captions, own)]
+        rng = np.random.default_rng(int(torch.randint(2**62, (), generator=self.data.rng)))  # which checkpoints keep
+        own = [leave_out(c, self.unsaid(g, rng)) for c, g in zip(captions, gray.tolist())]
+        said = own + [hard_negative(c, s, rng) for _ in range(3) for c, s in zip(captions, own)]
         forms = [form(c) for c in captions]
         ids = tokens(self.tokenizer, [sentence(s, f) for s, f in zip(said, forms * 4)])
         with autocast():
