@@ -129,7 +129,7 @@ class SetField:
     """Change a field of the configuration, for example ("guidance.scale", 20.0)."""
 
     path: str
-    value: Value
+    value: Value | None
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
+from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
@@ -127,13 +128,10 @@ def with_field(config: Any, path: list[str], value: Any) -> Any:
     allowed = get_type_hints(type(config))[path[0]]
     if get_origin(allowed) is Literal and value not in get_args(allowed):
         raise UserError(f"{path[0]!r} is one of {', '.join(map(str, get_args(allowed)))}; got {value!r}")
-    if value is None and type(None) in get_args(allowed):
-        return replace(config, **{path[0]: None})
-    if old is not None and isinstance(value, bool) != isinstance(old, bool):
-        raise UserError(f"{path[0]!r} is {old!r}; {value!r} is of another kind")
-    if isinstance(old, float) and isinstance(value, int):
+    kinds = get_args(allowed) if isinstance(allowed, UnionType) else (allowed,)
+    if type(value) is int and int not in kinds and float in kinds:
         value = float(value)
-    if old is not None and not isinstance(value, type(old)):
+    if get_origin(allowed) is not Literal and type(value) is not type(old) and type(value) not in kinds:
         raise UserError(f"{path[0]!r} is {old!r}; {value!r} is of another kind")
     return replace(config, **{path[0]: value})
 

@@ -141,6 +141,20 @@ def test_controls_are_commands_in_the_log(tmp_path):
         assert [e["command"]["path"] for e in log if e["event"] == "Refused"] == ["rates.colours"]
 
 
+def test_a_number_that_may_be_none_is_typed_and_taken_back(tmp_path):
+    with Watched(tmp_path) as w, Looker(w.live.port) as looker:
+        until(lambda: w.live.browsers.any)
+        box = w.live.steering.handles["guidance.grad_clip"]
+        assert box.value == "" and w.session.config.guidance.grad_clip is None
+        for text, is_so in (("0.25", 0.25), ("2", 2.0), ("much", 2.0), ("nan", 2.0), ("", None)):
+            count = len(w.of(Applied)) + len(w.of(Refused))
+            looker.set(box, text)
+            until(lambda: len(w.of(Applied)) + len(w.of(Refused)) > count)  # noqa: B023
+            until(lambda: box.value == ("" if is_so is None else str(is_so)))  # noqa: B023
+            assert w.session.config.guidance.grad_clip == is_so
+        assert [e.command.value for e in w.of(Refused)] == ["much", "nan"]
+
+
 def test_words_that_cannot_be_taken_are_told_and_harm_nothing(tmp_path):
     with Watched(tmp_path) as w, Looker(w.live.port) as looker:
         until(lambda: w.live.browsers.any)

@@ -19,10 +19,10 @@ class Pending:
 
     def __init__(self, put: Callable[[Any], None], clock: Callable[[], float] = time.monotonic, settle: float = SETTLE) -> None:
         self.put, self.clock, self.settle = put, clock, settle
-        self.changes: dict[str, tuple[Value, float]] = {}
+        self.changes: dict[str, tuple[Value | None, float]] = {}
         self.lock = threading.Lock()
 
-    def change(self, path: str, value: Value) -> None:
+    def change(self, path: str, value: Value | None) -> None:
         """A control moved."""
         with self.lock:
             self.changes.pop(path, None)
@@ -45,7 +45,7 @@ def add_fields(
     gui: viser.GuiApi, part: Any, path: str, pending: Pending, only: tuple[str, ...] = (), without: tuple[str, ...] = ()
 ) -> dict[str, Any]:
     """Controls for the fields of a dataclass, by dotted path; those of its own dataclasses too, in folders. Fields that
-    are None, or no single value, get none.
+    are no single value get none.
     """
     handles: dict[str, Any] = {}
     hints = get_type_hints(type(part))
@@ -60,7 +60,7 @@ def add_fields(
             continue
         if (handle := control(gui, f.name.replace("_", " "), value, hints[f.name], docs.get(f.name))) is None:
             continue
-        follow(handle, here, type(value), pending)
+        follow(handle, here, read_optional if optional(hints[f.name]) else type(value), pending)
         handles[here] = handle
     return handles
 
@@ -69,6 +69,8 @@ def control(gui: viser.GuiApi, label: str, value: Any, hint: Any, doc: str | Non
     """What a person changes one value with; None for a kind that has no control."""
     if get_origin(hint) is Literal:
         return gui.add_dropdown(label, tuple(map(str, get_args(hint))), initial_value=str(value), hint=doc)
+    if optional(hint):
+        return gui.add_text(label, shown("", value), hint=f"{doc or ''} Empty: none.".strip())
     match value:
         case bool():
             return gui.add_checkbox(label, value, hint=doc)
@@ -81,14 +83,34 @@ def control(gui: viser.GuiApi, label: str, value: Any, hint: Any, doc: str | Non
     return None
 
 
-def follow(handle: Any, path: str, kind: type, pending: Pending) -> None:
-    """A person's changes become pending ones; ours do not."""
+def optional(hint: Any) -> bool:
+    """Whether a field is a number or none."""
+    return hint in (int | None, float | None)
+
+
+def read_optional(text: str) -> Value | None:
+    """A number that was typed, or none; other words as they are, for the run to refuse."""
+    try:
+        number = float(text)
+    except ValueError:
+        return text.strip() or None
+    if not math.isfinite(number):
+        return text.strip()
+    return int(number) if number.is_integer() else number
+
+
+def shown(now: Any, value: Value | None) -> Any:
+    """A value as a control shows it that shows `now`."""
+    return value if not isinstance(now, str) else "" if value is None else str(value)
+
+
+def follow(handle: Any, path: str, read: Callable[[Any], Value | None], pending: Pending) -> None:
+    """A person's changes become pending ones, read in the field's kind; ours do not."""
 
     @handle.on_update
     def _(event: viser.GuiEvent) -> None:
         if event.client is not None:
-            value = event.target.value
-            pending.change(path, float(value) if kind is float else value)
+            pending.change(path, read(event.target.value))
 
 
 def fine(value: float) -> float:

@@ -11,7 +11,7 @@ from splatdistill.guidance import GUIDANCES
 from splatdistill.train.config import Train
 from splatdistill.train.events import Choose, Command, Continue, Densify, Once, Pause, Prune, SetField, Stop
 from splatdistill_viewer.browsers import note
-from splatdistill_viewer.controls import Pending, add_fields, follow
+from splatdistill_viewer.controls import Pending, add_fields, follow, shown
 
 Recipe = Callable[[str], Sequence[Command]]
 """The commands that go over to a guidance, by its name."""
@@ -152,7 +152,7 @@ class Steering:
         value: Any = config
         for name in path.split("."):
             value = getattr(value, name)
-        self.handles[path].value = value
+        self.handles[path].value = shown(self.handles[path].value, value)
 
     def refused(self, command: Command, config: Train) -> None:
         """A command did not: its control shows again what is so."""
