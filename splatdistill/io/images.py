@@ -71,9 +71,14 @@ def contact_sheet(
 def _text(text: str, width: int, height: int) -> Float[Tensor, "3 height width"]:
     """A line of black text on white."""
     canvas = Image.new("L", (width, height), 255)
-    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=0.7 * height)
-    line = text.replace("\n", " ")
-    while line and draw.textlength(line, font=font) > width - 2:
-        line = line.removesuffix("…")[:-1] + "…" if len(line) > 1 else ""
-    draw.text((1, 1), line, fill=0, font=font)
+    font = ImageFont.load_default(size=0.7 * height)
+    ImageDraw.Draw(canvas).text((1, 1), fitted(text, font, width - 2), fill=0, font=font)
     return torch.from_numpy(np.array(canvas)).float().div(255).expand(3, -1, -1)
+
+
+def fitted(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> str:
+    """As much of a line of text as is at most so many pixels wide; what is cut ends with an ellipsis."""
+    line = text.replace("\n", " ")
+    while line and font.getlength(line) > width:
+        line = line.removesuffix("…")[:-1] + "…" if len(line) > 1 else ""
+    return line

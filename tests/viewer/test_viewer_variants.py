@@ -17,7 +17,7 @@ from splatdistill.train.session import Session
 from splatdistill.train.variants import Variant, take_turns
 from splatdistill_viewer import choosing
 from splatdistill_viewer.choosing import Choosing
-from splatdistill_viewer.tiles import places, shape
+from splatdistill_viewer.tiles import places, shape, under
 from splatdistill_viewer.works import load
 from train.small import config, red_and_blue
 
@@ -124,3 +124,13 @@ def test_variants_and_refining_without_a_page(train, tmp_path, capsys):
     for bad in (["--refine", "v"], ["--refine", "v/seed-5", "--replay", "v/seed-5"], ["--prompt", "a red mushroom", "--variants", "50"]):
         assert main(["train", *bad]) == 2
     assert "directory of a finished run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("width", [40, 120, 400])
+def test_a_picture_has_its_name_at_its_top_where_there_is_room(width):
+    plain = np.full((120, width, 3), 90, np.uint8)
+    named = under("a run in a folder with quite a long name", plain)
+    changed = (named != plain).any(2)
+    assert changed.any() and not changed[30:].any() and not changed[:, [0, -1]].any(), "the name stays within its picture"
+    assert np.array_equal(plain, np.full_like(plain, 90)) and under("", plain) is plain
+    np.testing.assert_array_equal(under("a", plain[:50]), plain[:50])

@@ -53,7 +53,7 @@ class Choosing(Serving):
             self.display = Display(gui, 1, cameras=False)
             self.notes = []
             for k, r in enumerate(self.runs):
-                with gui.add_folder(f"seed {r.session.config.seed}"):
+                with gui.add_folder(name(r)):
                     self.notes.append(gui.add_markdown(""))
                     button = gui.add_button("Refine this one", hint="The others end; this one goes on at a higher setting")
                     button.on_click(lambda _, k=k: self.choose(k))
@@ -62,7 +62,7 @@ class Choosing(Serving):
         self.handles, spots = [], places(len(self.runs), APART)
         for k, (r, at) in enumerate(zip(self.runs, spots)):
             self.handles.append(show(self.server, f"/variant-{k}", snapshot(r.session.gaussians()), at=at))
-            self.server.scene.add_label(f"/variant-{k}/name", f"seed {r.session.config.seed}", position=(0.0, 0.0, 0.48 * APART))
+            self.server.scene.add_label(f"/variant-{k}/name", name(r), position=(0.0, 0.0, 0.48 * APART))
         self.row = Row(self.handles, spots)
 
     def put(self, command: Command) -> None:
@@ -142,7 +142,7 @@ class Choosing(Serving):
         for k, handle in enumerate(self.handles):
             if handle.visible:
                 handle.visible, self.shown[k] = False, None
-        looked = [adjusted(r.session.gaussians(), d.size.value, d.cutoff.value) for r in self.runs]
+        looked = [(name(r), adjusted(r.session.gaussians(), d.size.value, d.cutoff.value)) for r in self.runs]
         for who, _, what in self.browsers.wanting(key, TALL_WAITING if waiting else TALL, MOVING):
             image = tiled(looked, what[1], what[2], self.runs[0].session.rasterizer, d.exact)  # type: ignore[arg-type]
             self.browsers.draw([View(who, what, image)])
@@ -160,3 +160,7 @@ class Choosing(Serving):
         lay_out(self.server)
         return self.server
 
+
+def name(run: Variant) -> str:
+    """What a variant is called on the page."""
+    return f"seed {run.session.config.seed}"

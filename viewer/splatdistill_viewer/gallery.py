@@ -145,7 +145,8 @@ class Gallery(Serving):
         for handle in self.handles:
             if handle.visible:
                 handle.visible = False
-        looked = [adjusted(g, d.size.value, d.cutoff.value) for g in self.kept]
+        names = (w.name if len(self.works) > 1 else "" for w in self.works)
+        looked = [(name, adjusted(g, d.size.value, d.cutoff.value)) for name, g in zip(names, self.kept)]
         for who, _, what in self.browsers.wanting(key, TALL, MOVING):
             image = tiled(looked, what[1], what[2], self.rasterizer, d.exact)  # type: ignore[arg-type]
             self.browsers.draw([View(who, what, image)])

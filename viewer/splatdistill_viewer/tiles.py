@@ -6,9 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
 from splatdistill.cameras import Cameras
 from splatdistill.gaussians import Gaussians
+from splatdistill.io.images import fitted
 from splatdistill.render import Rasterizer
 from splatdistill_viewer.cameras import Pose
 from splatdistill_viewer.page import FOV
@@ -17,6 +19,7 @@ from splatdistill_viewer.pictures import Mode, picture
 Point = tuple[float, float, float]
 LEAST = math.radians(0.25)  # a smaller move is none
 ROW = 3  # objects that still stand in one row
+SMALL = 80  # pixels of height below which a picture has no name
 
 
 def shape(n: int) -> tuple[int, int]:
@@ -52,14 +55,25 @@ def stand(n: int, apart: float) -> Point:
     return (0.4 + 0.5 * apart * max(shape(n)) / math.tan(math.radians(FOV / 2)), -0.5, 0.6)
 
 
-def tiled(objects: Sequence[Gaussians], pose: Pose, height: int, rasterizer: Rasterizer, mode: Mode) -> np.ndarray:
-    """An exact picture of each in its own tile, (h,w,3) bytes, every one from the pose."""
+def tiled(objects: Sequence[tuple[str, Gaussians]], pose: Pose, height: int, rasterizer: Rasterizer, mode: Mode) -> np.ndarray:
+    """An exact picture of each in its own tile under its name, (h,w,3) bytes, every one from the pose."""
     rows, across = shape(len(objects))
     whole = pose.cameras(max(8, height // rows))
     own = columns(whole, max(1, round(pose.aspect * height) // across))
-    images = [picture(g, own, rasterizer, mode) for g in objects]
+    images = [under(name, picture(g, own, rasterizer, mode)) for name, g in objects]
     images += [np.full_like(images[0], 255)] * (rows * across - len(images))
     return np.concatenate([np.concatenate(images[r * across : (r + 1) * across], 1) for r in range(rows)])
+
+
+def under(name: str, image: np.ndarray) -> np.ndarray:
+    """A picture with a name at its top, where it has room for one."""
+    if not name or image.shape[0] < SMALL:
+        return image
+    canvas = Image.fromarray(image)
+    font = ImageFont.load_default(size=max(9, image.shape[0] / 18))
+    line, look = fitted(name, font, image.shape[1] - 8), {"fill": "black", "stroke_width": 2, "stroke_fill": "white"}
+    ImageDraw.Draw(canvas).text((image.shape[1] / 2, 4), line, font=font, anchor="ma", **look)
+    return np.array(canvas)
 
 
 def columns(cameras: Cameras, wide: int) -> Cameras:
