@@ -4,7 +4,7 @@
     python scripts/evaluate_tiny.py --prior DIR --clip DIR --samples 40 --sheet samples.png --json tiny.json
 
 Prints, for colour-object pairs that were trained and that were held out: how many true pictures tiny-clip
-retrieves among 50 captions (half hard negatives); how many samples of the prior (DDIM, guidance 5) it
+retrieves among 50 captions (half hard negatives), with one look and with those of a judge; how many samples of the prior (DDIM, guidance 5) it
 recognises; how many samples show the view that was asked for, by the nearest view of the true object; and how
 reliable the two judges of views are on true pictures.
 """
@@ -20,7 +20,7 @@ import torch
 
 from splatdistill.cameras import DIRECTIONS, VIEW_WORDS
 from splatdistill.errors import UserError
-from splatdistill.estimators import ClipScorer
+from splatdistill.estimators import ClipScorer, judge_of
 from splatdistill.evaluate.tiny import (
     Obeyed,
     Retrieval,
@@ -63,17 +63,18 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--sheet", type=Path, default=None, help="write a sheet of samples here")
     parser.add_argument("--json", type=Path, default=None, help="write the figures here")
     args = parser.parse_args(argv)
-    scorer, prior, began = ClipScorer(args.clip), load(args.prior), time.perf_counter()
+    once, scorer, prior, began = ClipScorer(args.clip), judge_of(args.clip), load(args.prior), time.perf_counter()
     rng, report = (
         torch.Generator().manual_seed(args.seed),
         {"clip": scorer.name, "prior": prior.name, "scale": args.scale, "steps": args.steps},
     )
     for side, held_out in SIDES.items():
         images, captions, _ = true_pictures(args.pictures, 900 + args.seed, held_out)
-        found = retrieval(scorer, images, captions)
-        for family, share in found.items():
-            say(f"{scorer.name} on true pictures, {side}, {family}", share, RETRIEVED)
-        report[f"retrieval, {side}"] = {f: asdict(share) for f, share in found.items()}
+        for judge in (once, scorer) if once.name != scorer.name else (scorer,):
+            found = retrieval(judge, images, captions)
+            for family, share in found.items():
+                say(f"{judge.name} on true pictures, {side}, {family}", share, RETRIEVED)
+            report[f"retrieval by {judge.name}, {side}"] = {f: asdict(share) for f, share in found.items()}
     judges = judge_judges(prior, fronted_captions(False, args.seed), rng)
     say("views of true pictures, by the nearest true view", judges.by_truth, OBEYED)
     say("views of true pictures, by the prior's error", judges.by_prior, OBEYED)

@@ -69,12 +69,18 @@ def load(folder: Path) -> CLIPModel:
     return CLIPModel.from_pretrained(None, config=config, state_dict=bundled.tensors())
 
 
+def called(folder: Path) -> str:
+    """What a folder says it holds (in training.json), or else its own name."""
+    training = folder / "training.json"
+    record = json.loads(training.read_text()) if training.is_file() else {}
+    return str(record.get("name", folder.resolve().name))
+
+
 class ClipScorer:
     """A frozen CLIP: unit features of images and texts, and their cosines.
 
-    path: a local folder with the files of `NEEDED`; nothing is downloaded. `name` is what the folder says it
-    holds ("tiny-clip", from training.json), or else the folder's own name. Raises WeightsError when
-    files are missing.
+    path: a local folder with the files of `NEEDED`; nothing is downloaded. `name` is what it is `called`. Raises
+    WeightsError when files are missing.
     """
 
     def __init__(self, path: str | Path, device: torch.device | str = "cpu"):
@@ -85,9 +91,7 @@ class ClipScorer:
                 f"no CLIP in {folder}: it lacks {', '.join(missing)}. Give a folder as CLIPModel.save_pretrained and "
                 "CLIPProcessor.save_pretrained write it."
             )
-        training = folder / "training.json"
-        record = json.loads(training.read_text()) if training.is_file() else {}
-        self.name = str(record.get("name", folder.resolve().name))
+        self.name = called(folder)
         self.device = torch.device(device)
         self.preprocessing = Preprocessing.read(folder / "preprocessor_config.json")
         self.model = load(folder).float().to(self.device).eval()

@@ -10,7 +10,8 @@ import torch
 from splatdistill.bundle import Bundled
 from splatdistill.cameras import Cameras, orbit
 from splatdistill.errors import UserError, WeightsError
-from splatdistill.estimators import TINY_CLIP, ClipScorer
+from splatdistill.estimators import TINY_CLIP, ClipScorer, judge_of
+from splatdistill.estimators.looks import ManyLooks
 from splatdistill.estimators.weights import find
 from splatdistill.gaussians import Gaussians
 from splatdistill.render import Rasterizer, RenderOutput
@@ -76,18 +77,18 @@ class Ruler:
     @property
     def name(self) -> str:
         """What stands beside its numbers."""
-        return f"{self.source} ({self.revision})"
+        return f"{self.source if not self.tiny else self.scorer.name} ({self.revision})"
 
     @property
     def tiny(self) -> bool:
         """Whether it knows nothing but the toybox's words."""
-        return self.source == TINY_CLIP or self.scorer.name == TINY_CLIP
+        return isinstance(self.scorer, ManyLooks)
 
 
 def ruler(source: str, device: torch.device | str = "cpu") -> Ruler:
     """The CLIP of a source: tiny-clip, a folder, or a hub id in the local cache. WeightsError where there is none."""
     folder = find(source)
-    return Ruler(ClipScorer(folder, device), source, revision(folder))
+    return Ruler(judge_of(folder, device), source, revision(folder))
 
 
 def best_ruler(source: str, device: torch.device | str = "cpu", tiny: bool = True) -> tuple[Ruler | None, str]:
