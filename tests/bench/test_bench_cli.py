@@ -128,7 +128,7 @@ def test_a_whole_bench_with_a_method_that_fails(here, prior, capsys):
     runs = {r["arm"]: r for r in told["runs"]}
     figures = {f["metric"]: f for f in runs["sds"]["figures"]}
     assert figures["calls"]["value"] == 4 * 2 and figures["steps"]["value"] == 4 and figures["iou"]["value"] is not None
-    assert figures["clip_score"]["by"].startswith("tiny-clip (sha256 ") and figures["clip_score"]["views"] == 50
+    assert figures["clip_score"]["by"].startswith("tiny-clip, 18 looks (sha256 ") and figures["clip_score"]["views"] == 50
     assert figures["image_reward"]["value"] is None and "image-reward" in figures["image_reward"]["note"]
     assert runs["broken.py:Broken"]["figures"] == [] and len(told["curves"][0]["points"]) == 2
     page = Path("b/report.html").read_text()

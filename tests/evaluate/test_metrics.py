@@ -247,7 +247,7 @@ def test_words_that_tiny_clip_does_not_know_are_not_measured_by_it(tmp_path, tin
 def test_rulers_are_never_replaced_silently(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *args, **kwargs: None)
     chosen, how = best_ruler("auto")
-    assert chosen.name.startswith("tiny-clip (sha256 ") and "hf download openai/clip-vit-base-patch32" in how
+    assert chosen.name.startswith("tiny-clip, 18 looks (sha256 ") and "hf download openai/clip-vit-base-patch32" in how
     assert best_ruler("auto", tiny=False)[0] is None
     with pytest.raises(UserError, match="openai/clip-vit-base-patch32"):
         best_ruler("openai/clip-vit-base-patch32")
