@@ -3,7 +3,7 @@ figure 8 (arXiv:2401.00604).
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -171,7 +171,12 @@ def charts(curves: Sequence[Curve], arms: Sequence[str], by: str) -> dict[str, F
     return made
 
 
-def all_curves(results: Results, root: Path, costs: dict[str, Cost | None], lab: Laboratory) -> list[Curve]:
-    """The curves of all jobs that have one."""
-    found = (curve(j, root, costs.get(j.job.arm), lab) for j in results.judged)
+def all_curves(
+    results: Results, root: Path, costs: dict[str, Cost | None], lab: Laboratory, tell: Callable[[int], None]
+) -> list[Curve]:
+    """The curves of all jobs that have one. tell: how many jobs are done."""
+    found = []
+    for k, j in enumerate(results.judged):
+        found.append(curve(j, root, costs.get(j.job.arm), lab))
+        tell(k + 1)
     return [c for c in found if c is not None and c.points]

@@ -49,7 +49,8 @@ def conclude(planned: Planned, jobs: Sequence[Job], root: Path, how: Measuring, 
         console.print("no run is done yet, so there is nothing to measure", style="yellow")
         return complain(results, console)
     pool(results, lab, drawn(planned, measured, root, how.samples, lab, console))
-    curves = all_curves(results, root / "jobs", planned.costs, lab)
+    with Work(console, "measuring curves", len(jobs)) as work:
+        curves = all_curves(results, root / "jobs", planned.costs, lab, work.done)
     write(planned, results, curves, root, how, lab)
     for table in tables(results)[:3]:
         console.print("\n" + table.text())
