@@ -1,5 +1,6 @@
 """The command line's front: instant help, clear refusals, tracebacks for bugs alone."""
 
+import os
 import subprocess
 import sys
 
@@ -97,3 +98,11 @@ def test_a_closed_pipe_is_no_error():
         timeout=300,
     )
     assert done.stdout == "a red snowman\n" and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("own", "is_so"), [({}, "3000"), ({"GOMP_SPINCOUNT": "77"}, "77"), ({"OMP_WAIT_POLICY": "active"}, "None")])
+def test_threads_wait_patiently_unless_told_otherwise(own, is_so):
+    told = "import os, sys; from splatdistill.cli import main; main(['--version']); print(os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules)"
+    clean = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    out = subprocess.run([sys.executable, "-c", told], env=clean | own, capture_output=True, text=True, check=True).stdout
+    assert out.split()[-2:] == [is_so, "False"], "torch reads it when it is loaded"
