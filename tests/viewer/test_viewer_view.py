@@ -96,13 +96,14 @@ def test_several_works_are_looked_at_from_one_camera(tmp_path):
     drawn = []
     gallery.browsers.draw = drawn.extend
     try:
-        with Looker(gallery.server.get_port(), height=60, width=120) as looker:
+        with Looker(gallery.server.get_port(), height=120, width=240) as looker:
             until(lambda: gallery.browsers.any)
             looker.set(gallery.display.mode, "exact rgb")
-            until(lambda: drawn and drawn[-1].what[2] == 60, gallery.tick)
+            until(lambda: drawn and drawn[-1].what[2] == 120, gallery.tick)
             image = drawn[-1].image.astype(int)
-            assert image.shape == (60, 120, 3) and image.std() > 3
-            np.testing.assert_array_equal(image[:, :60], image[:, 60:], "the same splats from the same camera")
+            assert image.shape == (120, 240, 3) and image.std() > 3
+            np.testing.assert_array_equal(image[30:, :120], image[30:, 120:], "the same splats from the same camera")
+            assert (image[:30, :120] != image[:30, 120:]).any(), "each under its own name"
             assert not any(h.visible for h in gallery.handles)
     finally:
         gallery.close()
