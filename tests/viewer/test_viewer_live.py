@@ -292,6 +292,7 @@ def test_the_turntable_turns_whoever_looks_on(tmp_path):
         looker.set(w.live.display.turntable, True)
         client = next(iter(w.live.browsers.there.values())).client
         until(lambda: abs(client.camera.position[1]) > 0.2)
+        looker.set(w.live.display.turntable, False)
+        until(lambda: np.allclose(client.camera.look_at, 0, atol=1e-6))  # viser moves it with the position, then we set it back
         x, y, z = client.camera.position
         assert x**2 + y**2 == pytest.approx(2.8**2, rel=1e-3) and abs(z) < 1e-6
-        np.testing.assert_allclose(client.camera.look_at, 0, atol=1e-6)
