@@ -34,7 +34,7 @@ from splatdistill_viewer.snapshot import Slot, Snapshot, adjusted, snapshot
 from splatdistill_viewer.steering import Recipe, Steering, Words, any_words, as_published, run_buttons
 from splatdistill_viewer.watching import Curves, Display, PriorPanel, Status
 
-SHARE, SHARE_ALONE = 0.03, 0.005  # of the wall-clock time, with a page open and for the film alone
+SHARE, SHARE_ALONE = 0.02, 0.005  # of the wall-clock time, with a page open and for the film alone; threads in each other's way double it
 LEAST = 0.2  # seconds between frames
 SLOW = 1.0  # seconds between drawings of curves and of the prior's panel
 TALL, TALL_WAITING, MOVING = 360, 720, 4  # pixels of an exact picture's height, at most; while the camera moves a quarter
@@ -181,7 +181,7 @@ class Live(Serving):
         elif key != self.shown:
             f.splats = snapshot(adjusted(g, d.size.value, d.cutoff.value), self.step)
         self.shown = None if f.exact else key
-        now = time.perf_counter()
+        now = self.share.clock()
         if s.last is not None and now - self.slow > SLOW:
             self.slow = now
             self.history.look(self.step, self.terms())
