@@ -115,6 +115,9 @@ class Session:
         check(self.config)
 
 
+KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "none"}
+
+
 def with_field(config: Any, path: list[str], value: Any) -> Any:
     """A dataclass tree with one leaf replaced; an unknown field or a wrong type is a UserError."""
     names = [f.name for f in fields(config)]
@@ -132,7 +135,8 @@ def with_field(config: Any, path: list[str], value: Any) -> Any:
     if type(value) is int and int not in kinds and float in kinds:
         value = float(value)
     if get_origin(allowed) is not Literal and type(value) is not type(old) and type(value) not in kinds:
-        raise UserError(f"{path[0]!r} is {old!r}; {value!r} is of another kind")
+        wanted = " or ".join(KINDS.get(k, str(k)) for k in kinds)
+        raise UserError(f"{path[0]!r} is {wanted}, now {'none' if old is None else repr(old)}; got {value!r}")
     return replace(config, **{path[0]: value})
 
 

@@ -111,7 +111,7 @@ def test_a_refused_command_is_told_and_logged_and_the_run_goes_on(tmp_path):
     ("command", "message"),
     [
         (SetField("guidance.scael", 2.0), "no field 'scael'"),
-        (SetField("guidance.scale", "big"), "another kind"),
+        (SetField("guidance.scale", "big"), "is a number, now"),
         (SetField("guidance.scale", float("nan")), "finite"),
         (SetField("guidance.times.high", 1.5), "within 0 and 1"),
         (SetField("background.kind", "purple"), "one of white"),
