@@ -6,7 +6,7 @@
 Any bench of toybox prompts will do (--preset). For every run: from how many of 8 views tiny-clip retrieves the prompt among
 50 captions, silhouette IoU and PSNR against the truth, the nearest wrong object, a second front, and whether all of it
 passes. Writes gallery.json, and of the first seed gallery.png: a row for each prompt and side, a column for each method,
-the truth last.
+the truth last. Prints the table of the README: this beside what the bench has measured.
 """
 
 import argparse
@@ -34,6 +34,14 @@ from splatdistill.priors.weights import TINY, load
 from splatdistill.render import Rasterizer, rasterizer
 from splatdistill.toybox import parse
 
+BESIDE = {  # of the bench's metrics: what they are called, and their digits
+    "iou": ("IoU", 2),
+    "psnr": ("PSNR", 1),
+    "depth_error": ("depth error", 3),
+    "edge_width": ("outline %", 1),
+    "clipped": ("clipped %", 1),
+    "diversity": ("diversity", 3),
+}
 SIDES = orbit([30.0, 210.0], 15.0, 2.8, 42.0, 96)  # of a sheet's pictures
 
 
@@ -92,7 +100,7 @@ def summary(runs: list[Run], methods: list[str]) -> str:
     """A line for each method."""
     lines = [f"{'method':16}  pass  views  IoU   PSNR   nearer than wrong by"]
     for method in methods:
-        rows = [r.judged for r in runs if r.method == method and r.judged]
+        rows = judged(runs, method)
         if not rows:
             lines.append(f"{method:16}  no run")
             continue
@@ -101,6 +109,31 @@ def summary(runs: list[Run], methods: list[str]) -> str:
         passed = sum(r.passed for r in rows)
         lines.append(f"{method:16}  {passed}/{n}   {mean[0]:.2f}   {mean[1]:.2f}  {mean[2]:.1f}   {mean[3]:+.1f} dB")
     return "\n".join(lines)
+
+
+def with_the_bench(root: Path, runs: list[Run], methods: list[str], against: str) -> str:
+    """The table of the README: what was judged here, and what the bench has measured of the same runs; bold where a metric
+    differs from the baseline's at 5 % after Holm.
+    """
+    told = json.loads((root / "results.json").read_text(encoding="utf-8"))
+    holm = {(c["metric"], c["arm"]): c["holm"] for c in told["comparisons"]}
+    lines = ["| method | pass | views | " + " | ".join(name for name, _ in BESIDE.values()) + " |", "| --- " * (3 + len(BESIDE)) + "|"]
+    for method in sorted(methods, key=lambda m: (-sum(r.passed for r in judged(runs, m)), -sum(r.views_right for r in judged(runs, m)))):
+        rows = judged(runs, method)
+        cells = [f"{sum(r.passed for r in rows)}/{len(rows)}", f"{sum(r.views_right for r in rows) / max(len(rows), 1):.1f}"]
+        figures = [f for run in told["runs"] if run["arm"] == method for f in run["figures"]] + told["pooled"][method]
+        for metric, (_, digits) in BESIDE.items():
+            values = [f["value"] for f in figures if f["metric"] == metric and f["value"] is not None]
+            cell = f"{sum(values) / len(values):.{digits}f}" if values else "n/a"
+            surely = method != against and (p := holm.get((metric, method))) is not None and p < 0.05
+            cells.append(f"**{cell}**" if surely else cell)
+        lines.append(f"| {method} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def judged(runs: list[Run], method: str) -> list[Record]:
+    """What was judged of one method."""
+    return [r.judged for r in runs if r.method == method and r.judged]
 
 
 def main() -> int:
@@ -124,9 +157,11 @@ def main() -> int:
     records = [{"method": r.method, "seed": r.seed, "how": r.how, **(asdict(r.judged) if r.judged else {"prompt": r.prompt})} for r in runs]
     (root / "gallery.json").write_text(json.dumps(records, indent=1) + "\n")
     for method in methods:
-        if rows := [r.judged for r in runs if r.method == method and r.judged]:
+        if rows := judged(runs, method):
             print(f"\n{method}\n{table(rows).rsplit(chr(10), 1)[0]}")
     print(f"\n{summary(runs, methods)}\ntwo thirds are wanted of every method\n{root / 'gallery.png'}")
+    if (root / "results.json").is_file():
+        print(f"\n{with_the_bench(root, runs, methods, plan['against'])}")
     return 0
 
 
