@@ -10,6 +10,7 @@ of its calls of the prior (text embeddings are cached), measured in the same ste
 import argparse
 import dataclasses
 import time
+from typing import Any
 
 import torch
 
@@ -27,9 +28,9 @@ from splatdistill.train.session import Session
 from splatdistill.train.watch import peak_memory
 
 
-def recipe(guidance: str, prompt: str) -> Train:
+def recipe(guidance: str, prompt: str, **more: Any) -> Train:
     """The configuration of `splatdistill train --prior tiny --guidance ... --prompt ...`."""
-    return settle(prompt, guidance, {"prior": "tiny"})[0].config
+    return settle(prompt, guidance, {"prior": "tiny", **more})[0].config
 
 
 class Clock:
@@ -77,7 +78,7 @@ def quality(prompts: list[str], minutes: list[float], guidance: str, prior: Diff
             for _ in range(40):
                 probe.step()
             steps = max(20, int(60 * m / ((time.perf_counter() - began) / 40)))
-            session = Session(dataclasses.replace(config, steps=steps), prior)
+            session = Session(recipe(guidance, prompt, steps=steps), prior)
             while session.state.step < steps:
                 session.step()
             sight = look(session.gaussians(), rasterizer("cpu"))
