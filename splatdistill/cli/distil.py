@@ -18,9 +18,7 @@ from typing import Any
 from splatdistill import __version__
 from splatdistill.cli import tree
 from splatdistill.cli.choices import CHOICES
-from splatdistill.cli.pace import paced
 from splatdistill.cli.parse import Parsed, parse
-from splatdistill.cli.recipes import TINY
 from splatdistill.cli.start import Weights, begin, changed, refuse_unknown, resolved
 from splatdistill.cli.train import record
 from splatdistill.gaussians import Gaussians
@@ -97,8 +95,6 @@ def settle(prompt: str, guidance: Guidance | str | None, settings: dict[str, Any
     parsed = parse(argv, weights.family, kinds=kinds)
     over = {k: v for k, v in given.items() if not (isinstance(v, str) and k in parsed.spell)}
     config = overlay(parsed.config, replace(Train(), **over), Train())
-    if "rates" not in given and weights.family(config.prior) == TINY:
-        config = paced(config, parsed.config.steps)
     refuse_unknown(config, weights.family(config.prior))
     found = weights.find(config.prior)
     if found.notice:
@@ -106,8 +102,7 @@ def settle(prompt: str, guidance: Guidance | str | None, settings: dict[str, Any
     final = resolved(config, found)
     here = dict(tree.leaves(tree.to_tree(config, parsed.spell)))
     before = dict(tree.leaves(tree.to_tree(parsed.config, parsed.spell)))
-    slower = "" if "rates" in given else f"the recipe's, for {config.steps} steps"
-    chosen = {p: slower if slower and p.startswith("rates.") else HERE for p, value in here.items() if before.get(p) != value}
+    chosen = {path: HERE for path, value in here.items() if before.get(path) != value}
     return replace(parsed, config=final, chosen_by={**parsed.chosen_by, **chosen, **changed(config, final)}), weights
 
 

@@ -12,8 +12,7 @@ import tyro
 
 from splatdistill.cli import recipes, tree
 from splatdistill.cli.choices import CHOICES, Choice
-from splatdistill.cli.pace import paced
-from splatdistill.cli.recipes import TINY, Family
+from splatdistill.cli.recipes import Family
 from splatdistill.cli.watching import PORT, Watching, person
 from splatdistill.errors import UserError
 from splatdistill.train.config import Train
@@ -55,7 +54,6 @@ class Parsed:
     out: Path | None
     watching: Watching = Watching()
     variants: int = 1
-    notes: tuple[str, ...] = ()  # what a person should be told of how it came to be
 
     def yaml(self, heading: list[str]) -> str:
         """The whole configuration as a file that --config reads."""
@@ -130,24 +128,7 @@ def parse(
         # a class of one's own takes the recipe of the one it is derived from, but not that one's options
         path = recipes.recipe(kind, CHOICES[0].ancestry(chosen_class(CHOICES[0], layers, kinds, command)))
         layers.insert(0, Layer(recipes.label(path), command.of(tree.read(path))))
-        if kind == TINY and command is TRAIN:
-            return at_its_pace(read(layers, kinds, command), layers[0])
     return read(layers, kinds, command)
-
-
-def at_its_pace(parsed: Parsed, recipe: Layer) -> Parsed:
-    """With learning rates for the length that was chosen in place of the recipe's, unless rates were chosen too."""
-    others = {path.split(".")[0] for path, who in parsed.chosen_by.items() if who != recipe.who}
-    meant = recipe.options.get("steps")
-    if "steps" not in others or "rates" in others or meant is None:
-        return parsed
-    config = paced(parsed.config, meant)
-    if config == parsed.config:
-        return parsed
-    factor, who = config.rates.means / parsed.config.rates.means, f"{recipe.who}, for {config.steps} steps"
-    note = f"learning rates are {factor:.2g} of the recipe's, which are for {meant} steps (--rates.means and others set them)"
-    chosen_by = {**parsed.chosen_by, **{f"rates.{f.name}": who for f in dataclasses.fields(config.rates)}}
-    return dataclasses.replace(parsed, config=config, chosen_by=chosen_by, notes=(*parsed.notes, note))
 
 
 def chosen_class(choice: Choice, layers: list[Layer], kinds: Mapping[str, type], command: Subcommand) -> type:

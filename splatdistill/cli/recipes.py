@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Literal
 
 Family = Literal["tiny", "sd"]
-TINY: Family = "tiny"
 
 
 def folder() -> Path:

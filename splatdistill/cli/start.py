@@ -10,13 +10,14 @@ from typing import Any, TypeVar
 import torch
 
 from splatdistill import toybox
-from splatdistill.cli.recipes import TINY, Family
+from splatdistill.cli.recipes import Family
 from splatdistill.errors import UserError
 from splatdistill.priors import weights
 from splatdistill.priors.weights import Found
 from splatdistill.train.config import Train
 from splatdistill.train.session import Session, check
 
+TINY = "tiny"
 C = TypeVar("C")  # a configuration with a prior and a device
 
 

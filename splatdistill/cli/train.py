@@ -78,8 +78,6 @@ def fresh(argv: list[str], server: Any = None) -> int:
         f"{config.prompt!r} by {parsed.spell['guidance']} with the prior {session.prior.name} on {config.device}, "
         f"into {folder.path}"
     )
-    for note in parsed.notes:
-        console.print(note)
     if parsed.variants > 1:
         return several(parsed, session, folder, found.notice, console)
     describe(parsed, folder, found.notice)

@@ -40,7 +40,7 @@ class Train:
     seed: int = 0
     """Everything random comes from it."""
     steps: int = 600
-    """Optimiser steps. More than a recipe of the embedded prior has make its learning rates smaller by as much."""
+    """Optimiser steps."""
     particles: int = 1
     """Scenes made together, 1 to 8, which share what the guidance learns (VSD). Each step is one's, drawn at random, so
     that n of them want about n times the steps.

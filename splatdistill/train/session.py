@@ -150,6 +150,7 @@ def check(config: Train) -> None:
     Prompts(config.prompt)  # raises on an empty prompt
     for name in ("steps", "batch", "accumulate", "max_gaussians"):
         need(getattr(config, name) >= 1, f"--{name.replace('_', '-')} must be at least 1, got {getattr(config, name)}")
+    need(config.rates.steps >= 0, f"--rates.steps must be at least 0, got {config.rates.steps}")
     need(1 <= config.particles <= 8, f"--particles must lie within 1 and 8, got {config.particles}")
     sizes, marks = config.resolutions, config.milestones
     need(all(s >= 8 for s in sizes), f"--resolutions are pixels per side, at least 8; got {sizes}")

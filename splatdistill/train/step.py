@@ -67,7 +67,7 @@ def train_step(
     progress = state.step / config.steps
     turn = state.choose()
     particle = state.particles[turn]
-    config.rates.apply(particle.optimizer, progress)
+    config.rates.over(config.steps / config.particles).apply(particle.optimizer, progress)
     size = resolution(config, prior, progress)
     particle.optimizer.zero_grad(set_to_none=True)
     particle.background_optimizer.zero_grad(set_to_none=True)

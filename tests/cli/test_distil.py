@@ -14,7 +14,6 @@ from splatdistill.errors import UserError
 from splatdistill.guidance import SDI, SDS, Times
 from splatdistill.priors import weights
 from splatdistill.scene.initial import Ball
-from splatdistill.scene.optim import LearningRates
 from splatdistill.train.events import StepDone
 
 SMALL = {"steps": 3, "batch": 1, "init": Ball(count=30)}
@@ -44,8 +43,6 @@ def settled(guidance=None, **more):
         ("sds", {}, "--guidance sds"),
         (SDI(), {}, "--guidance sdi"),
         (SDS(), {"steps": 7}, "--guidance sds --steps 7"),
-        (SDS(), {"steps": 7000}, "--guidance sds --steps 7000"),
-        (SDI(), {"steps": 7000, "rates": LearningRates(means=0.5)}, "--steps 7000 --rates.means 0.5"),
         (
             SDI(scale=3.0, times=Times("linear", low=0.4, high=1.0)),
             {},

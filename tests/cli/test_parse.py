@@ -98,39 +98,6 @@ def test_a_file_may_choose_the_class(recipe, tmp_path, spelling):
     assert of(saved(tmp_path, spelling)).config.guidance == SDS(scale=30.0)
 
 
-@pytest.mark.parametrize(
-    ("argv", "family", "factor"),
-    [
-        ("", "tiny", 1),
-        ("--steps 111", "tiny", 1),
-        ("--steps 37", "tiny", 1),  # shorter: as they are
-        ("--steps 444", "tiny", 0.25),
-        ("--steps 444 --particles 2", "tiny", 0.5),  # each has half of the steps
-        ("--guidance sds --steps 444", "tiny", 0.5),
-        ("--steps 444 --rates.quats 0.1", "tiny", None),  # a person's own
-        ("--steps 444", "sd", 1),  # the papers' rates
-    ],
-)
-def test_a_longer_run_carries_splats_no_further(recipe, argv, family, factor):
-    parsed, rates = of(argv, family), Train().rates
-    if factor is None:
-        assert parsed.config.rates == replace(rates, quats=0.1) and not parsed.notes
-        return
-    for f in fields(rates):
-        assert getattr(parsed.config.rates, f.name) == pytest.approx(factor * getattr(rates, f.name), rel=6e-3)
-    told = parsed.chosen_by.get("rates.means", "default")
-    assert told == ("default" if factor == 1 else f"recipe tiny/{'sds' if 'sds' in argv else 'sdi'}, for 444 steps")
-    assert len(parsed.notes) == (factor != 1) and all("rates" in note for note in parsed.notes)
-
-
-def test_rates_of_a_file_are_meant_for_its_steps(recipe, tmp_path):
-    long = of("--steps 444")
-    again = of(saved(tmp_path, long.yaml([])))
-    assert again.config == long.config and not again.notes
-    assert of(saved(tmp_path, long.yaml([])) + "--steps 888").config.rates == long.config.rates
-    assert of(saved(tmp_path, "steps: 444\n")).config == long.config
-
-
 def test_choices_by_name(recipe):
     c = of("--guidance sdi --densify gradient --densify.every 5 --init blob --init.count 12").config
     assert (c.densify, c.init, type(c.guidance)) == (Gradient(every=5), Blob(count=12), SDI)

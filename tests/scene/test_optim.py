@@ -1,5 +1,7 @@
 """The optimizer of splats: one rate per parameter, an exponential schedule, a state that survives saving."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -39,6 +41,14 @@ def test_first_step_moves_each_parameter_by_its_rate() -> None:
 def test_means_decay_exponentially(progress: float, rate: float) -> None:
     assert RATES.at("means", progress) == pytest.approx(rate)
     assert RATES.at("logits", progress) == 0.4
+
+
+@pytest.mark.parametrize(("meant", "steps", "factor"), [(0, 900, 1), (300, 300, 1), (300, 40, 1), (300, 1200, 0.25), (300, 450.0, 2 / 3)])
+def test_a_run_longer_than_they_are_meant_for_has_slower_rates(meant: int, steps: float, factor: float) -> None:
+    long = replace(RATES, steps=meant).over(steps)
+    for name in PARAMETERS:
+        for progress in (0.0, 0.3, 1.0):
+            assert long.at(name, progress) == pytest.approx(factor * RATES.at(name, progress), rel=1e-12)
 
 
 def test_tiny_gradients_still_move_a_splat() -> None:

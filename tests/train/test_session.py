@@ -7,7 +7,9 @@ import torch
 
 from splatdistill.densify.gradient import Gradient
 from splatdistill.errors import RunEnded, UserError
-from splatdistill.guidance import GUIDANCES, SDS, Times
+from splatdistill.guidance import GUIDANCES, SDS, VSD, Times
+from splatdistill.scene import optim
+from splatdistill.scene.optim import LearningRates
 from splatdistill.train.config import Background
 from splatdistill.train.events import Applied, Commands, Ended, Saved, SetField, StepDone, Stop
 from splatdistill.train.loop import run
@@ -176,11 +178,22 @@ def test_the_learned_background_goes_where_the_prior_wants_it():
         ({"resolutions": (16, 32)}, "milestones"),
         ({"resolutions": (16, 32), "milestones": (1.5,)}, "milestones"),
         ({"max_gaussians": 10}, "more than"),
+        ({"rates": LearningRates(steps=-1)}, "--rates.steps"),
     ],
 )
 def test_senseless_settings_are_refused(change, message):
     with pytest.raises(UserError, match=message):
         Session(config(**change), red_and_blue())
+
+
+@pytest.mark.parametrize(("meant", "factor"), [(0, 1), (10, 0.25), (30, 0.75), (80, 1)])
+def test_rates_meant_for_a_shorter_run_are_slower_for_every_particle(meant, factor):
+    rates = LearningRates(opacities=0.04, steps=meant)
+    session = Session(config(guidance=VSD(), particles=2, steps=80, rates=rates), red_and_blue())
+    while session.state.step < 6:
+        session.step()
+    used = [optim.group(p.optimizer, "logits")["lr"] for p in session.state.particles]
+    assert used == pytest.approx([0.04 * factor] * 2)
 
 
 def test_a_full_disk_loses_nothing(tmp_path, monkeypatch):
