@@ -34,7 +34,7 @@ from splatdistill_viewer.snapshot import Slot, Snapshot, adjusted, snapshot
 from splatdistill_viewer.steering import Recipe, Steering, Words, any_words, as_published, run_buttons
 from splatdistill_viewer.watching import Curves, Display, PriorPanel, Status
 
-SHARE, SHARE_ALONE = 0.02, 0.005  # of the wall-clock time, with a page open and for the film alone; threads in each other's way double it
+SHARE, SHARE_ALONE = 0.02, 0.0025  # of the wall-clock time, with a page open and for the film alone; threads in each other's way double it
 LEAST = 0.2  # seconds between frames
 SLOW = 1.0  # seconds between drawings of curves and of the prior's panel
 TALL, TALL_WAITING, MOVING = 360, 720, 4  # pixels of an exact picture's height, at most; while the camera moves a quarter
