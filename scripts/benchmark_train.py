@@ -10,7 +10,6 @@ of its calls of the prior (text embeddings are cached), measured in the same ste
 import argparse
 import dataclasses
 import time
-from typing import Any
 
 import torch
 
@@ -28,9 +27,9 @@ from splatdistill.train.session import Session
 from splatdistill.train.watch import peak_memory
 
 
-def recipe(guidance: str, prompt: str, **more: Any) -> Train:
+def recipe(guidance: str, prompt: str) -> Train:
     """The configuration of `splatdistill train --prior tiny --guidance ... --prompt ...`."""
-    return settle(prompt, guidance, {"prior": "tiny", **more})[0].config
+    return settle(prompt, guidance, {"prior": "tiny"})[0].config
 
 
 class Clock:
@@ -78,7 +77,7 @@ def quality(prompts: list[str], minutes: list[float], guidance: str, prior: Diff
             for _ in range(40):
                 probe.step()
             steps = max(20, int(60 * m / ((time.perf_counter() - began) / 40)))
-            session = Session(recipe(guidance, prompt, steps=steps), prior)
+            session = Session(dataclasses.replace(config, steps=steps), prior)
             while session.state.step < steps:
                 session.step()
             sight = look(session.gaussians(), rasterizer("cpu"))
@@ -96,6 +95,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--quality", type=float, nargs="*", default=[], metavar="MINUTES")
+    parser.add_argument("--guidances", nargs="*", default=["sdi", "sds"], help="whose quality")
     parser.add_argument("--prompts", nargs="*", default=["a red mushroom", "a blue robot", "a purple chair"])
     args = parser.parse_args()
     prior = load("tiny", "cpu")
@@ -106,7 +106,7 @@ def main() -> None:
     plain = Train(prompt="a red mushroom", guidance=SDS(), init=Ball(count=2000), batch=2)
     speed("sds (paper)", plain, prior, args.steps)
     print(f"peak memory {peak_memory(torch.device('cpu')) / 2**30:.2f} GiB")
-    for name in ("sdi", "sds") if args.quality else ():
+    for name in args.guidances if args.quality else ():
         quality(args.prompts, args.quality, name, prior)
 
 

@@ -78,6 +78,9 @@ def fresh(argv: list[str], server: Any = None) -> int:
         f"{config.prompt!r} by {parsed.spell['guidance']} with the prior {session.prior.name} on {config.device}, "
         f"into {folder.path}"
     )
+    if (slower := config.rates.over(config.steps / config.particles)) != config.rates:
+        part = slower.means / config.rates.means
+        console.print(f"learning rates are {part:.2g} of those given, which are meant for {config.rates.steps} steps (--rates.steps 0: for any)")
     if parsed.variants > 1:
         return several(parsed, session, folder, found.notice, console)
     describe(parsed, folder, found.notice)
