@@ -23,7 +23,6 @@ from splatdistill.render.cpu import pipeline
 from splatdistill.render.cpu.buffers import Composited, Images, Shapes, Tiles, View, channel_tag, degree_tag
 from splatdistill.render.cpu.kernels import layout
 from splatdistill.render.cpu.kernels.simd import INT64, Simd, Vec, emitted
-from splatdistill.render.cpu.memory import Arena
 from splatdistill.render.cpu.rasterize import pack_view
 
 FLOPS_PER_PAIR = 37 + 65
@@ -74,24 +73,23 @@ class Staged:
 
 def staged(gaussians: Gaussians, cameras: Cameras) -> Staged:
     """Render on one thread with gradients of 1 everywhere. Needs whole groups of Gaussians."""
-    arena, view = Arena(), pack_view(cameras, torch.float32)
+    view = pack_view(cameras, torch.float32)
     parts = (gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities)
     shapes = Shapes(*(x.detach().contiguous().numpy().reshape(-1) for x in parts))
     if len(gaussians) % layout.GROUP:
         raise ValueError(f"{len(gaussians)} Gaussians are not a multiple of {layout.GROUP}")
     sh, tag = gaussians.sh.detach().contiguous().numpy().reshape(-1), channel_tag(False)
-    colours = pipeline.shade(sh, len(gaussians), shapes, view, degree_tag(1), arena)
-    projection = pipeline.project(shapes, colours, True, view, tag, arena, arena)
-    tiles = pipeline.bin_tiles(projection, shapes.padded, view, arena, arena)
+    colours = pipeline.shade(sh, len(gaussians), shapes, view, degree_tag(1))
+    projection = pipeline.project(shapes, colours, True, view, tag)
+    tiles = pipeline.bin_tiles(projection, shapes.padded, view)
     start = time.thread_time()
     images = _images(view)
     background = np.zeros(3 * view.count, np.float32)
-    composited = pipeline.composite(projection.rows, tiles, view, background, images, tag, arena, arena)
+    composited = pipeline.composite(projection.rows, tiles, view, background, images, tag)
     ones = _images(view)
-    pipeline.composite_backward(projection.rows, tiles, view, images, composited, ones, tag, (), arena)
+    pipeline.composite_backward(projection.rows, tiles, view, images, composited, ones, tag, ())
     seconds = time.thread_time() - start
-    kept = Composited(composited.transmittance, composited.masks.copy(), composited.used, composited.shares)
-    return Staged(Tiles(tiles.members.copy(), tiles.starts), kept, seconds)
+    return Staged(tiles, composited, seconds)
 
 
 def _images(view: View) -> Images:

@@ -15,8 +15,8 @@ from splats import blobs, trainable
 
 from splatdistill.cameras import orbit
 from splatdistill.render import cpu
-from splatdistill.render.cpu import cache, pipeline, pool
-from splatdistill.render.cpu.memory import Arena
+from splatdistill.render.cpu import cache, memory, pipeline, pool
+from splatdistill.render.cpu.memory import empty
 from splatdistill.render.cpu.rasterize import rasterize
 from splatdistill.render.reference import ReferenceRasterizer
 from splatdistill.toybox import tracer
@@ -122,17 +122,36 @@ def test_a_workers_error_reaches_the_caller(guilty: int) -> None:
     assert sorted(done) == [0, 1, 2]
 
 
-def test_memory_is_reused_but_never_shared() -> None:
-    first = Arena()
-    a, b = first.take((3, 5), np.float32), first.take(15, np.float32)
+def test_memory_is_reused_when_nothing_refers_to_it_and_not_before() -> None:
+    size = 12_345 * 64  # that no other test asks for
+    a, b = empty((size, 5), np.float32), empty(5 * size, np.float32)
     assert a.ctypes.data % 64 == 0 and b.ctypes.data % 64 == 0
     a[:], b[:] = 1, 2
     assert (a == 1).all() and (b == 2).all()
     places = {a.ctypes.data, b.ctypes.data}
-    other = Arena()
-    assert other.take(15, np.float32).ctypes.data not in places
-    del first, a, b
-    assert {other.take(15, np.float32).ctypes.data, other.take(15, np.float32).ctypes.data} == places
+    row, tensor = a[-1:].reshape(5)[1:], torch.from_numpy(b[3:]).view(-1, 1)[1:]  # small views hold the whole
+    del a, b
+    other = empty((5, size), np.float32)
+    assert other.ctypes.data not in places
+    assert (row == 1).all() and (tensor == 2).all()
+    del row, tensor
+    assert {(c := empty(5 * size, np.float32)).ctypes.data, (d := empty(5 * size, np.float32)).ctypes.data} == places
+    del c, d
+
+
+def test_memory_that_waits_is_bounded() -> None:
+    for size in range(1, 40):
+        empty(size * 2**20, np.uint8)
+        waiting = sum(size * len(blocks) for size, blocks in memory._free.items())
+        assert waiting <= memory.KEPT + 40 * 2**20
+
+
+def test_images_and_gradients_outlive_the_renders_after_them() -> None:
+    first = rendered(3)
+    kept = [x.clone() for x in first]
+    for seed in (4, 5, 6):
+        rendered(seed)
+    assert same(first, kept)
 
 
 def test_cache_folder_is_the_users_choice_or_the_next_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

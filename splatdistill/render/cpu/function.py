@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 from splatdistill.render.cpu import pipeline
 from splatdistill.render.cpu.buffers import Composited, Images, Shapes, Tag, Tiles, View, channel_tag, degree_tag
 from splatdistill.render.cpu.kernels import layout
-from splatdistill.render.cpu.memory import Arena
+from splatdistill.render.cpu.memory import empty
 
 
 @dataclass
@@ -28,9 +28,8 @@ class Call:
 
 @dataclass(frozen=True)
 class Kept:
-    """What the backward pass needs; its arena lives as long as the graph."""
+    """What the backward pass needs, as long as the graph lives, however many backward passes there are."""
 
-    arena: Arena
     shapes: Shapes
     n: int
     sh: np.ndarray
@@ -47,13 +46,13 @@ def _flat(x: Tensor) -> np.ndarray:
     return x.detach().contiguous().numpy().reshape(-1)
 
 
-def _in_groups(x: Tensor, arena: Arena) -> np.ndarray:
+def _in_groups(x: Tensor) -> np.ndarray:
     """Flat, with zeros up to a whole group of Gaussians; a copy only if it needs one."""
     n, width = len(x), x.shape[1:].numel()
     padded = layout.groups(n) * layout.GROUP
     if padded == n:
         return _flat(x)
-    out = arena.take((padded, width), x.detach().numpy().dtype)
+    out = empty((padded, width), x.detach().numpy().dtype)
     out[:n] = x.detach().reshape(n, width).numpy()
     out[n:] = 0
     return out.reshape(-1)
@@ -61,7 +60,7 @@ def _in_groups(x: Tensor, arena: Arena) -> np.ndarray:
 
 def _new_images(view: View, dtype: np.dtype, normals: bool) -> Images:
     size = view.count * view.padded[0] * view.padded[1]
-    return Images(*(np.empty(planes * size, dtype) for planes in (3, 3 if normals else 0, 1, 1)))
+    return Images(*(empty(planes * size, dtype) for planes in (3, 3 if normals else 0, 1, 1)))
 
 
 def _cropped(flat: np.ndarray, planes: int, view: View) -> Tensor:
@@ -69,12 +68,12 @@ def _cropped(flat: np.ndarray, planes: int, view: View) -> Tensor:
     return torch.from_numpy(whole[:, :, : view.height, : view.width])
 
 
-def _gradient_plane(gradient: Tensor | None, planes: int, view: View, dtype: np.dtype, scratch: Arena) -> np.ndarray:
+def _gradient_plane(gradient: Tensor | None, planes: int, view: View, dtype: np.dtype) -> np.ndarray:
     """A gradient as a planar image in whole tiles: as it is if it already is one, else copied."""
     height, width = view.padded
     if gradient is not None and gradient.is_contiguous() and gradient.shape[-2:] == (height, width):
         return gradient.numpy().reshape(-1)
-    flat = scratch.take(view.count * planes * height * width, dtype)
+    flat = empty(view.count * planes * height * width, dtype)
     if gradient is None or gradient.shape[-2:] != (height, width):
         flat[:] = 0
     if gradient is not None:
@@ -93,17 +92,15 @@ class Rasterize(torch.autograd.Function):
     def forward(ctx: Any, means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, sh: Tensor,
                 screen: Tensor, background: Tensor | None, call: Call) -> tuple[Tensor | None, ...]:  # fmt: skip
         view, channels = call.view, channel_tag(call.normals)
-        kept, scratch = Arena(), Arena()
-        shapes = Shapes(*(_in_groups(x, kept) for x in (means, quats, scales, opacities)))
+        shapes = Shapes(*(_in_groups(x) for x in (means, quats, scales, opacities)))
         n, padded, dtype = len(means), shapes.padded, shapes.means.dtype
         coefficients, degree = _flat(sh), degree_tag(sh.shape[1])
-        colours = pipeline.shade(coefficients, n, shapes, view, degree, kept)
-        projection = pipeline.project(shapes, colours, not degree, view, channels, kept, scratch)
-        tiles = pipeline.bin_tiles(projection, padded, view, kept, scratch)
+        colours = pipeline.shade(coefficients, n, shapes, view, degree)
+        projection = pipeline.project(shapes, colours, not degree, view, channels)
+        tiles = pipeline.bin_tiles(projection, padded, view)
         images = _new_images(view, dtype, call.normals)
         behind = np.zeros(3 * view.count, dtype) if background is None else _flat(background)
-        composited = pipeline.composite(projection.rows, tiles, view, behind, images, channels, kept, scratch)
-        scratch.release()
+        composited = pipeline.composite(projection.rows, tiles, view, behind, images, channels)
 
         screen.detach().copy_(torch.from_numpy(projection.screen).view(view.count, padded, 2)[:, :n])
         call.radii = torch.from_numpy(projection.radii).view(view.count, padded)[:, :n]
@@ -116,9 +113,7 @@ class Rasterize(torch.autograd.Function):
             ctx.save_for_backward(*[x for x in read if x is not None])
             ctx.call, ctx.has_background = call, background is not None
             rows, radii = projection.rows, projection.radii
-            ctx.kept = Kept(kept, shapes, n, coefficients, degree, colours, rows, radii, tiles, images, composited)
-        else:
-            kept.release()
+            ctx.kept = Kept(shapes, n, coefficients, degree, colours, rows, radii, tiles, images, composited)
         return tuple(outputs)
 
     @staticmethod
@@ -129,19 +124,17 @@ class Rasterize(torch.autograd.Function):
         call, kept = ctx.call, ctx.kept
         view, shapes, dtype = call.view, kept.shapes, kept.rows.dtype
         channels, absgrad = channel_tag(call.normals), (0,) * call.absgrad
-        scratch = Arena()
 
         def plane(gradient: Tensor | None, planes: int) -> np.ndarray:
-            return _gradient_plane(gradient, planes, view, dtype, scratch)
+            return _gradient_plane(gradient, planes, view, dtype)
 
         normal = plane(v_normal, 3) if call.normals else kept.images.normal
         wanted = Images(plane(v_rgb, 3), normal, plane(v_depth, 1), plane(v_alpha, 1))
         rows = pipeline.composite_backward(
-            kept.rows, kept.tiles, view, kept.images, kept.composited, wanted, channels, absgrad, scratch
+            kept.rows, kept.tiles, view, kept.images, kept.composited, wanted, channels, absgrad
         )
         g = pipeline.project_backward(shapes, kept.radii, rows, not kept.degree, view, channels, absgrad)
         v_sh = pipeline.shade_backward(kept.sh, kept.n, shapes, view, kept.degree, kept.colours, g)
-        scratch.release()
 
         n, padded = kept.n, shapes.padded
 

@@ -1,15 +1,30 @@
-"""Reused memory for the kernels: fresh pages cost more than many a kernel."""
+"""Reused memory for the kernels: fresh pages cost more than many a kernel, and at 512 pixels a tenth of a render."""
 
-import weakref
 from collections.abc import Sequence
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 
 ALIGNMENT = 64  # bytes: one cache line, one widest vector
 KEPT = 256 * 2**20  # bytes that may wait for reuse before all are let go
+LARGE = 2**16  # bytes from which on a block that comes back has all of them counted
 
-_free: dict[int, list[np.ndarray]] = {}  # by size in bytes
+
+class _Block(NamedTuple):
+    """Bytes from an aligned address on."""
+
+    memory: np.ndarray
+    address: int
+    size: int
+
+    @classmethod
+    def new(cls, size: int) -> "_Block":
+        memory = np.empty(size + ALIGNMENT, np.uint8)
+        return cls(memory, -(-memory.ctypes.data // ALIGNMENT) * ALIGNMENT, size)
+
+
+_free: dict[int, list[_Block]] = {}  # by size
 
 
 def _size_class(size: int) -> int:
@@ -18,44 +33,33 @@ def _size_class(size: int) -> int:
     return -(-size // step) * step
 
 
-def _give_back(blocks: list[np.ndarray]) -> None:
-    """Lists and dictionaries change in one step under Python's lock, so that this may run in any thread and even
-    inside the garbage collector.
-    """
-    if sum(size * len(waiting) for size, waiting in list(_free.items())) > KEPT:
-        _free.clear()  # sizes that nobody asks for any more would fill it for ever
-    while blocks:
-        block = blocks.pop()
-        _free.setdefault(block.nbytes, []).append(block)
-
-
-class Arena:
-    """Hands out uninitialised arrays, and takes them all back when released or forgotten.
-
-    What an autograd graph needs for its backward pass hangs on an arena in the graph, so that it lives as long as the
-    graph, however many backward passes there are.
+class _Loan:
+    """A block on loan. numpy keeps this as the base of the array made of it, and views and tensors keep that array, so
+    that the block is given back when the last of them is gone.
     """
 
-    def __init__(self) -> None:
-        self._blocks: list[np.ndarray] = []
-        self._finalizer = weakref.finalize(self, _give_back, self._blocks)
-        self._finalizer.atexit = False
+    __slots__ = ("__array_interface__", "block")
 
-    def take(self, shape: int | Sequence[int], dtype: type | np.dtype) -> np.ndarray:
-        """An array that begins at a multiple of 64 bytes."""
-        shape = (shape,) if isinstance(shape, int) else tuple(shape)
-        kind = np.dtype(dtype)
-        wanted = prod(shape) * kind.itemsize
-        size = _size_class(wanted)
-        try:
-            block = _free[size].pop()
-        except (KeyError, IndexError):
-            raw = np.empty(size + ALIGNMENT, np.uint8)
-            start = -raw.ctypes.data % ALIGNMENT
-            block = raw[start : start + size]
-        self._blocks.append(block)
-        return block[:wanted].view(kind).reshape(shape)
+    def __init__(self, block: _Block, shape: tuple[int, ...], kind: np.dtype) -> None:
+        self.block = block
+        self.__array_interface__ = {"version": 3, "data": (block.address, False), "shape": shape, "typestr": kind.str}
 
-    def release(self) -> None:
-        """Take everything back now: nothing that was handed out may be used any more."""
-        _give_back(self._blocks)
+    def __del__(self, free: dict[int, list[_Block]] = _free) -> None:
+        """Lists and dictionaries change in one step under Python's lock, so that this may run in any thread and even
+        inside the garbage collector.
+        """
+        size = self.block.size
+        if size >= LARGE and sum([each * len(waiting) for each, waiting in list(free.items())]) > KEPT:
+            free.clear()  # sizes that nobody asks for any more would fill it for ever
+        free.setdefault(size, []).append(self.block)
+
+
+def empty(shape: int | Sequence[int], dtype: type | np.dtype) -> np.ndarray:
+    """Like numpy.empty, with memory that begins at a multiple of 64 bytes and is used again when nothing refers to it."""
+    shape, kind = (shape,) if isinstance(shape, int) else tuple(shape), np.dtype(dtype)
+    size = _size_class(prod(shape) * kind.itemsize)
+    try:
+        block = _free[size].pop()
+    except (KeyError, IndexError):
+        block = _Block.new(size)
+    return np.asarray(_Loan(block, shape, kind))

@@ -9,7 +9,7 @@ import numpy as np
 from splatdistill.render.cpu import pool
 from splatdistill.render.cpu.buffers import Composited, Images, Projection, ShapeGradients, Shapes, Tag, Tiles, View
 from splatdistill.render.cpu.kernels import binning, compositing, layout, projecting, shading
-from splatdistill.render.cpu.memory import Arena
+from splatdistill.render.cpu.memory import empty
 
 # Handing work to another thread takes some 40 microseconds; a stage with less to do stays on the caller.
 SPLIT_PROJECTION = 16_384  # (camera, Gaussian) pairs
@@ -18,19 +18,18 @@ SPLIT_SORTING = 40_000  # the same
 SPLIT_FILLING = 60_000  # (tile, Gaussian) pairs
 SPLIT_COMPOSITING = 6_000  # the same
 
-_constants = Arena()
 _monomials: dict[np.dtype, np.ndarray] = {}
 
 
-def shade(sh: np.ndarray, n: int, shapes: Shapes, view: View, degree: Tag, kept: Arena) -> np.ndarray:
+def shade(sh: np.ndarray, n: int, shapes: Shapes, view: View, degree: Tag) -> np.ndarray:
     """Colours (b, padded n, 3), flat; (1, padded n, 3) at degree 0, where they are the same from everywhere."""
     padded, dtype = shapes.padded, shapes.means.dtype
     if not degree:
-        colours = kept.take(padded * 3, dtype)
+        colours = empty(padded * 3, dtype)
         shading.shade_constant(sh, colours)
         return colours
     entries = view.count * padded
-    colours = kept.take(entries * 3, dtype)
+    colours = empty(entries * 3, dtype)
     shares = pool.threads() if entries >= SPLIT_SHADING else 1
 
     def work(share: int) -> None:
@@ -48,7 +47,7 @@ def shade_backward(
     if not degree:
         shading.shade_constant_backward(colours, g.colours)
         return g.colours
-    v_sh = np.empty(padded * 3 * (len(degree) + 1) ** 2, sh.dtype)
+    v_sh = empty(padded * 3 * (len(degree) + 1) ** 2, sh.dtype)
     shares = pool.threads() if view.count * padded >= SPLIT_SHADING else 1
 
     def work(share: int) -> None:
@@ -62,19 +61,19 @@ def shade_backward(
 
 
 def project(
-    shapes: Shapes, colours: np.ndarray, shared: bool, view: View, channels: Tag, kept: Arena, scratch: Arena
+    shapes: Shapes, colours: np.ndarray, shared: bool, view: View, channels: Tag
 ) -> Projection:
     """colours: (b or 1, padded n, 3), flat; shared: the same for all cameras."""
     dtype, padded = shapes.means.dtype, shapes.padded
     entries = view.count * padded
     shares = pool.threads() if entries >= SPLIT_PROJECTION else 1
     out = Projection(
-        rows=kept.take(entries * layout.ROW, dtype),
-        screen=np.empty(entries * 2, dtype),
-        radii=np.empty(entries, np.int32),
-        rectangles=scratch.take(entries, np.int64),
-        depths=scratch.take(entries, dtype),
-        histogram=scratch.take((shares, view.count * view.tiles_x * view.tiles_y), np.int32),
+        rows=empty(entries * layout.ROW, dtype),
+        screen=empty(entries * 2, dtype),
+        radii=empty(entries, np.int32),
+        rectangles=empty(entries, np.int64),
+        depths=empty(entries, dtype),
+        histogram=empty((shares, view.count * view.tiles_x * view.tiles_y), np.int32),
     )
 
     def work(share: int) -> None:
@@ -89,15 +88,15 @@ def project(
     return out
 
 
-def bin_tiles(projection: Projection, padded: int, view: View, kept: Arena, scratch: Arena) -> Tiles:
+def bin_tiles(projection: Projection, padded: int, view: View) -> Tiles:
     """Sort by depth, then fill the tiles."""
     cameras, entries = view.count, view.count * padded
     bits = projection.depths.astype(np.float32, copy=False).view(np.uint32)  # in float64 too, like gsplat's sort keys
     shares = min(pool.threads(), cameras) if entries >= SPLIT_SORTING else 1
-    keys, items = scratch.take((2 * shares, padded), bits.dtype), scratch.take((2 * shares, padded), np.int32)
-    buckets = scratch.take((shares, 1 << binning.DIGIT), np.int32)
-    order, rectangles = scratch.take(entries, np.int32), scratch.take(entries, np.int64)
-    counts = np.empty(cameras, np.int64)
+    keys, items = empty((2 * shares, padded), bits.dtype), empty((2 * shares, padded), np.int32)
+    buckets = empty((shares, 1 << binning.DIGIT), np.int32)
+    order, rectangles = empty(entries, np.int32), empty(entries, np.int64)
+    counts = empty(cameras, np.int64)
 
     def sort(share: int) -> None:
         binning.sort_by_depth(
@@ -105,10 +104,10 @@ def bin_tiles(projection: Projection, padded: int, view: View, kept: Arena, scra
         )
 
     pool.run(sort, shares)
-    starts = np.empty(cameras * view.tiles_x * view.tiles_y + 1, np.int64)
+    starts = empty(cameras * view.tiles_x * view.tiles_y + 1, np.int64)
     total = binning.tile_starts(projection.histogram, starts)
-    members = kept.take(total, np.int32)
-    cursors = scratch.take(starts.size - 1, np.int64)
+    members = empty(total, np.int32)
+    cursors = empty(starts.size - 1, np.int64)
     workers = pool.threads() if total >= SPLIT_FILLING else 1
     stripes = -(-workers // max(cameras, 1))
 
@@ -123,18 +122,17 @@ def bin_tiles(projection: Projection, padded: int, view: View, kept: Arena, scra
 
 
 def composite(
-    rows: np.ndarray, tiles: Tiles, view: View, background: np.ndarray, images: Images, channels: Tag,
-    kept: Arena, scratch: Arena,
-) -> Composited:  # fmt: skip
+    rows: np.ndarray, tiles: Tiles, view: View, background: np.ndarray, images: Images, channels: Tag
+) -> Composited:
     """Fill the images."""
     shares = pool.threads() if tiles.members.size >= SPLIT_COMPOSITING else 1
     batch, state, _, words = compositing.scratch_sizes(len(channels))
-    batches, states = scratch.take((shares, batch), rows.dtype), scratch.take((shares, state), rows.dtype)
-    bits = scratch.take((shares, words), np.int64)
+    batches, states = empty((shares, batch), rows.dtype), empty((shares, state), rows.dtype)
+    bits = empty((shares, words), np.int64)
     out = Composited(
-        transmittance=kept.take(images.alpha.size, rows.dtype),
-        masks=kept.take(tiles.members.size + 64, np.uint16),  # read in groups of 64
-        used=np.empty(tiles.starts.size - 1, np.int64),
+        transmittance=empty(images.alpha.size, rows.dtype),
+        masks=empty(tiles.members.size + 64, np.uint16),  # read in groups of 64
+        used=empty(tiles.starts.size - 1, np.int64),
         shares=shares,
     )
 
@@ -151,17 +149,17 @@ def composite(
 
 def composite_backward(
     rows: np.ndarray, tiles: Tiles, view: View, images: Images, composited: Composited, wanted: Images,
-    channels: Tag, absgrad: Tag, scratch: Arena,
+    channels: Tag, absgrad: Tag,
 ) -> np.ndarray:  # fmt: skip
     """Gradient rows (threads, entries * ROW) from dloss/dimages."""
     shares, dtype = composited.shares, rows.dtype
     batch, state, sums, words = compositing.scratch_sizes(len(channels))
-    batches, states = scratch.take((shares, batch), dtype), scratch.take((shares, state), dtype)
-    totals, bits = scratch.take((shares, sums), dtype), scratch.take((shares, words), np.int64)
-    gradients = scratch.take((shares, rows.size), dtype)
+    batches, states = empty((shares, batch), dtype), empty((shares, state), dtype)
+    totals, bits = empty((shares, sums), dtype), empty((shares, words), np.int64)
+    gradients = empty((shares, rows.size), dtype)
     if dtype not in _monomials:
         values = compositing.monomials(dtype)
-        aligned = _constants.take(values.size, dtype)
+        aligned = empty(values.size, dtype)
         aligned[:] = values
         _monomials[dtype] = aligned
 
@@ -185,13 +183,13 @@ def project_backward(
     dtype, padded = shapes.means.dtype, shapes.padded
     entries = view.count * padded
     out = ShapeGradients(
-        means=np.empty(padded * 3, dtype),
-        quats=np.empty(padded * 4, dtype),
-        scales=np.empty(padded * 3, dtype),
-        opacities=np.empty(padded, dtype),
-        colours=np.empty(padded * 3 * (1 if shared else view.count), dtype),
-        screen=np.empty(entries * 2, dtype),
-        absolute=np.empty(entries * 2 if absgrad else 0, dtype),
+        means=empty(padded * 3, dtype),
+        quats=empty(padded * 4, dtype),
+        scales=empty(padded * 3, dtype),
+        opacities=empty(padded, dtype),
+        colours=empty(padded * 3 * (1 if shared else view.count), dtype),
+        screen=empty(entries * 2, dtype),
+        absolute=empty(entries * 2 if absgrad else 0, dtype),
     )
     shares = pool.threads() if entries >= SPLIT_PROJECTION else 1
     threads, flat = len(gradients), gradients.reshape(-1)

@@ -25,12 +25,14 @@ class Pool:
     def _serve(self, queue: "SimpleQueue[tuple[Work, int]]") -> None:
         while True:
             work, share = queue.get()
+            failure = None
             try:
                 work(share)
             except BaseException as error:  # handed to the caller, who raises it
-                self._finished.put(error)
-            else:
-                self._finished.put(None)
+                failure = error
+            del work  # and so the memory that it holds, which would else wait for the next
+            self._finished.put(failure)
+            del failure
 
     def run(self, work: Work, shares: int) -> None:
         """work(0), ..., work(shares - 1), side by side; the calling thread does the first.
