@@ -8,16 +8,21 @@ found for it); and how many times longer we take than the flop floor and the ker
 
 Scenes: "init", a ball of faint round blobs as at the start of a distillation; "obj", a surface of thin, mostly opaque
 discs. One thread is timed by its CPU time, which other programs hardly change; more are timed by the clock, so that the
-machine should be idle. Everything is a median, and the peak is measured between the renders.
+machine should be idle. Everything is a median, and the peak is measured between the renders. Torch's threads wait as
+the commands let them (GOMP_SPINCOUNT): left to themselves they keep the second core from the rasteriser's.
 """
 
 import argparse
 import math
+import os
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from splatdistill.cli import SPIN
+
+os.environ.setdefault("GOMP_SPINCOUNT", SPIN)  # as every command does: torch reads it when the next line loads it
 import cpu_floors
 import gsplat_torch
 import torch
