@@ -3,10 +3,11 @@
     python scripts/evaluate_tiny.py                                # what the package carries
     python scripts/evaluate_tiny.py --prior DIR --clip DIR --samples 40 --sheet samples.png --json tiny.json
 
-Prints, for colour-object pairs that were trained and that were held out: how many true pictures tiny-clip
-retrieves among 50 captions (half hard negatives), with one look and with those of a judge; how many samples of the prior (DDIM, guidance 5) it
-recognises; how many samples show the view that was asked for, by the nearest view of the true object; and how
-reliable the two judges of views are on true pictures.
+Prints, for colour-object pairs that were trained and that were held out: for how many true pictures tiny-clip
+retrieves the caption among 50 (half hard negatives), or at least one with its object and colours, with one look and with
+those of a judge; the same of samples of the prior (DDIM, guidance 5); how many samples show the view that was asked for,
+by the nearest view of the true object; and how reliable the two judges of views are on true pictures. A share p of n
+pictures is known to about 2 sqrt(p (1 - p) / n).
 """
 
 import argparse
@@ -44,7 +45,7 @@ RETRIEVED, RECOGNISED, OBEYED = 0.95, 0.90, 0.85  # wanted
 def say(what: str, found: Retrieval | Obeyed, wanted: float) -> None:
     """One line: what was measured, over how many pictures, and what is wanted."""
     if isinstance(found, Retrieval):
-        figures = f"object and colour {found.both:.1%}  object {found.object:.1%}  colour {found.colour:.1%}"
+        figures = f"caption {found.caption:.1%}  object and colour {found.both:.1%}  object {found.object:.1%}  colour {found.colour:.1%}"
     else:
         figures = f"{found.all:.1%}  " + "  ".join(f"{w} {share:.0%}" for w, share in found.words)
     print(f"{what:52} {figures}  of {found.count} (wanted: {wanted:.0%})", flush=True)
@@ -55,7 +56,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prior", default="tiny", help="the prior to measure, as --prior of splatdistill train")
     parser.add_argument("--clip", type=Path, default=TINY.parent / "clip", help="folder of the CLIP to measure")
-    parser.add_argument("--pictures", type=int, default=400, help="true pictures per side of the split")
+    parser.add_argument("--pictures", type=int, default=1000, help="true pictures per side of the split")
     parser.add_argument("--samples", type=int, default=24, help="captions per side of the split; four samples of each")
     parser.add_argument("--scale", type=float, default=5.0, help="classifier-free guidance")
     parser.add_argument("--steps", type=int, default=25, help="DDIM steps")

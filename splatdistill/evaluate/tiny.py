@@ -25,17 +25,17 @@ class Retrieval:
     """Shares of pictures that are retrieved right among 50 captions, half of them hard negatives."""
 
     count: int
-    both: float  # the caption itself is nearest
-    object: float  # the nearest caption names the right object
+    caption: float  # the caption itself is nearest
+    both: float  # the nearest caption names the right object and colours (the pattern may be wrong)
+    object: float  # ... the right object
     colour: float  # ... the right colours
 
     @classmethod
     def of(cls, found: Sequence[Recognition]) -> "Retrieval":
         """Counted over all pictures."""
-        parts = [
-            torch.cat(v).float() for v in zip(*[(r.right, r.object_right, r.colour_right) for r in found], strict=True)
-        ]
-        return cls(len(parts[0]), *(p.mean().item() for p in parts))
+        each = [(r.right, r.object_right & r.colour_right, r.object_right, r.colour_right) for r in found]
+        shares = [torch.cat(v).float() for v in zip(*each, strict=True)]
+        return cls(len(shares[0]), *(s.mean().item() for s in shares))
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def test_a_feature_is_the_unit_mean_and_a_mirrored_picture_is_the_same(judge):
 
 def test_it_knows_what_one_look_knows_and_more(judge):
     images, captions, _ = true_pictures(150, 77, True)
-    once, often = (retrieval(s, images, captions)["all"].both for s in (ClipScorer(find(TINY_CLIP)), judge))
+    once, often = (retrieval(s, images, captions)["all"].caption for s in (ClipScorer(find(TINY_CLIP)), judge))
     assert often > once
 
 

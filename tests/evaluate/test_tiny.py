@@ -32,7 +32,10 @@ def test_shares_are_counted_over_pictures():
         Recognition(CAT, "x", (CAT, other), torch.tensor([0, 3])),
         Recognition(other, "x", (parse("a red ball"),), torch.tensor([1])),
     ]
-    assert astuple(Retrieval.of(found)) == pytest.approx((3, 1 / 3, 2 / 3, 2 / 3))
+    assert astuple(Retrieval.of(found)) == pytest.approx((3, 1 / 3, 1 / 3, 2 / 3, 2 / 3))
+    dotted, striped = parse("a spotted red and blue ball"), parse("a striped red and blue ball")
+    nearly = Retrieval.of([Recognition(dotted, "x", (striped,), torch.tensor([1]))])
+    assert nearly == Retrieval(1, caption=0.0, both=1.0, object=1.0, colour=1.0)
     seen = Obeyed.of(["front", "front", "back"], ["front", "side", "back"])
     assert (seen.count, seen.all) == (3, pytest.approx(2 / 3))
     assert seen.words == (("front", 0.5), ("back", 1.0))
@@ -52,9 +55,9 @@ def test_retrieval_is_told_by_family():
     captions = [parse(t) for t in texts]
     assert [family(c) for c in captions] == ["primitive", "named", "patterned", "stack", "primitive"]
     found = retrieval(Blind(), torch.zeros(5, 3, 8, 8), captions)
-    assert found["all"].both == pytest.approx(0.4)
-    assert found["primitive"] == Retrieval(2, 1.0, 1.0, 1.0)
-    assert found["stack"].both == 0
+    assert found["all"].caption == pytest.approx(0.4)
+    assert found["primitive"] == Retrieval(2, 1.0, 1.0, 1.0, 1.0)
+    assert found["stack"].caption == 0
 
 
 @pytest.mark.parametrize("held_out", [False, True])
