@@ -74,17 +74,20 @@ class Timed:
 
 
 def timed(
-    forward: Callable[[], list[torch.Tensor]], repeats: int, warm: int, clock: Callable[[], float],
+    forward: Callable[[], list[torch.Tensor]], leaves: Gaussians, repeats: int, warm: int, clock: Callable[[], float],
     between: Callable[[], object] = lambda: None,
 ) -> Timed:  # fmt: skip
-    """Medians over repeats of building the images and of their backward pass."""
+    """Medians over repeats of building the images and of their backward pass, which adds to no earlier gradients, as in
+    a training step.
+    """
+    wanted = [getattr(leaves, name) for name in ("means", "quats", "scales", "opacities", "sh")]
     runs = []
     for _ in range(warm + repeats):
         between()
         start = clock()
         images = forward()
         middle = clock()
-        torch.autograd.backward(images, [_cotangent(image) for image in images])
+        torch.autograd.grad(images, wanted, [_cotangent(image) for image in images])
         runs.append((middle - start, clock() - middle))
     return Timed(*(statistics.median(column) for column in zip(*runs[warm:])))
 
@@ -101,27 +104,27 @@ def _cotangent(image: torch.Tensor) -> torch.Tensor:
 
 def images_of(render: Rasterizer, gaussians: Gaussians, cameras: Cameras) -> list[torch.Tensor]:
     """One forward pass."""
-    output = render(gaussians, cameras, torch.ones(1, 3))
+    output = render(gaussians, cameras, torch.ones(len(cameras), 3))
     return [output.rgb, output.alpha, output.depth]
 
 
 def rows(kind: str, n: int, width: int, threads: list[int], args: argparse.Namespace, per_entry: float) -> list[str]:
     """The table's lines for one scene."""
-    gaussians, cameras = scene(kind, n, args.degree), orbit([17.0], 15.0, 2.2, 49.1, width)
+    gaussians, cameras = scene(kind, n, args.degree), orbit([17.0 + 360 * i / args.views for i in range(args.views)], 15.0, 2.2, 49.1, width)
     compiled = rasterizer("cpu")
-    slow = n * width * width >= SLOW
+    slow = n * width * width * args.views >= SLOW
     torch.set_num_threads(1)
     pairs = gsplat_torch.find_pairs(gaussians, cameras)
     entries = cpu_floors.staged(gaussians, cameras).entries if args.degree == 0 else 0
     theirs, reference = None, None
     if args.degree == 0:
         theirs = timed(
-            lambda: list(gsplat_torch.render(gaussians, cameras, torch.ones(1, 3), pairs)),
+            lambda: list(gsplat_torch.render(gaussians, cameras, torch.ones(len(cameras), 3), pairs)), gaussians,
             1 if slow else 3, 1, time.thread_time,
         )  # fmt: skip
     if not args.no_reference:
         reference = timed(
-            lambda: images_of(reference_rasterizer(), gaussians, cameras),
+            lambda: images_of(reference_rasterizer(), gaussians, cameras), gaussians,
             1 if slow else 2, 0 if slow else 1, time.thread_time,
         )  # fmt: skip
     lines = []
@@ -129,7 +132,7 @@ def rows(kind: str, n: int, width: int, threads: list[int], args: argparse.Names
         torch.set_num_threads(count)
         peaks: list[float] = []
         ours = timed(
-            lambda: images_of(compiled, gaussians, cameras), args.repeats, 3,
+            lambda: images_of(compiled, gaussians, cameras), gaussians, args.repeats, 3,
             time.thread_time if count == 1 else time.perf_counter, lambda: peaks.append(cpu_floors.peak_flops(100_000)),
         )  # fmt: skip
         flop_floor = len(pairs.pixels) * cpu_floors.FLOPS_PER_PAIR / (statistics.median(peaks) * count)
@@ -149,6 +152,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="three sizes of sixteen")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="thread counts (default: 1 2)")
     parser.add_argument("--sizes", nargs="+", metavar="NxWIDTH", help="own sizes, e.g. 5008x128 (N a multiple of 16)")
+    parser.add_argument("--views", type=int, default=1, help="cameras a render, as many as a training step has (default: 1)")
     parser.add_argument("--repeats", type=int, default=11, help="renders per median (default: 11)")
     parser.add_argument("--degree", type=int, default=0, help="of the colours; gsplat, kernel floor only at 0")
     parser.add_argument("--no-reference", action="store_true", help="leave out our reference, the slowest")

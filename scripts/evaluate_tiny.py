@@ -58,6 +58,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--clip", type=Path, default=TINY.parent / "clip", help="folder of the CLIP to measure")
     parser.add_argument("--pictures", type=int, default=1000, help="true pictures per side of the split")
     parser.add_argument("--samples", type=int, default=24, help="captions per side of the split; four samples of each")
+    parser.add_argument("--colours", type=int, default=1, help="of each object with a front, when views are asked for")
     parser.add_argument("--scale", type=float, default=5.0, help="classifier-free guidance")
     parser.add_argument("--steps", type=int, default=25, help="DDIM steps")
     parser.add_argument("--seed", type=int, default=0)
@@ -85,10 +86,11 @@ def main(argv: list[str] | None = None) -> None:
         found = retrieval(scorer, samples.images, samples.captions)
         for family, share in found.items():
             say(f"samples of {prior.name} by {scorer.name}, {side}, {family}", share, RECOGNISED)
-        fronted = draw_samples(prior, fronted_captions(held_out, args.seed), rng, args.scale, args.steps)
+        with_fronts = fronted_captions(held_out, args.seed, args.colours)
+        fronted = draw_samples(prior, with_fronts, rng, args.scale, args.steps)
         views = obeyed(fronted)
         say(f"views obeyed by samples of {prior.name}, {side}", views, OBEYED)
-        around = draw_samples(prior, fronted_captions(held_out, args.seed), rng, args.scale, args.steps, words=DIRECTIONS)
+        around = draw_samples(prior, with_fronts, rng, args.scale, args.steps, words=DIRECTIONS)
         directions = obeyed(around, DIRECTED)
         say(f"eighths of a turn obeyed by samples of {prior.name}, {side}", directions, OBEYED)
         report[f"samples, {side}"] = {

@@ -93,12 +93,12 @@ def draw_captions(count: int, held_out: bool, seed: int) -> list[Caption]:
     return drawn
 
 
-def fronted_captions(held_out: bool, seed: int) -> list[Caption]:
-    """One caption of every kind that has a front, in a random colour from one side of the split."""
+def fronted_captions(held_out: bool, seed: int, each: int = 1) -> list[Caption]:
+    """Of every kind that has a front, captions in `each` random colours (or all there are) from one side of the split."""
     rng = np.random.default_rng(seed)
     pool = [c for c in plain_captions() if not c.symmetric and is_held_out(c) == held_out]
     kinds = {c.kind: [d for d in pool if d.kind == c.kind] for c in pool}
-    return [options[rng.integers(len(options))] for options in kinds.values()]
+    return [options[i] for options in kinds.values() for i in rng.permutation(len(options))[:each]]
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,8 @@ def test_captions_come_from_one_side_of_the_split(held_out):
     fronted = fronted_captions(held_out, 5)
     assert len({c.kind for c in fronted}) == len(fronted) == 16
     assert all(is_held_out(c) == held_out and not c.symmetric for c in fronted)
+    more = fronted_captions(held_out, 5, each=2)
+    assert len({c.kind for c in more}) == 16 < len(more) == len(set(more)) <= 32
     images, captions, words = true_pictures(6, 1, held_out)
     assert images.shape == (6, 3, SIZE, SIZE)
     assert 0 <= images.min() <= images.max() <= 1
