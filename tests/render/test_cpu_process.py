@@ -140,10 +140,10 @@ def test_memory_is_reused_when_nothing_refers_to_it_and_not_before() -> None:
 
 
 def test_memory_that_waits_is_bounded() -> None:
-    for size in range(1, 40):
-        empty(size * 2**20, np.uint8)
-        waiting = sum(size * len(blocks) for size, blocks in memory._free.items())
-        assert waiting <= memory.KEPT + 40 * 2**20
+    size = 2**25
+    held = [empty(size, np.uint8) for _ in range(2 * memory.KEPT // size)]
+    del held
+    assert sum(size * len(blocks) for size, blocks in memory._free.items()) <= memory.KEPT + size
 
 
 def test_images_and_gradients_outlive_the_renders_after_them() -> None:
