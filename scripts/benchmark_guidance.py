@@ -115,7 +115,6 @@ def timed(work: Callable[[], None], device: torch.device) -> float:
 def sd_like(size: int, sample: int, device: str) -> DiffusionPrior:
     """SD 1.5's UNet with `size` channels in the place of 320 and random weights, over `sample` x `sample` latents."""
     from diffusers import AutoencoderKL, UNet2DConditionModel
-
     from transformers import CLIPTokenizer
 
     from splatdistill.priors.schedule import NoiseSchedule

@@ -133,7 +133,7 @@ def rows(kind: str, n: int, width: int, threads: list[int], args: argparse.Names
         peaks: list[float] = []
         ours = timed(
             lambda: images_of(compiled, gaussians, cameras), gaussians, args.repeats, 3,
-            time.thread_time if count == 1 else time.perf_counter, lambda: peaks.append(cpu_floors.peak_flops(100_000)),
+            time.thread_time if count == 1 else time.perf_counter, lambda peaks=peaks: peaks.append(cpu_floors.peak_flops(100_000)),
         )  # fmt: skip
         flop_floor = len(pairs.pixels) * cpu_floors.FLOPS_PER_PAIR / (statistics.median(peaks) * count)
         ratios = [

@@ -22,12 +22,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from splatdistill_viewer.live import Live
+
 from splatdistill.cli.distil import settle
 from splatdistill.priors.weights import TINY, load
 from splatdistill.train.events import Commands
 from splatdistill.train.run import RunDir
 from splatdistill.train.session import Session
-from splatdistill_viewer.live import Live
 
 PAGE = """
 import sys, msgspec, viser

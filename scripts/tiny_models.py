@@ -19,7 +19,7 @@ LENGTH = 20  # tokens
 
 def make_tokenizer(folder: Path, directions: bool = False) -> CLIPTokenizer:
     """A CLIP byte-pair vocabulary in which every word of the toybox is one token; with left and right, or without."""
-    lexicon = [*NAMED, *PRIMITIVES, *COLOURS, *PATTERNS[1:], *"a an and on front side back overhead view ,".split()]
+    lexicon = [*NAMED, *PRIMITIVES, *COLOURS, *PATTERNS[1:], *["a", "an", "and", "on", "front", "side", "back", "overhead", "view", ","]]
     lexicon += ["left", "right"] if directions else []
     bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     bpe.pre_tokenizer = pre_tokenizers.Whitespace()

@@ -16,6 +16,9 @@ from pathlib import Path
 
 from PIL import Image
 from playwright.sync_api import sync_playwright
+from splatdistill_viewer.cameras import turntable
+from splatdistill_viewer.live import Live
+from splatdistill_viewer.page import pose_of
 
 from splatdistill.cli.distil import settle
 from splatdistill.priors import weights
@@ -23,9 +26,6 @@ from splatdistill.train.events import Commands, StepDone
 from splatdistill.train.loop import run
 from splatdistill.train.run import RunDir
 from splatdistill.train.session import Session
-from splatdistill_viewer.cameras import turntable
-from splatdistill_viewer.live import Live
-from splatdistill_viewer.page import pose_of
 
 OUT = Path(__file__).parent / "pictures"
 LIMIT = 2_000_000  # bytes of the film

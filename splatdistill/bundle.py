@@ -44,4 +44,4 @@ class Bundled:
         from safetensors import safe_open
 
         with safe_open(self.file, "pt") as stored:
-            return {k.removeprefix(self.prefix): stored.get_tensor(k) for k in stored.keys() if k.startswith(self.prefix)}
+            return {k.removeprefix(self.prefix): stored.get_tensor(k) for k in list(stored.keys()) if k.startswith(self.prefix)}

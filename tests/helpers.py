@@ -10,7 +10,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from splatdistill.priors.patches import PatchAutoencoder
 
-WORDS = "a an red blue ball cube mushroom snowman front side back overhead view ,".split()
+WORDS = ["a", "an", "red", "blue", "ball", "cube", "mushroom", "snowman", "front", "side", "back", "overhead", "view", ","]
 
 
 def write_tokenizer(folder: Path, length: int = 77) -> CLIPTokenizer:

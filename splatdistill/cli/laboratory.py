@@ -1,5 +1,6 @@
 """What runs are measured with, as `evaluate` and `bench` set it up."""
 
+from contextlib import suppress
 from pathlib import Path
 
 from splatdistill.errors import WeightsError
@@ -22,8 +23,6 @@ def laboratory(
     chosen, better = best_ruler(clip, device, toybox)
     hard: Ruler | None = chosen if chosen is not None and chosen.source == TINY_CLIP else None
     if hard is None and truth:
-        try:
+        with suppress(WeightsError):
             hard = ruler(TINY_CLIP)
-        except WeightsError:
-            pass
     return Laboratory(protocol, chosen, hard, rasterizer(device), device, better, image_reward, prompts, truth)

@@ -12,7 +12,6 @@ from splatdistill.guidance.noising import ddim, diffuse, invert
 from splatdistill.guidance.times import Times
 from splatdistill.priors import Query
 
-
 PAPER_TIMES, CODE_TIMES = Times("linear", low=0.2, high=1.0), Times("linear", low=0.25, high=0.98)
 
 

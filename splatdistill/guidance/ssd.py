@@ -15,7 +15,6 @@ from splatdistill.guidance.baselines import BaselineName
 from splatdistill.guidance.stein import ControlWeights, Share, latent_moments, parameters_behind, splat_moments, stein_terms
 from splatdistill.priors import DiffusionPrior
 
-
 Losses = Callable[[View, Tensor], tuple[Tensor, ...]]
 """(view, decoded picture) to one loss per baseline, (b,) each."""
 

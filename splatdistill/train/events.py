@@ -5,6 +5,7 @@ steps, logged with the step at which they took effect, and replayed from the log
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Literal
@@ -195,7 +196,5 @@ class Commands:
 
     def wait(self, seconds: float) -> None:
         """Until something is asked, at most so long."""
-        try:
+        with suppress(Empty):
             self.held.append(self.queue.get(timeout=seconds))
-        except Empty:
-            pass

@@ -159,7 +159,7 @@ def check(config: Train) -> None:
     for name in ("elevation", "distance", "fov"):
         low, high = getattr(config.cameras, name)
         need(low <= high, f"--cameras.{name} goes from low to high, got {low} {high}")
-    need(-90 <= config.cameras.elevation[0] and config.cameras.elevation[1] <= 90, "--cameras.elevation must lie within -90 and 90 degrees")
-    need(config.cameras.distance[0] > 0 and 0 < config.cameras.fov[0] and config.cameras.fov[1] < 180, "--cameras.distance must be positive and --cameras.fov within 0 and 180 degrees")
+    need(config.cameras.elevation[0] >= -90 and config.cameras.elevation[1] <= 90, "--cameras.elevation must lie within -90 and 90 degrees")
+    need(config.cameras.distance[0] > 0 and config.cameras.fov[0] > 0 and config.cameras.fov[1] < 180, "--cameras.distance must be positive and --cameras.fov within 0 and 180 degrees")
 
 

@@ -118,6 +118,7 @@ def test_stochastic_inversion_keeps_the_marginal_distribution():
 
 def test_the_code_form_asks_the_network_at_step_minus_99(tmp_path):
     from helpers import write_sd_folder
+
     from splatdistill.priors.stable import StableDiffusionPrior
 
     prior = StableDiffusionPrior.from_folder(write_sd_folder(tmp_path / "sd"), precision="float32")

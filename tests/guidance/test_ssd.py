@@ -234,6 +234,7 @@ def world(tmp_path_factory):
     """A Stable Diffusion and a MiDaS with random weights, and splats in view of two cameras."""
     from estimators.networks import write_dpt_hybrid
     from helpers import write_sd_folder
+
     from splatdistill.cameras import Orbit
     from splatdistill.priors.stable import StableDiffusionPrior
     from splatdistill.render.reference import reference_rasterizer

@@ -17,7 +17,7 @@ from splatdistill.io.ply import read_ply, write_ply
 from splatdistill.io.points import read_points
 from splatdistill.io.table import escape, unescape, write_table
 
-NAMES = "x y z f_dc_0 f_dc_1 f_dc_2 opacity scale_0 scale_1 scale_2 rot_0 rot_1 rot_2 rot_3".split()
+NAMES = ["x", "y", "z", "f_dc_0", "f_dc_1", "f_dc_2", "opacity", "scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3"]
 LITTLE, BIG, ASCII = "format binary_little_endian 1.0", "format binary_big_endian 1.0", "format ascii 1.0"
 
 

@@ -12,7 +12,7 @@ from splatdistill.errors import UserError
 from splatdistill.gaussians import SH_C0, Gaussians
 from splatdistill.io.ply import Provenance, is_splats, read_comments, read_ply, write_ply
 
-OTHERS = "x y z f_dc_0 f_dc_1 f_dc_2 opacity scale_0 scale_1 scale_2 rot_0 rot_1 rot_2 rot_3".split()  # no normals
+OTHERS = ["x", "y", "z", "f_dc_0", "f_dc_1", "f_dc_2", "opacity", "scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3"]  # no normals
 
 
 def gaussians(n: int = 30, degree: int = 3, seed: int = 0) -> Gaussians:
@@ -30,9 +30,11 @@ def covariance(g: Gaussians) -> torch.Tensor:
     """R S S R^T with R from the quaternion, written out independently of the code under test."""
     w, x, y, z = g.quats.double().unbind(1)
     r = torch.stack(
-        [w * w + x * x - y * y - z * z, 2 * (x * y - w * z), 2 * (x * z + w * y)]
-        + [2 * (x * y + w * z), w * w - x * x + y * y - z * z, 2 * (y * z - w * x)]
-        + [2 * (x * z - w * y), 2 * (y * z + w * x), w * w - x * x - y * y + z * z],
+        [
+            *(w * w + x * x - y * y - z * z, 2 * (x * y - w * z), 2 * (x * z + w * y)),
+            *(2 * (x * y + w * z), w * w - x * x + y * y - z * z, 2 * (y * z - w * x)),
+            *(2 * (x * z - w * y), 2 * (y * z + w * x), w * w - x * x - y * y + z * z),
+        ],
         1,
     ).reshape(-1, 3, 3)
     return r @ torch.diag_embed(g.scales.double() ** 2) @ r.transpose(1, 2)

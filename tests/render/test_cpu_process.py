@@ -135,7 +135,8 @@ def test_memory_is_reused_when_nothing_refers_to_it_and_not_before() -> None:
     assert other.ctypes.data not in places
     assert (row == 1).all() and (tensor == 2).all()
     del row, tensor
-    assert {(c := empty(5 * size, np.float32)).ctypes.data, (d := empty(5 * size, np.float32)).ctypes.data} == places
+    c, d = empty(5 * size, np.float32), empty(5 * size, np.float32)
+    assert {c.ctypes.data, d.ctypes.data} == places
     del c, d
 
 

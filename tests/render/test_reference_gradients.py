@@ -48,7 +48,7 @@ def test_finite_differences(image: str, degree: int, rng: torch.Generator) -> No
     expected = {name: (quotient * cotangent).sum() for name, quotient in zip(names, fine)}
     for name, gradient, direction in zip(names, gradients, directions):
         got = (gradient * direction).sum()
-        torch.testing.assert_close(got, expected[name], rtol=1e-6, atol=1e-6, msg=lambda m: f"{name}: {m}")
+        torch.testing.assert_close(got, expected[name], rtol=1e-6, atol=1e-6, msg=lambda m, name=name: f"{name}: {m}")
     geometry = {"means", "quats", "scales", "opacities"}
     felt = geometry | {"sh", "background"} if image == "rgb" else geometry
     assert {name for name, value in expected.items() if value.abs() > 1e-3} == felt

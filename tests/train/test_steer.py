@@ -14,6 +14,7 @@ from splatdistill.densify.relocate import Relocate
 from splatdistill.errors import UserError
 from splatdistill.guidance import SDS, VSD, Times
 from splatdistill.scene.initial import Ball
+from splatdistill.train import loop
 from splatdistill.train.events import (
     Applied,
     Choose,
@@ -31,7 +32,6 @@ from splatdistill.train.events import (
     StepDone,
     Stop,
 )
-from splatdistill.train import loop
 from splatdistill.train.loop import run
 from splatdistill.train.replay import Given, Replay, as_steered, command_of, commands_of
 from splatdistill.train.run import RunDir
@@ -164,7 +164,7 @@ def test_a_pause_holds_the_counter_a_single_step_moves_it_by_one_and_callbacks_h
 
 
 def test_a_pause_can_be_stopped(tmp_path):
-    session, events = steered(tmp_path, config(steps=6), {2: [Pause(), Stop()]})
+    _, events = steered(tmp_path, config(steps=6), {2: [Pause(), Stop()]})
     assert events[-1].how == "stopped" and events[-1].step == 2
 
 

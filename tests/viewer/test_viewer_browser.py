@@ -139,7 +139,8 @@ def test_a_run_watched_steered_and_kept_in_a_browser(page, tmp_path, monkeypatch
         page.get_by_text("times", exact=True).click()
         for typed, value in (("0.05", 0.05), ("", None)):
             box(page, "low end").fill(typed)
-            until(lambda: {"name": "SetField", "path": "guidance.times.low_end", "value": value} in r.log("Applied"))
+            wanted = {"name": "SetField", "path": "guidance.times.low_end", "value": value}
+            until(lambda wanted=wanted: wanted in r.log("Applied"))
         box(page, "low end").fill("little")
         page.get_by_text("little").first.wait_for()  # why not
         until(lambda: box(page, "low end").input_value() == "")

@@ -149,7 +149,7 @@ def test_keyframes_are_spread_evenly_and_bounded(steps, planned):
     assert planned < 8 or made <= 22, "where the steps are known, no keyframe is made that would be thrown away"
     assert len(at) <= 20 and len(at) >= min(steps, 10) and at == sorted(set(at))
     gaps = np.diff(at)
-    assert len(gaps) == 0 or gaps.max() <= 2 * max(gaps.min(), 1) and at[-1] >= steps - gaps.max()
+    assert len(gaps) == 0 or (gaps.max() <= 2 * max(gaps.min(), 1) and at[-1] >= steps - gaps.max())
     assert all(len(f) == 10 for f in recording.frames)
 
 

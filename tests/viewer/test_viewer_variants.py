@@ -7,6 +7,11 @@ import numpy as np
 import pytest
 import yaml
 from looker import Looker, until
+from splatdistill_viewer import choosing
+from splatdistill_viewer.choosing import Choosing
+from splatdistill_viewer.tiles import places, shape, under
+from splatdistill_viewer.works import load
+from train.small import config, red_and_blue
 
 from splatdistill.cli import main
 from splatdistill.scene.initial import Ball
@@ -15,11 +20,6 @@ from splatdistill.train.events import Continue, Pause, SetField, StepDone, Stop
 from splatdistill.train.run import RunDir
 from splatdistill.train.session import Session
 from splatdistill.train.variants import Variant, take_turns
-from splatdistill_viewer import choosing
-from splatdistill_viewer.choosing import Choosing
-from splatdistill_viewer.tiles import places, shape, under
-from splatdistill_viewer.works import load
-from train.small import config, red_and_blue
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,10 @@ import numpy as np
 import pytest
 import torch
 from looker import FRONT, Looker, until
+from splatdistill_viewer.gallery import Gallery
+from splatdistill_viewer.tiles import columns
+from splatdistill_viewer.works import Work, load
+from train.small import config, red_and_blue
 
 from splatdistill.cli import main
 from splatdistill.errors import UserError
@@ -14,10 +18,6 @@ from splatdistill.scene.initial import Ball, FromFile
 from splatdistill.train.loop import run
 from splatdistill.train.run import RunDir
 from splatdistill.train.session import Session
-from splatdistill_viewer.gallery import Gallery
-from splatdistill_viewer.tiles import columns
-from splatdistill_viewer.works import Work, load
-from train.small import config, red_and_blue
 
 
 def some(n=80, seed=0):

@@ -94,10 +94,10 @@ def composite_tiles(
                 )
             masks_to_words(rows, masks, at, count, words)
             for q in range(BLOCKS):
-                if (open_blocks >> q) & 1 and 0 == composite_block(
+                if (open_blocks >> q) & 1 and composite_block(
                     batch, words, q * WORDS, (count + 63) >> 6, state, q * block_state,
                     number(FIRST + BLOCK * (q % 4)), number(FIRST + BLOCK * (q // 4)), channels,
-                ):  # fmt: skip
+                ) == 0:  # fmt: skip
                     open_blocks ^= 1 << q
             at += count
         used[task] = at - begin
@@ -147,11 +147,11 @@ def composite_tiles_backward(
                 )  # fmt: skip
             masks_to_words(rows, masks, at, count, words)
             for q in range(BLOCKS):
-                if (open_blocks >> q) & 1 and 0 == composite_block_backward(
+                if (open_blocks >> q) & 1 and composite_block_backward(
                     batch, words, q * WORDS, (count + 63) >> 6, state, q * block_state,
                     number(FIRST + BLOCK * (q % 4)), number(FIRST + BLOCK * (q // 4)),
                     sums, monomials_, q * MONOMIALS, channels, absgrad,
-                ):  # fmt: skip
+                ) == 0:  # fmt: skip
                     open_blocks ^= 1 << q
             for i in range(count):
                 mean_x, mean_y = batch[i * ROW + MEAN_X], batch[i * ROW + MEAN_Y]

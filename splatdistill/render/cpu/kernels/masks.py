@@ -33,7 +33,7 @@ def gather_with_mask(s: Simd, rows, source, following, batch, i, centre_x, centr
     centres at the rectangle's point nearest to the mean if that is the mean itself, or on one of the two edges that
     face the mean; on an edge it lies at the ridge, clamped to the edge.
     """
-    target, row = _copy_row(s, rows, source, following, batch, i, centre_x, centre_y)
+    _, row = _copy_row(s, rows, source, following, batch, i, centre_x, centre_y)
 
     def entry(lane: int) -> Vec:
         return s.broadcast(rows, s.index(s.index(source, 0, layout.ROW), lane))

@@ -1,4 +1,4 @@
-"""Projection of all Gaussians for all cameras, and its gradient. 
+"""Projection of all Gaussians for all cameras, and its gradient.
 
 Every kernel does share `share` of `shares`. Inputs come in whole groups of Gaussians."""
 
