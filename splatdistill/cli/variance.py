@@ -237,7 +237,7 @@ def measure(
 
     many = replace(design, times=o.reference * design.times)
     first = ready[0].guidance
-    common = {"scale": first.scale, "view_weight": first.view_weight, "weight": first.weight, "times": first.times}
+    common = {"scale": first.scale, "view_weight": first.view_weight, "weight": first.weight, "times": first.value("times")}
     reference = Draws(still, many, o.seed + scene, "reference").measure(Arm("reference", SDS(**common)), tick)
     draws = Draws(still, design, o.seed + scene)
     report.rows.extend(rows(scene, ready, [draws.measure(a, tick) for a in ready], reference))

@@ -28,12 +28,13 @@ def refining(folder: RunDir) -> list[str]:
     if not folder.splats.is_file() or not folder.config.is_file():
         raise UserError(f"--refine {folder.path}: there is no {folder.splats}; expected the directory of a finished run")
     c = parse([f"--config={folder.config}"], lambda source: None).config
-    times, rates = c.guidance.times, c.rates
+    times, rates = c.guidance.value("times"), c.rates
+    t_min, t_max = times.begin()
     words = {
         "init": "file",
         "init.path": folder.splats.absolute(),
         "batch": 2 * c.batch,
-        "guidance.times.high": round(0.5 * (times.low + times.high), 4),
+        "guidance.times.high": round(0.5 * (t_min + t_max), 4),
         "rates.means": float(f"{(rates.means * rates.means_end) ** 0.5:.3g}"),
     }
     if times.high_end is not None:

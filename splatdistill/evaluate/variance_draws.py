@@ -68,7 +68,8 @@ class Pinned(Times):
 
 def pinned(guidance: Guidance, t: float) -> Guidance:
     """The guidance at one noise level."""
-    fields = {f.name: getattr(guidance.times, f.name) for f in dataclasses.fields(Times)}
+    times = guidance.value("times")
+    fields = {f.name: getattr(times, f.name) for f in dataclasses.fields(Times)}
     return replace(guidance, times=Pinned(**fields, at=t))
 
 
@@ -126,7 +127,7 @@ class Draws:
                     kept[space].append([])
                 for k in range(self.design.times):
                     before = prior.calls
-                    t = float(arm.guidance.times.draw(1, self.still.progress, self.rng("time", i, e, k))[0])
+                    t = float(arm.guidance.value("times").draw(1, self.still.progress, self.rng("time", i, e, k))[0])
                     g = self.gradients(pinned(arm.guidance, t), x, shot, memory, self.rng("noise", i, e, k), alone)
                     calls += prior.calls - before
                     kept["latents"][-1].append(g.flatten(1))

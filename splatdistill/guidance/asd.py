@@ -35,7 +35,7 @@ class ASD(Guidance):
 
     def noise(self, view: View, t: Float[Tensor, " b"], memory: nn.Module) -> Noised:
         """The forward process with fresh noise."""
-        return diffuse(view, self.times.whole(t, view.progress) if self.variant == "code" else t)
+        return diffuse(view, self.value("times").whole(t, view.progress) if self.variant == "code" else t)
 
     def ask(self, view: View, n: Noised, memory: nn.Module) -> tuple[Query, ...]:
         """The classifier-free guidance pair, and the prompt at the later time."""
@@ -48,9 +48,10 @@ class ASD(Guidance):
         if self.shift == "fixed":  # drawn all the same: runs that differ in this alone see the same noise from here on
             part = torch.ones_like(part)
         if self.variant == "paper":
-            least = min(self.times.low, self.times.low if self.times.low_end is None else self.times.low_end)
+            times = self.value("times")
+            least = min(times.ends(0.0)[0], times.ends(1.0)[0])
             return (t + part * self.eta * (t - least).clamp(min=0)).clamp(max=0.999)
-        step, least = (1000 * t).round(), int(1000 * self.times.ends(view.progress)[0] + 1e-6)
+        step, least = (1000 * t).round(), int(1000 * self.value("times").ends(view.progress)[0] + 1e-6)
         delta = part * (self.eta * (step - least)).clamp(min=0).minimum(999 - step)
         return (step + (delta + 1e-4).floor()).clamp(1, 999) / 1000  # 0.1 * 480 may be 47.99...
 

@@ -15,8 +15,9 @@ dimensions and divided by the batch, as in threestudio.
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
-from typing import final
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any, ClassVar, final
 
 import torch
 from jaxtyping import Float
@@ -27,6 +28,9 @@ from splatdistill.guidance.shaping import Weight, perpendicular, rescaled, shape
 from splatdistill.guidance.times import Times
 from splatdistill.priors import Conditions, DiffusionPrior, Query
 from splatdistill.render import RenderOutput
+
+Defaults = Mapping[str, Mapping[str, Any]]
+"""Variant to field to value, for fields that may be None; of `times`, for those of its fields that may be."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,14 @@ class Distilled:
 
 @dataclass(frozen=True)
 class Guidance(ABC):
-    """Fields are hyperparameters. What changes while training is in `memory`, which checkpoints carry."""
+    """Fields are hyperparameters. What changes while training is in `memory`, which checkpoints carry.
+
+    A field whose default depends on `variant` is None until it is chosen, and stays None: `value` says what it then means,
+    from the DEFAULTS of the class. So an object means the same however it came about, in Python, by a parser, or by
+    replacing one field of another object.
+    """
+
+    DEFAULTS: ClassVar[Defaults] = {"paper": {"times": Times()}, "code": {"times": Times()}}
 
     scale: float = 7.5
     """Classifier-free guidance: neg + scale (pos - neg); 1 is the prompt alone."""
@@ -99,6 +110,13 @@ class Guidance(ABC):
             raise UserError(f"--guidance.rescale must lie within 0 and 1, got {self.rescale}")
         if self.grad_clip is not None and not self.grad_clip > 0:
             raise UserError(f"--guidance.grad-clip must be above 0, got {self.grad_clip}; leave it out to clip nothing")
+
+    @final
+    def value(self, name: str) -> Any:
+        """Return a field's value, or where it was left to the variant, that of the variant."""
+        variant = getattr(self, "variant", "paper")
+        tables = (vars(kind).get("DEFAULTS", {}).get(variant, {}) for kind in type(self).__mro__)
+        return filled(getattr(self, name), next((table[name] for table in tables if name in table), None))
 
     def init(self, prior: DiffusionPrior) -> nn.Module:
         """What is remembered from step to step. Usually nothing."""
@@ -132,7 +150,7 @@ class Guidance(ABC):
     @final
     def __call__(self, view: View, memory: nn.Module) -> Distilled:
         """One evaluation; the gradient reaches x and nothing else."""
-        t = self.times.draw(len(view.x), view.progress, view.rng).to(view.x)
+        t = self.value("times").draw(len(view.x), view.progress, view.rng).to(view.x)
         with torch.no_grad():
             n = self.noise(view, t, memory)
             answers = view.prior.answer(self.ask(view, n, memory))
@@ -142,6 +160,16 @@ class Guidance(ABC):
             grad = shaped(raw, self.grad_clip, self.normalise)
         loss = (grad * view.x).sum() / len(view.x)
         return Distilled(loss, grad, n, self.predict(view, answers), raw, residual)
+
+
+def filled(chosen: Any, default: Any) -> Any:
+    """Return what was chosen, or the default where that is None; of a dataclass, field by field."""
+    if chosen is None:
+        return default
+    if not (is_dataclass(chosen) and is_dataclass(default)) or isinstance(chosen, type):
+        return chosen
+    open_ = [f.name for f in fields(default) if getattr(chosen, f.name) is None]
+    return replace(chosen, **{name: getattr(default, name) for name in open_}) if open_ else chosen
 
 
 def cfg_queries(view: View, x_t: Tensor, t: Tensor, scale: float, view_weight: float = 0.0) -> tuple[Query, ...]:

@@ -25,8 +25,8 @@ class CSD(Guidance):
     -sigma_t grad log p(y | x_t); k_null falling to 0 while k_u falls from 0 to -1 replaces the null prompt by the
     negative one; (s, 1 - s, 0, -1) is SDS. Only prompts with a weight are asked.
 
-    variant="code" is the official code's: times are integers t/1000, and the gradient is divided by its norm. (There the
-    weights also are (1, 0, -1, 0) at the very first step, whatever the configuration.)
+    variant="code" is the official code's: times are integers t/1000. Its DeepFloyd guidance also divides the gradient by its
+    norm, its Stable Diffusion one does not: `normalise` says, in both variants.
     """
 
     scale: float = 1.0
@@ -45,14 +45,12 @@ class CSD(Guidance):
     """The paper's update, or the official code's."""
 
     def __post_init__(self) -> None:
-        """The code always normalises."""
+        """Refuse what means nothing here."""
         super().__post_init__()
         if self.rescale:
             raise UserError("--guidance.rescale is for guided predictions; this method has none, only a difference")
         if not self.until > 0:
             raise UserError(f"--guidance.until is the progress at which weights have arrived, above 0; got {self.until}")
-        if self.variant == "code":
-            object.__setattr__(self, "normalise", True)
 
     def at(self, ramp: Ramp, progress: float) -> float:
         """A weight at this progress."""
@@ -70,7 +68,7 @@ class CSD(Guidance):
 
     def noise(self, view: View, t: Float[Tensor, " b"], memory: nn.Module) -> Noised:
         """The forward process with fresh noise."""
-        return diffuse(view, self.times.whole(t, view.progress) if self.variant == "code" else t)
+        return diffuse(view, self.value("times").whole(t, view.progress) if self.variant == "code" else t)
 
     def ask(self, view: View, n: Noised, memory: nn.Module) -> tuple[Query, ...]:
         """The prompts that have a weight, and what is asked aside."""

@@ -2,14 +2,14 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from splatdistill.errors import UserError
-from splatdistill.guidance.base import Guidance, Noised, View, Weight
+from splatdistill.guidance.base import Defaults, Guidance, Noised, View, Weight
 from splatdistill.guidance.noising import at_level, ddim, diffuse
 from splatdistill.guidance.times import Times
 from splatdistill.priors import Query
@@ -38,6 +38,8 @@ class ISM(Guidance):
     flips of the images, and its disparity maps in their place, belong to no guidance.)
     """
 
+    DEFAULTS: ClassVar[Defaults] = {"paper": {"begin": 0.0}, "code": {"begin": 0.001}}
+
     times: Times = field(default_factory=lambda: Times(high_end=0.5, until=0.3, shared=True))
     """Which noise levels are visited."""
     weight: Weight = "sigma_alpha"
@@ -58,11 +60,9 @@ class ISM(Guidance):
     def __post_init__(self) -> None:
         """Moves must lead upwards."""
         super().__post_init__()
-        if self.begin is None:
-            object.__setattr__(self, "begin", 0.001 if self.variant == "code" else 0.0)
         if not self.stride > 0 or min(self.interval, self.interval_first) < 0:
             raise UserError(f"--guidance.stride must be above 0 and --guidance.interval not below, got {self.stride} and {self.interval}")
-        if not 0 <= self.begin < 1:
+        if self.begin is not None and not 0 <= self.begin < 1:
             raise UserError(f"--guidance.begin is a noise level, from 0 to below 1, got {self.begin}")
 
     def span(self, progress: float) -> float:
@@ -79,8 +79,9 @@ class ISM(Guidance):
             t, floor = ((1000 * t + 1e-4).floor() + 1).clamp(max=999) / 1000, 0.001
             offset = 0.1 * torch.randn(1, *view.x.shape[1:2], *[1] * (view.x.ndim - 2), generator=view.rng, dtype=view.x.dtype).to(view.x)
         s = (t - self.span(view.progress)).clamp(min=floor)
-        first = s.clamp(max=self.begin)
-        n = diffuse(view, first, view.randn() + offset) if self.begin else Noised(view.x.detach(), first, torch.zeros_like(view.x))
+        begin = self.value("begin")
+        first = s.clamp(max=begin)
+        n = diffuse(view, first, view.randn() + offset) if begin else Noised(view.x.detach(), first, torch.zeros_like(view.x))
         for k in range(1, math.ceil(float((s - first).max()) / self.stride - 1e-6) + 1):
             n = ddim(view, n, (first + k * self.stride).minimum(s), self.unprompted(view, n))
         eps_s = self.unprompted(view, n)

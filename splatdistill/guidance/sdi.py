@@ -1,18 +1,16 @@
 """Score distillation via inversion."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from splatdistill.guidance.base import Guidance, Noised, View, Weight, cfg_combine, cfg_queries, weight_of
+from splatdistill.guidance.base import Defaults, Guidance, Noised, View, Weight, cfg_combine, cfg_queries, weight_of
 from splatdistill.guidance.noising import ddim, diffuse, invert
 from splatdistill.guidance.times import Times
 from splatdistill.priors import Query
-
-PAPER_TIMES, CODE_TIMES = Times("linear", low=0.2, high=1.0), Times("linear", low=0.25, high=0.98)
 
 
 @dataclass(frozen=True)
@@ -30,10 +28,15 @@ class SDI(Guidance):
     mean((x - x0_hat)^2) / 2, that is (x - x0_hat) / numel, whatever `weight` says.
     """
 
+    DEFAULTS: ClassVar[Defaults] = {
+        "paper": {"eta": 0.0, "times": Times("linear", low=0.2, high=1.0)},
+        "code": {"eta": 0.3, "times": Times("linear", low=0.25, high=0.98)},
+    }
+
     scale: float = 8.5
     """Classifier-free guidance: neg + scale (pos - neg); 1 is the prompt alone."""
-    times: Times = field(default_factory=lambda: PAPER_TIMES)
-    """Which noise levels are visited."""
+    times: Times = field(default_factory=lambda: Times("linear", low=None, high=None))
+    """Which noise levels are visited; by default from 1 down to 0.2 (code: from 0.98 to 0.25)."""
     weight: Weight = "sigma"
     """w(t), the weight of noise level t."""
     inversion_scale: float = -6.5
@@ -47,21 +50,13 @@ class SDI(Guidance):
     variant: Literal["paper", "code"] = "paper"
     """The paper's update, or the official code's."""
 
-    def __post_init__(self) -> None:
-        """The code walks other times than the paper, and with noise, unless told otherwise."""
-        super().__post_init__()
-        if self.variant == "code" and self.times == PAPER_TIMES:
-            object.__setattr__(self, "times", CODE_TIMES)
-        if self.eta is None:
-            object.__setattr__(self, "eta", 0.3 if self.variant == "code" else 0.0)
-
     def noise(self, view: View, t: Float[Tensor, " b"], memory: nn.Module) -> Noised:
         """The forward process with the inverted noise."""
         if self.variant == "code":
             return self._code_noise(view, t)
         beyond = (t + self.jitter * view.rand()).clamp(max=0.999)
         steps = max(1, int(self.inversion_steps * float(t.max()) + 1e-9))
-        return diffuse(view, t.clamp(max=0.999), invert(view, beyond, steps, self.inversion_scale, self.eta or 0.0).eps)
+        return diffuse(view, t.clamp(max=0.999), invert(view, beyond, steps, self.inversion_scale, self.value("eta")).eps)
 
     def residual(self, view: View, n: Noised, answers: tuple[Tensor, ...], memory: nn.Module) -> Float[Tensor, "b *d"]:
         """Prediction minus the inverted noise; in the code's form, x minus the prior's estimate of it."""
@@ -92,4 +87,4 @@ class SDI(Guidance):
         """DDIM from a to b plus eta sqrt(variance) of fresh noise; the direction term is not reduced."""
         queries: tuple[Query, ...] = cfg_queries(view, x, a, self.inversion_scale)
         eps_hat = cfg_combine(view, view.prior.answer(queries), self.inversion_scale, 0.0, self.perp_weight)
-        return ddim(view, Noised(x, a, torch.zeros_like(x)), b, eps_hat, self.eta or 0.0, reduce=False).x_t
+        return ddim(view, Noised(x, a, torch.zeros_like(x)), b, eps_hat, self.value("eta"), reduce=False).x_t

@@ -26,7 +26,7 @@ class SDS(Guidance):
 
     def noise(self, view: View, t: Float[Tensor, " b"], memory: nn.Module) -> Noised:
         """The forward process with fresh noise."""
-        return diffuse(view, self.times.whole(t, view.progress) if self.variant == "code" else t)
+        return diffuse(view, self.value("times").whole(t, view.progress) if self.variant == "code" else t)
 
     def residual(self, view: View, n: Noised, answers: tuple[Tensor, ...], memory: nn.Module) -> Float[Tensor, "b *d"]:
         """Prediction minus the noise that was added."""

@@ -30,10 +30,10 @@ class Times:
     """Drawn at random, or walked from high to low: in a line (SDI), as a square root (HiFA), or where the weight of
     DreamTime lies.
     """
-    low: float = 0.02
-    """Least noise."""
-    high: float = 0.98
-    """Most noise."""
+    low: float | None = 0.02
+    """Least noise; None is the guidance's own."""
+    high: float | None = 0.98
+    """Most noise; None is the guidance's own."""
     high_end: float | None = None
     """Most noise at the end of the run (uniform only); the same as `high` if not given."""
     switch: float | None = None
@@ -47,6 +47,10 @@ class Times:
     shared: bool = False
     """One time for the whole batch (uniform only; the other schedules always have)."""
 
+    def begin(self) -> tuple[float, float]:
+        """Return least and most noise at the start of the run."""
+        return 0.02 if self.low is None else self.low, 0.98 if self.high is None else self.high
+
     def ends(self, progress: float) -> tuple[float, float]:
         """Least and most noise at this progress."""
         p = min(max(progress, 0.0), 1.0)
@@ -54,24 +58,26 @@ class Times:
             moved = float(p > self.switch)
         else:
             moved = min(p / self.until, 1.0) if self.until > 0 else 1.0
-        low = self.low if self.low_end is None else self.low + (self.low_end - self.low) * moved
-        high = self.high if self.high_end is None else self.high + (self.high_end - self.high) * moved
+        low, high = self.begin()
+        low = low if self.low_end is None else low + (self.low_end - low) * moved
+        high = high if self.high_end is None else high + (self.high_end - high) * moved
         return low, high
 
     def draw(self, batch: int, progress: float, rng: torch.Generator) -> Float[Tensor, " b"]:
         """`batch` times in [low, high], float64 so that t = i/1000 stays exact."""
         p = min(max(progress, 0.0), 1.0)
+        low, high = self.begin()
         match self.schedule:
             case "uniform":
                 low, high = self.ends(p)
                 u = torch.rand(1 if self.shared else batch, generator=rng, dtype=torch.float64)
                 return (low + (high - low) * u).expand(batch)
             case "linear":
-                t = self.high + (self.low - self.high) * p
+                t = high + (low - high) * p
             case "sqrt":
-                t = self.high + (self.low - self.high) * math.sqrt(p)
+                t = high + (low - high) * math.sqrt(p)
             case _:
-                t = dreamtime(self.low, self.high, p, self.schedule == "dreamtime")
+                t = dreamtime(low, high, p, self.schedule == "dreamtime")
         return torch.full((batch,), t, dtype=torch.float64)
 
     def whole(self, t: Float[Tensor, " b"], progress: float) -> Float[Tensor, " b"]:

@@ -53,7 +53,7 @@ class VSD(Guidance):
 
     def noise(self, view: View, t: Float[Tensor, " b"], memory: nn.Module) -> Noised:
         """The forward process with fresh noise."""
-        return diffuse(view, t if self.variant == "paper" else self.times.whole(t, view.progress))
+        return diffuse(view, t if self.variant == "paper" else self.value("times").whole(t, view.progress))
 
     def ask(self, view: View, n: Noised, memory: nn.Module) -> tuple[Query, ...]:
         """The classifier-free guidance pair, and the adapter."""

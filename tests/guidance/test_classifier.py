@@ -81,11 +81,18 @@ def test_csd_formula(progress):
         torch.testing.assert_close(d.grad[i : i + 1], sigma2(prior, d.noised, i) * 2.5 * total, rtol=1e-9, atol=1e-11)
 
 
-def test_csd_code_form_is_normalised_over_the_batch_at_whole_times():
+@pytest.mark.parametrize("variant", ["paper", "code"])
+def test_csd_divides_by_the_norm_only_where_it_is_told_to(variant):
+    """As the official Stable Diffusion guidance, and as the DeepFloyd one (`grad_normalize`)."""
     prior = mixture()
-    d = CSD(variant="code", times=AT)(view(prior, 3), NOTHING)
-    torch.testing.assert_close(d.grad, d.raw / (d.raw.square().sum().sqrt() + 1e-8), rtol=1e-12, atol=0)
-    assert torch.equal((1000 * d.noised.t).round() / 1000, d.noised.t)
+    plain, divided = (CSD(variant=variant, times=AT, normalise=n)(view(prior, 3), NOTHING) for n in (False, True))
+    assert torch.equal(plain.grad, plain.raw) and torch.equal(plain.raw, divided.raw)
+    torch.testing.assert_close(divided.grad, plain.raw / (plain.raw.square().sum().sqrt() + 1e-8), rtol=1e-12, atol=0)
+
+
+def test_csd_code_form_is_at_whole_times():
+    t = CSD(variant="code", times=AT)(view(mixture(), 3), NOTHING).noised.t
+    assert torch.equal((1000 * t).round() / 1000, t)
 
 
 def test_csd_holds_sds_as_a_special_case():
