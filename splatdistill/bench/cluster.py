@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -108,8 +109,10 @@ def lost(job: Job, root: Path, error: Exception) -> Record:
     before = Record.read(root / job.folder)
     if before is not None and before.final:
         return before
-    record = Record(
-        job.prompt, job.arm, job.seed, job.argv, "failed", f"its Ray task was lost: {str(error).strip()[-1000:]}"
+    record = replace(
+        before or Record(job.prompt, job.arm, job.seed, job.argv, "failed", tries=0),
+        how="failed",
+        error=f"its Ray task was lost: {str(error).strip()[-1000:]}",
     )
     (root / job.folder).mkdir(parents=True, exist_ok=True)
     record.write(root / job.folder)

@@ -28,6 +28,7 @@ class Record:
     seconds: float = 0.0  # of all its processes, start and files at the end included
     tries: int = 1  # processes
     version: str = ""
+    aside: tuple[str, ...] = ()  # earlier tries that nothing could go on from: where each was moved to, and why
 
     @property
     def final(self) -> bool:
@@ -43,7 +44,7 @@ class Record:
         """What is known of a job; None for nothing, or nothing readable."""
         try:
             said = json.loads((folder / NAME).read_text(encoding="utf-8"))
-            return cls(**{**said, "argv": tuple(said["argv"])})
+            return cls(**{**said, "argv": tuple(said["argv"]), "aside": tuple(said.get("aside", ()))})
         except (OSError, ValueError, TypeError, KeyError):
             return None
 

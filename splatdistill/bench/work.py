@@ -4,7 +4,6 @@ import fcntl
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,12 +18,13 @@ from splatdistill import __version__
 from splatdistill.bench.plan import Job
 from splatdistill.bench.record import VERDICTS, Record
 from splatdistill.errors import RunEnded, UserError
-from splatdistill.train.run import RunDir
+from splatdistill.train.run import ASIDE, RunDir
 
 LOOK = 0.2  # seconds between looks at a process
 PATIENCE = 120.0  # seconds that a process has for saving before it is killed
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 LONGEST = 2000  # characters of an error
+NO_CHECKPOINT = "ended before its first checkpoint, so nothing could go on from it"
 
 
 @runtime_checkable
@@ -65,22 +65,43 @@ def work(job: Job, root: Path, threads: int, stop: Flag) -> Record:
         if ended(run) == "done":  # by a process that outlived the bench that began it
             after = replace(before, how="done", error="")
         else:
-            after = attempt(job, run, before, threads, stop, lock)
+            try:
+                after = attempt(job, run, before, threads, stop, lock)
+            except UserError as e:  # its folder cannot be moved; the other jobs go on
+                after = replace(before, how="failed", error=str(e))
         after.write(folder)
         return after
 
 
 def attempt(job: Job, run: Path, before: Record, threads: int, stop: Flag, lock: int) -> Record:
-    """Go on with the run, or begin it; if going on is refused, begin it."""
-    if resumable(run):
-        record = process(["--resume", str(run), *job.beside], run, before, threads, stop, lock)
-        if record.code != UserError.code:  # for example: all its steps are done, and its files are not written
-            return record
-        before = record
+    """Go on with the run where it has a checkpoint, else begin it.
+
+    Nothing of an earlier try is ever deleted. A run that cannot be resumed stays as it is and the job has failed, with the reason;
+    only one that was ended before its first checkpoint, from which nothing can go on, makes room for a new start, and is moved aside.
+    """
     if stop.is_set():
         return replace(before, how="stopped")
-    shutil.rmtree(run, ignore_errors=True)
+    if resumable(run):
+        record = process(["--resume", str(run), *job.beside], run, before, threads, stop, lock)
+        if record.code != UserError.code:
+            return record
+        return replace(record, error=f"{record.error}\nIts run is kept in {run}. To begin it anew, move that folder away")
+    if run.is_dir() and any(run.iterdir()):
+        kept = set_aside(run)
+        before = replace(before, aside=(*before.aside, f"{kept.relative_to(run.parent)}: {NO_CHECKPOINT}"))
+        before.write(run.parent)
     return process([*job.argv, *job.beside, "--out", str(run)], run, before, threads, stop, lock)
+
+
+def set_aside(run: Path) -> Path:
+    """Move a run's folder below `set-aside` beside it, under a number that is free; return its new path."""
+    taken = [int(p.name) for p in (run.parent / ASIDE).glob("*") if p.name.isdigit()]
+    kept = run.parent / ASIDE / str(max(taken, default=0) + 1)
+    try:
+        kept.parent.mkdir(exist_ok=True)
+        return run.rename(kept)
+    except OSError as e:
+        raise UserError(f"cannot move {run} to {kept}: {e.strerror or e}. Move it away yourself, and start the bench again") from e
 
 
 def process(argv: list[str], run: Path, before: Record, threads: int, stop: Flag, lock: int) -> Record:
@@ -91,7 +112,8 @@ def process(argv: list[str], run: Path, before: Record, threads: int, stop: Flag
     paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
     env = {**os.environ, **dict.fromkeys(THREADS, str(threads)), "PYTHONPATH": os.pathsep.join(paths)}
     output, began, asked = run.parent / "output.txt", time.monotonic(), None
-    with output.open("wb") as said:
+    with output.open("ab") as said:  # what earlier tries said stays above
+        start = said.tell()
         child = subprocess.Popen(
             [sys.executable, "-m", "splatdistill", "train", "--no-viewer", *argv],
             stdin=subprocess.DEVNULL,
@@ -113,7 +135,7 @@ def process(argv: list[str], run: Path, before: Record, threads: int, stop: Flag
             child.terminate()
             raise
     seconds = before.seconds + time.monotonic() - began
-    text = output.read_text(encoding="utf-8", errors="replace")
+    text = output.read_bytes()[start:].decode("utf-8", errors="replace")
     how, error = outcome(child.returncode, ended(run), text, asked is not None)
     return replace(
         before, how=how, error=error, code=child.returncode, seconds=round(seconds, 3), tries=before.tries + 1
@@ -142,7 +164,10 @@ def complaint(text: str) -> str:
     text = re.sub(r"\x1b\[[0-9;]*m", "", text).strip()
     at = f"\n{text}".rfind("\nerror: ")
     if at >= 0:
-        return text[at:][:LONGEST]
+        above = text[:at].rstrip()
+        boxed = above[max(above.rfind("╭"), 0) :] if above.endswith("╯") else ""  # what the parser refused stands in a frame above
+        said = [line.strip("│ ") for line in boxed.splitlines()[1:-1]]
+        return "\n".join([text[at:], *filter(lambda line: line.strip("─"), said)])[:LONGEST]
     return "\n".join([text.rsplit("\n", 1)[-1], text[-LONGEST:]]) if text else ""
 
 

@@ -173,6 +173,8 @@ def make(options: Bench, planned: Planned, jobs: list[Job], root: Path, console:
             if record.how == "stopped":
                 return
             done[0] += 1
+            for kept in record.aside:
+                console.print(f"{job.arm}, {job.prompt!r}, seed {job.seed}: an earlier try was kept as {root / job.folder}/{kept}")
             if record.how != "done":
                 done[1] += 1
                 said = record.error.splitlines()[0] if record.error else ""

@@ -11,7 +11,7 @@ import yaml
 from splatdistill.errors import UserError
 from splatdistill.evaluate.metrics import Figure
 from splatdistill.train.events import Verdict
-from splatdistill.train.run import RunDir
+from splatdistill.train.run import ASIDE, RunDir
 
 VERDICTS = get_args(Verdict)
 
@@ -41,11 +41,13 @@ class Finished:
 
 
 def holding(path: Path, *names: str) -> list[Path]:
-    """The folder itself if it holds files of all these names, else those at any depth inside it that do, in order."""
+    """Return the folder itself if it holds files of all these names, else those at any depth inside it that do, in order, but
+    for runs that were set aside.
+    """
     if all((path / n).is_file() for n in names):
         return [path]
     inside = sorted(p.parent for p in path.glob(f"**/{names[0]}"))
-    return [p for p in inside if all((p / n).is_file() for n in names)]
+    return [p for p in inside if ASIDE not in p.relative_to(path).parts and all((p / n).is_file() for n in names)]
 
 
 def finished(path: Path) -> Finished:

@@ -15,6 +15,9 @@ from typing import Any
 from splatdistill.errors import UserError
 from splatdistill.train.events import Applied, Ended, Event, Paused, Preview, Refused, Resumed, Saved, StepDone
 
+ASIDE = "set-aside"
+"""Name of the folder for runs that were moved out of the way; what is below it is not counted as results."""
+
 
 def slug(prompt: str) -> str:
     """A prompt as a safe folder name: at most 40 of a-z, 0-9 and -, with a hash when anything was lost."""

@@ -14,6 +14,7 @@ from splatdistill.bench.record import Record
 from splatdistill.bench.work import ended, locked, outcome, tail, work
 from splatdistill.cli import main
 from splatdistill.cli.bench_plan import presets
+from splatdistill.evaluate.finished import holding
 from splatdistill.priors import weights
 
 SMALL = ["--init.count", "30", "--resolutions", "16", "--batch", "1"]
@@ -66,6 +67,10 @@ def test_a_job_that_is_stopped_goes_on_and_is_done_once(here, prior):
         flag(),
     )
     run, found = here / job.folder / "run", []
+    early = {"config.yaml": b"prompt: a red ball\n", "log.jsonl": b'{"event": "StepDone", "st'}  # killed before its first checkpoint
+    run.mkdir(parents=True)
+    for name, data in early.items():
+        (run / name).write_bytes(data)
     doing = threading.Thread(target=lambda: found.append(work(job, here, 1, stop)))
     doing.start()
     while not tail(run).get("Saved") and doing.is_alive():
@@ -76,11 +81,24 @@ def test_a_job_that_is_stopped_goes_on_and_is_done_once(here, prior):
     assert first.how == "stopped" and Record.read(here / job.folder) == first and not first.final
     done = int(tail(run)["Ended"]["step"])
     assert 0 < done < 60
+    (kept,) = first.aside
+    assert kept.startswith("set-aside/1: ") and "before its first checkpoint" in kept
+    assert {p.name: p.read_bytes() for p in (run.parent / "set-aside" / "1").iterdir()} == early
+    assert holding(here, "config.yaml", "log.jsonl") == [run], "what was set aside is no result"
+    config = (run / "config.yaml").read_text(encoding="utf-8")
+    (run / "config.yaml").write_text(config + "there_is_none: 3\n", encoding="utf-8")
+    held = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+    refused = work(job, here, 1, flag())
+    assert (refused.how, refused.code, refused.tries) == ("failed", 2, 2) and not refused.final
+    assert "--there-is-none" in refused.error and str(run) in refused.error, "the reason, and where its checkpoints are"
+    assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == held, "a run that cannot be resumed stays as it is"
+    (run / "config.yaml").write_text(config, encoding="utf-8")
     shares: list[float] = []
     told: list[Record] = []
     local.run([job], here, 1, 1, flag(), time.monotonic() + 600, lambda j, r: told.append(r), shares.append)
     (second,) = told
-    assert (second.how, second.tries, second.code) == ("done", 2, 0) and second.seconds > first.seconds
+    assert (second.how, second.tries, second.code) == ("done", 3, 0) and second.seconds > first.seconds
+    assert second.aside == first.aside and (run.parent / "output.txt").read_text(encoding="utf-8").count("going on at step") == 1
     events = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert [e["step"] for e in events if e["event"] == "StepDone"] == list(range(1, 61)), "no step is made twice"
     assert shares[-1] == 1.0 and shares == sorted(shares)
