@@ -81,12 +81,15 @@ class Layer:
         return dataclasses.replace(self, options={k: v for k, v in self.options.items() if k != field})
 
     def fitting(self, kinds: Mapping[str, type]) -> "Layer":
-        """The layer without the options that the chosen classes do not have."""
+        """Return the layer without those options of a class that it does not name which the chosen class does not have."""
         has = {field: {f.name for f in dataclasses.fields(kind)} for field, kind in kinds.items()}
-        options = {
-            k: {name: w for name, w in v.items() if name in has[k]} if k in has else v for k, v in self.options.items()
-        }
-        return dataclasses.replace(self, options=options)
+
+        def fits(field: str, value: Any) -> Any:
+            if field not in has or not isinstance(value, dict) or tree.NAME in value:
+                return value
+            return {name: v for name, v in value.items() if name in has[field]}
+
+        return dataclasses.replace(self, options={k: fits(k, v) for k, v in self.options.items()})
 
     def line(self) -> list[str]:
         """The layer as a command line."""
@@ -125,10 +128,19 @@ def parse(
     if isinstance(kind, Layer):
         layers.insert(0, kind.fitting({c.field: chosen_class(c, layers, kinds, command) for c in command.choices}))
     elif kind is not None:
-        # a class of one's own takes the recipe of the one it is derived from, but not that one's options
-        path = recipes.recipe(kind, CHOICES[0].ancestry(chosen_class(CHOICES[0], layers, kinds, command)))
-        layers.insert(0, Layer(recipes.label(path), command.of(tree.read(path))))
+        layers = recipe_layers(kind, layers, kinds, command) + layers
     return read(layers, kinds, command)
+
+
+def recipe_layers(family: Family, above: list[Layer], kinds: Mapping[str, type], command: Subcommand) -> list[Layer]:
+    """Return the layers of the recipe for the guidance that the layers above choose. A class of one's own takes the recipe of
+    the one it is derived from, but not that one's options. What the family's base says of a guidance or another choice
+    without naming a class holds for every class that has such an option.
+    """
+    paths = recipes.recipe(family, CHOICES[0].ancestry(chosen_class(CHOICES[0], above, kinds, command)))
+    *base, own = (Layer(recipes.label(path), command.of(tree.read(path))) for path in paths)
+    chosen = {c.field: chosen_class(c, [*base, own, *above], kinds, command) for c in command.choices}
+    return [*(layer.fitting(chosen) for layer in base), own]
 
 
 def chosen_class(choice: Choice, layers: list[Layer], kinds: Mapping[str, type], command: Subcommand) -> type:

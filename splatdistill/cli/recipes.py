@@ -1,28 +1,48 @@
 """Recipes: what belongs to a family of priors and a budget, as YAML files of options.
 
-configs/<family>/<guidance>.yaml, where the family is `tiny` (the embedded prior) or `sd` (Stable Diffusion weights).
+configs/<family>/base.yaml holds what the methods share, configs/<family>/<guidance>.yaml what one of them has different; the
+family is `tiny` (the embedded prior) or `sd` (Stable Diffusion weights).
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from splatdistill.cli import tree
+
 Family = Literal["tiny", "sd"]
+BASE = "base"
 
 
 def folder() -> Path:
-    """Where the recipes are: configs/ of the repository, or the copy of it inside an installed package."""
+    """Return configs/ of the repository, or the copy of it inside an installed package."""
     package = Path(__file__).parents[1]
     inside = package / "configs"
     return inside if inside.is_dir() else package.parent / "configs"
 
 
-def recipe(family: Family, guidances: Sequence[str]) -> Path:
-    """The recipe of the first of these guidances that has one, else that of SDS."""
+def recipe(family: Family, guidances: Sequence[str]) -> tuple[Path, ...]:
+    """Return the files of a recipe, the lowest first: the family's base, then the file of the first of these guidances that
+    has one, else that of SDS.
+    """
     there = (folder() / family / f"{name}.yaml" for name in (*guidances, "sds"))
-    return next(path for path in there if path.is_file())
+    base = folder() / family / f"{BASE}.yaml"
+    return (*((base,) if base.is_file() else ()), next(path for path in there if path.is_file()))
+
+
+def merged(paths: Sequence[Path]) -> tree.Tree:
+    """Return the options of a recipe's files as one tree, the later files above the earlier."""
+
+    def over(below: tree.Tree, above: tree.Tree) -> tree.Tree:
+        both = {k: over(below[k], v) if isinstance(v, dict) and isinstance(below.get(k), dict) else v for k, v in above.items()}
+        return below | both
+
+    whole: tree.Tree = {}
+    for path in paths:
+        whole = over(whole, tree.read(path))
+    return whole
 
 
 def label(path: Path) -> str:
-    """What a configuration says of values that came from this recipe."""
+    """Return what a configuration says of values that came from this file."""
     return f"recipe {path.parent.name}/{path.stem}"

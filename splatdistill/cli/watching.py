@@ -1,5 +1,6 @@
 """Whether a run is watched from a browser. The viewer is imported when it is, and only then."""
 
+import dataclasses
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 from rich.console import Console
 
 from splatdistill.cli import recipes, tree
+from splatdistill.cli.choices import CHOICES
 from splatdistill.cli.start import TINY, refuse_prompt
 from splatdistill.errors import UserError
 from splatdistill.train.events import Callback, Choose, Command, Commands, Event, SetField
@@ -131,10 +133,11 @@ def words(prior: str, prompt: str, negative: str) -> None:
 
 def choosing(prior: str, name: str) -> Sequence[Command]:
     """The commands that go over to another guidance as its recipe for this prior has it."""
-    recipe = tree.read(recipes.recipe(family(prior), [name]))
+    recipe = recipes.merged(recipes.recipe(family(prior), [name]))
     options = recipe.get("guidance", {})
-    own = isinstance(options, dict) and options.get(tree.NAME) == name  # not that of the SDS recipe in its place
-    fields = tuple(tree.leaves({k: v for k, v in options.items() if k != tree.NAME})) if own else ()
+    own = options.get(tree.NAME) == name  # not that of the SDS recipe in its place
+    has = {f.name for f in dataclasses.fields(CHOICES[0].find(name))}
+    fields = tuple(tree.leaves({k: v for k, v in options.items() if k in has})) if own else ()
     commands: list[Command] = [Choose("guidance", name, tuple((k, v) for k, v in fields if not isinstance(v, list)))]
     if own and "guidance_weight" in recipe:
         commands.append(SetField("guidance_weight", float(recipe["guidance_weight"])))

@@ -12,7 +12,7 @@ from splatdistill.cli.recipes import folder
 from splatdistill.densify import Fixed, Gradient
 from splatdistill.errors import UserError
 from splatdistill.guidance import SDI, SDS, Times
-from splatdistill.scene.initial import Blob
+from splatdistill.scene.initial import Ball, Blob
 from splatdistill.train.config import Train
 
 
@@ -64,6 +64,17 @@ def test_layers_lie_above_each_other(recipe, tmp_path):
         "prompt": "command line",
         "seed": None,
     }
+
+
+def test_the_base_of_a_family_lies_below_its_methods(recipe):
+    (recipe / "tiny" / "base.yaml").write_text(
+        "steps: 5\naccumulate: 2\nguidance: {scale: 3, jitter: 0.4, eta: 0.5}\ninit: {name: blob, count: 7}\n", encoding="utf-8"
+    )
+    sdi, sds = of("--prompt x").config, of("--prompt x --guidance sds").config
+    assert (sdi.steps, sdi.accumulate, sdi.guidance.scale, sdi.guidance.jitter, sdi.guidance.eta) == (111, 2, 7.0, 0.2, 0.5)
+    assert (sds.steps, sds.accumulate, sds.guidance.scale) == (222, 2, 30.0)  # it has no jitter and no eta
+    assert sds.init == Blob(count=7) and of("--prompt x --init ball").config.init == Ball()
+    assert of("--prompt x").chosen_by["guidance.eta"] == "recipe tiny/base"
 
 
 def test_the_prior_brings_its_recipe(recipe):
