@@ -13,7 +13,7 @@ import time
 
 import torch
 
-from splatdistill.cli.distil import settle
+from splatdistill.api import settle
 from splatdistill.estimators import judge_of
 from splatdistill.evaluate.acceptance import judge, look
 from splatdistill.guidance import SDS

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from splatdistill_viewer.live import Live
 
-from splatdistill.cli.distil import settle
+from splatdistill.api import settle
 from splatdistill.priors.weights import TINY, load
 from splatdistill.train.events import Commands
 from splatdistill.train.run import RunDir

@@ -20,7 +20,7 @@ from splatdistill_viewer.cameras import turntable
 from splatdistill_viewer.live import Live
 from splatdistill_viewer.page import pose_of
 
-from splatdistill.cli.distil import settle
+from splatdistill.api import settle
 from splatdistill.priors import weights
 from splatdistill.train.events import Commands, StepDone
 from splatdistill.train.loop import run

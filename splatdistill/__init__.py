@@ -19,14 +19,14 @@ _HOMES = {
     "Session": "splatdistill.train.session",
     "Train": "splatdistill.train.config",
     "UserError": "splatdistill.errors",
-    "distil": "splatdistill.cli.distil",
+    "distil": "splatdistill.api",
     "orbit": "splatdistill.cameras",
-    "session": "splatdistill.cli.distil",
+    "session": "splatdistill.api",
 }
 
 if TYPE_CHECKING:
+    from splatdistill.api import distil, session
     from splatdistill.cameras import Cameras, orbit
-    from splatdistill.cli.distil import distil, session
     from splatdistill.errors import UserError
     from splatdistill.gaussians import Gaussians
     from splatdistill.guidance import SDI, SDS

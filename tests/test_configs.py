@@ -7,9 +7,10 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from splatdistill.cli import recipes, tree
-from splatdistill.cli.choices import CHOICES
-from splatdistill.cli.parse import parse
+from splatdistill.settings import recipes
+from splatdistill.settings import yaml as tree
+from splatdistill.settings.classes import CHOICES
+from splatdistill.settings.layers import parse
 from splatdistill.train.session import check
 
 BASES = sorted((ROOT / "configs").glob("*/base.yaml"))

@@ -21,8 +21,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("guidance", "scene"),
     ("densify",),
     ("train",),
+    ("settings",),
     ("evaluate", "export"),
     ("bench",),
+    ("api",),
     ("cli",),
     ("__init__", "__main__"),  # the public names, and python -m splatdistill
 )
@@ -40,7 +42,7 @@ HEAVY: dict[str, tuple[str, ...]] = {
 }
 
 # Modules whose import must not load torch, directly or through others, so that --help is instant.
-TORCH_FREE: tuple[str, ...] = ("splatdistill", "splatdistill.cli", "splatdistill.cli.offer")
+TORCH_FREE: tuple[str, ...] = ("splatdistill", "splatdistill.cli", "splatdistill.cli.missing_prompt")
 
 LONGEST = 300  # lines; beyond it a file has two subjects
 

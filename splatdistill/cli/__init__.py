@@ -75,7 +75,7 @@ def dispatch(argv: list[str]) -> int:
         what = "begins with an option" if name.startswith("-") else "has no command"
         raise UserError(f"splatdistill {what} {name!r}: {hint} `splatdistill --help` lists them.")
     if name in ("train", "image"):
-        from splatdistill.cli.offer import need_prompt
+        from splatdistill.cli.missing_prompt import need_prompt
 
         need_prompt(rest, name)  # before the seconds that torch takes to load
     if name == "train":

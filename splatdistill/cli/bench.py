@@ -23,8 +23,8 @@ from splatdistill.bench.record import Record, write_json
 from splatdistill.bench.work import Flag
 from splatdistill.cli.bench_plan import Planned, presets, settle
 from splatdistill.cli.bench_report import Measuring, conclude
+from splatdistill.cli.console import speaker
 from splatdistill.cli.progress import Work, clock
-from splatdistill.cli.train import speaker
 
 LONGEST = 400  # characters of a failure on the screen; all of it is in its record
 

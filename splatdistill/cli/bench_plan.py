@@ -14,14 +14,14 @@ from splatdistill import __version__
 from splatdistill.bench.cost import Cost, cost
 from splatdistill.bench.plan import Arm, Job
 from splatdistill.bench.preset import Budget, Listed, Preset, prompts_of, read
-from splatdistill.cli import recipes, tree
-from splatdistill.cli.arms import apart, split, typed
-from splatdistill.cli.choices import CHOICES
-from splatdistill.cli.parse import parse
-from splatdistill.cli.start import TINY, Weights, device_of, refuse_prompt
 from splatdistill.errors import UserError, WeightsError
 from splatdistill.estimators.weights import CLIP, DPT, TINY_CLIP, TINY_GEOMETRY, find
 from splatdistill.guidance import SSD
+from splatdistill.settings import recipes, yaml
+from splatdistill.settings.classes import CHOICES
+from splatdistill.settings.layers import parse
+from splatdistill.settings.methods import apart, split, typed
+from splatdistill.settings.resolve import TINY, Weights, device_of, refuse_prompt
 from splatdistill.train.config import Train
 from splatdistill.train.session import check
 
@@ -110,7 +110,7 @@ def settle(o: "Bench") -> Planned:
         raise UserError(
             'bench needs methods: --guidances NAME,..., such as "sds,sdi[eta=0]", or a preset that has some'
         )
-    common = ("--prior", source, "--device", device, *(tree.to_argv(tree.read(o.config)) if o.config else ()))
+    common = ("--prior", source, "--device", device, *(yaml.to_argv(yaml.read(o.config)) if o.config else ()))
     arms = tuple(armed(one) for one in listed)
     if doubled := [a.name for a in arms if [b.name for b in arms].count(a.name) > 1]:
         raise UserError(f"two methods are called {doubled[0]!r}; give each a name of its own")

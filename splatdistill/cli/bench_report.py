@@ -19,10 +19,10 @@ from splatdistill.bench.tables import Table, as_csv, as_json, tables
 from splatdistill.cli.bench_plan import Planned
 from splatdistill.cli.laboratory import laboratory
 from splatdistill.cli.progress import Work
-from splatdistill.cli.train import record
 from splatdistill.evaluate.measure import Laboratory
 from splatdistill.evaluate.pooled import samples_of
 from splatdistill.evaluate.protocol import Protocol
+from splatdistill.io.atomic import write_text
 from splatdistill.io.images import write_png
 from splatdistill.priors import weights
 
@@ -102,12 +102,12 @@ def write(
         write_png(root / f"{name}.png", picture)
     sheets = {f"results of seed {seed}": sheet(results, lab, seed) for seed in results.seeds}
     write_png(root / "sheet.png", torch.cat(list(sheets.values()), 1))
-    record(root / "tables.md", "\n\n".join(t.markdown() for t in [*shown, *timed]) + "\n")
-    record(root / "results.csv", as_csv(results))
+    write_text(root / "tables.md", "\n\n".join(t.markdown() for t in [*shown, *timed]) + "\n")
+    write_text(root / "results.csv", as_csv(results))
     write_json(
         root / "results.json", as_json(results) | {"curves": curves_told(curves), "reached": [vars(t) for t in times]}
     )
-    record(
+    write_text(
         root / "report.html",
         html(f"splatdistill bench: {planned.name}", sections(planned, results, shown, timed, pictures, sheets)),
     )

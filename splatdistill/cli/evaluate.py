@@ -13,17 +13,18 @@ from rich.console import Console
 
 from splatdistill.bench.preset import prompts_of
 from splatdistill.bench.tables import COLUMNS, safe
+from splatdistill.cli.console import speaker
 from splatdistill.cli.laboratory import laboratory
 from splatdistill.cli.progress import Work
-from splatdistill.cli.start import TINY, device_of
-from splatdistill.cli.train import record, speaker
 from splatdistill.errors import UserError, WeightsError
 from splatdistill.evaluate.finished import Finished, finished, holding
 from splatdistill.evaluate.measure import Laboratory, Measured, measure, named
 from splatdistill.evaluate.metrics import METRICS, Figure
 from splatdistill.evaluate.pooled import across_seeds, by_prompt, from_the_prior, placed, samples_of
 from splatdistill.evaluate.protocol import Protocol
+from splatdistill.io.atomic import write_text
 from splatdistill.priors import weights
+from splatdistill.settings.resolve import TINY, device_of
 
 FEW = 2  # runs whose numbers are shown one by one
 
@@ -183,7 +184,7 @@ def write(o: Evaluate, found: Sequence[Measured], pooled: dict[str, list[Figure]
             "runs": runs,
             "methods": {n: [asdict(f) for f in fs] for n, fs in pooled.items()},
         }
-        record(o.json, json.dumps(told, indent=1, default=str, allow_nan=False) + "\n")
+        write_text(o.json, json.dumps(told, indent=1, default=str, allow_nan=False) + "\n")
     if o.csv:
         out = io.StringIO()
         writer = csv.writer(out)
@@ -193,4 +194,4 @@ def write(o: Evaluate, found: Sequence[Measured], pooled: dict[str, list[Figure]
                 value = "" if f.value is None else repr(f.value)
                 of = (m.run.path, m.run.guidance, safe(m.run.prompt), m.run.seed, m.run.how)
                 writer.writerow((*of, f.metric, value, f.by, f.views, f.resolution, f.background, f.note))
-        record(o.csv, out.getvalue())
+        write_text(o.csv, out.getvalue())

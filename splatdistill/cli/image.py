@@ -4,38 +4,50 @@ import dataclasses
 import json
 import time
 from dataclasses import dataclass, replace
-from typing import cast
+from pathlib import Path
+from typing import Annotated, cast
 
 import torch
+import tyro
 from rich.console import Console
 
 from splatdistill import __version__
-from splatdistill.cli.choices import CHOICES
-from splatdistill.cli.follow import STOPPED, stopping
-from splatdistill.cli.parse import Layer, Parsed, Subcommand, parse
+from splatdistill.cli.console import speaker
 from splatdistill.cli.progress import Work, clock
-from splatdistill.cli.recipes import Family
-from splatdistill.cli.start import Weights, changed, device_of, refuse_prompt, resolved
-from splatdistill.cli.train import record, speaker
+from splatdistill.cli.run_with_progress import STOPPED, stopping
 from splatdistill.errors import UserError, WeightsError
 from splatdistill.evaluate.particles import Coverage, coverage, diversity
 from splatdistill.evaluate.plots import over_density
+from splatdistill.io.atomic import write_text
 from splatdistill.io.images import contact_sheet, write_png
 from splatdistill.priors import DiffusionPrior, plane, weights
 from splatdistill.priors.exact import GaussianMixturePrior
+from splatdistill.settings.classes import CHOICES
+from splatdistill.settings.layers import Beside, Layer, Parsed, Subcommand, parse
+from splatdistill.settings.recipes import Family
+from splatdistill.settings.resolve import Weights, changed, device_of, refuse_prompt, resolved
 from splatdistill.train.events import Commands
 from splatdistill.train.flat import Flat, Pictures, check
 from splatdistill.train.run import RunDir
 
 TAKEN = ("guidance",)  # of a recipe for splats: its steps and rates are for splats
+
+
+@dataclass(frozen=True)
+class Folder(Beside):
+    """Options of `image` that are no part of a configuration."""
+
+    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """The folder of the pictures; by default runs/ and the prompt. One that exists gets a number."""
+
+
 COMMAND = Subcommand(
     "image",
     Flat,
     CHOICES[:1],
     TAKEN,
     ("guidance.baselines", "guidance.view_weight"),  # they compare with a render; there are no views
-    out="Where the pictures go; by default runs/ and the prompt. A folder that exists gets a number.",
-    resumes=False,
+    beside=Folder,
 )
 EXACT = Layer(
     "the exact prior",
@@ -95,8 +107,8 @@ def command(argv: list[str]) -> int:
         console.print(notice, style="bold yellow")
     config = parsed.config
     pictures = Pictures(config, prior)
-    folder = RunDir.create(config.prompt, parsed.out)
-    record(
+    folder = RunDir.create(config.prompt, parsed.beside.out)
+    write_text(
         folder.config,
         parsed.yaml([f"splatdistill {__version__}; `splatdistill image --config {folder.config}` repeats this", notice]),
     )
@@ -172,7 +184,7 @@ def distil(pictures: Pictures, guidance: str, folder: RunDir, console: Console) 
     else:
         shown = pictures.images()[:MANY]
         write_png(picture, contact_sheet(shown, columns=max(1, round(len(shown) ** 0.5))))
-    record(note, json.dumps(dataclasses.asdict(kept), indent=2) + "\n")
+    write_text(note, json.dumps(dataclasses.asdict(kept), indent=2) + "\n")
     console.print(f"{kept.how} at step {kept.steps} of {config.steps}, after {clock(seconds)}", style="bold")
     if c := kept.coverage:
         console.print(

@@ -12,7 +12,6 @@ from rich.console import Console
 from torch import Tensor
 
 from splatdistill.cli.progress import Work as Progress
-from splatdistill.cli.start import device_of
 from splatdistill.errors import UserError
 from splatdistill.export import paths
 from splatdistill.export.film import Kind, Look, centred, shots
@@ -21,6 +20,7 @@ from splatdistill.export.works import Work, chosen
 from splatdistill.io.images import check_png, write_png
 from splatdistill.io.video import check_mp4, write_mp4
 from splatdistill.render import rasterizer
+from splatdistill.settings.resolve import device_of
 
 COLOURS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0), "grey": (0.5, 0.5, 0.5), "transparent": None}
 LARGEST = 8192  # pixels per side

@@ -1,23 +1,27 @@
 """splatdistill train: a prompt becomes splats, a turntable and a sheet."""
 
 import re
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import tyro
 from rich.console import Console
 
 from splatdistill import __version__
-from splatdistill.cli import tree
-from splatdistill.cli.follow import follow
-from splatdistill.cli.offer import offer
-from splatdistill.cli.parse import TYPED, Parsed, parse, peek
-from splatdistill.cli.recipes import Family
-from splatdistill.cli.start import Weights, begin, changed, refuse_unknown, resolved
+from splatdistill.cli.console import speaker
+from splatdistill.cli.missing_prompt import offer
+from splatdistill.cli.run_with_progress import follow
 from splatdistill.cli.variants import MOST, choose, refining
+from splatdistill.cli.viewer import PORT, Watching, person
 from splatdistill.errors import UserError, WeightsError
-from splatdistill.io.atomic import replacing
+from splatdistill.io.atomic import write_text
 from splatdistill.io.read import READERS
+from splatdistill.settings import yaml
+from splatdistill.settings.layers import TYPED, Beside, Parsed, Subcommand, parse, peek
+from splatdistill.settings.recipes import Family
+from splatdistill.settings.resolve import Weights, changed, refuse_unknown, resolved
+from splatdistill.train.begin import begin
 from splatdistill.train.config import Train
 from splatdistill.train.replay import Replay, as_steered, commands_of
 from splatdistill.train.run import RunDir
@@ -27,6 +31,35 @@ from splatdistill.train.variants import Variant
 BEGINNINGS = ("--replay", "--refine")  # of a new run from an earlier one
 NEUTRAL = ("steps", "checkpoint_every", "preview_every")  # what a resumed run may change
 BESIDE = ("viewer", "no_viewer", "wait", "no_wait", "port")  # what is no part of a run
+
+
+@dataclass(frozen=True)
+class Options(Beside):
+    """Options of `train` that are no part of a configuration."""
+
+    resume: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
+    """Go on with the run in this directory, with the options it began with."""
+    replay: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
+    """Repeat the run in this directory with every command that its log holds."""
+    refine: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
+    """Go on from the splats of the finished run in this directory at a higher setting: a new run."""
+    variants: int = 1
+    """Train so many seeds side by side, to choose one that --refine goes on with."""
+    viewer: bool = field(default_factory=person)
+    """Watch and steer the run from a browser, at 127.0.0.1. By default where standard input and output are terminals, unless
+    $CI or $SPLATDISTILL_NO_VIEWER is set."""
+    wait: bool = True
+    """Keep the viewer's page after the last step, until Ctrl-C."""
+    port: int = PORT
+    """Of the viewer; one that is taken moves on to the next."""
+
+    @property
+    def watching(self) -> Watching:
+        """Return how the run is watched."""
+        return Watching(self.viewer, self.wait, self.port)
+
+
+COMMAND = Subcommand(beside=Options)
 
 
 def command(argv: list[str]) -> int:
@@ -45,7 +78,7 @@ def explain(argv: list[str]) -> int:
         except WeightsError:
             return None
 
-    parse(argv, family)
+    parse(argv, family, command=COMMAND)
     return 0
 
 
@@ -60,9 +93,11 @@ def fresh(argv: list[str], server: Any = None) -> int:
         argv = argv if peek(argv, "--config") else [f"--config={earlier.config}", *argv]
     if (source := peek(argv, "--refine")) is not None:
         argv = [*refining(RunDir(Path(source).expanduser())), *argv]
-    parsed = parse(from_splats(argv), weights.family)
-    if not 1 <= parsed.variants <= MOST or (parsed.variants > 1 and commands):
-        raise UserError(f"--variants lies within 1 and {MOST}, and a replayed run has none; got {parsed.variants}")
+    parsed = parse(from_splats(argv), weights.family, command=COMMAND)
+    asked = parsed.beside
+    assert isinstance(asked, Options)
+    if not 1 <= asked.variants <= MOST or (asked.variants > 1 and commands):
+        raise UserError(f"--variants lies within 1 and {MOST}, and a replayed run has none; got {asked.variants}")
     if not parsed.config.prompt.strip():
         raise UserError(offer([]))
     refuse_unknown(parsed.config, weights.family(parsed.config.prior))
@@ -72,7 +107,7 @@ def fresh(argv: list[str], server: Any = None) -> int:
     if found.notice:
         console.print(found.notice, style="bold yellow")
     session = begin(config, found)
-    folder = RunDir.create(config.prompt, parsed.out)
+    folder = RunDir.create(config.prompt, asked.out)
     parsed = replace(parsed, config=config, chosen_by={**parsed.chosen_by, **changed(parsed.config, config)})
     console.print(
         f"{config.prompt!r} by {parsed.spell['guidance']} with the prior {session.prior.name} on {config.device}, "
@@ -81,10 +116,10 @@ def fresh(argv: list[str], server: Any = None) -> int:
     if (slower := config.rates.over(config.steps / config.particles)) != config.rates:
         part = slower.means / config.rates.means
         console.print(f"learning rates are {part:.2g} of those given, which are meant for {config.rates.steps} steps (--rates.steps 0: for any)")
-    if parsed.variants > 1:
-        return several(parsed, session, folder, found.notice, console)
+    if asked.variants > 1:
+        return several(parsed, asked, session, folder, found.notice, console)
     describe(parsed, folder, found.notice)
-    return follow(session, folder, console, replace(parsed.watching, server=server), commands)
+    return follow(session, folder, console, replace(asked.watching, server=server), commands)
 
 
 def from_splats(argv: list[str]) -> list[str]:
@@ -97,18 +132,18 @@ def from_splats(argv: list[str]) -> list[str]:
     return [*rest, "--init=file", f"--init.path={source}"]
 
 
-def several(parsed: Parsed, first: Session, folder: RunDir, notice: str, console: Console) -> int:
+def several(parsed: Parsed, asked: Options, first: Session, folder: RunDir, notice: str, console: Console) -> int:
     """One run for each of some seeds, and then the one that was chosen at a higher setting."""
     runs = []
-    for k in range(parsed.variants):
+    for k in range(asked.variants):
         config = replace(parsed.config, seed=parsed.config.seed + k)
         each = RunDir.create(config.prompt, folder.path / f"seed-{config.seed}")
         describe(replace(parsed, config=config), each, notice)
         runs.append(Variant(Session(config, first.prior) if k else first, each))
-    status, page = choose(runs, console, parsed.watching)
+    status, page = choose(runs, console, asked.watching)
     if page is None or page.chosen is None:
         return status
-    chosen, w = runs[page.chosen].folder.path, parsed.watching
+    chosen, w = runs[page.chosen].folder.path, asked.watching
     out = chosen.with_name(f"{chosen.name}-refined")
     return fresh(["--refine", str(chosen), "--out", str(out), "--viewer", "--wait" if w.wait else "--no-wait"], page.hand_over())
 
@@ -116,7 +151,7 @@ def several(parsed: Parsed, first: Session, folder: RunDir, notice: str, console
 def describe(parsed: Parsed, folder: RunDir, notice: str) -> None:
     """Write a new run's configuration."""
     again = f"splatdistill {__version__}; `splatdistill train --config {folder.config}` repeats this run"
-    record(folder.config, parsed.yaml([again, notice]))
+    write_text(folder.config, parsed.yaml([again, notice]))
 
 
 def resume(argv: list[str]) -> int:
@@ -126,7 +161,7 @@ def resume(argv: list[str]) -> int:
         raise UserError(
             f"--resume {folder.path}: there is no {folder.config}; expected the directory of an earlier run"
         )
-    typed = [path for path in tree.paths_in(argv) if path not in ("resume", *BESIDE)]
+    typed = [path for path in yaml.paths_in(argv) if path not in ("resume", *BESIDE)]
     if fixed := [path for path in typed if path not in NEUTRAL]:
         raise UserError(
             f"--resume goes on with the options in {folder.config}: {option(fixed[0])} cannot be given again, only "
@@ -134,7 +169,8 @@ def resume(argv: list[str]) -> int:
             f"For a new run with other options: splatdistill train --config {folder.config} ..."
         )
     checkpoint = folder.newest_checkpoint()
-    parsed = parse([f"--config={folder.config}", *argv], lambda source: None)
+    parsed = parse([f"--config={folder.config}", *argv], lambda source: None, command=COMMAND)
+    assert isinstance(parsed.beside, Options)
     config = steered(parsed.config, folder, checkpoint, typed)
     session = begin(config, Weights().find(config.prior), checkpoint)
     assert session.state is not None
@@ -144,7 +180,7 @@ def resume(argv: list[str]) -> int:
             f"{folder.path} has done {done} steps, and {config.steps} were asked for; "
             f"to go further: --steps {2 * done}, for example"
         )
-    record(
+    write_text(
         folder.config,
         amended(
             folder.config.read_text(encoding="utf-8"),
@@ -154,7 +190,7 @@ def resume(argv: list[str]) -> int:
     )
     console = speaker()
     console.print(f"{config.prompt!r}: going on at step {done} of {config.steps}, in {folder.path}")
-    return follow(session, folder, console, parsed.watching)
+    return follow(session, folder, console, parsed.beside.watching)
 
 
 def steered(config: Train, folder: RunDir, checkpoint: Path, typed: list[str]) -> Train:
@@ -178,13 +214,3 @@ def option(path: str) -> str:
     """A field's path as it is typed."""
     return f"--{path}".replace("_", "-")
 
-
-def record(path: Path, text: str) -> None:
-    """Write a run's configuration, whole or not at all."""
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def speaker() -> Console:
-    """Where a run speaks to."""
-    return Console(markup=False, highlight=False, soft_wrap=True)

@@ -13,19 +13,21 @@ from rich.console import Console
 from torch import Tensor
 
 from splatdistill import __version__
-from splatdistill.cli.arms import arm, split
-from splatdistill.cli.offer import OFFERS
-from splatdistill.cli.parse import parse
+from splatdistill.cli.console import speaker
+from splatdistill.cli.missing_prompt import OFFERS
 from splatdistill.cli.progress import Work
-from splatdistill.cli.start import Weights, begin, refuse_unknown, resolved
-from splatdistill.cli.train import record, speaker
 from splatdistill.errors import UserError
 from splatdistill.evaluate.variance import SOURCES, SPACES, Design
 from splatdistill.evaluate.variance_draws import Arm, Draws, Still, learn, noise_errors, splats
 from splatdistill.evaluate.variance_report import ErrorPoint, Report, SceneNote, diagrams, rows
 from splatdistill.guidance import SDS, Times
 from splatdistill.guidance.base import Weight
+from splatdistill.io.atomic import write_text
 from splatdistill.io.images import write_png
+from splatdistill.settings.layers import parse
+from splatdistill.settings.methods import guidance_of, split
+from splatdistill.settings.resolve import Weights, refuse_unknown, resolved
+from splatdistill.train.begin import begin
 from splatdistill.train.config import Train
 from splatdistill.train.run import RunDir, slug
 from splatdistill.train.session import Session
@@ -132,6 +134,12 @@ def command(argv: list[str]) -> int:
     show(report, console)
     console.print(f"  {'record':10}{folder.path / 'variance.json'}\n  {'diagrams':10}{folder.path}/*.png")
     return 0
+
+
+def arm(name: str, text: str, prior: str, weights: Weights, matched: dict[str, Any]) -> Arm:
+    """Return a method of the list: its recipe's options, those in brackets, and on top what all are matched in."""
+    guidance, strange = guidance_of(text, prior, weights)
+    return Arm(name, replace(guidance, **matched), strange=strange)
 
 
 def check(o: Variance) -> None:
@@ -258,7 +266,7 @@ def taught(a: Arm, o: Variance, taken: Taken, still: Still, rng: torch.Generator
 
 def save(report: Report, folder: RunDir) -> None:
     """Write the record and the diagrams as far as they are."""
-    record(folder.path / "variance.json", json.dumps(report.record(), indent=1, default=str) + "\n")
+    write_text(folder.path / "variance.json", json.dumps(report.record(), indent=1, default=str) + "\n")
     for name, picture in diagrams(report).items():
         write_png(folder.path / f"{name}.png", picture)
 

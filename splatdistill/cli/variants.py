@@ -9,11 +9,11 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from splatdistill.cli.follow import STOPPED, stopping
-from splatdistill.cli.parse import parse
 from splatdistill.cli.progress import Progress, clock
-from splatdistill.cli.watching import Choice, Watching
+from splatdistill.cli.run_with_progress import STOPPED, stopping
+from splatdistill.cli.viewer import Choice, Watching
 from splatdistill.errors import RunEnded, UserError
+from splatdistill.settings.layers import parse
 from splatdistill.train.events import Command, Commands, Event, StepDone
 from splatdistill.train.run import RunDir
 from splatdistill.train.variants import Variant, take_turns

@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from splatdistill.cli.watching import PORT
+from splatdistill.cli.viewer import PORT
 from splatdistill.errors import UserError
 
 

@@ -9,6 +9,12 @@ from pathlib import Path
 from splatdistill.errors import UserError
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in UTF-8, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary name beside `path` (same suffix) to write to; it takes `path`'s place when the block ends well.

@@ -11,10 +11,10 @@ from splatdistill.bench.cost import cost
 from splatdistill.bench.plan import Arm, Job, jobs
 from splatdistill.bench.preset import Listed
 from splatdistill.cli.bench_plan import armed, configured, presets, settings
-from splatdistill.cli.parse import parse
-from splatdistill.cli.start import Weights
 from splatdistill.errors import UserError
 from splatdistill.guidance import GUIDANCES, SDS, Times
+from splatdistill.settings.layers import parse
+from splatdistill.settings.resolve import Weights
 from splatdistill.train.config import Train
 
 HOSTILE = [

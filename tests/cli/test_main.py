@@ -68,7 +68,7 @@ def test_train_without_a_prompt_offers_three(argv, capsys):
 
 
 def test_offers_are_captions_of_the_toybox():
-    from splatdistill.cli.offer import OFFERS
+    from splatdistill.cli.missing_prompt import OFFERS
     from splatdistill.toybox import parse
 
     assert [str(parse(p)) for p in OFFERS] == list(OFFERS)

@@ -14,7 +14,7 @@ from conftest import ROOT
 from helpers import write_sd_folder
 
 from splatdistill.cli import main
-from splatdistill.cli.follow import stopping
+from splatdistill.cli.run_with_progress import stopping
 from splatdistill.priors import weights
 from splatdistill.train.events import Commands, Stop
 

@@ -7,12 +7,12 @@ import pytest
 from PIL import Image
 
 from splatdistill.cli import main
-from splatdistill.cli.arms import arm, split
-from splatdistill.cli.start import Weights as weights_of
-from splatdistill.cli.variance import Variance
+from splatdistill.cli.variance import Variance, arm
 from splatdistill.errors import UserError
 from splatdistill.evaluate.variance import SOURCES
 from splatdistill.guidance import GUIDANCES
+from splatdistill.settings.methods import split
+from splatdistill.settings.resolve import Weights as weights_of
 
 SMALL = ["--draws", "12", "--times", "2", "--noises", "2", "--encodings", "1", "--reference", "1", "--learn", "1"]
 SHORT = ["--steps", "2", "--scenes", "1"]

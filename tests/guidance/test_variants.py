@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from guidance.worlds import mixture, view
-from splatdistill.cli.parse import parse
 from splatdistill.guidance import CSD, GUIDANCES, ISM, SDI, Guidance, Times
+from splatdistill.settings.layers import parse
 from splatdistill.train.config import Train
 from splatdistill.train.events import SetField
 from splatdistill.train.steer import configured

@@ -53,7 +53,7 @@ def test_nobody_watching_imports_nothing_and_does_not_wait(here, capsys, monkeyp
 
 
 def test_a_person_is_a_terminal_unless_something_says_otherwise(monkeypatch):
-    from splatdistill.cli import watching
+    from splatdistill.cli import viewer as watching
 
     class Terminal:
         def isatty(self):
@@ -87,14 +87,14 @@ def test_a_run_is_replayed_from_the_command_line(here):
 
 
 def test_choosing_a_guidance_takes_the_recipe_of_the_prior():
-    from splatdistill.cli.watching import choosing
+    from splatdistill.cli.viewer import choosing
 
     choose, weight = choosing("tiny", "csd")
     assert choose.kind == "csd" and dict(choose.fields)["times.low"] > 0 and weight == SetField("guidance_weight", 0.008)
 
 
 def test_the_words_of_the_embedded_prior_are_those_of_the_command_line():
-    from splatdistill.cli.watching import words
+    from splatdistill.cli.viewer import words
 
     for prior, prompt in (("tiny", "a red mushroom"), ("tiny", " "), ("some/weights", "a green elephant")):
         words(prior, prompt, "")

@@ -1,14 +1,11 @@
-"""The methods that a laboratory compares, as a person lists them: "sds,sdi[eta=0,jitter=0.2],ssd[baselines=depth]@strange"."""
+"""A list of methods as it is typed for `bench` and `variance`: "sds,sdi[eta=0,jitter=0.2],ssd[baselines=depth]@strange"."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
 
-from splatdistill.cli.parse import parse
-from splatdistill.cli.start import Weights
 from splatdistill.errors import UserError
-from splatdistill.evaluate.variance_draws import Arm
+from splatdistill.guidance import Guidance
+from splatdistill.settings.layers import parse
+from splatdistill.settings.resolve import Weights
 
 STEIN = {
     "none": "sjc[variance_reduction=False]",
@@ -19,11 +16,11 @@ STEIN = {
     "+ normal": "ssd[baselines=depth normal]",
     "+ shuffled depth": "ssd[baselines=depth]@strange",
 }
-"""What `stein` in the list of methods stands for: from no control variate to depth that says nothing."""
+"""The seven methods that `stein` in a list stands for: from no control variate to depth that says nothing."""
 
 
 def split(text: str) -> dict[str, str]:
-    """The methods of a list by name; commas inside brackets belong to a method."""
+    """Return the methods of a list by name; commas inside brackets belong to a method."""
     words = [word.strip() for word in re.split(r",(?![^\[]*\])", text) if word.strip()]
     pairs = [pair for word in words for pair in (STEIN.items() if word == "stein" else [(word, word)])]
     if not pairs:
@@ -34,17 +31,19 @@ def split(text: str) -> dict[str, str]:
     return dict(pairs)
 
 
-def arm(name: str, text: str, prior: str, weights: Weights, matched: Mapping[str, Any]) -> Arm:
-    """A method of the list: its recipe's options, those in brackets, and on top what all are matched in."""
+def guidance_of(text: str, prior: str, weights: Weights) -> tuple[Guidance, bool]:
+    """Return the guidance of a method of the list, its recipe's options with those in brackets above them, and whether
+    @strange stands behind it.
+    """
     kind, options, strange = apart(text)
     argv = ["--guidance", kind, "--prior", prior, "--prompt", "x"]
     for key, value in options:
         argv += typed(f"guidance.{key}", value)
-    return Arm(name, replace(parse(argv, weights.family).config.guidance, **matched), strange=strange)
+    return parse(argv, weights.family).config.guidance, strange
 
 
 def apart(text: str) -> tuple[str, list[tuple[str, str]], bool]:
-    """A method of the list: the guidance's name, the options in its brackets, and whether @strange stands behind it."""
+    """Split a method of the list into the guidance's name, the options in its brackets, and whether @strange stands behind it."""
     plain, at, mark = text.partition("@")
     if at and mark != "strange":
         raise UserError(f"{text}: expected @strange, or nothing, behind the name, got @{mark}")
@@ -59,7 +58,7 @@ def apart(text: str) -> tuple[str, list[tuple[str, str]], bool]:
 
 
 def typed(path: str, value: str) -> list[str]:
-    """An option and its value as they are typed on a command line."""
+    """Return an option and its value as they are typed on a command line."""
     if value in ("True", "False"):
         before, _, last = path.rpartition(".")
         return [f"--{before}{'.' if before else ''}{'no-' if value == 'False' else ''}{last}"]

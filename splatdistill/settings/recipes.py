@@ -1,4 +1,4 @@
-"""Recipes: what belongs to a family of priors and a budget, as YAML files of options.
+"""Recipes: the options that suit a family of priors and a budget, as YAML files.
 
 configs/<family>/base.yaml holds what the methods share, configs/<family>/<guidance>.yaml what one of them has different; the
 family is `tiny` (the embedded prior) or `sd` (Stable Diffusion weights).
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from splatdistill.cli import tree
+from splatdistill.settings import yaml
 
 Family = Literal["tiny", "sd"]
 BASE = "base"
@@ -30,16 +30,16 @@ def recipe(family: Family, guidances: Sequence[str]) -> tuple[Path, ...]:
     return (*((base,) if base.is_file() else ()), next(path for path in there if path.is_file()))
 
 
-def merged(paths: Sequence[Path]) -> tree.Tree:
+def merged(paths: Sequence[Path]) -> yaml.Tree:
     """Return the options of a recipe's files as one tree, the later files above the earlier."""
 
-    def over(below: tree.Tree, above: tree.Tree) -> tree.Tree:
+    def over(below: yaml.Tree, above: yaml.Tree) -> yaml.Tree:
         both = {k: over(below[k], v) if isinstance(v, dict) and isinstance(below.get(k), dict) else v for k, v in above.items()}
         return below | both
 
-    whole: tree.Tree = {}
+    whole: yaml.Tree = {}
     for path in paths:
-        whole = over(whole, tree.read(path))
+        whole = over(whole, yaml.read(path))
     return whole
 
 

@@ -1,5 +1,5 @@
-"""Everything between a configuration and the first step: weights, device, prior, session. What can be refused is
-refused before anything heavy is loaded.
+"""Settle what a configuration leaves open, and refuse what can be refused before anything heavy is loaded: the family of
+the prior's weights, the device, words that the prior does not know, relative paths.
 """
 
 import dataclasses
@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 import torch
 
 from splatdistill import toybox
-from splatdistill.cli.recipes import Family
 from splatdistill.errors import UserError
 from splatdistill.priors import weights
 from splatdistill.priors.weights import Found
+from splatdistill.settings.recipes import Family
 from splatdistill.train.config import Train
-from splatdistill.train.session import Session, check
+from splatdistill.train.session import check
 
 TINY = "tiny"
 C = TypeVar("C")  # a configuration with a prior and a device
@@ -28,26 +28,26 @@ class Weights:
     found: Found | None = None
 
     def family(self, source: str) -> Family:
-        """Which recipes suit the weights; WeightsError if there are none."""
+        """Return the family whose recipes suit the weights; WeightsError if there are none."""
         if source == TINY:  # so that a prompt it cannot know is refused even where its files are missing
             return TINY
         self.found = self.found or weights.find(source)
         return "tiny" if self.found.tiny else "sd"
 
     def find(self, source: str) -> Found:
-        """The weights themselves."""
+        """Return the weights; WeightsError if there are none."""
         self.found = self.found or weights.find(source)
         return self.found
 
 
 def refuse_unknown(config: Train, family: Family) -> None:
-    """UserError for numbers that make no sense, and for a prompt that the embedded prior has never seen."""
+    """Raise UserError for numbers that make no sense, and for a prompt that the embedded prior has never seen."""
     check(config)
     refuse_prompt(config.prompt, config.negative, family)
 
 
 def refuse_prompt(prompt: str, negative: str, family: Family) -> None:
-    """UserError for a prompt that is no text, or that the embedded prior has never seen."""
+    """Raise UserError for a prompt that is no text, or that the embedded prior has never seen."""
     if any("\ud800" <= c <= "\udfff" for c in prompt + negative):  # what bytes that are no UTF-8 become
         raise UserError(f"the prompt {prompt!r} holds bytes that are not text; type it in UTF-8")
     if family != TINY:
@@ -63,7 +63,7 @@ def refuse_prompt(prompt: str, negative: str, family: Family) -> None:
 
 
 def resolved(config: C, found: Found) -> C:
-    """The configuration with `auto` and relative paths replaced by what they mean here, so that it means the same
+    """Return the configuration with `auto` and relative paths replaced by what they mean here, so that it means the same
     tomorrow and from another folder.
     """
     local = Path(found.name).expanduser().exists()
@@ -72,7 +72,7 @@ def resolved(config: C, found: Found) -> C:
 
 
 def absolute(part: Any) -> Any:
-    """A dataclass with its paths made absolute, throughout."""
+    """Return a dataclass with all paths in it made absolute."""
     values = {f.name: getattr(part, f.name) for f in dataclasses.fields(part)}
     changes = {k: absolute(v) for k, v in values.items() if dataclasses.is_dataclass(v)}
     changes |= {k: v.expanduser().absolute() for k, v in values.items() if isinstance(v, Path)}
@@ -80,7 +80,7 @@ def absolute(part: Any) -> Any:
 
 
 def device_of(asked: str) -> str:
-    """cpu or cuda; UserError if CUDA was asked for and there is none."""
+    """Return cpu or cuda; UserError if CUDA was asked for and there is none."""
     there = torch.cuda.is_available()
     if asked == "cuda" and not there:
         raise UserError(
@@ -89,12 +89,6 @@ def device_of(asked: str) -> str:
     return ("cuda" if there else "cpu") if asked == "auto" else asked
 
 
-def begin(config: Train, found: Found, checkpoint: Path | None = None) -> Session:
-    """Load the prior and set the scene, or take both up from a checkpoint."""
-    prior = weights.load(found, config.device, config.precision)
-    return Session(config, prior) if checkpoint is None else Session.resumed(config, prior, checkpoint)
-
-
 def changed(before: C, after: C) -> dict[str, str]:
-    """Who chose the fields that `resolved` settled."""
+    """Return the names of the fields that `resolved` settled, each with its source `auto`."""
     return {f.name: "auto" for f in dataclasses.fields(before) if getattr(before, f.name) != getattr(after, f.name)}

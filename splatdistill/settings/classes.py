@@ -1,4 +1,4 @@
-"""The parts of a run that are a choice between classes: guidance, initialiser, densifier.
+"""The parts of a run that are chosen among classes: guidance, initialiser, densifier.
 
 A choice is spelt by its name (`--guidance sdi`) or as a class in a file of one's own (`--guidance my_file.py:Mine`);
 the chosen class's fields become options (`--guidance.scale 7.5`).
@@ -23,14 +23,14 @@ from splatdistill.scene.initial import INITIALS, Initial
 
 @dataclass(frozen=True)
 class Choice:
-    """A field of Train that holds one of several classes."""
+    """Field of Train that holds an instance of one of several classes."""
 
     field: str
     base: type
     names: Mapping[str, type]
 
     def find(self, spelling: str) -> type:
-        """The class that was asked for; UserError if there is none."""
+        """Return the class that was asked for; UserError if there is none."""
         if spelling in self.names:
             return self.names[spelling]
         if ".py" in spelling:
@@ -42,7 +42,7 @@ class Choice:
         )
 
     def spell(self, kind: type) -> str:
-        """What `find` would need to give this class."""
+        """Return the spelling from which `find` gets this class."""
         for name, known in self.names.items():
             if known is kind:
                 return name
@@ -52,7 +52,7 @@ class Choice:
             return f"<{kind.__qualname__}, which has no file>"
 
     def ancestry(self, kind: type) -> list[str]:
-        """The names that the class and those it is derived from are known by, nearest first."""
+        """Return the names that the class and those it is derived from are known by, nearest first."""
         return [name for base in kind.__mro__ for name, known in self.names.items() if known is base]
 
 
@@ -64,7 +64,7 @@ CHOICES = (
 
 
 def own_class(spelling: str, base: type, what: str) -> type:
-    """A class from a Python file, as FILE.py:CLASS; UserError if it cannot serve. Errors in the file are its own."""
+    """Return a class from a Python file, given as FILE.py:CLASS; UserError if it cannot serve. Errors in the file are its own."""
     file, _, name = spelling.rpartition(":") if ":" in spelling else (spelling, "", "")
     path = Path(file).expanduser()
     if not path.is_file():
@@ -98,7 +98,7 @@ def own_class(spelling: str, base: type, what: str) -> type:
 
 
 def run_file(path: Path) -> ModuleType:
-    """A Python file as a module, executed once per process; its own imports are looked for beside it first."""
+    """Return a Python file as a module, executed once per process; its own imports are looked for beside it first."""
     path = path.resolve()
     name = f"own_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     if name in sys.modules:

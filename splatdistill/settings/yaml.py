@@ -16,7 +16,7 @@ NAME = "name"
 
 
 def to_tree(config: Any, spell: Mapping[str, str]) -> Tree:
-    """A dataclass as plain data. spell: how the class of each choice, by field, is asked for."""
+    """Return a dataclass as plain data. spell: how the class of each choice, by field, is asked for."""
     tree: Tree = {}
     for f in dataclasses.fields(config):
         value = getattr(config, f.name)
@@ -26,14 +26,14 @@ def to_tree(config: Any, spell: Mapping[str, str]) -> Tree:
 
 
 def plain(value: Any) -> Any:
-    """A field's value as YAML has it."""
+    """Return a field's value as YAML has it."""
     return (
         list(map(plain, value)) if isinstance(value, tuple | list) else str(value) if isinstance(value, Path) else value
     )
 
 
 def leaves(tree: Tree, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value by its dotted path, a choice's name by the path of the choice itself."""
+    """Yield every value by its dotted path, a choice's name by the path of the choice itself."""
     for key, value in tree.items():
         path = prefix.removesuffix(".") if key == NAME and prefix else f"{prefix}{key}"
         if isinstance(value, dict):
@@ -43,7 +43,7 @@ def leaves(tree: Tree, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def to_argv(tree: Tree) -> list[str]:
-    """The options that say what the tree says; keys are not checked, so a parser will name those it does not know."""
+    """Return the tree as a command line; keys are not checked, so a parser will name those it does not know."""
     argv: list[str] = []
     for path, value in leaves(tree):
         option = f"--{path}".replace("_", "-")
@@ -60,7 +60,7 @@ def to_argv(tree: Tree) -> list[str]:
 
 
 def paths_in(argv: list[str]) -> list[str]:
-    """The dotted paths that a command line sets, in field spelling: --guidance.no-x and --guidance.x are guidance.x."""
+    """Return the dotted paths that a command line sets, in field spelling: --guidance.no-x and --guidance.x are guidance.x."""
     found = []
     for word in argv:
         if word.startswith("--"):
@@ -72,7 +72,7 @@ def paths_in(argv: list[str]) -> list[str]:
 
 
 def read(path: Path) -> Tree:
-    """A YAML file of options; UserError if it is not one."""
+    """Read a YAML file of options; UserError if it is not one."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as e:
@@ -90,7 +90,7 @@ def read(path: Path) -> Tree:
 
 
 def checked(tree: dict, path: Path) -> Tree:
-    """What YAML held, with every key a string and every list flat, else UserError."""
+    """Return the tree if every key is a string and every list flat, else raise UserError."""
     for key, value in tree.items():
         if not isinstance(key, str):
             raise UserError(f"{path}: the key {key!r} is not a word; expected the name of an option")
@@ -102,7 +102,7 @@ def checked(tree: dict, path: Path) -> Tree:
 
 
 def write(tree: Tree, chosen_by: Mapping[str, str], heading: list[str]) -> str:
-    """YAML with, beside every value, a comment that says who chose it."""
+    """Return YAML with, beside every value, a comment that says who chose it."""
     lines = [f"# {line}" for text in heading for line in text.splitlines()]
     body: list[tuple[str, str]] = []
 
@@ -123,7 +123,7 @@ def write(tree: Tree, chosen_by: Mapping[str, str], heading: list[str]) -> str:
 
 
 def scalar(value: Any) -> str:
-    """One value, or a flat list, on one line of YAML."""
+    """Return one value, or a flat list, on one line of YAML."""
     style = '"' if isinstance(value, str) and len(f"{value}.".splitlines()) > 1 else None  # line breaks as escapes
     return (
         yaml.safe_dump(value, default_flow_style=True, default_style=style, width=float("inf"), allow_unicode=True)

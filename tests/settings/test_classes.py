@@ -2,9 +2,9 @@
 
 import pytest
 
-from splatdistill.cli.choices import CHOICES, Choice
 from splatdistill.errors import UserError
 from splatdistill.guidance import GUIDANCES, SDS
+from splatdistill.settings.classes import CHOICES, Choice
 
 GUIDANCE = CHOICES[0]
 FILE = """

@@ -5,8 +5,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from splatdistill.cli import tree
 from splatdistill.errors import UserError
+from splatdistill.settings import yaml as tree
 
 SCALARS = (
     st.none()

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from splatdistill import __version__
-from splatdistill.cli import tree
-from splatdistill.cli.choices import CHOICES
-from splatdistill.cli.parse import Parsed, parse
-from splatdistill.cli.start import Weights, begin, changed, refuse_unknown, resolved
-from splatdistill.cli.train import record
 from splatdistill.gaussians import Gaussians
 from splatdistill.guidance import Guidance
+from splatdistill.io.atomic import write_text
+from splatdistill.settings import yaml
+from splatdistill.settings.classes import CHOICES
+from splatdistill.settings.layers import Parsed, parse
+from splatdistill.settings.resolve import Weights, changed, refuse_unknown, resolved
+from splatdistill.train.begin import begin
 from splatdistill.train.config import Train
 from splatdistill.train.events import Callback, Commands, Ended
 from splatdistill.train.finish import Artefacts
@@ -35,7 +36,7 @@ HERE = "Python"
 
 @dataclass(frozen=True)
 class Result:
-    """What `distil` made."""
+    """Outcome of `distil`: how the run ended, its files, and its folder."""
 
     ended: Ended
     files: Artefacts | None
@@ -43,7 +44,7 @@ class Result:
 
     @property
     def gaussians(self) -> Gaussians:
-        """The splats."""
+        """Return the splats."""
         return self.ended.result
 
 
@@ -56,7 +57,7 @@ def distil(
     commands: Commands | None = None,
     **settings: Any,
 ) -> Result:
-    """A whole run, as `splatdistill train`: a run directory with splats.ply, turntable.mp4 and sheet.png.
+    """Make a whole run, as `splatdistill train`: a run directory with splats.ply, turntable.mp4 and sheet.png.
 
     settings: fields of `Train`. callbacks are told every event; commands is a queue to steer by. Raises UserError for
     what a person can put right, RunEnded for a run that went wrong.
@@ -64,7 +65,7 @@ def distil(
     parsed, weights = settle(prompt, guidance, settings)
     going = begin(parsed.config, weights.find(parsed.config.prior))
     folder = RunDir.create(prompt, None if out is None else Path(out))
-    record(
+    write_text(
         folder.config,
         parsed.yaml([f"splatdistill {__version__}, from Python", weights.find(parsed.config.prior).notice]),
     )
@@ -73,13 +74,13 @@ def distil(
 
 
 def session(prompt: str, guidance: Guidance | str | None = None, **settings: Any) -> Session:
-    """The same run to be stepped by hand; it writes nothing."""
+    """Begin the same run to be stepped by hand; it writes nothing."""
     parsed, weights = settle(prompt, guidance, settings)
     return begin(parsed.config, weights.find(parsed.config.prior))
 
 
 def settle(prompt: str, guidance: Guidance | str | None, settings: dict[str, Any]) -> tuple[Parsed, Weights]:
-    """The configuration that recipe and arguments make, and the weights for it."""
+    """Return the configuration that recipe and arguments make, and the weights for it."""
     names = [f.name for f in dataclasses.fields(Train)]
     for name in settings:
         if name not in names:
@@ -100,14 +101,14 @@ def settle(prompt: str, guidance: Guidance | str | None, settings: dict[str, Any
     if found.notice:
         warnings.warn(found.notice, stacklevel=3)
     final = resolved(config, found)
-    here = dict(tree.leaves(tree.to_tree(config, parsed.spell)))
-    before = dict(tree.leaves(tree.to_tree(parsed.config, parsed.spell)))
+    here = dict(yaml.leaves(yaml.to_tree(config, parsed.spell)))
+    before = dict(yaml.leaves(yaml.to_tree(parsed.config, parsed.spell)))
     chosen = {path: HERE for path, value in here.items() if before.get(path) != value}
     return replace(parsed, config=final, chosen_by={**parsed.chosen_by, **chosen, **changed(config, final)}), weights
 
 
 def overlay(below: Any, above: Any, default: Any) -> Any:
-    """`below` with every field that `above` has away from the default; parts of another class are taken whole."""
+    """Return `below` with every field that `above` has away from the default; parts of another class are taken whole."""
     if not (dataclasses.is_dataclass(above) and type(above) is type(below)):
         return above if above != default else below
     if type(default) is not type(above):

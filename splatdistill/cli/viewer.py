@@ -10,10 +10,10 @@ from typing import Any, Protocol, runtime_checkable
 
 from rich.console import Console
 
-from splatdistill.cli import recipes, tree
-from splatdistill.cli.choices import CHOICES
-from splatdistill.cli.start import TINY, refuse_prompt
 from splatdistill.errors import UserError
+from splatdistill.settings import recipes, yaml
+from splatdistill.settings.classes import CHOICES
+from splatdistill.settings.resolve import TINY, refuse_prompt
 from splatdistill.train.events import Callback, Choose, Command, Commands, Event, SetField
 from splatdistill.train.run import RunDir
 from splatdistill.train.session import Session
@@ -135,9 +135,9 @@ def choosing(prior: str, name: str) -> Sequence[Command]:
     """The commands that go over to another guidance as its recipe for this prior has it."""
     recipe = recipes.merged(recipes.recipe(family(prior), [name]))
     options = recipe.get("guidance", {})
-    own = options.get(tree.NAME) == name  # not that of the SDS recipe in its place
+    own = options.get(yaml.NAME) == name  # not that of the SDS recipe in its place
     has = {f.name for f in dataclasses.fields(CHOICES[0].find(name))}
-    fields = tuple(tree.leaves({k: v for k, v in options.items() if k in has})) if own else ()
+    fields = tuple(yaml.leaves({k: v for k, v in options.items() if k in has})) if own else ()
     commands: list[Command] = [Choose("guidance", name, tuple((k, v) for k, v in fields if not isinstance(v, list)))]
     if own and "guidance_weight" in recipe:
         commands.append(SetField("guidance_weight", float(recipe["guidance_weight"])))

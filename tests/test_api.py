@@ -8,12 +8,12 @@ import yaml
 from helpers import write_sd_folder
 
 import splatdistill
-from splatdistill.cli.distil import overlay, settle
-from splatdistill.cli.parse import parse
+from splatdistill.api import overlay, settle
 from splatdistill.errors import UserError
 from splatdistill.guidance import SDI, SDS, Times
 from splatdistill.priors import weights
 from splatdistill.scene.initial import Ball
+from splatdistill.settings.layers import parse
 from splatdistill.train.events import StepDone
 
 SMALL = {"steps": 3, "batch": 1, "init": Ball(count=30)}

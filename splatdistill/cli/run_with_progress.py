@@ -10,7 +10,7 @@ from types import FrameType
 from rich.console import Console
 
 from splatdistill.cli.progress import Progress, clock
-from splatdistill.cli.watching import Page, Watching
+from splatdistill.cli.viewer import Page, Watching
 from splatdistill.errors import RunEnded
 from splatdistill.train.events import Commands, Ended, Stop
 from splatdistill.train.finish import Artefacts
