@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from splatdistill.guidance import GUIDANCES, Guidance, View
-from splatdistill.priors import DiffusionPrior, Query
+from splatdistill.priors import Condition, DiffusionPrior, Query
 from splatdistill.priors.weights import TINY, load
 from splatdistill.train.flat import conditions
 from splatdistill.train.watch import peak_memory
@@ -117,7 +117,7 @@ def sd_like(size: int, sample: int, device: str) -> DiffusionPrior:
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTokenizer
 
-    from splatdistill.priors.schedule import NoiseSchedule
+    from splatdistill.priors.schedule import TableSchedule
     from splatdistill.priors.stable import StableDiffusionPrior
 
     torch.manual_seed(0)
@@ -134,14 +134,14 @@ def sd_like(size: int, sample: int, device: str) -> DiffusionPrior:
         vae.to(device),
         nn.Identity(),
         CLIPTokenizer.from_pretrained(TINY / "tokenizer", local_files_only=True),  # asked nothing: embed is replaced below
-        NoiseSchedule.scaled_linear(),
+        TableSchedule.scaled_linear(),
         "epsilon",
         image_size=8 * sample,
         name=f"SD 1.5's UNet, {size} channels, {sum(p.numel() for p in unet.parameters()) / 1e6:.0f} M, {sample}x{sample}",
     )
     for prompt in ("a red mushroom", ""):  # random embeddings of CLIP's shape: their values cost nothing
         prior._texts[prompt] = torch.randn(77, 768, generator=torch.Generator().manual_seed(len(prompt))).to(device)
-    prior.embed = lambda prompts: torch.stack([prior._texts.setdefault(p, torch.randn(77, 768).to(device)) for p in prompts])  # type: ignore[method-assign]
+    prior.embed = lambda prompts: Condition(torch.stack([prior._texts.setdefault(p, torch.randn(77, 768).to(device)) for p in prompts]))  # type: ignore[method-assign]
     return prior
 
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from splatdistill.estimators.geometry import Geometry, angle, correlation, geometry_of, overlap
 from splatdistill.estimators.network import GeometryNet
 from splatdistill.priors.patches import PatchAutoencoder
-from splatdistill.priors.schedule import NoiseSchedule
+from splatdistill.priors.schedule import TableSchedule
 from splatdistill.toybox import is_held_out, render, sample_caption
 from splatdistill.toybox.tracer import REACH
 from splatdistill.toybox.world import SIZE, VIEWS, backgrounds
@@ -109,7 +109,7 @@ def noisy(rgb: Tensor, t: Tensor, rng: torch.Generator) -> Tensor:
     """decode(x_t) of pictures at t; t = 0 leaves a picture as it is."""
     vae = PatchAutoencoder()
     x = vae.encode(2 * rgb - 1)
-    alpha, sigma = NoiseSchedule.scaled_linear().like(t, 3, x.dtype)
+    alpha, sigma = TableSchedule.scaled_linear().broadcast(t, 3, x.dtype)
     eps = torch.randn(x.shape, generator=rng)
     return torch.where((t > 0)[:, None, None, None], (vae.decode(alpha * x + sigma * eps) + 1) / 2, rgb)
 

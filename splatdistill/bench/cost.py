@@ -8,7 +8,7 @@ from torch import nn
 from splatdistill.cameras import orbit
 from splatdistill.errors import UserError
 from splatdistill.guidance import SSD, Guidance, View
-from splatdistill.priors import Conditions, PerpNeg
+from splatdistill.priors import Condition, Conditions, PerpNeg
 from splatdistill.priors.exact import GaussianMixturePrior
 from splatdistill.priors.plane import plane
 from splatdistill.train.config import Train
@@ -80,10 +80,9 @@ def count(
 def conditions(prior: GaussianMixturePrior, batch: int, perp_neg: bool) -> Conditions:
     """The prompts of one batch of views."""
 
-    def of(prompt: str) -> torch.Tensor:
+    def of(prompt: str) -> Condition:
         return prior.embed([prompt] * batch)
 
-    others = torch.stack([of("grid"), of("pair")], 1)
-    perp = PerpNeg(others, -torch.ones(batch, 2, dtype=prior.dtype)) if perp_neg else None
+    perp = PerpNeg(of("grid"), of("pair"), -torch.ones(batch, 2, dtype=prior.dtype)) if perp_neg else None
     around = orbit(torch.arange(batch) * (360.0 / batch)).to(dtype=prior.dtype)
     return Conditions(of("ring"), of(""), of(""), of("ring"), around, ("ring",) * batch, perp)

@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from splatdistill.priors.exact import GaussianMixturePrior
+from splatdistill.priors import Condition
+from splatdistill.priors.exact import GaussianMixturePrior, log_weights
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ def coverage(x: Float[Tensor, "n *d"], prior: GaussianMixturePrior, prompt: str,
     """Compare particles with a mixture; 4,096 draws stand in for E_p[log p] and the mass of each mode."""
     truth = prior.draw(prompt, 4096, rng)
     text = prior.embed([prompt])
-    log_p = [prior.log_prob(v, None, text.expand(len(v), *text.shape[1:])).mean() for v in (x, truth)]
+    log_p = [prior.log_prob(v, None, text.expand(len(v))).mean() for v in (x, truth)]
     mine, theirs = (components(v, prior, prompt) for v in (x, truth))
     shares = [torch.bincount(k, minlength=len(prior.means)) / len(k) for k in (mine, theirs)]
     return Coverage(
@@ -50,8 +51,8 @@ def diversity(images: Float[Tensor, "n 3 h w"]) -> float:
 def components(x: Float[Tensor, "n *d"], prior: GaussianMixturePrior, prompt: str) -> Int[Tensor, " n"]:
     """Which component of the mixture each particle most likely came from: argmax_k w_k N(x; m_k, C_k)."""
     alone = torch.eye(len(prior.means), dtype=prior.dtype, device=prior.device).log()  # weights of one component each
-    log_density = torch.stack([prior.log_prob(x, None, w.expand(len(x), 1, -1)) for w in alone], 1)
-    return (log_density + prior.embed([prompt])[:, 0]).argmax(1)
+    log_density = torch.stack([prior.log_prob(x, None, Condition(w.expand(len(x), 1, -1))) for w in alone], 1)
+    return (log_density + log_weights(prior.embed([prompt]))).argmax(1)
 
 
 def _spread(x: Tensor) -> float:

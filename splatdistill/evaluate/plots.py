@@ -126,8 +126,7 @@ def over_density(
     """Particles as dots over p(x | prompt): square root of the density, white to blue, on [-reach, reach]^2."""
     side = torch.linspace(-reach, reach, size, dtype=prior.dtype)
     grid = torch.stack(torch.meshgrid(side, -side, indexing="xy"), -1).reshape(-1, 2).to(prior.device)
-    text = prior.embed([prompt])
-    density = prior.log_prob(grid, None, text.expand(len(grid), *text.shape[1:])).exp().sqrt().view(size, size).cpu()
+    density = prior.log_prob(grid, None, prior.embed([prompt]).expand(len(grid))).exp().sqrt().view(size, size).cpu()
     shade = (density / density.max()).float()
     deep = torch.tensor([0.13, 0.35, 0.65]).view(3, 1, 1)
     picture = Image.fromarray(((1 - shade * (1 - deep)) * 255).to(torch.uint8).permute(1, 2, 0).numpy())

@@ -187,7 +187,7 @@ def cfg_queries(view: View, x_t: Tensor, t: Tensor, scale: float, view_weight: f
 def aside_queries(view: View, x_t: Tensor, t: Tensor, view_weight: float = 0.0) -> tuple[Query, ...]:
     """The two questions of Perp-Neg where it is on, then the prompt without the view's words where they pull harder."""
     perp = view.text.perp
-    others = () if perp is None else tuple(Query(x_t, t, perp.texts[:, i]) for i in range(2))
+    others = () if perp is None else tuple(Query(x_t, t, other) for other in perp.others)
     return (*others, Query(x_t, t, view.text.plain)) if view_weight else others
 
 

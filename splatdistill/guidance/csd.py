@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from splatdistill.errors import UserError
 from splatdistill.guidance.base import Guidance, Noised, View, aside, aside_queries
 from splatdistill.guidance.noising import diffuse
-from splatdistill.priors import Query
+from splatdistill.priors import Condition, Query
 
 Ramp = tuple[float, float]
 
@@ -56,7 +56,7 @@ class CSD(Guidance):
         """A weight at this progress."""
         return ramp[0] + (ramp[1] - ramp[0]) * min(max(progress / self.until, 0.0), 1.0)
 
-    def terms(self, view: View) -> tuple[tuple[Tensor, float], ...]:
+    def terms(self, view: View) -> tuple[tuple[Condition, float], ...]:
         """The prompts that are asked and their weights; the text first, then the negative prompt."""
         k_c, k_u, k_null = (self.at(k, view.progress) for k in (self.k_c, self.k_u, self.k_null))
         terms = [(view.text.positive, k_c)]

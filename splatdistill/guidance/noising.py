@@ -20,7 +20,8 @@ def ddim(
     """One move from n.t to t, up or down (DDIM, arXiv:2010.02502, eq. 12 and 16), with s = n.t:
 
         x_t = alpha_t (x_s - sigma_s eps_hat) / alpha_s + sqrt(sigma_t^2 - v) eps_hat + sqrt(v) z,
-        v = eta^2 (sigma_s^2 / sigma_t^2) (1 - alpha_t^2 / alpha_s^2) going up; eta 0 is deterministic.
+        v = eta^2 (sigma_s^2 / sigma_t^2) u going up, u the variance that the schedule adds from s to t, which is
+        1 - alpha_t^2 / alpha_s^2 where alpha^2 + sigma^2 = 1; eta 0 is deterministic.
 
     reduce=False leaves the direction term at sigma_t, as threestudio's SDI does.
     """
@@ -28,7 +29,7 @@ def ddim(
     x_t = a1 * (n.x_t - s0 * eps_hat) / a0
     if eta == 0:
         return at_level(view, x_t + s1 * eps_hat, t)
-    v = eta**2 * (s0**2 / s1**2) * (1 - a1**2 / a0**2).clamp(min=0)
+    v = eta**2 * (s0**2 / s1**2) * view.prior.noise.added(a0, s0, a1, s1).clamp(min=0)
     direction = (s1**2 - v).clamp(min=0).sqrt() if reduce else s1
     return at_level(view, x_t + direction * eps_hat + v.sqrt() * view.randn(), t)
 

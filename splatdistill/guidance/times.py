@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from splatdistill.priors.schedule import NoiseSchedule
+from splatdistill.priors.schedule import TableSchedule
 
 Schedule = Literal["uniform", "linear", "sqrt", "dreamtime", "dreamtime_v1"]
 
@@ -100,7 +100,7 @@ def dreamtime_weights(low: int, high: int, data: bool) -> Float[Tensor, " steps"
     w = torch.where(i > M1, (-((i - M1) ** 2) / (2 * S1**2)).exp(), torch.ones_like(i))
     w = torch.where(i < M2, (-((i - M2) ** 2) / (2 * S2**2)).exp(), w)
     if data:
-        alpha, sigma = NoiseSchedule.scaled_linear().at(i / 1000)
+        alpha, sigma = TableSchedule.scaled_linear().at(i / 1000)
         w = w * sigma / alpha
     return w / w.sum()
 

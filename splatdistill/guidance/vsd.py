@@ -1,6 +1,6 @@
 """Variational score distillation."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -57,7 +57,7 @@ class VSD(Guidance):
 
     def ask(self, view: View, n: Noised, memory: nn.Module) -> tuple[Query, ...]:
         """The classifier-free guidance pair, and the adapter."""
-        return (*super().ask(view, n, memory), Query(n.x_t, n.t, view.text.plain, memory.network, poses(view)))
+        return (*super().ask(view, n, memory), Query(n.x_t, n.t, replace(view.text.plain, camera=poses(view)), memory.network))
 
     def residual(self, view: View, n: Noised, answers: tuple[Tensor, ...], memory: nn.Module) -> Float[Tensor, "b *d"]:
         """What the prior says minus what the adapter says."""
@@ -69,7 +69,8 @@ class VSD(Guidance):
         for _ in range(self.adapter_steps):
             t = view.rand() if self.variant == "paper" else (1000 * view.rand()).floor() / 1000
             hidden = torch.rand((), generator=view.rng) < self.camera_dropout
-            loss = memory.network.loss(x, t, view.randn(), view.text.plain, None if hidden else camera)
+            condition = replace(view.text.plain, camera=None if hidden else camera)
+            loss = memory.network.loss(x, t, view.randn(), condition)
             memory.update(loss, self.adapter_rate, factor=x.numel())
 
 

@@ -1,7 +1,7 @@
 """Diffusion priors: what a guidance may ask, whatever the network.
 
 Conventions, converted here and nowhere else: t in [0, 1]; x_t = alpha_t x + sigma_t eps; answers are eps
-whether the network predicts eps or v; classifier-free guidance is neg + scale (pos - neg).
+whatever the network predicts (prediction.py); classifier-free guidance is neg + scale (pos - neg).
 """
 
 from abc import ABC, abstractmethod
@@ -13,53 +13,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from splatdistill.cameras import Cameras
 from splatdistill.errors import UserError
+from splatdistill.priors.condition import Condition, Conditions, Part, PerpNeg
+from splatdistill.priors.schedule import Schedule
 
-Embedding = Float[Tensor, "b l c"]
-
-
-@dataclass(frozen=True)
-class PerpNeg:
-    """What Perp-Neg (Armandpour et al., arXiv:2304.04968) moves each view away from: the prompt with the words of two
-    other views, of which only the part perpendicular to the prompt's direction counts.
-    """
-
-    texts: Float[Tensor, "b 2 l c"]
-    weights: Float[Tensor, "b 2"]  # 0 or less
-
-
-@dataclass(frozen=True)
-class Conditions:
-    """The prompts of one batch of views, by name, as the prior's own embeddings; and the views.
-
-    positive: the prompt, with view words; negative: what classifier-free guidance moves away from (the
-    negative prompt, or the null prompt when there is none); null: the empty prompt; plain: the prompt
-    without view words. texts: the words of the positive prompts, for networks beside the prior.
-    perp: what Perp-Neg moves away from, None where it is off.
-    """
-
-    positive: Float[Tensor, "b l c"]
-    negative: Float[Tensor, "b l c"]
-    null: Float[Tensor, "b l c"]
-    plain: Float[Tensor, "b l c"]
-    cameras: Cameras | None = None
-    texts: tuple[str, ...] = ()
-    perp: PerpNeg | None = None
-
-    def __len__(self) -> int:
-        return len(self.positive)
+__all__ = ["Adapter", "Condition", "Conditions", "DiffusionPrior", "Part", "PerpNeg", "Query", "Schedule", "Source", "guided"]
 
 
 @dataclass(frozen=True)
 class Query:
-    """One question: the noise in x_t at time t under a prompt, asked of the base network or an adapter."""
+    """One question: the noise in x_t at time t under a condition, asked of the base network or an adapter."""
 
     x_t: Float[Tensor, "b *d"]
     t: Float[Tensor, " b"]
-    text: Float[Tensor, "b l c"]
+    condition: Condition
     network: nn.Module | None = None  # an adapter made by this prior; None is the prior itself
-    camera: Float[Tensor, "b 4 4"] | None = None  # camera to world, for adapters; None is unknown, all zeros
 
 
 class Adapter(nn.Module, ABC):
@@ -72,10 +40,11 @@ class Adapter(nn.Module, ABC):
         self,
         x_t: Float[Tensor, "b *d"],
         t: Float[Tensor, " b"],
-        text: Float[Tensor, "b l c"],
-        camera: Float[Tensor, "b 4 4"] | None = None,
+        condition: Condition,
     ) -> Float[Tensor, "b *d"]:
-        """eps, whatever the network predicts; uncounted, with whatever gradient the caller has enabled."""
+        """eps, whatever the network predicts; uncounted, with whatever gradient the caller has enabled. The condition's camera
+        may be None, unknown.
+        """
 
     @abstractmethod
     def loss(
@@ -83,10 +52,9 @@ class Adapter(nn.Module, ABC):
         x: Float[Tensor, "b *d"],
         t: Float[Tensor, " b"],
         eps: Float[Tensor, "b *d"],
-        text: Float[Tensor, "b l c"],
-        camera: Float[Tensor, "b 4 4"] | None = None,
+        condition: Condition,
     ) -> Float[Tensor, ""]:
-        """Mean squared error of what the network predicts, eps or v, for clean latents x and the noise eps. Counts
+        """Mean squared error of what the network predicts for clean latents x and the noise eps. Counts
         as one evaluation per image.
         """
 
@@ -103,11 +71,14 @@ class DiffusionPrior(ABC):
     licence: str  # of the weights
     device: torch.device
     dtype: torch.dtype  # of latents and answers (networks may run in a lower one)
+    noise: Schedule
+    wants: frozenset[Part] = frozenset({"tokens"})  # the parts of a condition that it reads
+    views: int = 1  # pictures of one object that it sees together: batches are whole sets of so many
     perp_neg: bool = False  # whether it wants Perp-Neg: a network of single pictures that confuses views
 
     @abstractmethod
-    def embed(self, prompts: Sequence[str]) -> Float[Tensor, "b l c"]:
-        """Text embeddings, computed once per distinct prompt."""
+    def embed(self, prompts: Sequence[str]) -> Condition:
+        """The parts of a condition that are made of text, computed once per distinct prompt."""
 
     @abstractmethod
     def encode(self, rgb: Float[Tensor, "b 3 h w"], rng: torch.Generator | None = None) -> Float[Tensor, "b *d"]:
@@ -119,7 +90,7 @@ class DiffusionPrior(ABC):
 
     @abstractmethod
     def schedule(self, t: Float[Tensor, " b"]) -> tuple[Float[Tensor, "b *one"], Float[Tensor, "b *one"]]:
-        """alpha_t and sigma_t, shaped to broadcast against latents. alpha^2 + sigma^2 = 1."""
+        """alpha_t and sigma_t of `noise`, shaped to broadcast against latents."""
 
     @abstractmethod
     def answer(self, queries: Sequence[Query]) -> tuple[Float[Tensor, "b *d"], ...]:

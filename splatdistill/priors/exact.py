@@ -14,8 +14,10 @@ from torch import Tensor, nn
 
 from splatdistill.cameras import VIEW_WORDS
 from splatdistill.errors import UserError
-from splatdistill.priors import Adapter, DiffusionPrior, Query
-from splatdistill.priors.schedule import NoiseSchedule, answer_grouped, normal
+from splatdistill.priors import Adapter, Condition, DiffusionPrior, Query, Schedule
+from splatdistill.priors.batching import answer_grouped
+from splatdistill.priors.random import normal
+from splatdistill.priors.schedule import TableSchedule
 
 
 class GaussianMixturePrior(DiffusionPrior):
@@ -33,7 +35,7 @@ class GaussianMixturePrior(DiffusionPrior):
         covariances: Float[Tensor, "k *c"],
         prompts: Mapping[str, Sequence[float]],
         *,
-        schedule: NoiseSchedule | None = None,
+        schedule: Schedule | None = None,
         gain: float = 1.0,
         offset: float = 0.0,
     ):
@@ -41,7 +43,7 @@ class GaussianMixturePrior(DiffusionPrior):
         self.device, self.dtype, self.name, self.licence = means.device, means.dtype, "mixture", "none needed"
         self.image_size = means.shape[-1]
         self.gain, self.offset = gain, offset
-        self.noise = (schedule or NoiseSchedule.scaled_linear()).to(self.device)
+        self.noise = (schedule or TableSchedule.scaled_linear()).to(self.device)
         self.means = means.flatten(1)
         n = self.means.shape[1]
         # a full covariance becomes variances along its own axes; the others have the axes of the latents
@@ -71,21 +73,21 @@ class GaussianMixturePrior(DiffusionPrior):
     # -- the distribution -----------------------------------------------------------------------------
 
     def log_prob(
-        self, x: Float[Tensor, "b *d"], t: Float[Tensor, " b"] | None, text: Float[Tensor, "b 1 k"]
+        self, x: Float[Tensor, "b *d"], t: Float[Tensor, " b"] | None, condition: Condition
     ) -> Float[Tensor, " b"]:
-        """log p_t(x | text) of the noisy latents, or of the clean ones where t is None; differentiable in x."""
-        return self._joint(x, t, text)[0].logsumexp(1)
+        """log p_t(x | condition) of the noisy latents, or of the clean ones where t is None; differentiable in x."""
+        return self._joint(x, t, condition)[0].logsumexp(1)
 
     def draw(self, prompt: str, count: int, rng: torch.Generator) -> Float[Tensor, "count *d"]:
         """Clean latents from the mixture of a prompt."""
-        weights = self.embed([prompt])[0, 0].exp()
+        weights = log_weights(self.embed([prompt]))[0].exp()
         k = torch.multinomial(weights.to(rng.device), count, replacement=True, generator=rng).to(self.device)
         offset = self.variances[k].sqrt() * normal((count, self.means.shape[1]), rng, self.means)
         if self.axes is not None:
             offset = (self.axes[k] @ offset[..., None])[..., 0]
         return (self.means[k] + offset).unflatten(1, self.shape)
 
-    def _joint(self, x: Tensor, t: Tensor | None, text: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _joint(self, x: Tensor, t: Tensor | None, condition: Condition) -> tuple[Tensor, Tensor, Tensor]:
         """Per component: log w_k N(x) (b,k); distance to its mean (b,k,n) and variance there, in its own axes."""
         one = torch.ones(1, dtype=self.dtype, device=self.device)
         alpha, sigma = (one, 0 * one) if t is None else (v.to(self.dtype) for v in self.noise.at(t.to(self.device)))
@@ -94,13 +96,13 @@ class GaussianMixturePrior(DiffusionPrior):
             distance = torch.einsum("bkn,knm->bkm", distance, self.axes)
         variance = (alpha**2)[:, None, None] * self.variances + (sigma**2)[:, None, None]
         log_density = -0.5 * (distance**2 / variance + variance.log() + math.log(2 * math.pi)).sum(-1)
-        return log_density + text[:, 0], distance, variance
+        return log_density + log_weights(condition), distance, variance
 
     # -- the prior ------------------------------------------------------------------------------------
 
-    def embed(self, prompts: Sequence[str]) -> Float[Tensor, "b 1 k"]:
-        """The log-weights of the components. Raises UserError for an unknown prompt."""
-        return torch.stack([self.log_weights[self._listed(p)] for p in prompts])[:, None]
+    def embed(self, prompts: Sequence[str]) -> Condition:
+        """The log-weights of the components, as one token (b,1,k). Raises UserError for an unknown prompt."""
+        return Condition(torch.stack([self.log_weights[self._listed(p)] for p in prompts])[:, None])
 
     def _listed(self, prompt: str) -> str:
         bare = next((prompt.removesuffix(f", {w} view") for w in VIEW_WORDS if prompt.endswith(f", {w} view")), prompt)
@@ -121,26 +123,24 @@ class GaussianMixturePrior(DiffusionPrior):
 
     def schedule(self, t: Float[Tensor, " b"]) -> tuple[Float[Tensor, "b *one"], Float[Tensor, "b *one"]]:
         """alpha_t and sigma_t, shaped to broadcast against the latents."""
-        return self.noise.like(t.to(self.device), len(self.shape), self.dtype)
+        return self.noise.broadcast(t.to(self.device), len(self.shape), self.dtype)
 
     @torch.no_grad()
     def answer(self, queries: Sequence[Query]) -> tuple[Float[Tensor, "b *d"], ...]:
-        """The true eps of every query; an adapter (query.network) is called as network(x_t, t, text, camera)."""
+        """The true eps of every query; an adapter (query.network) is called as network(x_t, t, condition)."""
         return answer_grouped(queries, self._call)
 
     def adapter(self, rank: int, rng: torch.Generator, exact_start: bool = True) -> "MixtureAdapter":
         """Another mixture, which begins as this one; rank and rng are for networks."""
         return MixtureAdapter(self)
 
-    def _call(self, network: nn.Module | None, x_t: Tensor, t: Tensor, text: Tensor, camera: Tensor | None) -> Tensor:
+    def _call(self, network: nn.Module | None, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         self.calls += len(x_t)
-        return self.eps(x_t, t, text) if network is None else network(x_t, t, text, camera)
+        return (network or self.eps)(x_t, t, condition)
 
-    def eps(
-        self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, " b"], text: Float[Tensor, "b 1 k"]
-    ) -> Float[Tensor, "b *d"]:
+    def eps(self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, " b"], condition: Condition) -> Float[Tensor, "b *d"]:
         """-sigma grad log p_t = sigma sum_k p(k | x_t) (alpha^2 C_k + sigma^2)^-1 (x_t - alpha m_k); uncounted."""
-        log_joint, distance, variance = self._joint(x_t, t, text)
+        log_joint, distance, variance = self._joint(x_t, t, condition)
         pull = distance / variance
         if self.axes is not None:
             pull = torch.einsum("bkm,knm->bkn", pull, self.axes)
@@ -165,36 +165,32 @@ class MixtureAdapter(Adapter):
         )
 
     def mixture(self, camera: Float[Tensor, "b 4 4"] | None = None) -> GaussianMixturePrior:
-        """What it is now, as a prior, with history; but for the weights of the prompts, to be had from `text`."""
+        """Its present self as a prior, with history; but for the weights of the prompts, to be had from `prompt`."""
         now = copy.copy(self.prior)
         now.means, now.variances = self.prior.means + self.shift, self.prior.variances * self.log_spread.exp()
         if camera is not None:  # the means then differ from image to image
             now.means = now.means + (self.camera @ camera.flatten(1).to(self.camera).T).permute(2, 0, 1)
         return now
 
-    def text(self, text: Float[Tensor, "b 1 k"]) -> Float[Tensor, "b 1 k"]:
+    def prompt(self, condition: Condition) -> Condition:
         """Its own log-weights for a prompt of the prior's."""
-        return (text + self.log_weights).log_softmax(-1)
+        assert condition.tokens is not None
+        return Condition((condition.tokens + self.log_weights).log_softmax(-1))
 
-    def forward(
-        self,
-        x_t: Float[Tensor, "b *d"],
-        t: Float[Tensor, " b"],
-        text: Float[Tensor, "b 1 k"],
-        camera: Float[Tensor, "b 4 4"] | None = None,
-    ) -> Float[Tensor, "b *d"]:
-        """The true eps of what it is now."""
-        return self.mixture(camera).eps(x_t, t, self.text(text))
+    def forward(self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, " b"], condition: Condition) -> Float[Tensor, "b *d"]:
+        """The true eps of its present self."""
+        return self.mixture(condition.camera).eps(x_t, t, self.prompt(condition))
 
     def loss(
-        self,
-        x: Float[Tensor, "b *d"],
-        t: Float[Tensor, " b"],
-        eps: Float[Tensor, "b *d"],
-        text: Float[Tensor, "b 1 k"],
-        camera: Float[Tensor, "b 4 4"] | None = None,
+        self, x: Float[Tensor, "b *d"], t: Float[Tensor, " b"], eps: Float[Tensor, "b *d"], condition: Condition
     ) -> Float[Tensor, ""]:
         """mean |eps_hat(x_t) - eps|^2."""
         alpha, sigma = self.prior.schedule(t)
         self.prior.calls += len(x)
-        return (self(alpha * x + sigma * eps, t, text, camera) - eps).square().mean()
+        return (self(alpha * x + sigma * eps, t, condition) - eps).square().mean()
+
+
+def log_weights(condition: Condition) -> Float[Tensor, "b k"]:
+    """The one token of a mixture's condition."""
+    assert condition.tokens is not None
+    return condition.tokens[:, 0]

@@ -9,8 +9,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from splatdistill.errors import UserError
-from splatdistill.priors import Adapter
-from splatdistill.priors.schedule import normal
+from splatdistill.priors import Adapter, Condition
+from splatdistill.priors.prediction import target
+from splatdistill.priors.random import normal
 from splatdistill.priors.stable import StableDiffusionPrior
 
 PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0")
@@ -85,32 +86,21 @@ class LowRank(Adapter):
             for hook in hooks:
                 hook.remove()
 
-    def _predict(self, x_t: Tensor, t: Tensor, text: Tensor, camera: Tensor | None) -> Tensor:
-        """What the bent network predicts, eps or v."""
+    def _predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """The bent network's prediction."""
+        camera = condition.camera
         with self._bent(x_t.new_zeros(len(x_t), 4, 4) if camera is None else camera):
             # forward, since a compiled __call__ would not notice the hooks
-            return self.prior.predict(x_t, t, text, self.prior.unet.forward)
+            return self.prior.predict(x_t, t, condition, self.prior.unet.forward)
 
-    def forward(
-        self,
-        x_t: Float[Tensor, "b *d"],
-        t: Float[Tensor, " b"],
-        text: Float[Tensor, "b l c"],
-        camera: Float[Tensor, "b 4 4"] | None = None,
-    ) -> Float[Tensor, "b *d"]:
+    def forward(self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, " b"], condition: Condition) -> Float[Tensor, "b *d"]:
         """eps, whatever the network predicts."""
-        return self.prior.to_eps(self._predict(x_t, t, text, camera), x_t, t)
+        return self.prior.to_eps(self._predict(x_t, t, condition), x_t, t)
 
     def loss(
-        self,
-        x: Float[Tensor, "b *d"],
-        t: Float[Tensor, " b"],
-        eps: Float[Tensor, "b *d"],
-        text: Float[Tensor, "b l c"],
-        camera: Float[Tensor, "b 4 4"] | None = None,
+        self, x: Float[Tensor, "b *d"], t: Float[Tensor, " b"], eps: Float[Tensor, "b *d"], condition: Condition
     ) -> Float[Tensor, ""]:
-        """mean |network - eps|^2, or of v = alpha eps - sigma x (arXiv:2202.00512) for a network that predicts v."""
+        """Mean squared error of the network's own prediction, see prediction.target."""
         alpha, sigma = self.prior.schedule(t)
-        target = eps if self.prior.prediction == "epsilon" else alpha * eps - sigma * x
         self.prior.calls += len(x)
-        return F.mse_loss(self._predict(alpha * x + sigma * eps, t, text, camera), target)
+        return F.mse_loss(self._predict(alpha * x + sigma * eps, t, condition), target(self.prior.prediction, x, eps, alpha, sigma))

@@ -9,16 +9,14 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from splatdistill.cameras import Cameras, ViewWords, with_view
-from splatdistill.priors import DiffusionPrior, PerpNeg
+from splatdistill.priors import Condition, DiffusionPrior, PerpNeg
 
 
 @dataclass(frozen=True)
 class Turn:
-    """What one view is called: `share` of the first word and the rest of the second; and what it is not."""
+    """The names of one view, `share` of the first word and the rest of the second; and the views that it is not."""
 
     words: tuple[str, str]
     share: float
@@ -47,17 +45,17 @@ def decay(r: float, a: float, b: float, c: float) -> float:
     return a * math.exp(-b * r) + c
 
 
-def perp_neg(
-    prior: DiffusionPrior, prompt: str, words: ViewWords, cameras: Cameras
-) -> tuple[Float[Tensor, "b l c"], PerpNeg]:
-    """The positive embeddings, blended between the two nearest words, and what each view moves away from."""
+def perp_neg(prior: DiffusionPrior, prompt: str, words: ViewWords, cameras: Cameras) -> tuple[Condition, PerpNeg]:
+    """The positive conditions, blended between the two nearest words, and what each view moves away from."""
     turns = [turn(a, e, words) for a, e in zip(cameras.azimuth.tolist(), cameras.elevation.tolist())]
 
-    def embed(spoken: list[str]) -> Tensor:
+    def embed(spoken: list[str]) -> Condition:
         return prior.embed([with_view(prompt, word) for word in spoken])
 
+    def numbers(values: list) -> torch.Tensor:
+        return torch.tensor(values).to(prior.device, prior.dtype)
+
     near, far = (embed([t.words[i] for t in turns]) for i in range(2))
-    share = torch.tensor([t.share for t in turns]).to(near)[:, None, None]
-    others = torch.stack([embed([t.others[i] for t in turns]) for i in range(2)], 1)
-    weights = torch.tensor([t.weights for t in turns]).to(near)
-    return share * near + (1 - share) * far, PerpNeg(others, weights)
+    first, second = (embed([t.others[i] for t in turns]) for i in range(2))
+    positive = Condition.blend(numbers([t.share for t in turns]), near, far)
+    return positive, PerpNeg(first, second, numbers([t.weights for t in turns]))

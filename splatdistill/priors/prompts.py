@@ -1,16 +1,16 @@
 """A prompt and the texts made from it: with the word for each view, negative, empty."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from splatdistill.cameras import Cameras, ViewWords, with_view
 from splatdistill.errors import UserError
-from splatdistill.priors import Conditions, DiffusionPrior
+from splatdistill.priors import Condition, Conditions, DiffusionPrior
 from splatdistill.priors.perpneg import perp_neg
 
 
 @dataclass(frozen=True)
 class Prompts:
-    """What to make, and what to keep away from."""
+    """A prompt, its negative, and the words for its views."""
 
     prompt: str
     """What to make."""
@@ -33,17 +33,30 @@ class Prompts:
         return [with_view(self.prompt, word) for word in words]
 
     def conditions(self, prior: DiffusionPrior, cameras: Cameras) -> Conditions:
-        """The embeddings for one batch of views. Each distinct text is embedded once in the prior's lifetime."""
+        """The conditions for one batch of views. Each distinct text is embedded once in the prior's lifetime.
+
+        Raises UserError where the prior wants a picture, which a prompt cannot give.
+        """
         batch, texts = len(cameras), self.texts(cameras)
         positive, perp = prior.embed(texts), None
         if self.perp_neg and self.words:
             positive, perp = perp_neg(prior, self.prompt, self.words, cameras)
+            perp = replace(perp, first=complete(perp.first, prior, cameras), second=complete(perp.second, prior, cameras))
         return Conditions(
-            positive=positive,
-            negative=prior.embed([self.negative] * batch),
-            null=prior.embed([""] * batch),
-            plain=prior.embed([self.prompt] * batch),
+            positive=complete(positive, prior, cameras),
+            negative=complete(prior.embed([self.negative] * batch), prior, cameras),
+            null=complete(prior.embed([""] * batch), prior, cameras),
+            plain=complete(prior.embed([self.prompt] * batch), prior, cameras),
             cameras=cameras,
             texts=tuple(texts),
             perp=perp,
         )
+
+
+def complete(condition: Condition, prior: DiffusionPrior, cameras: Cameras) -> Condition:
+    """A condition made of text with the cameras, for a prior that wants them; UserError where it wants still more."""
+    if "camera" in prior.wants:
+        condition = replace(condition, camera=cameras.camera_to_world.to(prior.device, prior.dtype))
+    if lacking := sorted(prior.wants - condition.parts):
+        raise UserError(f"The prior {prior.name} also wants {', '.join(lacking)}, which a prompt alone does not give. Take another --prior.")
+    return condition

@@ -6,16 +6,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from splatdistill.priors import DiffusionPrior, Query, guided
-from splatdistill.priors.schedule import normal
+from splatdistill.priors import Condition, DiffusionPrior, Query, guided
+from splatdistill.priors.random import normal
 
 
 @torch.no_grad()
 def ddim(
     prior: DiffusionPrior,
     x: Float[Tensor, "b *d"],
-    positive: Float[Tensor, "b l c"],
-    negative: Float[Tensor, "b l c"],
+    positive: Condition,
+    negative: Condition,
     scale: float,
     steps: int,
 ) -> Float[Tensor, "b *d"]:

@@ -8,7 +8,6 @@ import json
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
 
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
@@ -19,14 +18,14 @@ from transformers.utils import logging as transformers_logging
 
 from splatdistill.bundle import Bundled
 from splatdistill.errors import UserError
-from splatdistill.priors import Adapter, DiffusionPrior, Query
+from splatdistill.priors import Adapter, Condition, DiffusionPrior, Query
+from splatdistill.priors.batching import answer_grouped
 from splatdistill.priors.layout import half_variant, weight_files
 from splatdistill.priors.patches import PatchAutoencoder
-from splatdistill.priors.schedule import NoiseSchedule, answer_grouped, normal
+from splatdistill.priors.prediction import PREDICTIONS, Prediction, to_eps
+from splatdistill.priors.random import normal
+from splatdistill.priors.schedule import Schedule, TableSchedule
 from splatdistill.priors.weights import Precision
-
-Prediction = Literal["epsilon", "v_prediction"]
-
 
 def unet_dtype(precision: Precision, device: torch.device) -> torch.dtype:
     """The type that `precision` means on `device`."""
@@ -41,7 +40,7 @@ def unet_dtype(precision: Precision, device: torch.device) -> torch.dtype:
 class StableDiffusionPrior(DiffusionPrior):
     """Text-to-image latent diffusion (Rombach et al., arXiv:2112.10752), frozen.
 
-    The UNet may predict eps or v (Salimans & Ho, arXiv:2202.00512); answers are eps = sigma x_t + alpha v. It runs
+    The UNet may predict anything that prediction.py converts. It runs
     in its own precision; latents, schedule and answers are float32 (float64 with a float64 UNet). The network is
     told the nearest of its 1000 steps, the schedule is continuous; they agree at t = i/1000.
     """
@@ -52,7 +51,7 @@ class StableDiffusionPrior(DiffusionPrior):
         vae: AutoencoderKL | PatchAutoencoder,
         text_encoder: nn.Module,
         tokenizer: CLIPTokenizer,
-        schedule: NoiseSchedule,
+        schedule: Schedule,
         prediction: Prediction,
         *,
         image_size: int,
@@ -131,7 +130,7 @@ class StableDiffusionPrior(DiffusionPrior):
     # -- text -----------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def embed(self, prompts: Sequence[str]) -> Float[Tensor, "b l c"]:
+    def embed(self, prompts: Sequence[str]) -> Condition:
         """Last hidden states of the text encoder, padded to the tokenizer's length; kept per distinct prompt.
 
         Warns about a prompt that is longer than the encoder reads. Raises UserError for a new prompt after
@@ -146,7 +145,7 @@ class StableDiffusionPrior(DiffusionPrior):
             ids = self._tokens(new).to(self.device)
             embedded = self.text_encoder(input_ids=ids).last_hidden_state.to(self.dtype)
             self._texts |= dict(zip(new, embedded))
-        return torch.stack([self._texts[p] for p in prompts])
+        return Condition(torch.stack([self._texts[p] for p in prompts]))
 
     def _tokens(self, prompts: list[str]) -> Tensor:
         length = self.tokenizer.model_max_length
@@ -204,49 +203,41 @@ class StableDiffusionPrior(DiffusionPrior):
     # -- noise ----------------------------------------------------------------------------------------
 
     def schedule(self, t: Float[Tensor, " b"]) -> tuple[Float[Tensor, "b *one"], Float[Tensor, "b *one"]]:
-        """alpha_t and sigma_t, (b,1,1,1); see NoiseSchedule."""
-        return self.noise.like(t.to(self.device), 3, self.dtype)
+        """alpha_t and sigma_t, (b,1,1,1); see TableSchedule."""
+        return self.noise.broadcast(t.to(self.device), 3, self.dtype)
 
     @torch.no_grad()
     def answer(self, queries: Sequence[Query]) -> tuple[Float[Tensor, "b *d"], ...]:
         """eps for every query. All queries of one network are one batch, cut at max_batch.
 
-        An adapter (query.network) is called as network(x_t, t, text, camera) and answers eps itself.
+        An adapter (query.network) is called as network(x_t, t, condition) and answers eps itself.
         """
         return answer_grouped(queries, self._call)
 
-    def _call(self, network: nn.Module | None, x_t: Tensor, t: Tensor, text: Tensor, camera: Tensor | None) -> Tensor:
+    def _call(self, network: nn.Module | None, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         self.calls += len(x_t)
-        asked = [x_t, t.to(self.device), text]
-        if network is not None:
-            asked.append(x_t.new_zeros(len(x_t), 4, 4) if camera is None else camera)
-        ask = network or self.eps
-        pieces = (v.split(self.max_batch) for v in asked)
-        return torch.cat([ask(*piece).to(self.dtype) for piece in zip(*pieces)])
+        pieces = zip(x_t.split(self.max_batch), t.to(self.device).split(self.max_batch), condition.split(self.max_batch))
+        return torch.cat([(network or self.eps)(*piece).to(self.dtype) for piece in pieces])
 
-    def eps(
-        self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, " b"], text: Float[Tensor, "b l c"]
-    ) -> Float[Tensor, "b *d"]:
+    def eps(self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, " b"], condition: Condition) -> Float[Tensor, "b *d"]:
         """The base network's eps for one batch, uncounted; with whatever gradient the caller has enabled."""
-        return self.to_eps(self.predict(x_t, t, text, self.unet), x_t, t)
+        return self.to_eps(self.predict(x_t, t, condition, self.unet), x_t, t)
 
     def predict(
-        self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, " b"], text: Float[Tensor, "b l c"], unet: Callable
+        self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, " b"], condition: Condition, unet: Callable
     ) -> Float[Tensor, "b *d"]:
-        """What `unet`, the base network or a way to call it, predicts: eps or v."""
+        """The prediction of `unet`, the base network or a way to call it, in its own terms."""
+        assert condition.tokens is not None
         x = x_t.to(self.precision)
         if self.device.type == "cuda":
             x = x.contiguous(memory_format=torch.channels_last)
-        return unet(x, self.noise.index(t), encoder_hidden_states=text.to(self.precision)).sample.to(self.dtype)
+        return unet(x, self.noise.timestep(t), encoder_hidden_states=condition.tokens.to(self.precision)).sample.to(self.dtype)
 
     def to_eps(
         self, predicted: Float[Tensor, "b *d"], x_t: Float[Tensor, "b *d"], t: Float[Tensor, " b"]
     ) -> Float[Tensor, "b *d"]:
-        """eps of a prediction: itself, or sigma x_t + alpha v."""
-        if self.prediction == "epsilon":
-            return predicted
-        alpha, sigma = self.schedule(t)
-        return sigma * x_t + alpha * predicted
+        """eps of a prediction."""
+        return to_eps(self.prediction, predicted, x_t, *self.schedule(t))
 
     def adapter(self, rank: int, rng: torch.Generator, exact_start: bool = True) -> Adapter:
         """A low-rank adapter of the UNet, see lowrank.LowRank."""
@@ -265,7 +256,7 @@ def unbundled(kind: type[nn.Module], folder: Path, bundled: Bundled) -> nn.Modul
     return model
 
 
-def read_schedule(config_file: Path) -> tuple[NoiseSchedule, Prediction]:
+def read_schedule(config_file: Path) -> tuple[TableSchedule, Prediction]:
     """The training schedule and what the network predicts, from a scheduler_config.json of any diffusers scheduler.
 
     Files from before prediction_type existed mean epsilon.
@@ -280,4 +271,4 @@ def read_schedule(config_file: Path) -> tuple[NoiseSchedule, Prediction]:
         "rescale_betas_zero_snr",
     )
     table = DDPMScheduler(**{n: config[n] for n in names if n in config}).alphas_cumprod
-    return NoiseSchedule(table), config.get("prediction_type", "epsilon")
+    return TableSchedule(table), config.get("prediction_type", "epsilon")

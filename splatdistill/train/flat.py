@@ -64,7 +64,8 @@ def check(config: Flat) -> None:
 def conditions(prior: DiffusionPrior, prompt: str, count: int, negative: str = "", word: ViewWord | None = None) -> Conditions:
     """The same prompts for every particle, seen by no camera."""
     texts = [with_view(prompt, word), negative, "", prompt]
-    positive, negative_, null, plain = (e[None].expand(count, *e.shape) for e in prior.embed(texts))
+    embedded = prior.embed(texts)
+    positive, negative_, null, plain = (embedded[i : i + 1].expand(count) for i in range(4))
     return Conditions(positive, negative_, null, plain, texts=(texts[0],) * count)
 
 

@@ -159,8 +159,7 @@ def test_perp_neg_reaches_every_method_and_weights_of_zero_change_nothing(cls, v
     def run(weight: float | None) -> torch.Tensor:
         v = view(prior, 2, prompts=Prompts("ball"))
         if weight is not None:
-            others = torch.stack([prior.embed(["cube"] * 2), v.text.null], 1)
-            v = replace(v, text=replace(v.text, perp=PerpNeg(others, torch.full((2, 2), weight, dtype=torch.float64))))
+            v = replace(v, text=replace(v.text, perp=PerpNeg(prior.embed(["cube"] * 2), v.text.null, torch.full((2, 2), weight, dtype=torch.float64))))
         return guidance(v, guidance.init(prior)).grad
 
     without = run(None)
@@ -171,9 +170,9 @@ def test_perp_neg_reaches_every_method_and_weights_of_zero_change_nothing(cls, v
 class PredictsV(StableDiffusionPrior):
     """The same network, made to predict v = (eps - sigma x_t) / alpha."""
 
-    def predict(self, x_t, t, text, unet):
+    def predict(self, x_t, t, condition, unet):
         alpha, sigma = self.schedule(t)
-        return (super().predict(x_t, t, text, unet) - sigma * x_t) / alpha
+        return (super().predict(x_t, t, condition, unet) - sigma * x_t) / alpha
 
 
 @pytest.fixture(scope="module")

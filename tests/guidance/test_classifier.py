@@ -51,7 +51,7 @@ def test_sjc_is_sds_with_weight_one():
 def test_sjc_has_one_mean_with_and_without_variance_reduction():
     prior, many = mixture(), 20_000
     v = view(prior, 1)
-    text = {k: getattr(v.text, k).expand(many, -1, -1) for k in ("positive", "negative", "null", "plain")}
+    text = {k: getattr(v.text, k).expand(many) for k in ("positive", "negative", "null", "plain")}
     x = v.x.detach().expand(many, -1, -1, -1)
     wide = View(x, replace(v.text, **text, cameras=None, texts=()), prior, torch.Generator().manual_seed(1))
     grads = []

@@ -99,7 +99,7 @@ def test_stochastic_inversion_keeps_the_marginal_distribution():
     prior, many = mixture(), 3000
     x = prior.draw("ball", many, torch.Generator().manual_seed(0)).requires_grad_()
     text = Prompts("ball").conditions(prior, orbit([0.0]))
-    text = replace(text, **{k: getattr(text, k).expand(many, -1, -1) for k in ("positive", "negative", "null", "plain")}, cameras=None)
+    text = replace(text, **{k: getattr(text, k).expand(many) for k in ("positive", "negative", "null", "plain")}, cameras=None)
     t, ends = torch.full((many,), 0.5, dtype=torch.float64), {}
     for eta in (0.0, 1.0):
         ends[eta] = invert(View(x, text, prior, torch.Generator().manual_seed(1)), t, 200, 1.0, eta)

@@ -27,7 +27,7 @@ def test_expectation_is_the_gradient_of_the_kl_divergence():
     eps = torch.randn(x.shape, generator=rng, dtype=x.dtype)
     times = torch.full((many,), t, dtype=torch.float64)
     alpha, sigma = prior.schedule(times)
-    text = v.text.positive.expand(many, -1, -1)
+    text = v.text.positive.expand(many)
     (exact,) = torch.autograd.grad(-prior.log_prob(alpha * x + sigma * eps, times, text).mean(), x)
     exact = (sigma**2 * sigma / alpha)[0] * exact.sum(0)
     batch = view(prior, 1)
@@ -44,7 +44,7 @@ def test_expectation_is_the_gradient_of_the_kl_divergence():
 def _wide(text, count):
     from dataclasses import replace
 
-    return replace(text, **{k: getattr(text, k).expand(count, -1, -1) for k in ("positive", "negative", "null", "plain")}, cameras=None)
+    return replace(text, **{k: getattr(text, k).expand(count) for k in ("positive", "negative", "null", "plain")}, cameras=None)
 
 
 def test_code_variant_visits_every_integer_time_and_no_other():

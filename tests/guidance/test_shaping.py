@@ -17,14 +17,14 @@ def test_perp_neg_formula():
     """threestudio's, image by image: u + s [(c - u) + sum_i w_i perp(n_i - u, c - u)]."""
     prior, v = mixture(), view(mixture(), 3)
     w = torch.tensor([[-0.3, -2.0], [0.0, -1.1], [-0.7, 0.0]], dtype=torch.float64)
-    others = torch.stack([prior.embed([""] * 3), prior.embed(["cube", "", "ball"])], 1)
-    v = replace(v, text=replace(v.text, perp=PerpNeg(others, w)))
+    first, second = prior.embed([""] * 3), prior.embed(["cube", "", "ball"])
+    v = replace(v, text=replace(v.text, perp=PerpNeg(first, second, w)))
     x, t = v.x.detach(), torch.tensor([0.3, 0.5, 0.7], dtype=torch.float64)
     queries = cfg_queries(v, x, t, 7.5)
     assert len(queries) == 4
     got = cfg_combine(v, prior.answer(queries), 7.5, 0.0, 0.5)
     for i in range(3):
-        c, u, n0, n1 = (prior.eps(x[i : i + 1], t[i : i + 1], e) for e in (v.text.positive[i : i + 1], v.text.negative[i : i + 1], others[i : i + 1, 0], others[i : i + 1, 1]))
+        c, u, n0, n1 = (prior.eps(x[i : i + 1], t[i : i + 1], e) for e in (v.text.positive[i : i + 1], v.text.negative[i : i + 1], first[i : i + 1], second[i : i + 1]))
         d = c - u
         total = d.clone()
         for k, n in enumerate((n0, n1)):
@@ -53,8 +53,7 @@ def test_every_guidance_listens_to_the_words_of_the_view(name, perp):
 
     def residual(weight, plain):
         v = view(prior, 2)
-        others = torch.stack([v.text.null, v.text.null], 1)
-        text = replace(v.text, plain=plain(v.text), perp=PerpNeg(others, -torch.ones(2, 2, dtype=torch.float64)) if perp else None)
+        text = replace(v.text, plain=plain(v.text), perp=PerpNeg(v.text.null, v.text.null, -torch.ones(2, 2, dtype=torch.float64)) if perp else None)
         guidance = GUIDANCES[name](scale=2.0, times=few, view_weight=weight)
         memory, prior.calls = guidance.init(prior), 0
         return guidance(replace(v, text=text), memory).residual, prior.calls
@@ -81,7 +80,7 @@ def test_the_perpendicular_part_is_perpendicular_and_finite_without_a_direction(
 def test_inversions_are_guided_by_perp_neg_too():
     prior, guidance = mixture(), SDI()
     v = view(prior, 2)
-    perp = PerpNeg(torch.stack([v.text.plain, v.text.null], 1), -torch.ones(2, 2, dtype=torch.float64))
+    perp = PerpNeg(v.text.plain, v.text.null, -torch.ones(2, 2, dtype=torch.float64))
     prior.calls = 0
     guidance(replace(v, text=replace(v.text, perp=perp)), torch.nn.Module())
     assert prior.calls == 2 * 4 * (7 + 1)

@@ -21,7 +21,7 @@ T, MANY = 0.2, 60_000
 def many(prior: GaussianMixturePrior, x: torch.Tensor, count: int, seed: int = 0) -> View:
     """One latent, many noises."""
     text = Prompts("ball").conditions(prior, orbit([0.0]))
-    wide = {k: getattr(text, k).expand(count, -1, -1) for k in ("positive", "negative", "null", "plain")}
+    wide = {k: getattr(text, k).expand(count) for k in ("positive", "negative", "null", "plain")}
     rows = x.detach().expand(count, *x.shape[1:]).clone().requires_grad_()
     return View(rows, type(text)(**wide), prior, torch.Generator().manual_seed(seed))
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from splatdistill.guidance import Times
-from splatdistill.priors.schedule import NoiseSchedule
+from splatdistill.priors.schedule import TableSchedule
 
 SCHEDULES = ("uniform", "linear", "sqrt", "dreamtime", "dreamtime_v1")
 
@@ -65,7 +65,7 @@ def test_dreamtime_spends_most_steps_where_content_is_made():
     full = [drawn(Times("dreamtime", 0.0, 1.0), k / 1000)[0] for k in range(1001)]
     assert sum(0.5 <= t <= 0.8 for t in v1) > 400 and sum(t < 0.3 for t in v1) < 60
     assert sum(full) / len(full) > sum(v1) / len(v1) + 0.05
-    assert len(NoiseSchedule.scaled_linear()) == 1000
+    assert len(TableSchedule.scaled_linear()) == 1000
 
 
 def test_two_stages_and_a_line_that_ends_early():

@@ -33,7 +33,7 @@ def remembered(guidance: VSD, adapter: MixtureAdapter) -> torch.nn.Module:
 
 def wide(v: View, many: int, rng: torch.Generator) -> View:
     """The first view many times, without its camera."""
-    text = {k: getattr(v.text, k)[:1].expand(many, -1, -1) for k in ("positive", "negative", "null", "plain")}
+    text = {k: getattr(v.text, k)[:1].expand(many) for k in ("positive", "negative", "null", "plain")}
     return View(v.x[:1].detach().expand(many, *v.x.shape[1:]), Conditions(**text), v.prior, rng, v.progress)
 
 
@@ -69,9 +69,9 @@ def test_expectation_is_the_gradient_of_the_kl_divergence():
     x = v.x.detach().expand(many, -1, -1, -1).clone().requires_grad_()
     times = torch.full((many,), t, dtype=torch.float64)
     alpha, sigma = prior.schedule(times)
-    text = v.text.plain.expand(many, -1, -1)
+    text = v.text.plain.expand(many)
     x_t = alpha * x + sigma * torch.randn(x.shape, generator=rng, dtype=x.dtype)
-    kl = adapter.mixture().log_prob(x_t, times, adapter.text(text)) - prior.log_prob(x_t, times, text)
+    kl = adapter.mixture().log_prob(x_t, times, adapter.prompt(text)) - prior.log_prob(x_t, times, text)
     (exact,) = torch.autograd.grad(kl.mean(), x)
     exact = (sigma**2 * sigma / alpha)[0] * exact.sum(0)
     memory, total, square = remembered(guidance, adapter), 0.0, 0.0
@@ -94,7 +94,7 @@ def distilled_points(guidance: Guidance, steps: int = 250, count: int = 256, rat
     """Points that begin as one clump, moved by a guidance."""
     prior, rng = plane(), torch.Generator().manual_seed(0)
     x = (0.3 * torch.randn(count, 2, generator=rng, dtype=torch.float64)).requires_grad_()
-    e = prior.embed(["points"]).expand(count, -1, -1)
+    e = prior.embed(["points"]).expand(count)
     memory, optimizer = guidance.init(prior), torch.optim.Adam([x], lr=rate)
     for k in range(steps):
         optimizer.param_groups[0]["lr"] = rate * (1 - k / steps) ** 0.5
@@ -123,7 +123,7 @@ def test_an_adapter_that_has_not_learned_biases_the_gradient_and_learning_remove
     renders = GaussianMixturePrior(mean[None], torch.tensor([spread**2], dtype=torch.float64), {"points": [1.0]})
     guidance = VSD(scale=1.0, times=Times(), adapter_rate=0.02)
     memory, count = guidance.init(prior), 256
-    e = prior.embed(["points"]).expand(count, -1, -1)
+    e = prior.embed(["points"]).expand(count)
 
     def bias() -> float:
         """Relative to the exact gradient, over renders and all visited times."""
@@ -154,8 +154,8 @@ def test_what_the_network_is_asked_and_how_often(variant):
     assert prior.calls / 2 == 3 + 2
     pos, neg, own = guidance.ask(v, d.noised, memory)
     assert own.network is memory.network and pos.network is neg.network is None
-    assert torch.equal(own.text, v.text.plain) and torch.equal(pos.text, v.text.positive)
-    identity = own.camera @ v.text.cameras.world_to_camera
+    assert torch.equal(own.condition.tokens, v.text.plain.tokens) and torch.equal(pos.condition.tokens, v.text.positive.tokens)
+    identity = own.condition.camera @ v.text.cameras.world_to_camera
     torch.testing.assert_close(identity, torch.eye(4).expand(2, 4, 4), rtol=0, atol=1e-5)
     assert variant == "paper" or torch.equal((1000 * d.noised.t).round() / 1000, d.noised.t)
 
@@ -167,9 +167,9 @@ class Listening(torch.nn.Module):
         super().__init__()
         self.value, self.times, self.cameras = torch.nn.Parameter(torch.zeros(())), [], []
 
-    def loss(self, x, t, eps, text, camera=None):
+    def loss(self, x, t, eps, condition):
         self.times.append(t)
-        self.cameras.append(camera)
+        self.cameras.append(condition.camera)
         return self.value * x.mean() + 0 * eps.sum()
 
 

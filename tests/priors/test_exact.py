@@ -139,8 +139,8 @@ def test_pictures_are_sampled_through_the_same_interface(rng: torch.Generator) -
 def test_view_words_are_optional_and_unknown_prompts_are_refused() -> None:
     p = prior()
     conditions = Prompts("ball").conditions(p, orbit([0.0, 90.0]))
-    torch.testing.assert_close(conditions.positive, conditions.plain)
-    torch.testing.assert_close(conditions.null[0, 0].exp(), torch.full((3,), 1 / 3, dtype=torch.float64))
+    torch.testing.assert_close(conditions.positive.tokens, conditions.plain.tokens)
+    torch.testing.assert_close(conditions.null.tokens[0, 0].exp(), torch.full((3,), 1 / 3, dtype=torch.float64))
     with pytest.raises(UserError, match="'teapot'.*'ball'"):
         p.embed(["teapot"])
 

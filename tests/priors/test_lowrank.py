@@ -1,6 +1,7 @@
 """Low-rank adapters of random Stable Diffusion folders, against the same thing built from diffusers' own parts."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,7 @@ def question(prior: StableDiffusionPrior, adapter: LowRank | None = None) -> Que
     x = torch.randn(2, 4, 8, 8, generator=rng, dtype=prior.dtype)
     t = torch.tensor([s / 1000 for s in STEPS], dtype=prior.dtype)
     camera = None if adapter is None else orbit([10.0, 200.0]).camera_to_world
-    return Query(x, t, prior.embed(["a red ball", ""]), adapter, camera)
+    return Query(x, t, replace(prior.embed(["a red ball", ""]), camera=camera), adapter)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -71,7 +72,7 @@ def test_the_base_network_is_untouched_by_whatever_an_adapter_does(folders: dict
     assert torch.equal(answers[1], before) and torch.equal(prior.answer([question(prior)])[0], before)
     assert torch.equal(answers[0], answers[3]) and not torch.allclose(answers[0], answers[2], atol=1e-3)
     q = question(prior, first)
-    loss = first.loss(q.x_t, q.t, torch.randn_like(q.x_t), q.text, q.camera)
+    loss = first.loss(q.x_t, q.t, torch.randn_like(q.x_t), q.condition)
     loss.backward()
     assert all(p.grad is not None for p in first.parameters())
     assert all(p.grad is None for p in prior.unet.parameters())
@@ -79,7 +80,7 @@ def test_the_base_network_is_untouched_by_whatever_an_adapter_does(folders: dict
     assert weights.keys() == after.keys() and all(torch.equal(weights[k], after[k]) for k in weights)
     assert not any(m._forward_hooks for m in prior.unet.modules())
     with pytest.raises(RuntimeError):  # a question that fails leaves nothing behind either
-        first(q.x_t[:, :1], q.t, q.text)
+        first(q.x_t[:, :1], q.t, replace(q.condition, camera=None))
     assert torch.equal(prior.answer([question(prior)])[0], before)
 
 
@@ -100,7 +101,7 @@ def test_it_is_w_plus_ba_and_a_class_embedding_of_the_camera(folders: dict[str, 
     merged.class_embedding = adapter.camera
     q = question(prior, adapter)
     with torch.no_grad():
-        raw = merged(q.x_t, torch.tensor(STEPS), q.text, class_labels=q.camera.flatten(1).double()).sample
+        raw = merged(q.x_t, torch.tensor(STEPS), q.condition.tokens, class_labels=q.condition.camera.flatten(1).double()).sample
     table = DDPMScheduler.from_pretrained(folders[kind] / "scheduler").alphas_cumprod
     squared = table[STEPS].double().view(-1, 1, 1, 1)
     expected = raw if kind == "epsilon" else (1 - squared).sqrt() * q.x_t + squared.sqrt() * raw
@@ -116,10 +117,10 @@ def test_it_learns_what_the_network_predicts(folders: dict[str, Path], kind: str
     adapter = adapter_of(prior, 0.2)
     q, eps = question(prior, adapter), torch.randn(2, 4, 8, 8, dtype=torch.float64)
     before = prior.calls
-    loss = adapter.loss(q.x_t, q.t, eps, q.text, q.camera)
+    loss = adapter.loss(q.x_t, q.t, eps, q.condition)
     assert prior.calls - before == 2
     alpha, sigma = prior.schedule(q.t)
-    (found,) = prior.answer([Query(alpha * q.x_t + sigma * eps, q.t, q.text, adapter, q.camera)])
+    (found,) = prior.answer([Query(alpha * q.x_t + sigma * eps, q.t, q.condition, adapter)])
     # an error of v is that of eps over alpha
     error = (found - eps) if kind == "epsilon" else (found - eps) / alpha
     torch.testing.assert_close(loss.detach(), error.square().mean(), rtol=1e-8, atol=0)
@@ -133,7 +134,7 @@ def test_it_learns_what_the_network_predicts(folders: dict[str, Path], kind: str
             with torch.no_grad():
                 for p, w in zip(part.parameters(), ways):
                     p += h * w
-                ends.append(float(adapter.loss(q.x_t, q.t, eps, q.text, q.camera)))
+                ends.append(float(adapter.loss(q.x_t, q.t, eps, q.condition)))
                 for p, w in zip(part.parameters(), ways):
                     p -= h * w
         assert slope == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-4, abs=1e-7) and slope != 0
@@ -180,9 +181,9 @@ def test_vsd_learns_renders_and_goes_on_from_its_memory(folders: dict[str, Path]
 
     def loss(memory: torch.nn.Module) -> float:
         rng, t = torch.Generator().manual_seed(9), torch.linspace(0.05, 0.95, 24)
-        eps, twelve = torch.randn(24, 4, 8, 8, generator=rng), [*range(2)] * 12
+        eps, twelve = torch.randn(24, 4, 8, 8, generator=rng), torch.arange(2).repeat(12)
         with torch.no_grad():
-            value = memory.network.loss(x[twelve], t, eps, text.plain[twelve], text.cameras[twelve].camera_to_world)
+            value = memory.network.loss(x[twelve], t, eps, replace(text.plain[twelve], camera=text.cameras[twelve.tolist()].camera_to_world))
         return float(value)
 
     memory = guidance.init(prior)
@@ -209,5 +210,5 @@ def test_the_embedded_prior_has_adapters() -> None:
     x, t = torch.randn(1, *prior.encode(torch.zeros(1, 3, 64, 64)).shape[1:]), torch.tensor([0.4])
     base, adapted = prior.answer([Query(x, t, text.plain), Query(x, t, text.plain, adapter)])
     assert torch.equal(base, adapted)
-    adapter.loss(x, t, torch.randn_like(x), text.plain, text.cameras.camera_to_world).backward()
+    adapter.loss(x, t, torch.randn_like(x), replace(text.plain, camera=text.cameras.camera_to_world)).backward()
     assert all(p.grad.abs().max() > 0 for p in adapter.up.values())

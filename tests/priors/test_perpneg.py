@@ -27,7 +27,7 @@ def prior() -> GaussianMixturePrior:
 def test_formulas(azimuth):
     p, cameras = prior(), orbit([azimuth], 10.0)
     c = Prompts("mug", perp_neg=True).conditions(p, cameras)
-    front, side, back = (p.embed([f"mug, {w} view"]) for w in ("front", "side", "back"))
+    front, side, back = (p.embed([f"mug, {w} view"]).tokens for w in ("front", "side", "back"))
     a = abs(azimuth)
     if a < 90:
         r = 1 - a / 90
@@ -37,8 +37,8 @@ def test_formulas(azimuth):
         r = 2 - a / 90
         positive, others = r * side + (1 - r) * back, (side, front)
         weights = [-(math.exp(-0.5 * r) - 0.606), -(math.exp(-0.5 * r) + 0.967)]
-    torch.testing.assert_close(c.positive, positive, rtol=1e-4, atol=1e-5)  # cameras are float32
-    torch.testing.assert_close(c.perp.texts, torch.stack(others, 1))
+    torch.testing.assert_close(c.positive.tokens, positive, rtol=1e-4, atol=1e-5)  # cameras are float32
+    assert [torch.equal(o.tokens, e) for o, e in zip(c.perp.others, others)] == [True, True]
     torch.testing.assert_close(c.perp.weights, torch.tensor([weights], dtype=torch.float64), rtol=1e-4, atol=1e-5)
     assert (c.perp.weights <= 0).all()
 
@@ -46,12 +46,12 @@ def test_formulas(azimuth):
 def test_overhead_views_move_away_from_nothing():
     c = Prompts("mug", perp_neg=True).conditions(prior(), orbit([0.0, 10.0], [70.0, 10.0]))
     assert (c.perp.weights[0] == 0).all() and (c.perp.weights[1] < 0).all()
-    assert torch.equal(c.positive[0], prior().embed(["mug, overhead view"])[0])
+    assert torch.equal(c.positive.tokens[0], prior().embed(["mug, overhead view"]).tokens[0])
 
 
 def test_the_positive_prompt_turns_without_a_jump():
     p = prior()
-    around = Prompts("mug", perp_neg=True).conditions(p, orbit(torch.arange(-180.0, 180.0, 1.0), 10.0)).positive
+    around = Prompts("mug", perp_neg=True).conditions(p, orbit(torch.arange(-180.0, 180.0, 1.0), 10.0)).positive.tokens
     steps = (around - around.roll(1, 0)).flatten(1).norm(dim=1)
     assert steps.max() < 0.1 and steps.min() > 0
 

@@ -5,6 +5,7 @@ import torch
 
 from splatdistill.cameras import ViewWords, orbit
 from splatdistill.errors import UserError
+from splatdistill.priors import Condition
 from splatdistill.priors.exact import GaussianMixturePrior
 from splatdistill.priors.prompts import Prompts
 
@@ -19,8 +20,8 @@ def prior() -> GaussianMixturePrior:
     return GaussianMixturePrior(torch.zeros(6, 2), torch.ones(6), table)
 
 
-def components(embedding: torch.Tensor) -> list[int]:
-    return embedding[:, 0].argmax(-1).tolist()
+def components(embedding: Condition) -> list[int]:
+    return embedding.tokens[:, 0].argmax(-1).tolist()
 
 
 def test_conditions_hold_the_text_of_each_view(prior: GaussianMixturePrior) -> None:
@@ -28,13 +29,13 @@ def test_conditions_hold_the_text_of_each_view(prior: GaussianMixturePrior) -> N
     assert components(c.positive) == [1, 2, 3, 2, 4]
     assert components(c.plain) == [0] * 5
     assert components(c.negative) == [5] * 5
-    torch.testing.assert_close(c.null[:, 0].exp(), torch.full((5, 6), 1 / 6))
+    torch.testing.assert_close(c.null.tokens[:, 0].exp(), torch.full((5, 6), 1 / 6))
     assert len(c) == 5 and c.cameras is CAMERAS
 
 
 def test_without_a_negative_prompt_it_is_the_null_prompt(prior: GaussianMixturePrior) -> None:
     c = Prompts("mug").conditions(prior, CAMERAS)
-    assert torch.equal(c.negative, c.null)
+    assert torch.equal(c.negative.tokens, c.null.tokens)
 
 
 def test_words_can_be_moved_or_left_out() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel
 
 from splatdistill.errors import UserError
-from splatdistill.priors import Query
+from splatdistill.priors import Condition, Query
 from splatdistill.priors.prompts import Prompts
 from splatdistill.priors.sampling import sample
 from splatdistill.priors.stable import StableDiffusionPrior
@@ -74,7 +74,7 @@ def test_answers_are_the_networks_eps_in_diffusers_terms(folders: dict[str, Path
     query = question(prior, ["a ball", "a red cube", ""], [s / 1000 for s in steps])
     (eps,) = prior.answer([query])
     with torch.no_grad():
-        raw = prior.unet(query.x_t, torch.tensor(steps), query.text).sample
+        raw = prior.unet(query.x_t, torch.tensor(steps), query.condition.tokens).sample
     squared = (
         DDPMScheduler.from_pretrained(folders[kind] / "scheduler").alphas_cumprod[steps].double().view(-1, 1, 1, 1)
     )
@@ -93,7 +93,7 @@ class AsVelocity(nn.Module):
         self.unet, self.noise = prior.unet, prior.noise
 
     def forward(self, x: Tensor, t: Tensor, encoder_hidden_states: Tensor) -> SimpleNamespace:
-        alpha, sigma = self.noise.like(t.double() / 1000, 3, x.dtype)
+        alpha, sigma = self.noise.broadcast(t.double() / 1000, 3, x.dtype)
         return SimpleNamespace(sample=(self.unet(x, t, encoder_hidden_states).sample - sigma * x) / alpha)
 
 
@@ -120,12 +120,13 @@ def test_queries_share_one_call_and_keep_their_order(folder: Path) -> None:
 
 def test_adapters_answer_for_themselves(folder: Path) -> None:
     class Shifted(nn.Module):
-        def forward(self, x_t: Tensor, t: Tensor, text: Tensor, camera: Tensor) -> Tensor:
-            return prior.eps(x_t, t, text) + 1 + camera.sum()
+        def forward(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+            assert condition.camera is None
+            return prior.eps(x_t, t, condition) + 1
 
     prior, adapter = exact(folder), Shifted()
     query = question(prior, ["a ball", ""])
-    adapted, plain = prior.answer([Query(query.x_t, query.t, query.text, adapter), query])
+    adapted, plain = prior.answer([Query(query.x_t, query.t, query.condition, adapter), query])
     torch.testing.assert_close(adapted, plain + 1)
     assert prior.calls == 4
 
@@ -171,7 +172,7 @@ def test_patches_are_latents_without_a_spread(folders: dict[str, Path], rng: tor
 def test_half_precision_files_hold_the_same_weights(folders: dict[str, Path]) -> None:
     full, half = exact(folders["v_prediction"]), exact(folders["fp16"])
     query = question(full, ["a ball", ""])
-    torch.testing.assert_close(half.embed(["a ball"]), full.embed(["a ball"]), rtol=0, atol=5e-3)
+    torch.testing.assert_close(half.embed(["a ball"]).tokens, full.embed(["a ball"]).tokens, rtol=0, atol=5e-3)
     torch.testing.assert_close(half.answer([query]), full.answer([query]), rtol=0, atol=5e-3)
     assert not torch.equal(half.answer([query])[0], full.answer([query])[0])
 
@@ -180,7 +181,7 @@ def test_half_precision_files_hold_the_same_weights(folders: dict[str, Path]) ->
 def test_the_unet_may_run_in_low_precision(folder: Path, precision: Precision, close: float) -> None:
     reference, prior = exact(folder), StableDiffusionPrior.from_folder(folder, precision=precision)
     query = question(reference, ["a ball", "a cube"])
-    (eps,) = prior.answer([Query(query.x_t.float(), query.t.float(), query.text.float())])
+    (eps,) = prior.answer([Query(query.x_t.float(), query.t.float(), Condition(query.condition.tokens.float()))])
     assert prior.precision == getattr(torch, precision) and eps.dtype == torch.float32
     torch.testing.assert_close(eps.double(), reference.answer([query])[0], rtol=0, atol=close)
 
@@ -189,7 +190,7 @@ def test_text_is_what_the_encoder_says_and_is_embedded_once(folder: Path) -> Non
     prior = exact(folder)
     seen: list[int] = []
     prior.text_encoder.register_forward_pre_hook(lambda _m, _a, kw: seen.append(len(kw["input_ids"])), with_kwargs=True)
-    embedded = prior.embed(["a ball", "", "a ball"])
+    embedded = prior.embed(["a ball", "", "a ball"]).tokens
     assert embedded.shape == (3, 77, 32) and torch.equal(embedded[0], embedded[2])
     prior.embed(["", "a ball", "a cube"])
     assert seen == [2, 1]
@@ -201,9 +202,9 @@ def test_text_is_what_the_encoder_says_and_is_embedded_once(folder: Path) -> Non
 
 def test_freeing_the_text_encoder_keeps_what_was_embedded(folder: Path) -> None:
     prior = exact(folder)
-    before = prior.embed(["a ball"])
+    before = prior.embed(["a ball"]).tokens
     prior.free_text_encoder()
-    assert torch.equal(prior.embed(["a ball"]), before)
+    assert torch.equal(prior.embed(["a ball"]).tokens, before)
     with pytest.raises(UserError, match="'a cube'"):
         prior.embed(["a cube"])
 
@@ -215,7 +216,7 @@ def test_a_prompt_that_is_too_long_is_said_to_be_cut(folder: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fits = prior.embed(["a " * 75])
-    assert torch.equal(cut, fits)  # it is cut there, and nowhere else
+    assert torch.equal(cut.tokens, fits.tokens)  # it is cut there, and nowhere else
 
 
 def test_scheduler_files_without_a_prediction_type_mean_eps(folder: Path, tmp_path: Path) -> None:
@@ -231,5 +232,6 @@ def test_conditions_of_a_real_prior_differ_by_view(folder: Path) -> None:
     from splatdistill.cameras import orbit
 
     c = Prompts("a red ball").conditions(exact(folder), orbit([0.0, 180.0]))
-    assert c.positive.shape == (2, 77, 32)
-    assert not torch.allclose(c.positive[0], c.positive[1]) and torch.equal(c.plain[0], c.plain[1])
+    positive, plain = c.positive.tokens, c.plain.tokens
+    assert positive.shape == (2, 77, 32)
+    assert not torch.allclose(positive[0], positive[1]) and torch.equal(plain[0], plain[1])

@@ -1,0 +1,45 @@
+"""What a network predicts, converted to eps here and nowhere else.
+
+With x_t = alpha x + sigma eps:
+
+    epsilon        eps
+    sample         x
+    v_prediction   v = alpha eps - sigma x (Salimans & Ho, arXiv:2202.00512), for alpha^2 + sigma^2 = 1
+    flow           u = eps - x, the velocity dx_t/dt of alpha = 1 - t, sigma = t (Liu et al., arXiv:2209.03003)
+"""
+
+from typing import Literal, get_args
+
+from jaxtyping import Float
+from torch import Tensor
+
+Prediction = Literal["epsilon", "sample", "v_prediction", "flow"]
+PREDICTIONS: tuple[Prediction, ...] = get_args(Prediction)
+
+
+def to_eps(
+    kind: Prediction, predicted: Float[Tensor, "b *d"], x_t: Float[Tensor, "b *d"], alpha: Tensor, sigma: Tensor
+) -> Float[Tensor, "b *d"]:
+    """eps of a prediction at x_t."""
+    match kind:
+        case "epsilon":
+            return predicted
+        case "sample":
+            return (x_t - alpha * predicted) / sigma
+        case "v_prediction":
+            return sigma * x_t + alpha * predicted
+        case "flow":  # x = eps - u, so x_t = (alpha + sigma) eps - alpha u
+            return (x_t + alpha * predicted) / (alpha + sigma)
+
+
+def target(kind: Prediction, x: Float[Tensor, "b *d"], eps: Float[Tensor, "b *d"], alpha: Tensor, sigma: Tensor) -> Float[Tensor, "b *d"]:
+    """The prediction that would be right for clean latents x and the noise eps."""
+    match kind:
+        case "epsilon":
+            return eps
+        case "sample":
+            return x
+        case "v_prediction":
+            return alpha * eps - sigma * x
+        case "flow":
+            return eps - x
