@@ -22,10 +22,11 @@ from splatdistill.priors import Adapter, Condition, DiffusionPrior, Query
 from splatdistill.priors.batching import answer_grouped
 from splatdistill.priors.layout import half_variant, weight_files
 from splatdistill.priors.patches import PatchAutoencoder
-from splatdistill.priors.prediction import PREDICTIONS, Prediction, to_eps
+from splatdistill.priors.prediction import Prediction, to_eps
 from splatdistill.priors.random import normal
 from splatdistill.priors.schedule import Schedule, TableSchedule
 from splatdistill.priors.weights import Precision
+
 
 def unet_dtype(precision: Precision, device: torch.device) -> torch.dtype:
     """The type that `precision` means on `device`."""

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-
 from guidance.worlds import mixture
+
 from splatdistill.cameras import orbit
 from splatdistill.errors import UserError
 from splatdistill.priors import Condition, Query

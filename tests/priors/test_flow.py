@@ -9,9 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-
 from guidance.test_all import ALL, make, midway
 from guidance.worlds import mixture, view
+
 from splatdistill.guidance import SDS, View
 from splatdistill.guidance.noising import Noised, ddim, invert
 from splatdistill.priors import Condition, Query
@@ -176,7 +176,6 @@ class Velocity(torch.nn.Module):
 
 def test_a_network_that_predicts_velocity_answers_eps():
     from torch import nn
-
     from transformers import CLIPTokenizer
 
     from splatdistill.priors.patches import PatchAutoencoder
