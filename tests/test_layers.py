@@ -37,6 +37,8 @@ HEAVY: dict[str, tuple[str, ...]] = {
     "gsplat": (),
     "numba": ("splatdistill/render/cpu/", "splatdistill/toybox/tracer.py"),
     "llvmlite": ("splatdistill/render/cpu/",),
+    "matplotlib": (),
+    "scipy": (),
     "viser": ("viewer/splatdistill_viewer/",),
     VIEWER: ("viewer/splatdistill_viewer/",),
 }

@@ -17,7 +17,7 @@ from splatdistill.bench.cost import Cost
 from splatdistill.bench.judge import Judged, Results
 from splatdistill.bench.record import write_json
 from splatdistill.evaluate.measure import Laboratory, named
-from splatdistill.evaluate.plots import COLOURS, Chart, limits
+from splatdistill.evaluate.plots import COLOURS, chart, line, picture
 from splatdistill.scene.splats import PARAMETERS, Splats
 from splatdistill.train.run import RunDir
 
@@ -82,9 +82,9 @@ def seen(checkpoint: Path, lab: Laboratory) -> Float[Tensor, "v d"]:
 def seconds(log: Path) -> dict[int, float]:
     """Seconds of training until each step. A step that was made again after a resumption counts again."""
     total, spent = 0.0, {}
-    for line in log.read_text(encoding="utf-8").splitlines() if log.is_file() else ():
+    for row in log.read_text(encoding="utf-8").splitlines() if log.is_file() else ():
         try:
-            event = json.loads(line)
+            event = json.loads(row)
         except ValueError:
             continue
         if event.get("event") == "StepDone":
@@ -153,21 +153,16 @@ def reached(curves: Sequence[Curve], arms: Sequence[str], against: str, score: f
 
 
 def charts(curves: Sequence[Curve], arms: Sequence[str], by: str) -> dict[str, Float[Tensor, "3 h w"]]:
-    """The mean curves against network images and against seconds. by: what measured."""
+    """Chart the mean curves against network images and against seconds. by: what measured."""
     mean = means(curves, arms)
-    if not mean:
-        return {}
-    y = limits([p.clip_score for c in mean for p in c.points])
     made = {}
-    for axis, label in (("calls", "network images"), ("seconds", "seconds of training")):
-        most = max(getattr(p, axis) for c in mean for p in c.points)
-        chart = Chart((0.0, most * 1.02 or 1.0), y, f"CLIP score, {by}", label, size=(760, 420))
+    for axis, label in (("calls", "network images"), ("seconds", "seconds of training")) if mean else ():
+        axes = chart(f"CLIP score, {by}", label, size=(760, 420))
         for c in mean:
             colour = COLOURS[list(arms).index(c.arm) % len(COLOURS)]
-            chart.line([getattr(p, axis) for p in c.points], [p.clip_score for p in c.points], colour, c.arm[:20])
-            for p in c.points:
-                chart.point(getattr(p, axis), p.clip_score, colour)
-        made[f"curve-{axis}"] = chart.image()
+            line(axes, [getattr(p, axis) for p in c.points], [p.clip_score for p in c.points], colour, c.arm[:20])
+        axes.set_xlim(left=0.0)
+        made[f"curve-{axis}"] = picture(axes)
     return made
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from splatdistill.evaluate.plots import COLOURS, Chart, limits
+from splatdistill.evaluate.plots import COLOURS, chart, line, picture
 from splatdistill.evaluate.variance import SOURCES, SPACES, Figures, Space, figures
 from splatdistill.evaluate.variance_draws import Arm, Measured
 
@@ -102,44 +102,39 @@ def names_of(report: Report) -> list[str]:
 
 
 def ratios(report: Report, space: Space) -> Float[Tensor, "3 h w"]:
-    """tr Cov / |E g|^2 of one draw, scene by scene."""
-    values = [v for row in report.rows for i in [row.of(space).ratio] for v in (i.value, i.low, i.high) if v is not None]
+    """Chart tr Cov / |E g|^2 of one draw, scene by scene."""
     ticks = {float(k): f"step {scene.step}" for k, scene in enumerate(report.scenes)}
-    chart = Chart((-0.5, len(report.scenes) - 0.5), limits(values, True), f"variance / squared mean, {space}", "", True, ticks)
+    axes = chart(f"variance / squared mean, {space}", log_y=True, names=ticks)
     names = names_of(report)
     for k, name in enumerate(names):
-        mine = [(row.scene + (k - (len(names) - 1) / 2) * 0.5 / len(names), row.of(space).ratio) for row in report.rows if row.name == name]
-        colour = COLOURS[k % len(COLOURS)]
-        chart.line([x for x, _ in mine], [float("nan") if i.value is None else i.value for _, i in mine], colour, name)
-        for x, i in mine:
-            if i.value is not None:
-                chart.point(x, i.value, colour, i.low, i.high)
-    return chart.image()
+        mine = [row for row in report.rows if row.name == name]
+        found = [row.of(space).ratio for row in mine]
+        beside = (k - (len(names) - 1) / 2) * 0.5 / len(names)  # so that intervals of several methods do not cover each other
+        xs = [row.scene + beside for row in mine]
+        line(axes, xs, [i.value for i in found], COLOURS[k % len(COLOURS)], name, [(i.low, i.high) for i in found])
+    return picture(axes)
 
 
 def sources(report: Report, space: Space) -> Float[Tensor, "3 h w"]:
-    """Where the variance comes from, on the last scene; parts below zero, by chance, are not drawn."""
+    """Chart where the variance comes from, on the last scene; parts below zero, by chance, are not drawn."""
     last = [row for row in report.rows if row.scene == len(report.scenes) - 1]
-    chart = Chart(
-        (-0.5, len(last) - 0.5), (0, 1.05), f"share of the variance, {space}", "", False, {float(k): r.name for k, r in enumerate(last)}
-    )
-    for k, row in enumerate(last):
-        low = 0.0
-        for colour, source in zip(COLOURS, SOURCES):
-            part = max(0.0, row.of(space).shares[source].value or 0.0)
-            chart.bar(k, 0.6, low, low + part, colour)
-            low += part
-    chart.entries += list(zip(COLOURS, SOURCES))
-    return chart.image()
+    axes = chart(f"share of the variance, {space}", names={float(k): r.name for k, r in enumerate(last)})
+    axes.set_ylim(0, 1.05)
+    below = [0.0] * len(last)
+    for colour, source in zip(COLOURS, SOURCES):
+        parts = [max(0.0, row.of(space).shares[source].value or 0.0) for row in last]
+        axes.bar(range(len(last)), parts, 0.6, below, color=colour, label=source)
+        below = [b + p for b, p in zip(below, parts, strict=True)]
+    return picture(axes)
 
 
 def errors(report: Report, scene: int) -> Float[Tensor, "3 h w"]:
-    """How well the noise in renders is told, over noise levels."""
+    """Chart how well the noise in renders is told, over noise levels, with two standard errors to either side."""
     mine = [p for p in report.noise_errors if p.scene == scene]
-    chart = Chart((0, 1), limits([p.error for p in mine], True), f"noise prediction error, step {report.scenes[scene].step}", "t", True)
+    axes = chart(f"noise prediction error, step {report.scenes[scene].step}", "t", log_y=True)
+    axes.set_xlim(0, 1)
     for colour, network in zip(COLOURS, dict.fromkeys(p.network for p in mine)):
-        line = [p for p in mine if p.network == network]
-        chart.line([p.t for p in line], [p.error for p in line], colour, network)
-        for p in line:
-            chart.point(p.t, p.error, colour, max(p.error - 2 * p.deviation, 1e-9), p.error + 2 * p.deviation)
-    return chart.image()
+        own = [p for p in mine if p.network == network]
+        ends = [(max(p.error - 2 * p.deviation, 1e-9), p.error + 2 * p.deviation) for p in own]
+        line(axes, [p.t for p in own], [p.error for p in own], colour, network, ends)
+    return picture(axes)

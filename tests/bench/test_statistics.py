@@ -42,6 +42,22 @@ def interleave(mine, theirs):
     return mine, "b", theirs
 
 
+@pytest.mark.parametrize("seeds", [(1, 1, 1, 1, 1, 1, 1), (3, 1, 4, 2, 2), (5,)])
+def test_the_bootstrap_is_that_of_two_plain_loops(seeds):
+    """Draw prompts with replacement, and of each its seeds with replacement; the mean of the means."""
+    rng = np.random.default_rng(4)
+    gaps = [rng.normal(0.4, 1.0, n) for n in seeds]
+    mine = {(f"p{k}", s): float(g) for k, own in enumerate(gaps) for s, g in enumerate(own)}
+    found = compare("iou", "a", mine, "b", dict.fromkeys(mine, 0.0))
+    means = []
+    for _ in range(6000):
+        drawn = [gaps[k] for k in rng.integers(len(gaps), size=len(gaps))]
+        means.append(np.mean([rng.choice(g, len(g)).mean() for g in drawn]))
+    means, spread = np.array(means), np.std(means)
+    assert (found.low, found.high) == pytest.approx(tuple(np.percentile(means, [2.5, 97.5])), abs=0.08 * spread)
+    assert found.p == pytest.approx(min(1.0, 2 * min((means <= 0).mean(), (means >= 0).mean())), abs=0.03)
+
+
 def test_swapping_methods_swaps_signs():
     mine, theirs = drawn(np.random.default_rng(2), 8, 2, 0.4)
     a, b = compare("iou", "a", mine, "b", theirs), compare("iou", "b", theirs, "a", mine)

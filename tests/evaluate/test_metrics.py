@@ -1,12 +1,15 @@
 """Numbers of finished runs: right where the answer is known, and n/a, never a zero, where nothing can measure."""
 
+import colorsys
 import json
 import math
 import os
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import scipy.linalg
 import torch
 import torch.nn.functional as F
 import yaml
@@ -58,6 +61,24 @@ def test_frechet_distance_of_known_distributions(seed, factor, shift):
     assert frechet(b, a) == pytest.approx(frechet(a, b), rel=1e-6, abs=1e-9)
 
 
+def frechet_by_sqrtm(a, b):
+    """The textbook's form, by scipy."""
+    a, b = a.double().numpy(), b.double().numpy()
+    cov = [np.cov(x, rowvar=False) for x in (a, b)]
+    return float(np.square(a.mean(0) - b.mean(0)).sum() + np.trace(cov[0] + cov[1]) - 2 * np.trace(scipy.linalg.sqrtm(cov[0] @ cov[1])).real)
+
+
+def test_frechet_distance_is_that_of_the_matrix_root(rng):
+    mix = torch.randn(6, 6, generator=rng)
+    a, b = torch.randn(50, 6, generator=rng) @ mix, torch.randn(30, 6, generator=rng) @ mix.T + 1
+    assert frechet(a, b) == pytest.approx(frechet_by_sqrtm(a, b), rel=1e-9)
+    few, many = torch.randn(5, 24, generator=rng), torch.randn(9, 24, generator=rng)  # covariances without full rank
+    assert frechet(few, many) == pytest.approx(frechet_by_sqrtm(few, many), rel=1e-4)
+    exact = float(((few.double() - 2 * few.double()).mean(0)).square().sum() + few.double().var(0).sum())
+    wrong = [abs(f(few, 2 * few) - exact) for f in (frechet, frechet_by_sqrtm)]
+    assert wrong[0] < 1e-10 and wrong[0] < wrong[1], "of singular covariances the root loses digits, singular values do not"
+
+
 def test_frechet_distance_turns_with_its_space_and_takes_few_points(rng):
     a, b = torch.randn(7, 12, generator=rng).double(), 2 * torch.randn(9, 12, generator=rng).double() + 1
     turn = torch.linalg.qr(torch.randn(12, 12, generator=rng).double()).Q
@@ -91,6 +112,13 @@ def test_saturation_of_plain_colours():
 
 
 @needs_models
+def test_saturation_is_that_of_the_standard_library(rng):
+    rgb = torch.rand(2, 3, 5, 4, generator=rng)
+    wanted = [colorsys.rgb_to_hsv(*pixel)[1] for pixel in rgb.movedim(1, -1).reshape(-1, 3).tolist()]
+    assert saturation(rgb, torch.ones(2, 1, 5, 4))[0].value == pytest.approx(np.mean(wanted), rel=1e-5)
+    assert saturation(0 * rgb, torch.ones(2, 1, 5, 4))[0].value == 0.0, "black has no colour, and is no division by nought"
+
+
 def test_true_pictures_are_told_apart(tiny):
     cameras = orbit(torch.arange(24) * 15.0, 15.0, 2.8, 42.0, 64)
     car = render([parse("a blue car").parts()], cameras).rgb

@@ -1,6 +1,7 @@
-"""How strong the colours are, from the pixels alone: what score distillation at high guidance is said to overdo."""
+"""Strength of the colours, from the pixels alone: what score distillation at high guidance is said to overdo."""
 
 from jaxtyping import Float
+from kornia.color import rgb_to_hsv
 from torch import Tensor
 
 from splatdistill.evaluate.metrics import Figure
@@ -10,14 +11,13 @@ EDGE = 1.5 / 255  # of the range of values
 
 
 def saturation(rgb: Float[Tensor, "v 3 h w"], alpha: Float[Tensor, "v 1 h w"]) -> tuple[Figure, Figure]:
-    """Mean HSV saturation, (max - min) / max, of covered pixels; and the share of their values within 1.5/255 of 0 or 1, in
+    """Return the mean HSV saturation, (max - min) / max, of covered pixels; and the share of their values within 1.5/255 of 0 or 1, in
     percent.
     """
     pixels = rgb.movedim(1, -1)[alpha[:, 0] > COVERED]
     if not len(pixels):
         why = "nothing is seen"
         return Figure("saturation", None, note=why), Figure("clipped", None, note=why)
-    high, low = pixels.amax(1), pixels.amin(1)
-    chroma = ((high - low) / high.clamp(min=1e-6)).mean()
+    chroma = rgb_to_hsv(pixels.T[None, :, :, None])[:, 1].mean()
     clipped = ((pixels <= EDGE) | (pixels >= 1 - EDGE)).float().mean()
     return Figure("saturation", float(chroma), "pixels"), Figure("clipped", 100 * float(clipped), "pixels")
