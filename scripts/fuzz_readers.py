@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from splatdistill.errors import UserError
 from splatdistill.gaussians import Gaussians
 from splatdistill.io import read_splats
-from splatdistill.io.html import read_html, write_html
+from splatdistill.io.html import load_html, write_html
 from splatdistill.io.ply import write_ply
 from splatdistill.io.points import read_points
 from splatdistill.io.sog import write_sog
@@ -133,7 +133,7 @@ def main() -> int:
     for kind, write in WRITERS.items():
         write(folder / f"good.{kind}", splats())
         good[kind] = (folder / f"good.{kind}").read_bytes()
-        (read_html if kind == "html" else read_splats)(folder / f"good.{kind}")  # loads what readers load
+        (load_html if kind == "html" else read_splats)(folder / f"good.{kind}")  # loads what readers load
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + asked.memory * 2**20,) * 2)
     until, found = time.monotonic() + asked.seconds, Counter()
@@ -150,10 +150,11 @@ def main() -> int:
         kind, data = case
         path = folder / f"bad.{kind}"
         path.write_bytes(data)
-        for read in (read_html,) if kind == "html" else (read_splats, read_points) if kind == "ply" else (read_splats,):
+        for read in (load_html,) if kind == "html" else (read_splats, read_points) if kind == "ply" else (read_splats,):
             began = time.process_time()
             try:
                 got = read(path)
+                got = got.gaussians if read is load_html else got
                 values = got.xyz if read is read_points else got.means
                 assert values.isfinite().all() and (read is read_points or got.finite().all()), (
                     "values that are not finite"

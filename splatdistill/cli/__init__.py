@@ -3,6 +3,7 @@
 import difflib
 import os
 import sys
+import warnings
 
 from splatdistill import __version__
 from splatdistill.errors import UserError
@@ -40,11 +41,20 @@ commands (each has its own --help):
   --version      show the version and exit"""
 
 
+USUAL = warnings.formatwarning
+
+
+def plainly(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
+    """Show a warning of ours, such as of rows that were left out, as its text alone."""
+    return f"{message}\n" if category is UserWarning else USUAL(message, category, filename, lineno, line)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run a command line; its exit status. What a person can put right is one red message, without a traceback."""
     argv = list(sys.argv[1:] if argv is None else argv)
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN)
+    warnings.formatwarning = plainly
     try:
         status = dispatch(argv)
         sys.stdout.flush()

@@ -14,13 +14,16 @@ from splatdistill.cli.progress import Work as Progress
 from splatdistill.errors import UserError
 from splatdistill.export import meshes
 from splatdistill.export.prepare import TARGETS, For, Pivot, Preparation, thinned, told
-from splatdistill.export.works import Work, chosen
+from splatdistill.export.read_back import odd
+from splatdistill.export.saved_splats import SavedSplats, chosen
 from splatdistill.export.write import FORMATS, Asked, export
 from splatdistill.gaussians import Gaussians
+from splatdistill.io.frames import Up
 from splatdistill.render import rasterizer
 
 Format = Literal["ply", "splat", "spz", "sog", "html", "glb", "obj", "mp4", "png"]
-MESHES, FILMS = ("glb", "obj"), ("mp4", "png")
+MESHES: tuple[Literal["glb"], Literal["obj"]] = ("glb", "obj")
+FILMS: tuple[Literal["mp4"], Literal["png"]] = ("mp4", "png")
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Export:
       spz    packed, about 15 bytes each; Spark, Niantic's tools (version 3, y up)
       sog    packed as pictures; SuperSplat and PlayCanvas
       html   one page with a viewer in it, which opens from disk and needs no network
-      glb    a textured triangle mesh, for everything that knows no splats (pip install "splatdistill[mesh]")
+      glb    a textured triangle mesh, for everything that knows no splats (needs scikit-image and trimesh)
       obj    the same as .obj with .mtl and .png beside it
       mp4    once around it (splatdistill render does more)
       png    a picture of it, on transparent background
@@ -57,7 +60,7 @@ class Export:
     """
 
     path: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="RUN|FILE")] = None
-    """A run, a checkpoint, or a file of splats (.ply, .splat, .spz, .sog)."""
+    """A run, a checkpoint, or a file of splats (.ply, .splat, .spz, .sog, or a folder with a .sog's meta.json)."""
     format: Format | None = None
     """What to write; by default what the suffix of --out says."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
@@ -80,6 +83,8 @@ class Export:
     """Fill .ply rows up to degree 3 with zeros, as older importers demand; --no-pad makes small files."""
     min_opacity: float = 0.0
     """Leave out splats less opaque than this."""
+    strays: bool = True
+    """Keep splats that lie more than 20 radii from the others or are larger than that; --no-strays leaves them out."""
     budget: tuple[int, ...] = ()
     """At most so many splats, the most important ones; several budgets make several files (levels of detail), from the
     second on with -lod1, -lod2, ... in their names."""
@@ -95,7 +100,7 @@ class Export:
     """mp4, png: pixels per side."""
 
     def preparation(self) -> Preparation:
-        """What is done to the splats first."""
+        """Return the changes to the splats that come first."""
         return Preparation(
             pivot=self.pivot or TARGETS[self.target].pivot,
             height=self.height,
@@ -103,30 +108,34 @@ class Export:
             facing=self.facing,
             degree=self.degree,
             min_opacity=self.min_opacity,
+            strays=self.strays,
         )
 
     def unit(self) -> tuple[float, str]:
-        """How many units of the file are one of ours, and what they are called."""
+        """Return how many units of the file are one of ours, and their name."""
         target, kind = TARGETS[self.target], self.kind()
         if kind in ("ply", "splat", "obj"):
             return target.unit, target.length
         return 1.0, "m" if kind == "glb" else "units"
 
     def lies(self, splats: Gaussians) -> str:
-        """How large prepared splats are, and how they lie in the file."""
+        """Say how large prepared splats are, and how they lie in the file."""
         target, kind = TARGETS[self.target], self.kind()
-        up = "gltf" if kind in MESHES else FORMATS[kind].up or target.up
+        up: Up = "gltf" if kind in MESHES or kind in FILMS else FORMATS[kind].up or target.up
         return f"  {told(splats, up, self.unit()[1], self.pivot or target.pivot)}"
 
     def kind(self) -> Format:
-        """The format; UserError if nothing says it."""
+        """Return the format; UserError if nothing says it."""
+        if self.format is not None:
+            return self.format
         said = self.out.suffix.lower().removeprefix(".") if self.out else ""
-        if self.format is None and said not in get_args(Format):
+        found: list[Format] = [kind for kind in get_args(Format) if kind == said]
+        if not found:
             raise UserError(
                 f"which format? Give --format, or --out with a suffix, one of {', '.join(get_args(Format))}; "
                 "`splatdistill export --help` says what each is for"
             )
-        return self.format or said
+        return found[0]
 
 
 def command(argv: list[str]) -> int:
@@ -139,49 +148,53 @@ def command(argv: list[str]) -> int:
     preparation = asked.preparation()
     preparation.check()
     console = Console(markup=False, highlight=False, soft_wrap=True)
-    work = chosen(asked.path, asked.particle)
-    out = place(asked, work)
-    ready = preparation.of(work.gaussians)
+    saved = chosen(asked.path, asked.particle)
+    out = place(asked, saved)
+    for line in saved.notes:
+        console.print(line)
+    ready = preparation.of(saved.gaussians)
+    for line in odd(ready):
+        console.print(f"{line}; --no-strays leaves them out")
     for path, splats in levels(asked, out, ready):
-        one(asked, path, splats, work, console)
+        one(asked, path, splats, saved, console)
     return 0
 
 
-def place(asked: Export, work: Work) -> Path:
-    """Where the file goes; UserError if that is what it comes from."""
+def place(asked: Export, saved: SavedSplats) -> Path:
+    """Return where the file goes; UserError if that is what it comes from."""
     kind = asked.kind()
     beside = (
-        work.path / work.file.with_suffix(f".{kind}").name if work.path.is_dir() else work.file.with_suffix(f".{kind}")
+        saved.path / saved.file.with_suffix(f".{kind}").name if saved.path.is_dir() else saved.file.with_suffix(f".{kind}")
     )
-    if asked.out is None and beside.resolve() == work.file.resolve():
+    if asked.out is None and beside.resolve() == saved.file.resolve():
         beside = beside.with_stem(f"{beside.stem}-export")
     out = beside if asked.out is None else asked.out.expanduser()
     if out.suffix.lower() != f".{kind}":
         raise UserError(f"--out {out} does not end in .{kind}; name it so, or leave --format out")
-    if out.resolve() == work.file.resolve():
+    if out.resolve() == saved.file.resolve():
         raise UserError(f"--out {out} is what would be exported; choose another name")
     return out
 
 
 def levels(asked: Export, out: Path, ready: Gaussians) -> Iterator[tuple[Path, Gaussians]]:
-    """One file for each budget."""
+    """Yield a file and its splats for each budget."""
     for k, budget in enumerate(asked.budget or (len(ready),)):
         yield out.with_stem(f"{out.stem}-lod{k}") if k else out, thinned(ready, budget)
 
 
-def one(asked: Export, path: Path, splats: Gaussians, work: Work, console: Console) -> None:
+def one(asked: Export, path: Path, splats: Gaussians, saved: SavedSplats, console: Console) -> None:
     """Write one file and tell what became of it."""
     kind = asked.kind()
     if kind in FILMS:
         still = {"azimuth": (30.0,), "background": "transparent"} if kind == "png" else {}
-        render.film(render.Render(size=(asked.size,), **still), replace(work, gaussians=splats), path, console)
+        render.film(render.Render(size=(asked.size,), **still), replace(saved, gaussians=splats), path, console)
         return
     if kind in MESHES:
         with Progress(console, "meshing", meshes.STEPS) as progress:
             shape = meshes.meshed(
                 splats, rasterizer("cpu"), asked.resolution, asked.texture, asked.triangles, progress.done
             )
-        made = meshes.write(path, kind, shape, work.comments)
+        made = meshes.write(path, kind, shape, saved.comments)
         console.print(
             f"wrote {path}: {made.vertices} vertices, {made.faces} triangles, {sized(made.bytes)}, "
             f"{'watertight' if made.watertight else 'with holes'}"
@@ -189,25 +202,24 @@ def one(asked: Export, path: Path, splats: Gaussians, work: Work, console: Conso
         console.print(asked.lies(splats))
         return
     form = FORMATS[kind]
-    done = export(path, kind, splats, Asked(TARGETS[asked.target].up, work.comments, asked.pad))
+    done = export(path, kind, splats, Asked(TARGETS[asked.target].up, saved.comments, asked.pad))
     console.print(f"wrote {path}: {done.count} splats, {sized(done.bytes)}")
-    far = splats.means.abs().max().item()
     console.print(
-        f"  read back: positions within {places(done.place, far)}, shapes {done.shape:.1%}, colours {done.colour:.1%}"
+        f"  read back: positions within {places(done.place, done.radius)}, shapes {done.shape:.1%}, colours {done.colour:.1%}"
     )
     if kind != "html":
         console.print(asked.lies(splats))
     if done.dropped:
-        console.print(f"  {done.dropped} splats had values that are not finite and were left out")
-    if kind in ("splat", "spz") and (said := [c for c in work.comments if c.startswith(("prior ", "licence "))]):
+        console.print(f"  {done.dropped} splats had values that no Gaussian can have and were left out")
+    if kind in ("splat", "spz") and (said := [c for c in saved.comments if c.startswith(("prior ", "licence "))]):
         console.print(f"  .{kind} has no room for where it comes from; keep with it: {', '.join(said)}")
     if form.degree < splats.degree:
         console.print(f"  .{kind} holds one colour from everywhere: what changes with the direction was left out")
 
 
-def places(error: float, far: float) -> str:
-    """An error of positions beside how far they reach."""
-    return "rounding" if error <= 1e-6 * far else f"{error:.1g} of {far:.3g}"
+def places(error: float, radius: float) -> str:
+    """Say how large an error of positions is, beside the object's radius."""
+    return "rounding" if error <= 1e-6 * radius else f"{error:.1g} (radius {radius:.3g})"
 
 
 def sized(count: int) -> str:

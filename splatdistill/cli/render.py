@@ -16,7 +16,7 @@ from splatdistill.errors import UserError
 from splatdistill.export import paths
 from splatdistill.export.film import Kind, Look, centred, shots
 from splatdistill.export.paths import Place
-from splatdistill.export.works import Work, chosen
+from splatdistill.export.saved_splats import SavedSplats, chosen
 from splatdistill.io.images import check_png, write_png
 from splatdistill.io.video import check_mp4, write_mp4
 from splatdistill.render import rasterizer
@@ -79,15 +79,18 @@ def command(argv: list[str]) -> int:
     if asked.what is None:
         raise UserError("what to render? Give a run or a file of splats: splatdistill render runs/a-red-mushroom")
     colour(asked)
-    work = chosen(asked.what, asked.particle)
+    saved = chosen(asked.what, asked.particle)
     suffix = ".png" if asked.azimuth else ".mp4"
-    folder = work.path if work.path.is_dir() else work.path.parent
+    folder = saved.path if saved.path.is_dir() else saved.path.parent
     out = asked.out.expanduser() if asked.out else folder / f"render{suffix}"
-    film(asked, work, out, Console(markup=False, highlight=False, soft_wrap=True))
+    console = Console(markup=False, highlight=False, soft_wrap=True)
+    for line in saved.notes:
+        console.print(line)
+    film(asked, saved, out, console)
     return 0
 
 
-def film(asked: Render, work: Work, out: Path, console: Console) -> None:
+def film(asked: Render, saved: SavedSplats, out: Path, console: Console) -> None:
     """Render all frames and write the files, each read back; tell what became of them."""
     width, height = size_of(asked)
     background = colour(asked)
@@ -98,7 +101,7 @@ def film(asked: Render, work: Work, out: Path, console: Console) -> None:
         raise UserError(
             "an .mp4 cannot be transparent; use --background white, or --out FILE.png for numbered pictures"
         )
-    g, radius = centred(work.gaussians)
+    g, radius = centred(saved.gaussians)
     distance = asked.distance or 1.02 * radius / math.sin(math.radians(min(max(asked.fov, 1), 179) / 2))
     places = way(asked, distance)
     near, far = asked.depth_range or (max(distance - radius, 0.0), distance + radius)
@@ -108,7 +111,7 @@ def film(asked: Render, work: Work, out: Path, console: Console) -> None:
         raise UserError(f"--fps is frames a second, up to 1000; got {asked.fps}")
     looks = [Look(kind, background, near, far) for kind in dict.fromkeys(asked.show)]
     files = [out if k == 0 else out.with_stem(f"{out.stem}-{look.kind}") for k, look in enumerate(looks)]
-    if any(work.file.resolve() == f.resolve() for f in files):
+    if any(saved.file.resolve() == f.resolve() for f in files):
         raise UserError(f"--out {out} is what would be rendered; choose another name")
     device = device_of(asked.device)
     render = rasterizer(device)
@@ -116,12 +119,12 @@ def film(asked: Render, work: Work, out: Path, console: Console) -> None:
         with Progress(console, f"rendering {look.kind}", len(places)) as progress:
             images = (i[0] for i in shots(g.to(device), places, width, height, [look], render))
             if moving:
-                count = write_mp4(file, counted(images, progress), asked.fps, note(work))
+                count = write_mp4(file, counted(images, progress), asked.fps, note(saved))
                 check_mp4(file, count, width, height)
             else:
                 numbered = [file.with_stem(f"{file.stem}-{k + 1:03}") for k in range(len(places))]
                 for target, image in zip([file] if len(places) == 1 else numbered, counted(images, progress)):
-                    write_png(target, image, note(work))
+                    write_png(target, image, note(saved))
                     check_png(target, width, height, 3 if background is not None else 4)
         several = "" if moving or len(places) == 1 else f" to {numbered[-1].name}"
         shown = file if moving or len(places) == 1 else numbered[0]
@@ -134,14 +137,14 @@ def film(asked: Render, work: Work, out: Path, console: Console) -> None:
 
 
 def counted(images: Iterator[Tensor], progress: Progress) -> Iterator[Tensor]:
-    """The images, while a person sees how far it is."""
+    """Yield the images, while a person sees how far it is."""
     for k, image in enumerate(images):
         yield image
         progress.done(k + 1)
 
 
 def way(asked: Render, distance: float) -> list[Place]:
-    """Where the camera stands in every frame."""
+    """Return where the camera stands in every frame."""
     if not 1 <= asked.frames <= paths.MOST:
         raise UserError(f"--frames is a number of pictures, 1 to {paths.MOST}; got {asked.frames}")
     rest = (asked.elevation, distance, asked.fov)
@@ -158,7 +161,7 @@ def way(asked: Render, distance: float) -> list[Place]:
 
 
 def size_of(asked: Render) -> tuple[int, int]:
-    """Width and height; UserError if they make no sense."""
+    """Return width and height; UserError if they make no sense."""
     if len(asked.size) not in (1, 2) or not all(1 <= s <= LARGEST for s in asked.size):
         raise UserError(
             f"--size is a width and a height of 1 to {LARGEST} pixels, or one number for both; got {asked.size}"
@@ -167,7 +170,7 @@ def size_of(asked: Render) -> tuple[int, int]:
 
 
 def colour(asked: Render) -> tuple[float, float, float] | None:
-    """The background; None is transparent."""
+    """Return the background; None is transparent."""
     if asked.background in COLOURS:
         return COLOURS[asked.background]
     if not re.fullmatch(r"#[0-9a-fA-F]{6}", asked.background):
@@ -176,6 +179,6 @@ def colour(asked: Render) -> tuple[float, float, float] | None:
     return r, g, b
 
 
-def note(work: Work) -> str:
-    """Where the splats come from, for the file."""
-    return "\n".join(work.comments)
+def note(saved: SavedSplats) -> str:
+    """Say where the splats come from, for the file."""
+    return "\n".join(saved.comments)

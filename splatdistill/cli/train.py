@@ -16,7 +16,7 @@ from splatdistill.cli.variants import MOST, choose, refining
 from splatdistill.cli.viewer import PORT, Watching, person
 from splatdistill.errors import UserError, WeightsError
 from splatdistill.io.atomic import write_text
-from splatdistill.io.read import READERS
+from splatdistill.io.sog import unbundled
 from splatdistill.settings import yaml
 from splatdistill.settings.layers import TYPED, Beside, Parsed, Subcommand, parse, peek
 from splatdistill.settings.recipes import Family
@@ -123,9 +123,11 @@ def fresh(argv: list[str], server: Any = None) -> int:
 
 
 def from_splats(argv: list[str]) -> list[str]:
-    """`--init thing.ply` is short for `--init file --init.path thing.ply`."""
+    """Read `--init thing.ply` as `--init file --init.path thing.ply`; a name with any suffix is a file, so that what is read
+    can be told where it is another format.
+    """
     source = peek(argv, "--init") or ""
-    if Path(source).suffix.lower().removeprefix(".") not in READERS:
+    if not re.fullmatch(r"\.\w+", Path(source).suffix) and (not source or unbundled(Path(source)) is None):
         return argv
     at = max(i for i, word in enumerate(argv) if word.split("=")[0] == "--init")
     rest = argv[:at] + argv[at + (1 if "=" in argv[at] else 2) :]

@@ -1,6 +1,6 @@
 """splatdistill view: finished work in a browser, side by side, and tools that clean it up."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -31,11 +31,18 @@ def command(argv: list[str]) -> int:
     from splatdistill_viewer.gallery import Gallery
     from splatdistill_viewer.works import load
 
-    works = [work for path in asked.paths for work in load(path)]
+    from splatdistill.export.prepare import recentred
+
     console = Console(markup=False, highlight=False, soft_wrap=True)
-    gallery = Gallery(works, asked.port, asked.out, console.print)
+    shown = []
+    for saved in (each for path in asked.paths for each in load(path)):
+        splats, moved = recentred(saved.gaussians)
+        for line in (*saved.notes, *([f"{saved.file}: {moved}"] if moved else [])):
+            console.print(line)
+        shown.append(replace(saved, gaussians=splats))
+    gallery = Gallery(shown, asked.port, asked.out, console.print)
     here, elsewhere = gallery.where
-    console.print(f"{len(works)} to see at {here}  (from another machine: {elsewhere}  and then the same address there)")
+    console.print(f"{len(shown)} to see at {here}  (from another machine: {elsewhere}  and then the same address there)")
     console.print("until Ctrl-C")
     try:
         gallery.hold()

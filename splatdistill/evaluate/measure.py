@@ -29,8 +29,8 @@ from splatdistill.evaluate.metrics.saturation import saturation
 from splatdistill.evaluate.metrics.sharpness import edge_width
 from splatdistill.evaluate.protocol import GET_CLIP, Protocol, Ruler
 from splatdistill.gaussians import Gaussians
+from splatdistill.io import read_splats
 from splatdistill.io.atomic import replacing
-from splatdistill.io.ply import read_ply
 from splatdistill.render import Rasterizer, RenderOutput
 from splatdistill.toybox import Caption, parse
 
@@ -92,7 +92,7 @@ def measure(run: Finished, lab: Laboratory) -> Measured:
     kept = recall(run, folder, digest)
     if kept is not None:
         return kept
-    parts = [measured(run, read_ply(splats), lab) for splats in run.splats]
+    parts = [measured(run, read_splats(splats, drop_invalid=True), lab) for splats in run.splats]
     features = torch.stack([f for _, f in parts if f is not None]) if parts and parts[0][1] is not None else None
     seen = [next(f.value for f in figures if f.metric == "coverage") or 0.0 for figures, _ in parts]
     figures = [*mean_over([figures for figures, _ in parts]), *costs(run, min(seen, default=None))]

@@ -20,7 +20,7 @@ AT_ONCE = 1 << 21  # pixels rendered in one call
 
 @dataclass(frozen=True)
 class Look:
-    """What pictures show."""
+    """Contents of pictures."""
 
     kind: Kind = "rgb"
     background: tuple[float, float, float] | None = (1.0, 1.0, 1.0)
@@ -35,7 +35,7 @@ class Look:
 def shots(
     g: Gaussians, places: Sequence[Place], width: int, height: int, looks: Sequence[Look], render: Rasterizer
 ) -> Iterator[list[Float[Tensor, "c height width"]]]:
-    """One picture for each look from every place in turn, on the CPU: 3 channels, or 4 where the background is None,
+    """Render one picture for each look from every place in turn, on the CPU: 3 channels, or 4 where the background is None,
     with colours that are not multiplied by opacity.
     """
     step = max(1, AT_ONCE // (width * height))
@@ -47,7 +47,7 @@ def shots(
 
 
 def picture(seen: RenderOutput, look: Look) -> Float[Tensor, "b c h w"]:
-    """A render on black as a look wants it."""
+    """Turn a render on black into what a look wants."""
     alpha = seen.alpha.clamp(0, 1)
     if look.kind == "rgb":
         weighted = seen.rgb.clamp(0, 1)
@@ -68,13 +68,13 @@ def picture(seen: RenderOutput, look: Look) -> Float[Tensor, "b c h w"]:
 
 
 def facing(normal: Float[Tensor, "b 3 h w"], cameras: Cameras) -> Float[Tensor, "b 3 h w"]:
-    """World normals as those who estimate them from pictures have them: unit, x right, y up, z towards the camera."""
+    """Return world normals as those who estimate them from pictures have them: unit, x right, y up, z towards the camera."""
     turned = torch.einsum("bij,bjhw->bihw", cameras.world_to_camera[:, :3, :3].to(normal), normal)
     flipped = turned * torch.tensor([1.0, -1.0, -1.0]).to(turned)[None, :, None, None]
     return torch.nn.functional.normalize(flipped, dim=1)
 
 
 def centred(g: Gaussians) -> tuple[Gaussians, float]:
-    """The splats with their middle at the origin, and the radius that holds all but strays."""
+    """Return the splats with their middle at the origin, in single precision, and the radius that holds all but strays."""
     middle, radius = sphere(g)
-    return replace(g, means=g.means - middle), radius
+    return replace(g, means=g.means - middle).to(dtype=torch.float32), radius

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Literal
+
+import numpy as np
+import torch
 
 from splatdistill.errors import UserError
 from splatdistill.export.bake import baked
@@ -11,11 +13,13 @@ from splatdistill.export.surface import COARSEST, FINEST, PIXELS, VIEWS, at_most
 from splatdistill.gaussians import Gaussians
 from splatdistill.io.extent import sphere
 from splatdistill.io.mesh import Mesh, WrittenMesh, library, write_glb, write_obj
+from splatdistill.io.opening import Name
 from splatdistill.render import Rasterizer
 
 MeshFormat = Literal["glb", "obj"]
 WRITERS = {"glb": write_glb, "obj": write_obj}
 STEPS = VIEWS + 2  # views, surface, texture
+LOST, USUAL = 0.1, 100  # of a cell that a vertex may be off, and cells along a side where none are asked for
 TRIANGLES = 30_000  # a few megabytes, which any engine takes
 
 
@@ -27,7 +31,7 @@ def meshed(
     triangles: int | None = None,
     step: Callable[[int], None] = lambda k: None,
 ) -> Mesh:
-    """The textured surface of splats, where they are. resolution: cells along the longest side; by default as many as
+    """Return the textured surface of splats, where they are. resolution: cells along the longest side; by default as many as
     give at most so many triangles (by default TRIANGLES). step: told how many of STEPS are done.
     """
     if resolution is not None and triangles is not None:
@@ -37,17 +41,22 @@ def meshed(
     if triangles is not None and triangles < 1:
         raise UserError(f"--triangles is how many there may be, at least 1; got {triangles}")
     library()  # before the work
-    middle = sphere(g)[0]
-    centred = replace(g, means=g.means - middle)
+    middle, radius = sphere(g)
+    if not np.spacing(np.float32(middle.abs().max().item())) <= LOST * 2 * radius / (resolution or USUAL):
+        raise UserError(
+            f"the object lies {middle.norm().item():.3g} from the origin, where single precision cannot tell a mesh's vertices "
+            "apart: move it there with --pivot centre"
+        )
+    centred = replace(g, means=g.means - middle).to(dtype=torch.float32)  # after moving: far away single loses places
     seen = look_around(centred, render, max(PIXELS, min(2 * (resolution or 0), 512)), step)
     here = centred.to("cpu")
     shape = surface(here, seen, resolution) if resolution else at_most(here, seen, triangles or TRIANGLES)
     step(VIEWS + 1)
     mesh = baked(shape, seen, texture)
     step(STEPS)
-    return replace(mesh, vertices=mesh.vertices + middle.cpu().numpy())
+    return replace(mesh, vertices=(mesh.vertices + middle.cpu().double().numpy()).astype(np.float32))
 
 
-def write(path: Path, kind: MeshFormat, mesh: Mesh, comments: Sequence[str]) -> WrittenMesh:
+def write(path: Name, kind: MeshFormat, mesh: Mesh, comments: Sequence[str]) -> WrittenMesh:
     """Write a mesh and read it back."""
     return WRITERS[kind](path, mesh, comments)

@@ -4,7 +4,6 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
 
 import torch
 from jaxtyping import Float
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from splatdistill.cameras import Cameras, orbit
 from splatdistill.errors import UserError
+from splatdistill.io.opening import Name
 
 MOST = 100_000  # frames or key frames
 LARGEST = 1 << 20  # bytes of a file of key frames
@@ -41,7 +41,7 @@ def spiral(frames: int, elevation: float, distance: float, fov: float, first: fl
     ]
 
 
-def key_frames(path: Path, frames: int, default: Place) -> list[Place]:
+def key_frames(path: Name, frames: int, default: Place) -> list[Place]:
     """Key frames of a JSON file, with smooth steps between them: a list of objects with azimuth, elevation, distance
     and fov, each as it was before where it is left out. Azimuths go as written: 0 to 350 is nearly once around.
     UserError if it is no such file.
@@ -88,7 +88,7 @@ def cameras(places: Sequence[Place], width: int, height: int) -> Cameras:
     return orbit(columns[0], columns[1], columns[2], columns[3], width, height)
 
 
-def _list(path: Path) -> list:
+def _list(path: Name) -> list:
     try:
         with open(path, "rb") as file:
             data = file.read(LARGEST + 1)

@@ -4,10 +4,12 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import torch
+
 from splatdistill.errors import UserError
 from splatdistill.gaussians import Gaussians
 from splatdistill.io import frames
-from splatdistill.io.extent import box, importance
+from splatdistill.io.extent import FAR, box, bulk, importance, strays
 from splatdistill.io.frames import Up
 
 Pivot = Literal["keep", "centre", "ground"]
@@ -16,7 +18,7 @@ For = Literal["web", "supersplat", "blender", "unity", "unreal"]
 
 @dataclass(frozen=True)
 class Target:
-    """What a program makes of a file's numbers."""
+    """A program's reading of a file's numbers."""
 
     up: Up  # its world, for formats that prescribe none
     pivot: Pivot
@@ -49,7 +51,7 @@ ORIGINS: dict[Pivot, str] = {
 
 @dataclass(frozen=True)
 class Preparation:
-    """What is done to splats before they are written; the defaults do nothing."""
+    """Changes to splats before they are written; the defaults do nothing."""
 
     pivot: Pivot = "keep"
     """What becomes the origin: keep leaves it where it is, centre is the middle of the object, ground is the middle of
@@ -64,6 +66,8 @@ class Preparation:
     """Highest degree of spherical harmonics that is kept, 0 to 3: 0 is one colour from everywhere; by default all."""
     min_opacity: float = 0.0
     """Splats less opaque than this are left out; below 1/255 nothing draws them."""
+    strays: bool = True
+    """Keep splats that lie far from all others or are far larger than the object (`extent.strays`)."""
 
     def check(self) -> None:
         """UserError for numbers that make no sense."""
@@ -79,7 +83,9 @@ class Preparation:
             raise UserError(f"--min-opacity is at least 0 and below 1; got {self.min_opacity}")
 
     def of(self, g: Gaussians) -> Gaussians:
-        """The prepared splats, still in our world; UserError if none are left."""
+        """Return the prepared splats, still in our world; UserError if none are left. Positions stay double where they are:
+        far from the origin only what is moved there can be single.
+        """
         self.check()
         seen = g[g.opacities >= self.min_opacity]
         if not len(seen):
@@ -87,6 +93,9 @@ class Preparation:
                 f"--min-opacity {self.min_opacity} leaves none of {len(g)} splats; "
                 f"the most opaque has {g.opacities.max().item() if len(g) else 0:.3f}"
             )
+        if not self.strays:
+            away, large = strays(seen)
+            seen = seen[~(away | large)]
         if self.degree is not None and self.degree < seen.degree:
             seen = seen.with_degree(self.degree)
         low, high = box(seen)
@@ -102,7 +111,7 @@ class Preparation:
 
 
 def told(g: Gaussians, up: Up, length: str, pivot: Pivot) -> str:
-    """How large prepared splats are and how they lie in a file of such a world, for whoever imports it."""
+    """Say how large prepared splats are and how they lie in a file of such a world, for whoever imports it."""
     low, high = box(g)
     deep, wide, tall = (high - low).tolist()
     size = f"{wide:.3g} wide, {deep:.3g} deep, {tall:.3g} tall"
@@ -110,9 +119,22 @@ def told(g: Gaussians, up: Up, length: str, pivot: Pivot) -> str:
 
 
 def thinned(g: Gaussians, budget: int) -> Gaussians:
-    """The most important splats, at most so many, in their order; UserError if that is none."""
+    """Return the most important splats, at most so many, in their order; UserError if that is none."""
     if budget < 1:
         raise UserError(f"--budget is a number of splats, at least 1; got {budget}")
     if len(g) <= budget:
         return g
     return g[importance(g).topk(budget).indices.sort().values]
+
+
+def recentred(g: Gaussians) -> tuple[Gaussians, str]:
+    """Move an object that lies far from the origin there, before its positions become single; return it in single
+    precision with a note of what was done, which is empty where nothing was.
+    """
+    most = bulk(g)
+    distance = most.middle.norm().item()
+    if distance <= FAR * most.radius or distance <= FAR:
+        return g.to(dtype=torch.float32), ""
+    low, high = box(g)
+    moved = replace(g, means=g.means - 0.5 * (low + high)).to(dtype=torch.float32)
+    return moved, f"it lies {distance:.3g} from the origin and is shown with its middle there"

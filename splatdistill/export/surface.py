@@ -48,7 +48,7 @@ class Seen:
     depth: Float[Tensor, "b 1 h w"]
 
     def at(self, view: int, points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, "n 5"], Float[Tensor, " n"]]:
-        """What a view shows where points are, as columns rgb, alpha, depth; and how deep the points are."""
+        """Return what a view shows where points are, as columns rgb, alpha, depth; and how deep the points are."""
         camera = self.cameras.world_to_camera[view].to(points)
         local = points @ camera[:3, :3].T + camera[:3, 3]
         k, z = self.cameras.intrinsics[view].to(points), local[:, 2].clamp_min(1e-6)
@@ -96,7 +96,7 @@ class Surface:
 
 def at_most(g: Gaussians, seen: Seen, triangles: int) -> Surface:
     """The surface on the finest grid that gives at most so many triangles, or nearly; UserError if none does."""
-    resolution, best = 48, None
+    resolution, best, count = 48, None, 0
     for _ in range(TRIES):
         found = surface(g, seen, resolution)
         count = len(found.faces)

@@ -23,7 +23,8 @@ from splatdistill.gaussians import Gaussians
 from splatdistill.io import frames
 from splatdistill.io.atomic import replacing
 from splatdistill.io.extent import sphere
-from splatdistill.io.rows import Written, kept, opened, writable
+from splatdistill.io.opening import Name, opened
+from splatdistill.io.rows import Read, Written, judged, writable
 from splatdistill.io.spz import Inflated, pack, unpack
 
 DATA = re.compile(rb'<script id="splats" type="application/base64">([A-Za-z0-9+/=\s]*)</script>')
@@ -41,11 +42,12 @@ class Start:
 
 
 def write_html(
-    path: Path, gaussians: Gaussians, comments: Sequence[str] = (), title: str = "splats", start: Start | None = None
+    path: Name, gaussians: Gaussians, comments: Sequence[str] = (), title: str = "splats", start: Start | None = None
 ) -> Written:
     """Write the page. comments: facts that it tells; start: by default far enough to see everything. What is left out
     and what is raised: as `write_ply`.
     """
+    path = Path(path)
     g = writable(path, gaussians)
     look = asdict(start or around(g))
     look["target"] = (frames.into("gltf") @ torch.tensor(look["target"]).double()).tolist()
@@ -64,8 +66,9 @@ def write_html(
     return Written(path, len(g), len(gaussians) - len(g))
 
 
-def read_html(path: Path, drop_invalid: bool = False) -> Gaussians:
-    """The splats of a page that `write_html` wrote, in our world; UserError for any other."""
+def load_html(path: Name) -> Read:
+    """Read the splats of a page that `write_html` wrote, in our world; UserError for any other."""
+    path = Path(path)
     with opened(path) as file:
         found = DATA.search(file.read())
     if found is None:
@@ -75,7 +78,8 @@ def read_html(path: Path, drop_invalid: bool = False) -> Gaussians:
     except binascii.Error as error:
         raise UserError(f"{path}: the splats in the page are damaged ({error})") from error
     raw = unpack(path, Inflated(path, io.BytesIO(data), len(data)))
-    return frames.placed(kept(path, raw, drop_invalid), frames.into("gltf").T)
+    found = judged(path, raw)
+    return replace(found, gaussians=frames.placed(found.gaussians, frames.into("gltf").T))
 
 
 def around(g: Gaussians) -> Start:

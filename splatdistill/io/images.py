@@ -13,6 +13,7 @@ from torch import Tensor
 
 from splatdistill.errors import UserError
 from splatdistill.io.atomic import replacing
+from splatdistill.io.opening import Name
 
 GAP = 2  # pixels between the pictures of a sheet
 LABEL = 16  # pixels of a line of text above a picture
@@ -25,18 +26,18 @@ def to_bytes(image: Float[Tensor, "c h w"]) -> UInt8[np.ndarray, "h w c"]:
     return (image.detach().cpu().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
 
 
-def write_png(path: Path, image: Float[Tensor, "c h w"], note: str = "") -> None:
+def write_png(path: Name, image: Float[Tensor, "c h w"], note: str = "") -> None:
     """One picture, without loss, of 3 channels or with opacity as the fourth; UserError if it cannot be written, and
     what was at `path` is then as before. note: kept inside as its comment.
     """
     inside = PngInfo()
     if note:
         inside.add_itxt("Comment", note)
-    with replacing(path) as temporary:
+    with replacing(Path(path)) as temporary:
         Image.fromarray(to_bytes(image)).save(temporary, format="png", pnginfo=inside)
 
 
-def check_png(path: Path, width: int, height: int, channels: int) -> None:
+def check_png(path: Name, width: int, height: int, channels: int) -> None:
     """UserError unless a file is a whole picture of this size."""
     try:
         with Image.open(path, formats=["PNG"]) as picture:

@@ -3,6 +3,7 @@
 Each is read back by trimesh before it counts. Needs the extra `mesh`.
 """
 
+import hashlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,8 +18,9 @@ from PIL import Image
 from splatdistill.errors import UserError
 from splatdistill.io import frames
 from splatdistill.io.atomic import replacing
+from splatdistill.io.opening import Name
 
-NEEDS = 'meshes need scikit-image and trimesh, which are not here: pip install "splatdistill[mesh]"'
+NEEDS = 'meshes need scikit-image and trimesh, which are not here: pip install "scikit-image>=0.24,<1" "trimesh>=4,<6"'
 LINEAR = {"magFilter": 9729, "minFilter": 9729, "wrapS": 33071, "wrapT": 33071}  # averages of cells mean nothing
 UNLIT = "KHR_materials_unlit"  # light is baked into the colours
 
@@ -44,7 +46,7 @@ class Mesh:
 
 @dataclass(frozen=True)
 class WrittenMesh:
-    """What became of an export."""
+    """Result of an export."""
 
     path: Path
     vertices: int
@@ -54,7 +56,7 @@ class WrittenMesh:
 
 
 def library() -> ModuleType:
-    """trimesh, or a UserError that says how to get it."""
+    """Return trimesh, or raise a UserError that says how to get it."""
     try:
         import trimesh
     except ImportError as error:
@@ -62,11 +64,11 @@ def library() -> ModuleType:
     return trimesh
 
 
-def write_glb(path: Path, mesh: Mesh, comments: Sequence[str] = ()) -> WrittenMesh:
+def write_glb(path: Name, mesh: Mesh, comments: Sequence[str] = ()) -> WrittenMesh:
     """One binary glTF 2.0 file. comments: one fact each, for the asset's extras. UserError if it cannot be written or
     does not read back; what was at `path` is then as before.
     """
-    trimesh = library()
+    path, trimesh = Path(path), library()
     turn = frames.into("gltf").numpy().astype(np.float32)
     corners = mesh.faces.ravel()  # a vertex for each corner, since neighbours lie elsewhere in the texture
     uv = mesh.uv.reshape(-1, 2) * [1, -1] + [0, 1]  # trimesh counts from the lower left
@@ -98,13 +100,12 @@ def write_glb(path: Path, mesh: Mesh, comments: Sequence[str] = ()) -> WrittenMe
     return WrittenMesh(path, len(mesh.vertices), len(mesh.faces), len(data), tight)
 
 
-def write_obj(path: Path, mesh: Mesh, comments: Sequence[str] = ()) -> WrittenMesh:
+def write_obj(path: Name, mesh: Mesh, comments: Sequence[str] = ()) -> WrittenMesh:
     """A .obj with shared vertices, and beside it its .mtl and the texture as -texture.png. As `write_glb` otherwise."""
+    path = Path(path)
     library()
     turn = frames.into("gltf").numpy().astype(np.float32)
-    stem = "".join(
-        c if c.isascii() and (c.isalnum() or c in "-_.") else "_" for c in path.stem
-    )  # spaces end names there
+    stem = plain(path.stem)
     material, picture = path.with_name(f"{stem}.mtl"), path.with_name(f"{stem}-texture.png")
     buffer = io.BytesIO()
     Image.fromarray(mesh.texture).save(buffer, "png")
@@ -114,7 +115,7 @@ def write_obj(path: Path, mesh: Mesh, comments: Sequence[str] = ()) -> WrittenMe
     where = np.arange(1, 3 * len(mesh.faces) + 1).reshape(-1, 3)
     text = io.StringIO()
     text.write(f"{head}mtllib {material.name}\no splats\nusemtl splats\n")
-    np.savetxt(text, mesh.vertices @ turn.T, "v %.7g %.7g %.7g")
+    np.savetxt(text, mesh.vertices @ turn.T, "v %.9g %.9g %.9g")
     np.savetxt(text, mesh.uv.reshape(-1, 2) * [1, -1] + [0, 1], "vt %.7g %.7g")
     np.savetxt(text, np.stack([mesh.faces + 1, where], 2).reshape(-1, 6), "f %d/%d %d/%d %d/%d")
     about = f"{head}newmtl splats\nKa 0 0 0\nKd 1 1 1\nKs 0 0 0\nillum 1\nmap_Kd {picture.name}\n"
@@ -128,8 +129,16 @@ def write_obj(path: Path, mesh: Mesh, comments: Sequence[str] = ()) -> WrittenMe
     return WrittenMesh(path, len(mesh.vertices), len(mesh.faces), sum(len(d) for _, d in parts), tight)
 
 
+def plain(name: str) -> str:
+    """Return a name of ASCII without spaces, as .obj and .mtl files need it for what they name: the same, or where anything
+    had to be replaced, with a digest behind it, so that different names stay different.
+    """
+    safe = "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "_" for c in name)
+    return safe if safe == name else f"{safe.strip('_') or 'mesh'}-{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:8]}"
+
+
 def _read_back(path: Path, temporary: Path, kind: str, meant: Mesh) -> bool:
-    """Whether the mesh of a file is watertight; UserError unless it is the one that was meant, texture and all."""
+    """Tell if the mesh of a file is watertight; UserError unless it is the one that was meant, texture and all."""
     trimesh = library()
     try:
         with open(temporary, "rb") as file:
@@ -139,8 +148,8 @@ def _read_back(path: Path, temporary: Path, kind: str, meant: Mesh) -> bool:
         picture = got.visual.material.baseColorTexture if kind == "glb" else got.visual.material.image
         corners = np.asarray(got.vertices)[got.faces]
         expected = meant.vertices[meant.faces] @ frames.into("gltf").numpy().T
-        far = np.abs(expected).max()
-        if corners.shape != expected.shape or np.abs(corners - expected).max() > 1e-5 * far:
+        wide = np.ptp(expected.reshape(-1, 3), axis=0).max()  # and not the distance from the origin, which may be large
+        if corners.shape != expected.shape or not np.abs(corners - expected).max() <= 1e-5 * wide:
             raise ValueError(f"{len(corners)} faces came back, not the {len(expected)} that were written")
         if (np.asarray(picture.convert("RGB")) != meant.texture).any() or got.visual.uv is None:
             raise ValueError("the texture came back different")
@@ -150,7 +159,7 @@ def _read_back(path: Path, temporary: Path, kind: str, meant: Mesh) -> bool:
 
 
 def watertight(corners: Float[np.ndarray, "f 3 3"]) -> bool:
-    """Whether every edge belongs to two faces that run along it in opposite directions; equal places are one vertex."""
+    """Tell if every edge belongs to two faces that run along it in opposite directions; equal places are one vertex."""
     _, place = np.unique(corners.reshape(-1, 3).astype(np.float32), axis=0, return_inverse=True)
     faces = place.reshape(-1, 3).astype(np.int64)
     edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])

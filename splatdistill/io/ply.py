@@ -3,13 +3,15 @@
 Binary little-endian, one element `vertex`, 62 floats a row: x y z, nx ny nz (zero), f_dc_0..2, f_rest_0..44 (all of
 red's coefficients, then green's, then blue's), opacity (logit), scale_0..2 (logarithm), rot_0..3 (wxyz, unit): the
 layout of 3D Gaussian Splatting (arXiv:2308.04079). Lower degrees are filled up with zeros, since older importers take
-nothing but 248 bytes a row. Read are also the layouts of gsplat and brush (no normals, any order), and of nerfstudio
-(its world is z-up and its header says so; colours may be bytes red, green, blue in place of f_dc).
+nothing but 248 bytes a row. Read are also the layouts of gsplat and brush (no normals, any order), of nerfstudio (its
+world is z-up and its header says so; colours may be red, green, blue in place of f_dc, and alpha in place of opacity), of
+2D Gaussian Splatting (no scale_2: surfels, see `rows.thickened`) and of balls (scale_0 alone).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
@@ -18,8 +20,9 @@ from splatdistill.errors import UserError
 from splatdistill.gaussians import SH_C0, Gaussians
 from splatdistill.io import frames, table
 from splatdistill.io.frames import Up
-from splatdistill.io.rows import Written, kept, writable
-from splatdistill.io.table import RGB, Table, colours, read_properties, read_table, unescape, write_table
+from splatdistill.io.opening import Name
+from splatdistill.io.rows import Read, Written, judged, writable
+from splatdistill.io.table import Table, colour_names, colours, read_properties, read_table, unescape, write_table
 
 OPACITY_MARGIN = 1e-6  # opacities are kept this far from 0 and 1, where the logit is infinite
 LONGEST = 1000  # characters of one comment; longer ones are cut, visibly
@@ -51,7 +54,7 @@ class Provenance:
 
 
 def write_ply(
-    path: Path,
+    path: Name,
     gaussians: Gaussians,
     comments: Sequence[str] = (),
     up: Up = "viewer",
@@ -64,6 +67,7 @@ def write_ply(
     azimuth (degrees, 0 is our front) becomes the front there. pad: fill up to degree 3. UserError if nothing could be
     written; what was at `path` is then as before.
     """
+    path = Path(path)
     turned = frames.placed(writable(path, gaussians), frames.into(up, facing))
     names, values = _columns(turned, pad)
     rows = values.astype("<f4").view([(n, "<f4") for n in names])[:, 0]
@@ -72,36 +76,44 @@ def write_ply(
     return Written(path, len(rows), len(gaussians) - len(rows))
 
 
-def read_ply(path: Path, up: Up | None = None, drop_invalid: bool = False) -> Gaussians:
-    """Splats of a .ply file, float32 on the CPU, in our world.
+def load_ply(path: Name, up: Up | None = None) -> Read:
+    """Read the splats of a .ply file, on the CPU, in our world; positions stay double where the file's are.
 
-    up: the world of the file; by default what its own comments say, "viewer" where they say nothing. UserError if it is
-    no such file, or if rows hold values that no Gaussian can have and `drop_invalid` does not allow to leave them out.
+    up: the world of the file; by default what its own comments say, "viewer" where they say nothing. Rows that no
+    Gaussian can have are left out and counted. UserError if it is no such file, or if no row is left.
     """
     rows = read_table(path)
     notes = rows.comments[1:3] if rows.comments[:1] == (MADE_BY,) else ()
-    raw = _gaussians(rows)
+    raw, told = _gaussians(rows)
     degree = next((d for d in range(raw.degree) if f"degree {d}" in notes), raw.degree)
     if not raw.sh[:, (degree + 1) ** 2 :].any():  # bands that only fill up the rows
         raw = raw.with_degree(degree)
-    raw = kept(path, raw, drop_invalid)
-    return frames.placed(raw, frames.into(up or _up(rows.comments, notes)).T)
+    found = judged(path, raw, told)
+    return replace(found, gaussians=frames.placed(found.gaussians, frames.into(up or _up(rows.comments, notes)).T))
+
+
+def read_ply(path: Name, up: Up | None = None, drop_invalid: bool = False) -> Gaussians:
+    """Return the splats that `load_ply` reads, in single precision; UserError as there, and if rows would be left out and
+    `drop_invalid` does not allow it.
+    """
+    return load_ply(path, up).strict(drop_invalid)
 
 
 def _up(comments: tuple[str, ...], ours: tuple[str, ...]) -> Up:
     """The world of a file. nerfstudio's says that z is up; what brush says of y is a constant and means nothing."""
     if any(c.lower().split() == ["vertical", "axis:", "z"] for c in comments):
         return "raw"
-    return next((up for up in frames.ROWS if f"up {up}" in ours), "viewer")
+    said: list[Up] = [up for up in get_args(Up) if f"up {up}" in ours]
+    return said[0] if said else "viewer"
 
 
-def read_comments(path: Path) -> tuple[str, ...]:
+def read_comments(path: Name) -> tuple[str, ...]:
     """The header's comments; those that `write_ply` escaped as they were given to it."""
     comments = table.read_comments(path)
     return tuple(unescape(c) for c in comments) if MADE_BY in comments else comments
 
 
-def is_splats(path: Path) -> bool:
+def is_splats(path: Name) -> bool:
     """Whether a .ply holds Gaussian splats, not mere points; UserError if it is no .ply."""
     return bool({"f_dc_0", "rot_0"} & {*read_properties(path)})
 
@@ -118,11 +130,15 @@ def _columns(g: Gaussians, pad: bool) -> tuple[list[str], np.ndarray]:
     return names, torch.cat(parts, 1).numpy()
 
 
-def _gaussians(rows: Table) -> Gaussians:
-    """Physical values in the file's own frame; unchecked."""
-    bytes_only = DC[0] not in (rows.rows.dtype.names or ()) and {*RGB} <= {*(rows.rows.dtype.names or ())}
-    rows.demand((*XYZ, *(() if bytes_only else DC), "opacity", *SCALE, *ROT), "Gaussian splats")
-    found = {n for n in rows.rows.dtype.names or () if n.startswith("f_rest_")}
+def _gaussians(rows: Table) -> tuple[Gaussians, tuple[str, ...]]:
+    """Return physical values in the file's own frame, unchecked, and what of them a person should know."""
+    there = {*(rows.rows.dtype.names or ())}
+    coloured = DC[0] not in there and colour_names(rows) is not None
+    opaque = "opacity" not in there and "alpha" in there
+    sizes = _sizes(there)
+    wanted = (*XYZ, *(() if coloured else DC), *(() if opaque else ("opacity",)), *sizes, *ROT)
+    rows.demand(wanted, "Gaussian splats")
+    found = {n for n in there if n.startswith("f_rest_")}
     rest = [f"f_rest_{i}" for i in range(len(found))]
     if len(rest) not in (0, 9, 24, 45) or found != set(rest):
         raise UserError(
@@ -131,11 +147,24 @@ def _gaussians(rows: Table) -> Gaussians:
         )
     rows.demand(rest, "Gaussian splats")
     bands = rows.columns(rest).reshape(len(rows.rows), 3, len(rest) // 3).transpose(0, 2, 1)
-    base = (colours(rows) - 0.5) / SH_C0 if bytes_only else rows.columns(DC)
+    rgb, told = colours(rows) if coloured else (None, ())
+    base = rows.columns(DC) if rgb is None else (rgb - 0.5) / SH_C0
+    alpha = rows.share("alpha") if opaque else rows.column("opacity")
+    opacities = torch.from_numpy(alpha) if opaque else torch.from_numpy(alpha).sigmoid()
+    scales = torch.from_numpy(rows.columns(sizes)).exp()
+    if len(sizes) == 2:  # a surfel of 2D Gaussian Splatting (arXiv:2403.17888) has no third
+        scales = torch.cat([scales, torch.zeros(len(scales), 1)], 1)
     return Gaussians(
-        means=torch.from_numpy(rows.columns(XYZ)),
-        quats=torch.nn.functional.normalize(torch.from_numpy(rows.columns(ROT)), dim=1),
-        scales=torch.from_numpy(rows.columns(SCALE)).exp(),
-        opacities=torch.from_numpy(rows.column("opacity")).sigmoid(),
+        means=torch.from_numpy(rows.positions(XYZ)),
+        quats=torch.from_numpy(rows.columns(ROT)),
+        scales=scales if len(sizes) > 1 else scales.repeat(1, 3),
+        opacities=opacities,
         sh=torch.from_numpy(np.concatenate([base[:, None], bands], 1)),
-    )
+    ), told
+
+
+def _sizes(there: set[str]) -> tuple[str, ...]:
+    """Return the logarithms of sizes that a row has: three; two of a surfel; or one, where splats are balls."""
+    if "scale_0" in there and "scale_2" not in there:
+        return SCALE[:2] if "scale_1" in there else SCALE[:1]
+    return SCALE

@@ -1,72 +1,142 @@
-"""What all formats of splats share: opening a file, what a row may hold, and what became of a write."""
+"""Rows of splats, whatever the format: which of them are Gaussians, and what became of a file that was read or written."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from io import BufferedReader
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from splatdistill.errors import UserError
 from splatdistill.gaussians import Gaussians
+from splatdistill.io.opening import Name
 
 MOST = 10_000_000  # Gaussians of a packed file, as for the reference reader of .spz: a small file may claim any number
 RATIO = 2  # Gaussians per byte of a packed file, at most, where 0.1 is usual: more is made to fill memory
+FLAT = 1e-4  # least thickness of a splat, relative to its longest axis
+LARGEST, SMALLEST = 1e18, 1e-18  # lengths whose squares single precision holds, as covariances need it
+COARSE = 0.1  # of a splat's size: steps of a position above that are told
+
+
+@dataclass(frozen=True)
+class Read:
+    """Splats of a file, and what was left out or changed to have them."""
+
+    path: Path
+    gaussians: Gaussians  # in our world, on the CPU; float32, but for means that the file holds as doubles
+    dropped: Mapping[str, int] = field(default_factory=dict)  # rows that are no Gaussians, by what is wrong with them
+    notes: tuple[str, ...] = ()  # what was changed, one fact each
+
+    @property
+    def rows(self) -> int:
+        """Number of rows of the file."""
+        return len(self.gaussians) + sum(self.dropped.values())
+
+    def told(self) -> tuple[str, ...]:
+        """Return what a person should know of the reading, a line each."""
+        left = (f"left out {lacking(self.dropped, self.rows)} of {self.path}",) if self.dropped else ()
+        return (*left, *(f"{self.path}: {note}" for note in self.notes))
+
+    def strict(self, drop_invalid: bool = False) -> Gaussians:
+        """Return the splats in single precision; UserError if rows were left out and `drop_invalid` does not allow it."""
+        if self.dropped and not drop_invalid:
+            raise UserError(
+                f"{lacking(self.dropped, self.rows)} of {self.path}; leave them out with --init.drop-invalid "
+                "(drop_invalid=True), or repair the file"
+            )
+        return self.gaussians.to(dtype=torch.float32)
 
 
 @dataclass(frozen=True)
 class Written:
-    """What became of an export."""
+    """Result of an export."""
 
     path: Path
     count: int  # Gaussians in the file
-    dropped: int  # left out because a value of theirs was not finite
+    dropped: int  # left out because no row can hold them
 
 
-@contextmanager
-def opened(path: Path) -> Iterator[BufferedReader]:
-    """The file's bytes; UserError for what is not there, is no file, or cannot be read."""
-    if not path.exists():
-        raise UserError(f"no file {path}; check the name (it is looked for in {Path.cwd()})")
-    if not path.is_file():  # a pipe would wait for ever
-        raise UserError(f"{path} is not a file; give a file of splats" + (" inside it" if path.is_dir() else ""))
-    try:
-        with open(path, "rb") as file:
-            yield file
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+def lacking(dropped: Mapping[str, int], rows: int, what: str = "rows") -> str:
+    """Return how many of the rows are unusable and why: '3 of 9 rows (2 with ..., 1 with ...)'."""
+    reasons = ", ".join(f"{count} with {reason}" for reason, count in dropped.items())
+    return f"{sum(dropped.values())} of {rows} {what} ({reasons})"
 
 
-def usable(g: Gaussians) -> Bool[Tensor, " n"]:
-    """Which rows are Gaussians: finite, of positive size, with a rotation."""
-    return g.finite() & (g.scales > 0).all(1) & (g.quats.norm(dim=1) > 0.5)
+def faults(g: Gaussians) -> dict[str, Bool[Tensor, " n"]]:
+    """Return for each thing that a Gaussian cannot have, the rows that have it."""
+    longest = g.scales.amax(1)
+    return {
+        f"a position that is not finite or beyond {LARGEST:g}": ~(g.means.abs() <= LARGEST).all(1),
+        f"a size that is not finite or above {LARGEST:g}": ~(longest <= LARGEST),
+        "no size": ~(longest >= SMALLEST) | ~(g.scales > 0).all(1),
+        "a rotation of length 0 or not finite": ~((g.quats.norm(dim=1) - 1).abs() < 0.5),
+        "an opacity that is not a number": ~g.opacities.isfinite(),
+        "a colour that is not finite": ~g.sh.flatten(1).isfinite().all(1),
+    }
 
 
-def kept(path: Path, raw: Gaussians, drop_invalid: bool) -> Gaussians:
-    """The rows of a file that are Gaussians. UserError if there are none, or if others are among them and
-    `drop_invalid` does not allow to leave those out.
-    """
-    good = usable(raw)
-    if bad := int((~good).sum()):
-        if not drop_invalid:
-            raise UserError(
-                f"{bad} of {len(good)} rows of {path} hold NaN or infinite values, or a rotation of length 0; "
-                "leave them out with --init.drop-invalid (drop_invalid=True), or repair the file"
-            )
-        raw = raw[good]
-    if not len(raw):
-        raise UserError(f"{path} holds no usable Gaussians; expected at least one row of finite values")
-    return raw
+def unit(quats: Float[Tensor, "n 4"]) -> Float[Tensor, "n 4"]:
+    """Return q / |q|, also where |q|^2 leaves the range of single precision; zero where |q| is 0."""
+    q = quats.double()
+    return (q / q.norm(dim=1, keepdim=True).clamp_min(1e-300)).to(torch.float32)
 
 
-def writable(path: Path, g: Gaussians) -> Gaussians:
-    """The Gaussians that a file can hold, float32 on the CPU, rotations of unit length; UserError if there are none."""
-    g = g.detach().to("cpu", torch.float32)
-    g = replace(g, quats=torch.nn.functional.normalize(g.quats, dim=1))
-    good = usable(g)
+def flat(scales: Float[Tensor, "n 3"]) -> Bool[Tensor, "n 3"]:
+    """Tell which axes have no length, or less than FLAT of the longest: those of surfels."""
+    return (scales >= 0) & (scales < FLAT * scales.amax(1, keepdim=True))
+
+
+def thickened(scales: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
+    """Give flat axes FLAT of the longest one's length. What has no length at all, or a negative one, stays as it is."""
+    return torch.where(flat(scales), FLAT * scales.amax(1, keepdim=True), scales)
+
+
+def judged(path: Name, raw: Gaussians, notes: tuple[str, ...] = ()) -> Read:
+    """Return the rows of a file that are Gaussians, with what was left out counted by reason; UserError if none are left."""
+    path = Path(path)
+    surfels = flat(raw.scales).any(1)
+    raw = replace(raw, quats=unit(raw.quats), scales=thickened(raw.scales))
+    good = torch.ones(len(raw), dtype=torch.bool)
+    dropped: dict[str, int] = {}
+    for reason, bad in faults(raw).items():
+        if count := int((bad & good).sum()):
+            dropped[reason] = count
+        good &= ~bad
     if not good.any():
-        raise UserError(f"nothing to write to {path}: of {len(good)} Gaussians none has only finite values")
-    return g[good]
+        why = f": {lacking(dropped, len(raw))} cannot be used" if dropped else ", and there are none"
+        raise UserError(f"{path} holds no usable Gaussians; expected at least one row of finite values{why}")
+    g = raw[good] if dropped else raw
+    if count := int((surfels & good).sum()):
+        notes = (*notes, f"{count} flat splats have a thickness of {FLAT:g} of their longest axis now")
+    return Read(path, g, dropped, (*notes, *coarse(g)))
+
+
+def coarse(g: Gaussians) -> tuple[str, ...]:
+    """Return a note if single precision holds positions in steps that are large beside the splats' sizes."""
+    if g.means.dtype != torch.float32:
+        return ()
+    far = g.means.abs().amax(1)
+    step = torch.nextafter(far, torch.full_like(far, torch.inf)) - far
+    size = g.scales.amax(1)
+    share = (step / size).median().item()
+    if share <= COARSE:
+        return ()
+    return (
+        f"positions are as far as {far.max().item():.3g} from the origin and single precision holds them in steps of "
+        f"{step.median().item():.2g}, where splats are {size.median().item():.2g} large: what made the file lost "
+        "their places; write it again about the origin, or with double x y z",
+    )
+
+
+def writable(path: Name, g: Gaussians) -> Gaussians:
+    """Return the Gaussians that a file can hold, on the CPU, rotations of unit length; UserError if there are none. All
+    but positions is float32: formats round those as they must.
+    """
+    means = g.means.detach().to("cpu")
+    g = g.detach().to("cpu", torch.float32)
+    g = replace(g, means=means, quats=unit(g.quats), scales=thickened(g.scales))
+    bad = torch.stack([*faults(g).values()]).any(0)
+    if bad.all():
+        raise UserError(f"nothing to write to {path}: of {len(bad)} Gaussians none has only finite values")
+    return g[~bad]

@@ -3,7 +3,8 @@
 meta.json names the pictures: positions (16 bits of sign(x) ln(1 + |x|) between the least and the greatest, low and high
 bytes apart), rotations (three bytes of the components but the largest, whose index is in alpha), standard deviations
 (logarithms) and colours of the constant band (bytes that index a codebook of 256 numbers; opacity in alpha), and for
-higher bands a palette and each splat's place in it. The world is that of .ply viewers.
+higher bands a palette and each splat's place in it. The world is that of .ply viewers. Read are also zips that have all
+this in a folder, and folders with these files (unbundled .sog, named by the folder or by its meta.json).
 """
 
 import io
@@ -12,7 +13,9 @@ import math
 import os
 import warnings
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +30,9 @@ from splatdistill.gaussians import Gaussians
 from splatdistill.io import frames
 from splatdistill.io.atomic import replacing
 from splatdistill.io.extent import along_a_curve
+from splatdistill.io.opening import Name, opened
 from splatdistill.io.palette import codebook, palette
-from splatdistill.io.rows import MOST, RATIO, Written, kept, opened, writable
+from splatdistill.io.rows import MOST, RATIO, Read, Written, judged, writable
 
 PER_ROW = 64  # entries of the palette in a row of its picture
 OTHERS = np.array([[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]])  # the components but the largest, wxyz
@@ -37,12 +41,13 @@ LIMIT = 1 << 20  # bytes of meta.json
 
 
 def order(g: Gaussians) -> Int[Tensor, " n"]:
-    """Which Gaussian is which pixel: neighbours in space are neighbours, so that the pictures pack well."""
+    """Return for each pixel its Gaussian: neighbours in space are neighbours, so that the pictures pack well."""
     return torch.from_numpy(along_a_curve(g.means.detach().cpu().numpy()))
 
 
-def write_sog(path: Path, gaussians: Gaussians, comments: Sequence[str] = ()) -> Written:
+def write_sog(path: Name, gaussians: Gaussians, comments: Sequence[str] = ()) -> Written:
     """Write splats. comments: one fact each, for meta.json. What is left out and what is raised: as `write_ply`."""
+    path = Path(path)
     g = writable(path, gaussians)
     g = frames.placed(g[order(g)], frames.into("viewer"))
     width = 4 * math.ceil(math.ceil(len(g) ** 0.5) / 4)
@@ -95,18 +100,60 @@ def write_sog(path: Path, gaussians: Gaussians, comments: Sequence[str] = ()) ->
     return Written(path, len(g), len(gaussians) - len(g))
 
 
-def read_sog(path: Path, drop_invalid: bool = False) -> Gaussians:
-    """Splats of a .sog file, float32 on the CPU, in our world; errors as `read_ply`."""
-    with opened(path) as file:
-        try:
-            with zipfile.ZipFile(file) as archive:
-                raw = _unpack(path, archive, os.fstat(file.fileno()).st_size)
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
-            raise UserError(f"{path} is not a .sog that can be read: not a zip, or damaged ({error})") from error
-        except (KeyError, ValueError, TypeError, IndexError, OverflowError, SyntaxError, OSError) as error:
-            what = "its meta.json and pictures do not fit"
-            raise UserError(f"{path} is not a .sog that can be read: {what} ({error})") from error
-    return frames.placed(kept(path, raw, drop_invalid), frames.into("viewer").T)
+META = "meta.json"
+Member = Callable[[str, int], bytes]  # a file's bytes by its name; ValueError above so many
+
+
+def load_sog(path: Name) -> Read:
+    """Read the splats of a .sog file or folder, on the CPU, in our world; errors as `load_ply`."""
+    path = Path(path)
+    try:
+        with _members(path) as (member, size):
+            raw = _unpack(path, member, size)
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+        raise UserError(f"{path} is not a .sog that can be read: not a zip, or damaged ({error})") from error
+    except (KeyError, ValueError, TypeError, IndexError, OverflowError, SyntaxError, OSError) as error:
+        what = "its meta.json and pictures do not fit"
+        raise UserError(f"{path} is not a .sog that can be read: {what} ({error})") from error
+    found = judged(path, raw)
+    return replace(found, gaussians=frames.placed(found.gaussians, frames.into("viewer").T))
+
+
+def unbundled(path: Path) -> Path | None:
+    """Return the folder of an unbundled .sog that a path names, itself or by its meta.json; None where it is none."""
+    folder = path.parent if path.name == META else path
+    return folder if os.path.isfile(folder / META) else None  # which says no where a name is none
+
+
+@contextmanager
+def _members(path: Path) -> Iterator[tuple[Member, int]]:
+    """Open the files of a .sog: how to read them, and how many bytes they are together."""
+    if (folder := unbundled(path)) is not None:
+
+        def beside(name: str, limit: int) -> bytes:
+            if name != Path(name).name or name in ("", ".", ".."):
+                raise ValueError(f"{name!r} is not in the folder of meta.json")
+            with opened(folder / name) as file:
+                return _limited(name, file.read(limit + 1), limit)
+
+        yield beside, sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+        return
+    with opened(path) as file, zipfile.ZipFile(file) as archive:
+        inside = [name for name in archive.namelist() if name.rpartition("/")[2] == META]
+        prefix = min(inside, key=len, default=META).removesuffix(META)
+
+        def member(name: str, limit: int) -> bytes:
+            with archive.open(prefix + name) as packed:
+                return _limited(name, packed.read(limit + 1), limit)
+
+        yield member, os.fstat(file.fileno()).st_size
+
+
+def _limited(name: str, data: bytes, limit: int) -> bytes:
+    """Return what was read of a file; ValueError if that is more than `limit` bytes, however much it would unpack to."""
+    if len(data) > limit:
+        raise ValueError(f"{name} has more than {limit} bytes")
+    return data
 
 
 def _picture(data: bytes) -> Image.Image:
@@ -119,9 +166,9 @@ def _picture(data: bytes) -> Image.Image:
             raise ValueError(str(error)) from error
 
 
-def _unpack(path: Path, archive: zipfile.ZipFile, size: int) -> Gaussians:
-    """What an archive holds, in the file's own world; unchecked. Whatever is wrong with it raises something."""
-    meta = json.loads(_member(archive, "meta.json", LIMIT))
+def _unpack(path: Path, member: Member, size: int) -> Gaussians:
+    """Return what an archive of `size` bytes holds, in the file's own world, unchecked. Whatever is wrong raises something."""
+    meta = json.loads(member(META, LIMIT))
     if not isinstance(meta, dict) or meta.get("version") != 2:
         raise UserError(f"{path} is a .sog of another version than 2; convert it with `splat-transform in.sog out.ply`")
     n = meta["count"]
@@ -130,23 +177,24 @@ def _unpack(path: Path, archive: zipfile.ZipFile, size: int) -> Gaussians:
         raise ValueError(f"a count of {n!r} in {size} bytes; expected 1 to {most}")
 
     def pixels(part: str, which: int, count: int = n, width: int | None = None) -> UInt8[np.ndarray, "count 4"]:
-        data = _member(archive, str(meta[part]["files"][which]), 64 * count + LIMIT)
+        data = member(str(meta[part]["files"][which]), 64 * count + LIMIT)
         with _picture(data) as picture:
             w, h = picture.size
             if not count <= w * h <= 4 * count + (1 << 16) or width not in (None, w):
                 raise ValueError(f"a picture of {w}x{h} for {count} entries")
             return np.asarray(picture.convert("RGBA")).reshape(-1, 4)[:count]
 
-    def numbers(part: str, key: str, count: int) -> Float32[np.ndarray, " count"]:
+    def numbers(part: str, key: str, count: int, kind: type[np.floating] = np.float32) -> Float[np.ndarray, " count"]:
         with np.errstate(over="ignore"):  # what is too large is infinite, and refused with the splats
-            found = np.array(meta[part][key], np.float32)
+            found = np.array(meta[part][key], kind)
         if found.shape != (count,):
             raise ValueError(f"{part}.{key} has the shape {found.shape}; expected {count} numbers")
         return found
 
-    low, high = numbers("means", "mins", 3), numbers("means", "maxs", 3)
-    fixed = pixels("means", 0)[:, :3].astype(np.float32) + 256.0 * pixels("means", 1)[:, :3]
-    x = (low + (high - low) * (fixed / np.float32(65535))).clip(-80, 80)
+    # in double: far from the origin the logarithms of a whole object differ in their last digits
+    low, high = numbers("means", "mins", 3, np.float64), numbers("means", "maxs", 3, np.float64)
+    fixed = pixels("means", 0)[:, :3].astype(np.float64) + 256.0 * pixels("means", 1)[:, :3]
+    x = (low + (high - low) * (fixed / 65535)).clip(-80, 80)
     sh0 = pixels("sh0", 0)
     sh = numbers("sh0", "codebook", 256)[sh0[:, None, :3]]
     if "shN" in meta:
@@ -159,7 +207,7 @@ def _unpack(path: Path, archive: zipfile.ZipFile, size: int) -> Gaussians:
         where = np.minimum(places[:, 0] + 256 * places[:, 1].astype(np.int64), count - 1)
         sh = np.concatenate([sh, numbers("shN", "codebook", 256)[entries.reshape(count, k, 3)[where]]], 1)
     return Gaussians(
-        means=torch.from_numpy((np.sign(x) * np.expm1(np.abs(x))).astype(np.float32)),
+        means=torch.from_numpy(_places(x)),
         quats=torch.from_numpy(_unpacked(pixels("quats", 0))),
         scales=torch.from_numpy(numbers("scales", "codebook", 256)[pixels("scales", 0)[:, :3]]).exp(),
         opacities=torch.from_numpy(sh0[:, 3].astype(np.float32) / 255),
@@ -167,13 +215,11 @@ def _unpack(path: Path, archive: zipfile.ZipFile, size: int) -> Gaussians:
     )
 
 
-def _member(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
-    """A file of the archive, however much it would unpack to; ValueError if that is more than `limit` bytes."""
-    with archive.open(name) as file:
-        data = file.read(limit + 1)
-    if len(data) > limit:
-        raise ValueError(f"{name} has more than {limit} bytes")
-    return data
+def _places(x: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
+    """Return sign(x) (e^|x| - 1), float32 where that holds places as exactly as the file's 16 bits do, else float64."""
+    means = np.sign(x) * np.expm1(np.abs(x))
+    step = np.spacing(np.abs(means).max(0).astype(np.float32))
+    return means.astype(np.float32) if (step <= np.ptp(means, axis=0) / 65535).all() else means
 
 
 def _packed(quats: Float[np.ndarray, "n 4"]) -> UInt8[np.ndarray, "n 4"]:

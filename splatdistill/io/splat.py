@@ -5,6 +5,7 @@ A row is x y z (float32), the three standard deviations (float32), red green blu
 (antimatter15/splat), which shows a file while it loads: the largest and most opaque come first.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,17 +18,18 @@ from splatdistill.gaussians import SH_C0, Gaussians
 from splatdistill.io import frames
 from splatdistill.io.atomic import replacing
 from splatdistill.io.frames import Up
-from splatdistill.io.rows import Written, kept, opened, writable
+from splatdistill.io.opening import Name, opened
+from splatdistill.io.rows import Read, Written, judged, writable
 
 ROW = np.dtype([("xyz", "<f4", 3), ("scale", "<f4", 3), ("rgba", "u1", 4), ("quat", "u1", 4)])
 
 
 def order(g: Gaussians) -> Int[Tensor, " n"]:
-    """Which Gaussian is in which row of a file."""
+    """Return for each row of a file the Gaussian that is there."""
     return (g.scales.log().sum(1).exp() * g.opacities).argsort(descending=True, stable=True)
 
 
-def write_splat(path: Path, gaussians: Gaussians, up: Up = "viewer") -> Written:
+def write_splat(path: Name, gaussians: Gaussians, up: Up = "viewer") -> Written:
     """Write splats, without what depends on the viewing direction. `up`, what is left out and what is raised: as
     `write_ply`.
     """
@@ -39,13 +41,13 @@ def write_splat(path: Path, gaussians: Gaussians, up: Up = "viewer") -> Written:
     quats = torch.nn.functional.normalize(g.quats, dim=1)
     # 256 does not fit into a byte, 0 does, and -q is the same rotation
     rows["quat"] = _bytes(128 + 128 * torch.where(quats.amax(1, keepdim=True) > 127.5 / 128, -quats, quats))
-    with replacing(path) as temporary:
+    with replacing(Path(path)) as temporary:
         temporary.write_bytes(rows.tobytes())
-    return Written(path, len(g), len(gaussians) - len(g))
+    return Written(Path(path), len(g), len(gaussians) - len(g))
 
 
-def read_splat(path: Path, drop_invalid: bool = False, up: Up = "viewer") -> Gaussians:
-    """Splats of a .splat file, float32 on the CPU, in our world; errors as `read_ply`. up: the world of the file, which
+def load_splat(path: Name, up: Up = "viewer") -> Read:
+    """Read the splats of a .splat file, on the CPU, in our world; errors as `load_ply`. up: the world of the file, which
     does not say.
     """
     with opened(path) as file:
@@ -59,12 +61,13 @@ def read_splat(path: Path, drop_invalid: bool = False, up: Up = "viewer") -> Gau
     rgba, quats = (torch.from_numpy(rows[n].astype(np.float32)) for n in ("rgba", "quat"))
     raw = Gaussians(
         means=torch.from_numpy(rows["xyz"].astype(np.float32)),
-        quats=torch.nn.functional.normalize((quats - 128) / 128, dim=1),
+        quats=(quats - 128) / 128,
         scales=torch.from_numpy(rows["scale"].astype(np.float32)),
         opacities=rgba[:, 3] / 255,
         sh=((rgba[:, :3] / 255 - 0.5) / SH_C0)[:, None],
     )
-    return frames.placed(kept(path, raw, drop_invalid), frames.into(up).T)
+    found = judged(path, raw)
+    return replace(found, gaussians=frames.placed(found.gaussians, frames.into(up).T))
 
 
 def _bytes(values: Tensor) -> np.ndarray:

@@ -12,6 +12,7 @@ import math
 import os
 import struct
 import zlib
+from dataclasses import replace
 from io import BufferedIOBase
 from pathlib import Path
 
@@ -24,18 +25,22 @@ from splatdistill.errors import UserError
 from splatdistill.gaussians import Gaussians
 from splatdistill.io import frames
 from splatdistill.io.atomic import replacing
-from splatdistill.io.rows import MOST, RATIO, Written, kept, opened, writable
+from splatdistill.io.opening import Name, opened
+from splatdistill.io.rows import MOST, RATIO, Read, Written, judged, writable
 
 MAGIC, VERSION = 0x5053474E, 3  # "NGSP"
 HEADER = struct.Struct("<IIIBBBB")
-FINEST = 16  # fractional bits of a position: steps of 1.5e-5
+USUAL, FINEST = 16, 23  # fractional bits of a position: steps of 1.5e-5, and of 1.2e-7
+MOST_FIXED = 2**23 - 1  # a position as a whole number of 24 bits
+STEP = 0.05  # of a splat's size, for steps of its position
 COLOUR = 0.15  # of f_dc in a byte's range
 ROOT_HALF = 0.5**0.5  # no component but the largest exceeds it
 CONVERT = "convert it first, for example with `splat-transform --spz-version 3 in.spz out.spz`"
 
 
-def write_spz(path: Path, gaussians: Gaussians) -> Written:
+def write_spz(path: Name, gaussians: Gaussians) -> Written:
     """Write splats. What is left out and what is raised: as `write_ply`. Values beyond the format's range are cut."""
+    path = Path(path)
     g = writable(path, gaussians)
     data = pack(path, g)
     with replacing(path) as temporary:
@@ -43,13 +48,28 @@ def write_spz(path: Path, gaussians: Gaussians) -> Written:
     return Written(path, len(g), len(gaussians) - len(g))
 
 
-def pack(path: Path, g: Gaussians) -> bytes:
-    """A file's bytes; UserError if it cannot hold them. path: for that message."""
-    g = frames.placed(g, frames.into("gltf"))
+def fractional_bits(g: Gaussians) -> int:
+    """Choose how many bits of a position stand behind the point: so many that a step is STEP of the size of all but the
+    smallest splats, USUAL at least, and no more than leave room for the farthest one in 24 bits.
+    """
     far = g.means.abs().max().item()
-    bits = max(0, min(FINEST, 22 - math.ceil(math.log2(max(far, 1e-6)))))
-    if far * 2**bits > 2**23 - 1:
-        raise UserError(f"cannot write {path}: .spz holds positions up to 8e6, here is one of {far:.3g}; scale it down")
+    room = math.floor(math.log2(MOST_FIXED / max(far, 1e-6)))
+    sizes = g.scales.amax(1).double()
+    small = sizes.kthvalue(1 + len(sizes) // 100).values.item()
+    wanted = math.ceil(-math.log2(STEP * small))
+    return max(0, min(max(USUAL, wanted), room, FINEST))
+
+
+def pack(path: Path, g: Gaussians) -> bytes:
+    """Return a file's bytes; UserError if it cannot hold them. path: for that message."""
+    g = frames.placed(g, frames.into("gltf"))
+    bits = fractional_bits(g)
+    far = g.means.abs().max().item()
+    if not far * 2**bits <= MOST_FIXED:
+        raise UserError(
+            f"cannot write {path}: .spz holds positions up to 8e6, here is one of {far:.3g}; move the object to the origin "
+            "with --pivot centre, or scale it down"
+        )
     head = HEADER.pack(MAGIC, VERSION, len(g), g.degree, bits, 0, 0)
     fixed = (g.means.double() * 2**bits).round().to(torch.int32).numpy().astype("<i4")
     parts = [
@@ -64,30 +84,43 @@ def pack(path: Path, g: Gaussians) -> bytes:
     return gzip.compress(body, 9, mtime=0)  # the same splats are the same bytes
 
 
-def read_spz(path: Path, drop_invalid: bool = False) -> Gaussians:
-    """Splats of a .spz file, float32 on the CPU, in our world; errors as `read_ply`."""
+def load_spz(path: Name) -> Read:
+    """Read the splats of a .spz file, on the CPU, in our world; errors as `load_ply`."""
+    path = Path(path)
     with opened(path) as file:
         if file.peek(4)[:4] == MAGIC.to_bytes(4, "little"):
             raise UserError(f"{path} is a .spz of version 4 or later; expected 2 or 3: {CONVERT}")
         raw = unpack(path, Inflated(path, file, os.fstat(file.fileno()).st_size))
-    return frames.placed(kept(path, raw, drop_invalid), frames.into("gltf").T)
+    found = judged(path, raw)
+    return replace(found, gaussians=frames.placed(found.gaussians, frames.into("gltf").T))
 
 
 class Inflated:
-    """A gzip stream that gives so many bytes and no more, however far it would go on."""
+    """Gzip members one after the other, as pigz and those who append write them, that give so many bytes and no more,
+    however far they would go on.
+    """
 
     def __init__(self, path: Path, file: BufferedIOBase, size: int) -> None:
-        self.path, self.file, self.size, self.stream = path, file, size, zlib.decompressobj(wbits=31)
+        self.path, self.file, self.size = path, file, size
+        self.stream, self.waiting = zlib.decompressobj(wbits=31), b""
 
     def take(self, size: int) -> bytes:
-        """The next `size` bytes; UserError if there are fewer."""
+        """Return the next `size` bytes; UserError if there are fewer."""
         out = bytearray()
         try:
-            while len(out) < size and not self.stream.eof:
-                chunk = self.stream.unconsumed_tail or self.file.read(1 << 16)
-                if not chunk:
+            while len(out) < size:
+                self.waiting = self.waiting or self.file.read(1 << 16)
+                if not self.waiting:
                     break
-                out += self.stream.decompress(chunk, size - len(out))
+                if self.stream.eof:
+                    self.waiting = self.waiting.lstrip(b"\0")  # zeros may fill up what is between members
+                    if not self.waiting:
+                        continue
+                    if self.waiting[:1] != b"\x1f":
+                        break
+                    self.stream = zlib.decompressobj(wbits=31)
+                out += self.stream.decompress(self.waiting, size - len(out))
+                self.waiting = self.stream.unused_data if self.stream.eof else self.stream.unconsumed_tail
         except zlib.error as error:
             raise UserError(f"{self.path} is not a .spz that can be read: not gzip, or damaged ({error})") from error
         if len(out) < size:
@@ -115,7 +148,7 @@ def unpack(path: Path, stream: Inflated) -> Gaussians:
 
     fixed = np.zeros((count, 3, 4), np.uint8)
     fixed[..., 1:] = take(3, 3)
-    means = torch.from_numpy((fixed.view("<i4")[..., 0] >> 8).astype(np.float32) / 2**bits)
+    means = torch.from_numpy((fixed.view("<i4")[..., 0] >> 8).astype(np.float32) / np.float32(2**bits))
     opacities, dc, scales = (_floats(take(k)) for k in (1, 3, 3))
     quats = _unpacked(take(4)) if version == 3 else _first_three(_floats(take(3)) / 127.5 - 1)
     rest = (_floats(take((degree + 1) ** 2 - 1, 3)) - 128) / 128

@@ -16,7 +16,7 @@ import numpy as np
 
 from splatdistill.errors import UserError
 from splatdistill.io.atomic import replacing
-from splatdistill.io.rows import opened
+from splatdistill.io.opening import Name, opened
 
 HEADER_LIMIT = 1 << 16  # bytes
 TYPES = {
@@ -25,7 +25,8 @@ TYPES = {
     "int": "i4", "int32": "i4", "uint": "u4", "uint32": "u4",
     "float": "f4", "float32": "f4", "double": "f8", "float64": "f8",
 }  # fmt: skip
-RGB = ("red", "green", "blue")
+COLOURS = (("red", "green", "blue"), ("diffuse_red", "diffuse_green", "diffuse_blue"), ("r", "g", "b"))  # MeshLab's, others'
+BRIGHTEST = 2.0  # of colours as floats of 0 to 1, which may shine a little
 ORDERS = {"binary_little_endian": "<", "binary_big_endian": ">", "ascii": ""}
 
 
@@ -38,15 +39,29 @@ class Table:
     comments: tuple[str, ...]  # as they stand in the header
 
     def column(self, name: str) -> np.ndarray:
-        """One property as float32."""
+        """Return one property as float32."""
         return self.rows[name].astype(np.float32)
 
     def columns(self, names: Sequence[str]) -> np.ndarray:
-        """Several properties as float32, (n, len(names))."""
+        """Return several properties as float32, (n, len(names))."""
         out = np.empty((len(self.rows), len(names)), np.float32)
-        for i, name in enumerate(names):
-            out[:, i] = self.rows[name]
+        with np.errstate(over="ignore"):  # doubles that are too large become infinite, and are refused with their rows
+            for i, name in enumerate(names):
+                out[:, i] = self.rows[name]
         return out
+
+    def positions(self, names: Sequence[str]) -> np.ndarray:
+        """Return several properties, (n, len(names)): float64 if one of them is, so that places far from the origin stay
+        apart, else float32.
+        """
+        if all(self.rows.dtype[name].itemsize <= 4 for name in names):
+            return self.columns(names)
+        return np.stack([self.rows[name].astype(np.float64) for name in names], 1)
+
+    def share(self, name: str) -> np.ndarray:
+        """Return a property in [0, 1] as float32: integers are shares of the greatest that they can be."""
+        kind = self.rows.dtype[name]
+        return self.column(name) / np.float32(np.iinfo(kind).max if kind.kind in "iu" else 1)
 
     def demand(self, names: Sequence[str], what: str) -> None:
         """UserError unless these properties are there and are of floating point."""
@@ -73,32 +88,48 @@ class _Header:
     size: int  # bytes before the first row
 
 
-def read_table(path: Path) -> Table:
+def read_table(path: Name) -> Table:
     """The vertices of a .ply file; UserError for whatever is not one."""
+    path = Path(path)
     with opened(path) as file:
         header = _header(path, file)
         return Table(path, _rows(path, file, header), header.comments)
 
 
-def read_properties(path: Path) -> tuple[str, ...]:
+def read_properties(path: Name) -> tuple[str, ...]:
     """Names of the vertices' properties, from the header alone; UserError as `read_table`."""
     with opened(path) as file:
-        return tuple(next(e for e in _header(path, file).elements if e.name == "vertex").fields)
+        return tuple(next(e for e in _header(Path(path), file).elements if e.name == "vertex").fields)
 
 
-def read_comments(path: Path) -> tuple[str, ...]:
+def read_comments(path: Name) -> tuple[str, ...]:
     """The header's comments as they stand there; UserError as `read_table`."""
     with opened(path) as file:
-        return _header(path, file).comments
+        return _header(Path(path), file).comments
 
 
-def colours(table: Table) -> np.ndarray:
-    """red green blue in [0, 1] as float32, (n, 3), whether they are stored as integers or as such."""
-    whole = [np.iinfo(t).max if (t := table.rows.dtype[n]).kind in "iu" else 1 for n in RGB]
-    return table.columns(RGB) / np.array(whole, np.float32)
+def colour_names(table: Table) -> tuple[str, ...] | None:
+    """Return the names of the properties that are colours, None where there are none."""
+    there = {*(table.rows.dtype.names or ())}
+    return next((names for names in COLOURS if there.issuperset(names)), None)
 
 
-def write_table(path: Path, rows: np.ndarray, comments: Sequence[str]) -> None:
+def colours(table: Table) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return red green blue in [0, 1] as float32, (n, 3), and a note where that took a guess: floats above 1 are taken for
+    those of 0 to 255, or of 0 to 65535, as whoever wrote them must have meant.
+    """
+    names = colour_names(table)
+    assert names is not None
+    out = np.stack([table.share(name) for name in names], 1)
+    floats = out[:, [table.rows.dtype[name].kind == "f" for name in names]]
+    most = np.max(floats, initial=0.0, where=np.isfinite(floats))
+    if most <= BRIGHTEST:
+        return out, ()
+    full = 255 if most <= 256 else 65535
+    return out / np.float32(full), (f"colours are floats of up to {most:.6g}: taken as 0 to {full}",)
+
+
+def write_table(path: Name, rows: np.ndarray, comments: Sequence[str]) -> None:
     """A binary little-endian .ply with one element `vertex`; all at once or not at all."""
     names = {np.dtype(t): n for n, t in TYPES.items()}  # the last name of each type: float32, uint8, ...
     names |= {np.dtype("f4"): "float", np.dtype("u1"): "uchar"}  # what old readers know
@@ -109,7 +140,7 @@ def write_table(path: Path, rows: np.ndarray, comments: Sequence[str]) -> None:
     head = ("\n".join([*lines, "end_header"]) + "\n").encode("ascii")
     if len(head) > HEADER_LIMIT:
         raise ValueError(f"a header of {len(head)} bytes; fewer comments please")
-    with replacing(path) as temporary, open(temporary, "wb") as file:
+    with replacing(Path(path)) as temporary, open(temporary, "wb") as file:
         file.write(head)
         file.write(np.ascontiguousarray(rows).view(np.uint8).data)
 
@@ -200,7 +231,7 @@ def _ascii(path: Path, file: io.BufferedReader, count: int, dtype: np.dtype) -> 
         lines = (line.decode("latin-1") for line in itertools.islice(file, count))
         rows = np.loadtxt(lines, dtype=dtype, ndmin=1, comments=None)
     except (ValueError, OverflowError) as error:
-        raise UserError(f"{path}: a row is not {len(dtype)} numbers of the announced types ({error})") from error
+        raise UserError(f"{path}: a row is not {len(dtype.names or ())} numbers of the announced types ({error})") from error
     if len(rows) != count:
         raise UserError(f"{path} is truncated: its header announces {count} vertices, there are {len(rows)}")
     return rows

@@ -13,11 +13,12 @@ from torch import Tensor
 from splatdistill.errors import UserError
 from splatdistill.io.atomic import replacing
 from splatdistill.io.images import to_bytes
+from splatdistill.io.opening import Name
 
 QUALITY = 16  # libx264's constant rate factor: 0 is lossless, 23 its default
 
 
-def write_mp4(path: Path, frames: Iterable[Float[Tensor, "3 h w"]], fps: float = 30.0, note: str = "") -> int:
+def write_mp4(path: Name, frames: Iterable[Float[Tensor, "3 h w"]], fps: float = 30.0, note: str = "") -> int:
     """Encode frames as they come (all of one size, colours in [0, 1]); the number of them. note: kept inside as the
     film's comment.
 
@@ -28,11 +29,11 @@ def write_mp4(path: Path, frames: Iterable[Float[Tensor, "3 h w"]], fps: float =
     first = next(pictures, None)
     if first is None:
         raise ValueError("a video without frames")
-    with replacing(path) as temporary:
+    with replacing(Path(path)) as temporary:
         return _encode(path, temporary, first, pictures, fps, note)
 
 
-def check_mp4(path: Path, frames: int, width: int, height: int) -> None:
+def check_mp4(path: Name, frames: int, width: int, height: int) -> None:
     """UserError unless a file decodes to so many pictures of this size (made even)."""
     reader = read_frames(str(path))
     try:
@@ -47,7 +48,7 @@ def check_mp4(path: Path, frames: int, width: int, height: int) -> None:
 
 
 def _encode(
-    path: Path, temporary: Path, first: UInt8[np.ndarray, "h w 3"], others: Iterator[np.ndarray], fps: float, note: str
+    path: Name, temporary: Path, first: UInt8[np.ndarray, "h w 3"], others: Iterator[np.ndarray], fps: float, note: str
 ) -> int:
     h, w = first.shape[:2]
     pad = ((0, h % 2), (0, w % 2), (0, 0))

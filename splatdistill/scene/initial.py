@@ -1,8 +1,9 @@
-"""Where a scene starts: Gaussians drawn in a ball or a blob, or read from a file."""
+"""Initial scenes: Gaussians drawn in a ball or a blob, or read from a file."""
 
 import math
+import warnings
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,8 +13,9 @@ from torch import Tensor
 
 from splatdistill.errors import UserError
 from splatdistill.gaussians import SH_C0, Gaussians
-from splatdistill.io import is_splats, read_splats
-from splatdistill.io.points import read_points
+from splatdistill.io import is_splats, load_splats
+from splatdistill.io.extent import FAR
+from splatdistill.io.points import Points, read_points
 
 SMALLEST = 1e-4  # world units: coincident points still get a size
 ROWS = 1024  # distances are computed for so many points at a time
@@ -21,11 +23,11 @@ MOST_POINTS = 200_000  # of a cloud: every distance is computed, which takes min
 
 
 class Initial(ABC):
-    """How a scene starts."""
+    """Start of a scene."""
 
     @abstractmethod
     def make(self, rng: torch.Generator) -> Gaussians:
-        """The Gaussians to start from, on the CPU; degree 0 unless they come from a file that says otherwise."""
+        """Return the Gaussians to start from, on the CPU; degree 0 unless they come from a file that says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Drawn(Initial):
 
     @abstractmethod
     def points(self, rng: torch.Generator) -> Float[Tensor, "n 3"]:
-        """`count` points."""
+        """Draw `count` points."""
 
     def make(self, rng: torch.Generator) -> Gaussians:
         _check(self.count, self.radius, self.scale, self.opacity)
@@ -84,21 +86,49 @@ class FromFile(Initial):
     """Leave out rows that hold NaN or infinite values, instead of refusing the file."""
     opacity: float = 0.1
     """Opacity of every Gaussian made from a point, in (0, 1)."""
+    centre: bool = False
+    """Move the middle of what is read to the origin, in the file's own precision: for files in map coordinates."""
 
     def make(self, rng: torch.Generator) -> Gaussians:
         _check(1 if self.count is None else self.count, 1.0, None, self.opacity)
         if self.path is None:
             raise UserError("which file to start from? Give one of splats or points with --init.path FILE")
         if is_splats(self.path):
-            splats = read_splats(self.path, self.drop_invalid)
-            return splats[self._choice(len(splats), rng)]
-        points = read_points(self.path, self.drop_invalid)
+            found = load_splats(self.path)
+            found.strict(self.drop_invalid)  # refuses what may not be left out
+            told, splats = found.told(), found.gaussians[self._choice(len(found.gaussians), rng)]
+            splats = replace(splats, means=self._placed(splats.means))
+        else:
+            points = read_points(self.path, self.drop_invalid)
+            told, splats = points.told(), self._round(points, rng)
+        for line in told:
+            warnings.warn(line, stacklevel=2)
+        return splats
+
+    def _round(self, points: Points, rng: torch.Generator) -> Gaussians:
+        """Return points as round Gaussians."""
         chosen = self._choice(len(points.xyz), rng)
-        if (n := len(points.xyz[chosen])) > MOST_POINTS:
-            raise UserError(f"{self.path} has {n} points; take at most {MOST_POINTS} of them with --init.count")
         xyz = points.xyz[chosen]
+        if len(xyz) > MOST_POINTS:
+            raise UserError(f"{self.path} has {len(xyz)} points; take at most {MOST_POINTS} of them with --init.count")
+        xyz = self._placed(xyz)
         rgb = torch.full_like(xyz, 0.5) if points.rgb is None else points.rgb[chosen]
         return cloud(xyz, rgb, None, self.opacity)
+
+    def _placed(self, places: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
+        """Return places in single precision, about the origin if that is asked for; UserError if they are so far from it that
+        no camera of a run sees them.
+        """
+        middle = places.double().median(0).values
+        apart = (places.double() - middle).norm(dim=1).median().item()
+        if self.centre:
+            return (places.double() - middle).float()
+        if middle.norm().item() > max(FAR, FAR * apart):
+            raise UserError(
+                f"{self.path} lies {middle.norm().item():.3g} from the origin, which a run's cameras look at; "
+                "move it there with --init.centre"
+            )
+        return places.float()
 
     def _choice(self, n: int, rng: torch.Generator) -> slice | Int[Tensor, " m"]:
         if self.count is None or self.count >= n:

@@ -11,7 +11,7 @@ from splats import ball, blobs, join
 from splatdistill.cameras import orbit
 from splatdistill.errors import UserError
 from splatdistill.export.prepare import TARGETS, Preparation, thinned
-from splatdistill.export.works import chosen, load
+from splatdistill.export.saved_splats import chosen, load
 from splatdistill.gaussians import Gaussians
 from splatdistill.io.extent import along_a_curve, box, importance, sphere
 from splatdistill.io.ply import write_ply

@@ -77,7 +77,7 @@ def test_round_trip(tmp_path: Path, kind: str, degree: int) -> None:
 @pytest.mark.parametrize("kind", WRITERS)
 def test_what_no_row_can_hold_is_left_out_and_counted(tmp_path: Path, kind: str) -> None:
     g = mild(10)
-    g.means[2, 0], g.scales[3, 1], g.quats[4], g.opacities[6] = torch.nan, 0.0, 0.0, torch.inf
+    g.means[2, 0], g.scales[3], g.quats[4], g.opacities[6] = torch.nan, 0.0, 0.0, torch.inf
     written = WRITERS[kind](tmp_path / f"a.{kind}", g)
     assert (written.count, written.dropped) == (6, 4)
     assert_same_splats(g[torch.tensor([0, 1, 5, 7, 8, 9])], read_splats(tmp_path / f"a.{kind}"))

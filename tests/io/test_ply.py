@@ -133,7 +133,7 @@ def test_endless_comments_are_cut(tmp_path: Path) -> None:
 
 def test_rows_that_are_not_finite_are_left_out_and_counted(tmp_path: Path) -> None:
     g = gaussians(10)
-    g.means[2, 0], g.scales[3, 1], g.quats[4], g.sh[5, 7, 2], g.opacities[6] = torch.nan, 0.0, 0.0, torch.inf, torch.nan
+    g.means[2, 0], g.scales[3], g.quats[4], g.sh[5, 7, 2], g.opacities[6] = torch.nan, 0.0, 0.0, torch.inf, torch.nan
     path = tmp_path / "a.ply"
     written = write_ply(path, g)
     assert (written.count, written.dropped) == (5, 5)

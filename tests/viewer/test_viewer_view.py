@@ -8,11 +8,12 @@ import torch
 from looker import FRONT, Looker, until
 from splatdistill_viewer.gallery import Gallery
 from splatdistill_viewer.tiles import columns
-from splatdistill_viewer.works import Work, load
+from splatdistill_viewer.works import load
 from train.small import config, red_and_blue
 
 from splatdistill.cli import main
 from splatdistill.errors import UserError
+from splatdistill.export.saved_splats import SavedSplats
 from splatdistill.io.ply import read_ply, write_ply
 from splatdistill.scene.initial import Ball, FromFile
 from splatdistill.train.loop import run
@@ -91,7 +92,7 @@ def test_a_file_to_start_from_is_given_in_one_word(words):
 
 
 def test_several_works_are_looked_at_from_one_camera(tmp_path):
-    works = [Work(n, tmp_path, some(seed=1), tmp_path) for n in "ab"]
+    works = [SavedSplats(n, tmp_path, some(seed=1), tmp_path) for n in "ab"]
     gallery = Gallery(works, 8730)
     drawn = []
     gallery.browsers.draw = drawn.extend

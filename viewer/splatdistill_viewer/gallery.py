@@ -8,6 +8,7 @@ from queue import SimpleQueue
 import torch
 
 from splatdistill.errors import UserError
+from splatdistill.export.saved_splats import SavedSplats
 from splatdistill.gaussians import Gaussians
 from splatdistill.io.ply import write_ply
 from splatdistill.render import Rasterizer, rasterizer
@@ -18,7 +19,6 @@ from splatdistill_viewer.serving import Serving
 from splatdistill_viewer.snapshot import adjusted, snapshot
 from splatdistill_viewer.tiles import Row, places, stand, tiled
 from splatdistill_viewer.watching import Display
-from splatdistill_viewer.works import Work
 
 TALL, MOVING = 720, 4
 NEVER = {"box": 4.0, "needles": 50.0, "floaters": 30.0}  # what the tools stand at while they take nothing
@@ -29,7 +29,7 @@ class Gallery(Serving):
     in its own tile, all from the same camera.
     """
 
-    def __init__(self, works: Sequence[Work], port: int = 8080, out: Path | None = None, report: Callable[[str], None] = print) -> None:
+    def __init__(self, works: Sequence[SavedSplats], port: int = 8080, out: Path | None = None, report: Callable[[str], None] = print) -> None:
         self.works, self.out, self.report = list(works), out, report
         self.guard = Guard(report)
         self.server = open_server(port, "splatdistill view")
@@ -164,7 +164,7 @@ class Gallery(Serving):
             self.browsers.tell("Exported", str(written.path))
             self.browsers.send(who, written.path.name, written.path.read_bytes())
 
-    def free(self, w: Work) -> Path:
+    def free(self, w: SavedSplats) -> Path:
         """A name that is not taken."""
         folder = self.out or (w.path.parent if w.path.is_file() else w.path)
         k, path = 1, folder / f"{w.name.replace(' ', '-')}-cleaned.ply"

@@ -1,16 +1,16 @@
-"""Finished work to look at: what is exported, and folders of several runs."""
+"""Finished splats to look at: what is exported, and folders of several runs."""
 
 from pathlib import Path
 
-from splatdistill.export import works
-from splatdistill.export.works import Work
+from splatdistill.export import saved_splats
+from splatdistill.export.saved_splats import SavedSplats
 
 
-def load(path: Path) -> list[Work]:
-    """What is at a path: a run, a checkpoint or a file of splats, as `splatdistill export` takes it; or all the runs in a
-    folder, such as the variants of one prompt. UserError for whatever is none of these.
+def load(path: Path) -> list[SavedSplats]:
+    """Return what is at a path: a run, a checkpoint or a file of splats, as `splatdistill export` takes it; or all the runs
+    in a folder, such as the variants of one prompt. UserError for whatever is none of these.
     """
-    path = path.expanduser()
-    alone = (path / "state.json").is_file() or any(path.glob("splats*.ply"))
+    path = Path(path).expanduser()
+    alone = (path / "state.json").is_file() or bool(saved_splats.results(path))
     runs = [] if alone else sorted({p.parent for p in path.glob("*/splats.ply")})
-    return [work for run in runs for work in works.load(run)] if runs else works.load(path)
+    return [each for run in runs for each in saved_splats.load(run)] if runs else saved_splats.load(path)

@@ -1,0 +1,101 @@
+"""Finished splats from disk: runs, checkpoints, files of splats from anywhere."""
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from splatdistill.errors import UserError
+from splatdistill.gaussians import Gaussians
+from splatdistill.io import load_splats
+from splatdistill.io.opening import Name
+from splatdistill.io.ply import MADE_BY, read_comments
+from splatdistill.io.read import KNOWN, format_of
+from splatdistill.io.rows import judged
+from splatdistill.io.sog import unbundled
+from splatdistill.scene.splats import PARAMETERS, Splats
+from splatdistill.train.run import RunDir
+
+WANTED = f"a run, a checkpoint or a file of splats ({KNOWN})"
+RESULT = re.compile(r"splats(?:-([2-9]|[1-9]\d+))?\.ply")  # as a run names them: whatever else lies there is no particle
+
+
+@dataclass(frozen=True)
+class SavedSplats:
+    """One set of splats that was made."""
+
+    name: str
+    path: Path  # as it was asked for
+    gaussians: Gaussians  # in our world, on the CPU; means may be double
+    file: Path  # that it was read from
+    comments: tuple[str, ...] = ()  # where it comes from, one fact each
+    notes: tuple[str, ...] = ()  # what reading it left out or changed, a line each
+
+
+def load(path: Name) -> list[SavedSplats]:
+    """Return what is at a path: the results of a run (or its newest checkpoint), the scenes of a checkpoint, the splats of
+    a file. UserError for whatever is none of these, or holds no usable splats.
+    """
+    path = Path(path).expanduser()
+    if os.path.isfile(path) or unbundled(path) is not None:
+        return [from_file(path, path.stem, path)]
+    if not os.path.isdir(path):
+        raise UserError(f"there is no {path}; expected {WANTED}")
+    if (path / "state.json").is_file():
+        return checkpoint(path)
+    if found := results(path):
+        return [from_file(path, f"{path.name}{file.stem.removeprefix('splats')}", file) for file in found]
+    try:
+        newest = RunDir(path).newest_checkpoint()
+    except UserError:
+        raise UserError(f"{path} holds neither splats.ply nor a checkpoint; expected {WANTED}") from None
+    return checkpoint(newest)
+
+
+def results(folder: Path) -> list[Path]:
+    """Return the files of a run's particles in their order: splats.ply, splats-2.ply and so on, and no other."""
+    named = [(found, file) for file in folder.glob("splats*.ply") if (found := RESULT.fullmatch(file.name))]
+    return [file for _, file in sorted(named, key=lambda each: int(each[0][1] or 1))]
+
+
+def from_file(path: Path, name: str, file: Path) -> SavedSplats:
+    """Read one file of splats, which was asked for as `path`."""
+    read = load_splats(file)
+    return SavedSplats(name, path, read.gaussians, file, provenance(file), read.told())
+
+
+def chosen(path: Name, particle: int) -> SavedSplats:
+    """Return the one result that was asked for."""
+    saved = load(path)
+    if not 1 <= particle <= len(saved):
+        raise UserError(f"{path} has {len(saved)} result{'s' if len(saved) > 1 else ''}; there is no --particle {particle}")
+    return saved[particle - 1]
+
+
+@torch.no_grad()
+def checkpoint(folder: Path) -> list[SavedSplats]:
+    """Return the scenes of a checkpoint, one for each particle."""
+    file = folder / "state.safetensors"
+    found = []
+    try:
+        saved, note = load_file(file), json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        for k in range(len(note.get("particles", [0]))):
+            prefix = f"particle-{k + 1}.scene." if k else "scene."
+            scene = Splats({n: saved[prefix + n] for n in PARAMETERS})
+            name = f"{folder.parent.parent.name} {folder.name}" + (f" particle {k + 1}" if k else "")
+            found.append((name, scene.gaussians().detach()))
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, IndexError, RuntimeError, SafetensorError) as error:
+        raise UserError(f"{folder} is not a readable checkpoint: {error}") from error
+    read = [(name, judged(file, gaussians)) for name, gaussians in found]
+    return [SavedSplats(name, folder, each.gaussians, file, notes=each.told()) for name, each in read]
+
+
+def provenance(path: Path) -> tuple[str, ...]:
+    """Return what our own .ply says of where it comes from; nothing for files of others."""
+    comments = read_comments(path) if format_of(path) == "ply" else ()
+    return comments[3:] if comments[:1] == (MADE_BY,) else ()
