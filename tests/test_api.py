@@ -45,9 +45,9 @@ def settled(guidance=None, **more):
         (SDI(), {}, "--guidance sdi"),
         (SDS(), {"steps": 7}, "--guidance sds --steps 7"),
         (
-            SDI(scale=3.0, times=Times("linear", low=0.4, high=None)),
+            SDI(scale=3.0, times=Times("linear", t_min=0.4, t_max=None)),
             {},
-            "--guidance sdi --guidance.scale 3 --guidance.times.low 0.4",
+            "--guidance sdi --guidance.scale 3 --guidance.times.t_min 0.4",
         ),
         (None, {"init": Ball(count=9), "densify": "gradient"}, "--init.count 9 --densify gradient"),
     ],
@@ -73,9 +73,9 @@ def test_a_class_of_ones_own_is_taken_whole():
 
 
 def test_overlay_keeps_what_was_left_alone():
-    below = SDI(scale=7.0, jitter=0.2, times=Times("linear", low=0.2, high=0.8))
-    assert overlay(below, SDI(jitter=0.3, times=Times("linear", low=0.3, high=None)), SDI()) == SDI(
-        scale=7.0, jitter=0.3, times=Times("linear", low=0.3, high=0.8)
+    below = SDI(scale=7.0, jitter=0.2, times=Times("linear", t_min=0.2, t_max=0.8))
+    assert overlay(below, SDI(jitter=0.3, times=Times("linear", t_min=0.3, t_max=None)), SDI()) == SDI(
+        scale=7.0, jitter=0.3, times=Times("linear", t_min=0.3, t_max=0.8)
     )
     assert overlay(below, SDS(scale=4.0), SDI()) == SDS(scale=4.0)
 

@@ -17,7 +17,7 @@ PACKAGE, VIEWER, SCRIPTS = "splatdistill", "splatdistill_viewer", "scripts"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("checks",),
-    ("bundle", "cameras", "gaussians", "sh"),
+    ("bundle", "cameras", "gaussians", "renamed", "sh"),
     ("render", "io", "toybox", "priors", "estimators"),
     ("guidance", "scene"),
     ("densify",),

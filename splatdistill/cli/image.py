@@ -55,7 +55,7 @@ EXACT = Layer(
         "steps": 1000,
         "particles": 512,
         "init": 1.0,
-        "guidance": {"scale": 1.0, "weight": "one", "times": {"high_end": 0.1}, "adapter_rate": 0.02},
+        "guidance": {"scale": 1.0, "weight": "one", "times": {"t_max_end": 0.1}, "adapter_rate": 0.02},
     },
 )
 """Points in the plane: what the density is, with no guidance beyond it, is the question there."""

@@ -91,7 +91,7 @@ class Variance:
 
     def common(self) -> dict[str, Any]:
         """The options of a guidance that all methods are given."""
-        times = Times(low=self.low, high=self.high)
+        times = Times(t_min=self.low, t_max=self.high)
         told = {"scale": self.scale, "view_weight": self.view_weight, "weight": self.weight, "times": times}
         return told if self.matched else {}
 

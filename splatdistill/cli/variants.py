@@ -34,11 +34,11 @@ def refining(folder: RunDir) -> list[str]:
         "init": "file",
         "init.path": folder.splats.absolute(),
         "batch": 2 * c.batch,
-        "guidance.times.high": round(0.5 * (t_min + t_max), 4),
+        "guidance.times.t_max": round(0.5 * (t_min + t_max), 4),
         "rates.means": float(f"{(rates.means * rates.means_end) ** 0.5:.3g}"),
     }
-    if times.high_end is not None:
-        words["guidance.times.high_end"] = min(times.high_end, words["guidance.times.high"])
+    if times.t_max_end is not None:
+        words["guidance.times.t_max_end"] = min(times.t_max_end, words["guidance.times.t_max"])
     return [f"--config={folder.config}", *(f"--{k.replace('_', '-')}={v}" for k, v in words.items())]
 
 

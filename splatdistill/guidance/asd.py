@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from splatdistill import checks
 from splatdistill.guidance.base import Guidance, Noised, View
 from splatdistill.guidance.noising import diffuse
 from splatdistill.priors import Query
@@ -33,9 +34,10 @@ class ASD(Guidance):
     variant: Literal["paper", "code"] = "paper"
     """The paper's update, or the official code's."""
 
-    def noise(self, view: View, t: Float[Tensor, " b"], memory: nn.Module) -> Noised:
-        """The forward process with fresh noise."""
-        return diffuse(view, self.value("times").whole(t, view.progress) if self.variant == "code" else t)
+    def __post_init__(self) -> None:
+        """Refuse a shift to less noise."""
+        super().__post_init__()
+        checks.at_least(self, 0, "eta")
 
     def ask(self, view: View, n: Noised, memory: nn.Module) -> tuple[Query, ...]:
         """The classifier-free guidance pair, and the prompt at the later time."""
@@ -43,15 +45,17 @@ class ASD(Guidance):
         return (*super().ask(view, n, memory), Query(later.x_t, later.t, view.text.positive))
 
     def later(self, view: View, t: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
-        """t+ of every view."""
+        """Return t+ of every view; one for all where they share t."""
+        times = self.value("times")
         part = view.rand()
+        if times.shared:
+            part = part[:1].expand_as(part)
         if self.shift == "fixed":  # drawn all the same: runs that differ in this alone see the same noise from here on
             part = torch.ones_like(part)
         if self.variant == "paper":
-            times = self.value("times")
             least = min(times.ends(0.0)[0], times.ends(1.0)[0])
             return (t + part * self.eta * (t - least).clamp(min=0)).clamp(max=0.999)
-        step, least = (1000 * t).round(), int(1000 * self.value("times").ends(view.progress)[0] + 1e-6)
+        step, least = (1000 * t).round(), int(1000 * times.ends(view.progress)[0] + 1e-6)
         delta = part * (self.eta * (step - least)).clamp(min=0).minimum(999 - step)
         return (step + (delta + 1e-4).floor()).clamp(1, 999) / 1000  # 0.1 * 480 may be 47.99...
 

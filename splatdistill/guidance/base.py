@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from splatdistill.errors import UserError
+from splatdistill import checks
 from splatdistill.guidance.shaping import Weight, perpendicular, rescaled, shaped, weight_of
 from splatdistill.guidance.times import Times
 from splatdistill.priors import Conditions, DiffusionPrior, Query
@@ -83,7 +83,7 @@ class Guidance(ABC):
     replacing one field of another object.
     """
 
-    DEFAULTS: ClassVar[Defaults] = {"paper": {"times": Times()}, "code": {"times": Times()}}
+    DEFAULTS: ClassVar[Defaults] = {"paper": {"times": Times(integer=False)}, "code": {"times": Times(integer=True)}}
 
     scale: float = 7.5
     """Classifier-free guidance: neg + scale (pos - neg); 1 is the prompt alone."""
@@ -105,11 +105,12 @@ class Guidance(ABC):
     """The gradient of the whole batch is divided by its norm, after clipping."""
 
     def __post_init__(self) -> None:
-        """UserError for numbers that make no sense; a method with more to refuse calls this first."""
-        if not 0 <= self.rescale <= 1:
-            raise UserError(f"--guidance.rescale must lie within 0 and 1, got {self.rescale}")
-        if self.grad_clip is not None and not self.grad_clip > 0:
-            raise UserError(f"--guidance.grad-clip must be above 0, got {self.grad_clip}; leave it out to clip nothing")
+        """Raise UserError for values that make no sense; a method with more to refuse calls this first."""
+        checks.types(self)
+        with checks.part("times"):
+            self.value("times")  # whose levels may be in the wrong order only with what the variant adds
+        checks.within(self, 0, 1, "rescale")
+        checks.positive(self, "grad_clip")
 
     @final
     def value(self, name: str) -> Any:

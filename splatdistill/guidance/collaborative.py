@@ -24,7 +24,7 @@ class Collaborative(Guidance):
     there is one only, K is one and nothing repels. Stein's own repulsion is sigma_t times this in units of eps.
 
     The paper edits pictures, with what the prompt for the edit says minus what that for the original says as r; making
-    something of nothing has no original. variant="code": m is the lower median with each view's distance to itself among
+    something of nothing has no original. variant="code": times are integers t/1000, and m is the lower median with each view's distance to itself among
     them, as in the official code, where two views give m = 0 and NaN; ours then takes the median above.
     """
 

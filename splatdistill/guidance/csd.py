@@ -6,9 +6,9 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from splatdistill import checks
 from splatdistill.errors import UserError
 from splatdistill.guidance.base import Guidance, Noised, View, aside, aside_queries
-from splatdistill.guidance.noising import diffuse
 from splatdistill.priors import Condition, Query
 
 Ramp = tuple[float, float]
@@ -49,8 +49,7 @@ class CSD(Guidance):
         super().__post_init__()
         if self.rescale:
             raise UserError("--guidance.rescale is for guided predictions; this method has none, only a difference")
-        if not self.until > 0:
-            raise UserError(f"--guidance.until is the progress at which weights have arrived, above 0; got {self.until}")
+        checks.positive(self, "until")
 
     def at(self, ramp: Ramp, progress: float) -> float:
         """A weight at this progress."""
@@ -65,10 +64,6 @@ class CSD(Guidance):
         if k_null:
             terms.append((view.text.null, k_null))
         return tuple(terms)
-
-    def noise(self, view: View, t: Float[Tensor, " b"], memory: nn.Module) -> Noised:
-        """The forward process with fresh noise."""
-        return diffuse(view, self.value("times").whole(t, view.progress) if self.variant == "code" else t)
 
     def ask(self, view: View, n: Noised, memory: nn.Module) -> tuple[Query, ...]:
         """The prompts that have a weight, and what is asked aside."""

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from splatdistill.errors import UserError
+from splatdistill import checks
 from splatdistill.guidance.base import Defaults, Guidance, Noised, View, Weight
 from splatdistill.guidance.noising import at_level, ddim, diffuse
 from splatdistill.guidance.times import Times
@@ -38,9 +38,12 @@ class ISM(Guidance):
     flips of the images, and its disparity maps in their place, belong to no guidance.)
     """
 
-    DEFAULTS: ClassVar[Defaults] = {"paper": {"begin": 0.0}, "code": {"begin": 0.001}}
+    DEFAULTS: ClassVar[Defaults] = {
+        "paper": {"begin": 0.0},
+        "code": {"begin": 0.001, "times": Times(integer=False)},  # its indices are rounded in `noise`
+    }
 
-    times: Times = field(default_factory=lambda: Times(high_end=0.5, until=0.3, shared=True))
+    times: Times = field(default_factory=lambda: Times(t_max_end=0.5, until=0.3, shared=True))
     """Which noise levels are visited."""
     weight: Weight = "sigma_alpha"
     """w(t), the weight of noise level t."""
@@ -58,12 +61,11 @@ class ISM(Guidance):
     """The paper's update, or the official code's."""
 
     def __post_init__(self) -> None:
-        """Moves must lead upwards."""
+        """Refuse moves that lead nowhere or down."""
         super().__post_init__()
-        if not self.stride > 0 or min(self.interval, self.interval_first) < 0:
-            raise UserError(f"--guidance.stride must be above 0 and --guidance.interval not below, got {self.stride} and {self.interval}")
-        if self.begin is not None and not 0 <= self.begin < 1:
-            raise UserError(f"--guidance.begin is a noise level, from 0 to below 1, got {self.begin}")
+        checks.positive(self, "stride")
+        checks.within(self, 0, 1, "interval", "interval_first")
+        checks.need(self, "begin", self.begin is None or 0 <= self.begin < 1, "must be a noise level, from 0 to below 1")
 
     def span(self, progress: float) -> float:
         """t - s at this progress."""

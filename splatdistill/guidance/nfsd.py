@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from splatdistill import checks
 from splatdistill.errors import UserError
 from splatdistill.guidance.base import Guidance, Noised, View, aside, aside_queries
 from splatdistill.guidance.shaping import like
@@ -33,6 +34,7 @@ class NFSD(Guidance):
         super().__post_init__()
         if self.rescale:
             raise UserError("--guidance.rescale is for guided predictions; this method has none, only differences")
+        checks.within(self, 0, 1, "threshold")
 
     def ask(self, view: View, n: Noised, memory: nn.Module) -> tuple[Query, ...]:
         """Prompt, null prompt and negative prompt."""

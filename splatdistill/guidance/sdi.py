@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from splatdistill import checks
 from splatdistill.guidance.base import Defaults, Guidance, Noised, View, Weight, cfg_combine, cfg_queries, weight_of
 from splatdistill.guidance.noising import ddim, diffuse, invert
 from splatdistill.guidance.times import Times
@@ -29,13 +30,13 @@ class SDI(Guidance):
     """
 
     DEFAULTS: ClassVar[Defaults] = {
-        "paper": {"eta": 0.0, "times": Times("linear", low=0.2, high=1.0)},
-        "code": {"eta": 0.3, "times": Times("linear", low=0.25, high=0.98)},
+        "paper": {"eta": 0.0, "times": Times("linear", t_min=0.2, t_max=1.0, integer=False)},
+        "code": {"eta": 0.3, "times": Times("linear", t_min=0.25, t_max=0.98, integer=True)},
     }
 
     scale: float = 8.5
     """Classifier-free guidance: neg + scale (pos - neg); 1 is the prompt alone."""
-    times: Times = field(default_factory=lambda: Times("linear", low=None, high=None))
+    times: Times = field(default_factory=lambda: Times("linear", t_min=None, t_max=None))
     """Which noise levels are visited; by default from 1 down to 0.2 (code: from 0.98 to 0.25)."""
     weight: Weight = "sigma"
     """w(t), the weight of noise level t."""
@@ -49,6 +50,12 @@ class SDI(Guidance):
     """Share of fresh noise in each inversion move; by default 0, a deterministic inversion (code: 0.3). 1 is DDPM's."""
     variant: Literal["paper", "code"] = "paper"
     """The paper's update, or the official code's."""
+
+    def __post_init__(self) -> None:
+        """Refuse an inversion that goes nowhere."""
+        super().__post_init__()
+        checks.at_least(self, 1, "inversion_steps")
+        checks.within(self, 0, 1, "jitter", "eta")
 
     def noise(self, view: View, t: Float[Tensor, " b"], memory: nn.Module) -> Noised:
         """The forward process with the inverted noise."""
@@ -70,7 +77,7 @@ class SDI(Guidance):
 
     def _code_noise(self, view: View, t: Float[Tensor, " b"]) -> Noised:
         """Stochastic inversion per image on the code's grid of integer times."""
-        last = (1000 * t + 1e-6).floor().clamp(max=999)  # 0.25 * 1000 may be 249.99...
+        last = (1000 * t).round().clamp(max=999)
         end = (last + (100 * view.rand()).floor()).clamp(max=999)
         x = view.x.detach()
         for a in (-99.0, *(float(k) for k in range(1, 1000, 100))):

@@ -7,7 +7,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from splatdistill.guidance.base import Guidance, Noised, View
-from splatdistill.guidance.noising import diffuse
 
 
 @dataclass(frozen=True)
@@ -23,10 +22,6 @@ class SDS(Guidance):
     """Classifier-free guidance: neg + scale (pos - neg); 1 is the prompt alone."""
     variant: Literal["paper", "code"] = "paper"
     """code: as threestudio, times are integers t/1000 in 20..980, both ends included."""
-
-    def noise(self, view: View, t: Float[Tensor, " b"], memory: nn.Module) -> Noised:
-        """The forward process with fresh noise."""
-        return diffuse(view, self.value("times").whole(t, view.progress) if self.variant == "code" else t)
 
     def residual(self, view: View, n: Noised, answers: tuple[Tensor, ...], memory: nn.Module) -> Float[Tensor, "b *d"]:
         """Prediction minus the noise that was added."""

@@ -6,12 +6,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-Weight = Literal["sigma2", "sigma", "sigma_alpha", "alpha_sigma2", "one"]
+Weight = Literal["sigma2", "sigma", "sigma_alpha", "alpha_sigma2", "one_minus_alpha", "one"]
 
 
 def weight_of(kind: Weight, alpha: Tensor, sigma: Tensor) -> Tensor:
-    """w(t): sigma2 DreamFusion; sigma SDI; sigma_alpha makes x - grad the prior's estimate of x; alpha_sigma2
-    Fantasia3D; one SJC.
+    """Return w(t): sigma2 DreamFusion's; sigma SDI's; sigma_alpha makes x - grad the prior's estimate of x; alpha_sigma2
+    Fantasia3D's; one_minus_alpha, 1 - sqrt(alphas_cumprod), what threestudio's unified guidance calls "dreamfusion"; one
+    SJC's.
     """
     match kind:
         case "sigma2":
@@ -22,6 +23,8 @@ def weight_of(kind: Weight, alpha: Tensor, sigma: Tensor) -> Tensor:
             return sigma / alpha
         case "alpha_sigma2":
             return alpha * sigma**2
+        case "one_minus_alpha":
+            return 1 - alpha
         case "one":
             return torch.ones_like(sigma)
 

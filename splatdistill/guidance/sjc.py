@@ -7,7 +7,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from splatdistill.guidance.base import Guidance, Noised, View, Weight
-from splatdistill.guidance.noising import diffuse
 from splatdistill.guidance.times import Times
 
 
@@ -21,12 +20,13 @@ class SJC(Guidance):
     which is SDS with w = 1. The score itself, (x - D) / s^2, is multiplied by s, as in the authors' code. The network
     is asked at z / sqrt(1 + s^2), which is x_t. variant="code" is threestudio's: times are integers t/1000.
 
-    The default scale is the authors' 100 in the convention pos + s (pos - neg), which is 101 in ours.
+    The default scale is threestudio's, 100 in its convention pos + s (pos - neg) and 101 in ours; the authors' own code has
+    neg + s (pos - neg), where their 100 is 100.
     """
 
     scale: float = 101.0
     """Classifier-free guidance: neg + scale (pos - neg); 1 is the prompt alone."""
-    times: Times = field(default_factory=lambda: Times(low=0.01, high=0.97))
+    times: Times = field(default_factory=lambda: Times(t_min=0.01, t_max=0.97))
     """Which noise levels are visited."""
     weight: Weight = "one"
     """w(t), the weight of noise level t."""
@@ -34,10 +34,6 @@ class SJC(Guidance):
     """Subtract the noise that was added, which leaves the mean as it is."""
     variant: Literal["paper", "code"] = "paper"
     """The paper's update, or the official code's."""
-
-    def noise(self, view: View, t: Float[Tensor, " b"], memory: nn.Module) -> Noised:
-        """The forward process with fresh noise."""
-        return diffuse(view, self.value("times").whole(t, view.progress) if self.variant == "code" else t)
 
     def residual(self, view: View, n: Noised, answers: tuple[Tensor, ...], memory: nn.Module) -> Float[Tensor, "b *d"]:
         """Prediction, minus the noise that was added if variance is to be reduced."""

@@ -8,7 +8,7 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from splatdistill.errors import UserError
+from splatdistill import checks
 from splatdistill.guidance import baselines as known
 from splatdistill.guidance.base import Guidance, Noised, View, weight_of
 from splatdistill.guidance.baselines import BaselineName
@@ -63,8 +63,7 @@ class SSD(Guidance):
     def __post_init__(self) -> None:
         """A folder is remembered by its whole path; numbers that make no sense are refused."""
         super().__post_init__()
-        if not 0 <= self.decay < 1:
-            raise UserError(f"--guidance.decay {self.decay}: expected 0 or more and less than 1")
+        checks.need(self, "decay", 0 <= self.decay < 1, "must be 0 or more and less than 1")
         for name in ("geometry", "clip"):
             folder = Path(getattr(self, name)).expanduser()
             if folder.is_dir():

@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from splatdistill import checks
 from splatdistill.guidance.base import Guidance, Noised, View
 from splatdistill.guidance.learning import Learning
-from splatdistill.guidance.noising import diffuse
 from splatdistill.guidance.times import Times
 from splatdistill.priors import DiffusionPrior, Query
 
@@ -33,7 +33,7 @@ class VSD(Guidance):
 
     scale: float = 7.5
     """Classifier-free guidance: neg + scale (pos - neg); 1 is the prompt alone."""
-    times: Times = field(default_factory=lambda: Times(high_end=0.5, switch=0.2))
+    times: Times = field(default_factory=lambda: Times(t_max_end=0.5, switch=0.2))
     """Which noise levels are visited; by default up to 0.98, after a fifth of the run up to 0.5."""
     rank: int = 4
     """Rank of the adapter's matrices (LoRA, arXiv:2106.09685)."""
@@ -46,14 +46,18 @@ class VSD(Guidance):
     variant: Literal["paper", "code"] = "paper"
     """The paper's update, or the official code's."""
 
+    def __post_init__(self) -> None:
+        """Refuse an adapter that could not learn."""
+        super().__post_init__()
+        checks.at_least(self, 1, "rank")
+        checks.positive(self, "adapter_rate")
+        checks.at_least(self, 0, "adapter_steps")
+        checks.within(self, 0, 1, "camera_dropout")
+
     def init(self, prior: DiffusionPrior) -> nn.Module:
         """The adapter and the moments of its optimizer."""
         adapter = prior.adapter(self.rank, torch.Generator().manual_seed(0), exact_start=self.variant == "paper")
         return Learning(adapter, self.adapter_rate, (0.9, 0.99), 1e-15 if self.variant == "code" else 1e-8, 0.01)
-
-    def noise(self, view: View, t: Float[Tensor, " b"], memory: nn.Module) -> Noised:
-        """The forward process with fresh noise."""
-        return diffuse(view, t if self.variant == "paper" else self.value("times").whole(t, view.progress))
 
     def ask(self, view: View, n: Noised, memory: nn.Module) -> tuple[Query, ...]:
         """The classifier-free guidance pair, and the adapter."""

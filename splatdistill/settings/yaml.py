@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from splatdistill.errors import UserError
+from splatdistill.renamed import tree_now
 
 Tree = dict[str, Any]
 """Nested plain data: option names to values; a choice's class is under "name"."""
@@ -86,7 +87,7 @@ def read(path: Path) -> Tree:
     tree = {} if tree is None else tree
     if not isinstance(tree, dict):
         raise UserError(f"{path} holds a {type(tree).__name__}; expected options, one a line, such as `steps: 600`")
-    return checked(tree, path)
+    return tree_now(checked(tree, path))
 
 
 def checked(tree: dict, path: Path) -> Tree:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from splatdistill.errors import UserError
+from splatdistill.renamed import path_now
 from splatdistill.train.config import Train
 from splatdistill.train.events import Choose, Command, Commands, Continue, Densify, Once, Pause, Prune, Save, SetField, Stop
 from splatdistill.train.steer import configured
@@ -71,7 +72,10 @@ def command_of(plain: dict[str, Any]) -> Command:
     """What a log wrote of a command, as the command again."""
     values = {k: v for k, v in plain.items() if k != "name"}
     if "fields" in values:
-        values["fields"] = tuple((name, value) for name, value in values["fields"])
+        part = values["part"]
+        values["fields"] = tuple((path_now(f"{part}.{name}").removeprefix(f"{part}."), value) for name, value in values["fields"])
+    if "path" in values:
+        values["path"] = path_now(values["path"])
     return KINDS[plain["name"]](**values)
 
 

@@ -15,7 +15,6 @@ from splatdistill.train.events import Choose, Command, Densify, Prune, SetField
 from splatdistill.train.session import Session, check, with_field
 
 UNCHANGING = ("particles", "prior", "device", "precision", "seed", "init")  # what a run is begun with
-TIMES = ("low", "high", "low_end", "high_end", "switch", "until")
 
 
 def steer(session: Session, command: Command) -> None:
@@ -93,11 +92,7 @@ def prune(session: Session, min_opacity: float) -> None:
 def sensible(config: Train) -> None:
     """UserError for numbers that a step could not live with."""
     check(config)
-    for name in TIMES:
-        value = getattr(config.guidance.times, name)
-        if value is not None and not 0 <= value <= 1:
-            raise UserError(f"--guidance.times.{name} must lie within 0 and 1, got {value}")
-    for part in ("rates", "regularise", "guidance"):
+    for part in ("rates", "regularise"):
         for f in fields(getattr(config, part)):
             value = getattr(getattr(config, part), f.name)
             if isinstance(value, float) and not (isfinite(value) and (part != "rates" or value > 0)):

@@ -136,10 +136,10 @@ def test_an_arm_sets_nothing_that_is_the_benchs(text):
 
 def test_brackets_hold_options_of_the_run_and_of_the_guidance():
     arm = armed(
-        preset.Listed("sds[scale=3,particles=2,resolutions=32 64,milestones=0.5,times.low=0.1,view_dependent=False]")
+        preset.Listed("sds[scale=3,particles=2,resolutions=32 64,milestones=0.5,times.t_min=0.1,view_dependent=False]")
     )
     config = parse([*arm.argv, "--prompt", "x"], lambda source: "tiny").config
-    assert (config.guidance.scale, config.guidance.times.low, config.particles) == (3.0, 0.1, 2)
+    assert (config.guidance.scale, config.guidance.times.t_min, config.particles) == (3.0, 0.1, 2)
     assert config.resolutions == (32, 64) and not config.view_dependent
 
 
@@ -156,7 +156,7 @@ def test_costs_are_those_that_are_pinned(name):
 def test_costs_follow_options_time_and_perp_neg():
     one = cost(Train(guidance=SDS(scale=1.0), batch=2, accumulate=2), False)
     assert one.mean == 4 and cost(Train(guidance=SDS(), batch=2), True).mean == 8
-    falling = cost(Train(guidance=GUIDANCES["sdi"](times=Times("linear", low=0.2, high=0.9)), batch=1), False)
+    falling = cost(Train(guidance=GUIDANCES["sdi"](times=Times("linear", t_min=0.2, t_max=0.9)), batch=1), False)
     assert falling.images[0] == 2 * 8 + 2 and falling.images[-1] == 2 * 2 + 2, (
         "int(10 t) moves of a pair, and the last pair"
     )

@@ -41,11 +41,11 @@ def test_every_guidance_moves_points(here, guidance):
 
 
 def test_the_configuration_repeats_it_and_says_who_chose(here):
-    argv = ["--guidance", "sds", "--prior", "exact", "--prompt", "ring", *SMALL, "--guidance.times.low", "0.1"]
+    argv = ["--guidance", "sds", "--prior", "exact", "--prompt", "ring", *SMALL, "--guidance.times.t_min", "0.1"]
     assert image(*argv, "--out", "a") == 0
     text = Path("a/config.yaml").read_text()
     saved = yaml.safe_load(text)
-    assert saved["guidance"]["scale"] == 1.0 and saved["guidance"]["times"]["low"] == 0.1
+    assert saved["guidance"]["scale"] == 1.0 and saved["guidance"]["times"]["t_min"] == 0.1
     assert "# the exact prior" in text and "# command line" in text
     assert image("--config", "a/config.yaml", "--out", "b") == 0
     assert Path("a/image.png").read_bytes() == Path("b/image.png").read_bytes()

@@ -38,7 +38,7 @@ def test_diversity_is_the_rms_difference_over_pairs(rng):
 
 def test_sds_goes_to_the_mean_of_a_single_gaussian():
     """The gradient's zero: E[w sigma (alpha^2 C + sigma^2)^-1 alpha (x - m)] = 0 only at x = m."""
-    guidance = SDS(scale=1.0, weight="one", times=Times(low=0.02, high=0.4))
+    guidance = SDS(scale=1.0, weight="one", times=Times(t_min=0.02, t_max=0.4))
     prior = plane()
     pictures = Pictures(Flat(prompt="one", prior="exact", particles=64, steps=250, rate=0.05, init=1.0, guidance=guidance), prior)
     while pictures.step():

@@ -69,7 +69,7 @@ def test_sds_on_one_gaussian_meets_the_closed_form(space):
     prior = gaussian()
     matrix = torch.randn(D, D + 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     s = still(prior, matrix)
-    arm = Arm("sds", SDS(scale=1.0, times=Times(low=0.1, high=0.9)))
+    arm = Arm("sds", SDS(scale=1.0, times=Times(t_min=0.1, t_max=0.9)))
     many = Design(cameras=12, encodings=1, times=24, noises=12)
     drawn = Draws(s, many, 0).measure(arm).spaces[space]
     m = moments(drawn, space, list(range(12)))
@@ -124,7 +124,7 @@ def test_a_tenth_of_the_gradient_wins_nothing():
 def test_every_guidance_is_measured_the_same_way_twice(name):
     s = still(two(), spread=0.1, cameras=0.2)
     design = Design(cameras=3, encodings=2, times=2, noises=2)
-    arm = Arm(name, GUIDANCES[name](scale=3.0, times=Times(low=0.1, high=0.9)))
+    arm = Arm(name, GUIDANCES[name](scale=3.0, times=Times(t_min=0.1, t_max=0.9)))
     first, again = (Draws(s, design, 5).measure(arm) for _ in range(2))
     assert torch.equal(first.spaces["parameters"].gram, again.spaces["parameters"].gram) and first.calls >= 1
     assert first.spaces["latents"].gram.diagonal().min() > 0
@@ -159,8 +159,8 @@ def test_views_that_act_on_each_other_are_measured_alone_and_marked():
 
 
 def test_pinned_times_keep_the_bounds_that_a_guidance_may_use():
-    g = pinned(SDS(times=Times(low=0.1, high=0.8)), 0.3)
-    assert (g.times.low, g.times.high) == (0.1, 0.8)
+    g = pinned(SDS(times=Times(t_min=0.1, t_max=0.8)), 0.3)
+    assert (g.times.t_min, g.times.t_max) == (0.1, 0.8)
     assert torch.equal(g.times.draw(3, 0.5, torch.Generator()), torch.full((3,), 0.3, dtype=torch.float64))
 
 

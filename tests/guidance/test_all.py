@@ -28,7 +28,7 @@ def make(cls: type[Guidance], variant: str, **fields) -> Guidance:
 def midway(cls: type[Guidance], variant: str) -> Guidance:
     """At t = 0.6, where every component of the mixture has a say; SDI where it happens to be."""
     guidance = make(cls, variant)
-    return replace(guidance, times=Times(low=0.6, high=0.6)) if guidance.times.schedule == "uniform" else guidance
+    return replace(guidance, times=Times(t_min=0.6, t_max=0.6)) if guidance.times.schedule == "uniform" else guidance
 
 
 ALL = [pytest.param(cls, v, id=f"{name}-{v}") for name, cls in GUIDANCES.items() for v in variants(cls)]

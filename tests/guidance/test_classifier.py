@@ -10,7 +10,7 @@ from splatdistill.errors import UserError
 from splatdistill.guidance import ASD, CSD, NFSD, SDS, SJC, Times, View
 from splatdistill.priors.prompts import Prompts
 
-AT = Times(low=0.55, high=0.65)  # where every component of the mixture has a say
+AT = Times(t_min=0.55, t_max=0.65)  # where every component of the mixture has a say
 NOTHING = torch.nn.Module()
 
 
@@ -57,7 +57,7 @@ def test_sjc_has_one_mean_with_and_without_variance_reduction():
     grads = []
     for flag in (True, False):
         wide.rng.manual_seed(1)
-        grads.append(SJC(scale=1.0, times=Times(low=0.4, high=0.4), variance_reduction=flag)(wide, NOTHING).grad)
+        grads.append(SJC(scale=1.0, times=Times(t_min=0.4, t_max=0.4), variance_reduction=flag)(wide, NOTHING).grad)
     gap = grads[0] - grads[1]
     assert (gap.mean(0).abs() < 5 * gap.std(0) / many**0.5).all() and gap.std() > 0.5
     assert grads[0].var(0).mean() < grads[1].var(0).mean()  # x is far from what the prompt wants: it does reduce
@@ -146,7 +146,7 @@ def test_csd_refuses_weights_that_never_arrive():
 @pytest.mark.parametrize("t", [0.15, 0.1999, 0.2, 0.6])
 def test_nfsd_formula(t):
     prior = mixture()
-    v, g = view(prior, 3), NFSD(times=Times(low=t, high=t))
+    v, g = view(prior, 3), NFSD(times=Times(t_min=t, t_max=t))
     d = g(v, NOTHING)
     for i in range(3):
         c, null, neg = (eps(prior, d.noised, e, i) for e in (v.text.positive, v.text.null, v.text.negative))
@@ -176,14 +176,14 @@ def asd_expected(prior, v, d, later):
 
 
 @pytest.mark.parametrize("shift", ["random", "fixed"])
-@pytest.mark.parametrize("times", [Times(), Times(low=0.5, low_end=0.02, high=0.98, high_end=0.5), Times(low=0.97, high=0.99)])
+@pytest.mark.parametrize("times", [Times(), Times(t_min=0.5, t_min_end=0.02, t_max=0.98, t_max_end=0.5), Times(t_min=0.97, t_max=0.99)])
 def test_asd_paper_form(shift, times):
     prior = mixture()
     d = ASD(times=times, shift=shift)(v := view(prior, 4), NOTHING)
     u = view(prior, 4)  # the same stream of random numbers
     times.draw(4, 0.3, u.rng), u.randn()
     part = u.rand().tolist() if shift == "random" else [1.0] * 4
-    least = min(times.low, times.low_end or times.low)
+    least = min(times.t_min, times.t_min_end or times.t_min)
     later = [min(t + a * 0.1 * (t - least), 0.999) for t, a in zip(d.noised.t.tolist(), part)]
     torch.testing.assert_close(d.grad, asd_expected(prior, v, d, later), rtol=1e-9, atol=1e-9)
 
@@ -192,7 +192,7 @@ def test_asd_paper_form(shift, times):
 @pytest.mark.parametrize("low, high", [(0.02, 0.98), (0.5, 0.5), (0.3, 0.99)])
 def test_asd_code_form(shift, low, high):
     """Delta = clip(eta (t - min), 0, 999 - t), times U if random; t+ = clip(t + floor(Delta), 1, 999)."""
-    prior, times = mixture(), Times(low=low, high=high)
+    prior, times = mixture(), Times(t_min=low, t_max=high)
     d = ASD(times=times, shift=shift, variant="code", eta=0.37)(v := view(prior, 6), NOTHING)
     u = view(prior, 6)
     times.draw(6, 0.3, u.rng), u.randn()
@@ -211,3 +211,16 @@ def test_asd_without_a_shift_is_csd_at_scale_minus_one(variant):
     two = CSD(scale=6.5, times=AT, variant=variant)(view(prior, 3, prompts=prompts), NOTHING)
     torch.testing.assert_close(one.raw, two.raw, rtol=1e-9, atol=1e-11)
     assert one.raw.norm() > 0
+
+
+@pytest.mark.parametrize("variant", ["paper", "code"])
+def test_asd_views_that_share_a_time_share_the_later_one(variant):
+    """As ScaleDreamer's guidance of several views at once draws one t and one t+; else each view has its own."""
+    prior, later = mixture(), {}
+    for shared in (True, False):
+        g = ASD(variant=variant, eta=0.5, times=Times(t_min=0.3, t_max=0.7, shared=shared))
+        v = view(prior, 4)
+        t = g.value("times").draw(4, 0.3, v.rng)
+        later[shared] = g.later(v, t)
+        assert (later[shared] >= t).all()
+    assert len(later[True].unique()) == 1 and len(later[False].unique()) == 4

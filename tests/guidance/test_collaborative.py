@@ -10,7 +10,7 @@ from splatdistill.guidance import CSD, SDS, Collaborative, Noised, Times
 from splatdistill.priors.prompts import Prompts
 
 NOTHING = torch.nn.Module()
-AT = Times(low=0.6, high=0.6, shared=True)
+AT = Times(t_min=0.6, t_max=0.6, shared=True)
 
 
 def median(squares: list[list[float]], variant: str) -> float:
@@ -104,3 +104,8 @@ def test_around_csd_is_csd_of_every_view_when_views_are_far_apart():
     own = CSD(scale=6.5, times=AT)(view(prior, 3, prompts=prompts), NOTHING)
     mixed = Collaborative(around="csd", repulsion=0.0, times=AT)(view(prior, 3, prompts=prompts), NOTHING)
     torch.testing.assert_close(mixed.residual, own.residual, rtol=1e-9, atol=1e-11)
+
+
+def test_the_code_form_has_whole_steps_and_the_paper_form_any():
+    paper, code = (Collaborative(variant=v)(view(mixture(), 2), torch.nn.Module()).noised.t for v in ("paper", "code"))
+    assert torch.equal((1000 * code).round() / 1000, code) and not torch.equal((1000 * paper).round() / 1000, paper)

@@ -32,7 +32,7 @@ def move(prior, x, a, b, e):
 @pytest.mark.parametrize("progress, low", [(0.0, 0.02), (0.1, 0.3), (0.3, 0.45), (1.0, 0.02), (2.0, 0.4)])
 def test_paper_form(progress, low):
     prior = mixture()
-    g = ISM(times=Times(low=low, high=0.95, high_end=0.5, until=0.3), lambda_guidance=0.7)  # a time for each view
+    g = ISM(times=Times(t_min=low, t_max=0.95, t_max_end=0.5, until=0.3), lambda_guidance=0.7)  # a time for each view
     v = view(prior, 3, progress=progress)
     d = g(v, NOTHING)
     warm = max(0.0, 1 - progress / 0.3)
@@ -81,7 +81,7 @@ def test_code_form(progress):
 
 def test_without_an_interval_it_is_the_guidance_direction():
     """interval -> 0 with equal null and negative prompts: lambda w s (pos - neg), and the first order in between."""
-    prior, at = mixture(), Times(low=0.6, high=0.6)
+    prior, at = mixture(), Times(t_min=0.6, t_max=0.6)
     alpha, sigma = prior.schedule(torch.tensor([0.6], dtype=torch.float64))
     gaps = []
     for interval in (0.02, 0.01, 0.005, 0.0):
@@ -96,21 +96,21 @@ def test_without_an_interval_it_is_the_guidance_direction():
 
 def test_views_at_their_own_times_are_as_if_alone():
     """Inversions of different lengths share their calls."""
-    prior, g = mixture(), ISM(times=Times(low=0.05, high=0.95), interval=0.07, interval_first=0.07)
+    prior, g = mixture(), ISM(times=Times(t_min=0.05, t_max=0.95), interval=0.07, interval_first=0.07)
     v = view(prior, 3)
     d = g(v, NOTHING)
     assert len(set(d.noised.t.tolist())) == 3
     for i in range(3):
         alone = type(v)(v.x[i : i + 1], type(v.text)(*(e[i : i + 1] for e in (v.text.positive, v.text.negative, v.text.null, v.text.plain))), prior, v.rng, 0.3)
         t = float(d.noised.t[i])
-        one = ISM(times=Times(low=t, high=t), interval=0.07, interval_first=0.07)(alone, NOTHING)
+        one = ISM(times=Times(t_min=t, t_max=t), interval=0.07, interval_first=0.07)(alone, NOTHING)
         torch.testing.assert_close(one.grad, d.grad[i : i + 1], rtol=1e-9, atol=1e-11)
 
 
 def test_an_inversion_that_begins_with_noise():
     """From x with noise of that level, in moves from there; a view whose s is below it has noise of s alone."""
     prior = mixture()
-    g = ISM(times=Times(low=0.02, high=0.9), begin=0.3, interval=0.1, interval_first=0.1)
+    g = ISM(times=Times(t_min=0.02, t_max=0.9), begin=0.3, interval=0.1, interval_first=0.1)
     v, u = view(prior, 4, seed=1), view(prior, 4, seed=1)  # the same stream of random numbers
     d = g(v, NOTHING)
     times = 0.02 + 0.88 * torch.rand(4, generator=u.rng, dtype=torch.float64)
@@ -140,7 +140,7 @@ def test_where_pictures_have_no_texture_only_an_inversion_that_begins_with_noise
     prior = GaussianMixturePrior(torch.zeros(1, *D, dtype=torch.float64), variances, {"ball": [1.0], "cube": [1.0]})
     v = view(prior, 64)
     flat = replace(v, x=(v.x * variances).detach().requires_grad_())
-    found = [ISM(times=Times(low=0.7, high=0.7), begin=b)(flat, NOTHING).noised.eps[:, 1].std() for b in (0.0, 0.3)]
+    found = [ISM(times=Times(t_min=0.7, t_max=0.7), begin=b)(flat, NOTHING).noised.eps[:, 1].std() for b in (0.0, 0.3)]
     assert found[0] < 1e-3 and abs(found[1] - 1) < 0.1
 
 

@@ -51,7 +51,7 @@ def test_code_form(progress):
     v = view(prior, 1, progress=progress)
     d = g(v, g.init(prior))
     u = view(prior, 1, progress=progress)
-    t = math.floor(1000 * (0.98 - (0.98 - 0.25) * progress) + 1e-9)
+    t = int(1000 * ((0.98 - 0.25) * (1 - progress) + 0.25))
     end = min(t + int(torch.rand(1, generator=u.rng, dtype=torch.float64).item() * 100), 999)
     times = [-99] + [k for k in range(1, 1000, 100) if k < t] + [end]
     x = v.x.detach()
@@ -85,7 +85,7 @@ def test_inversion_converges_to_the_probability_flow_ode():
 
 
 def test_whole_batch_shares_one_time_that_falls_linearly():
-    times = Times("linear", low=0.2, high=1.0)
+    times = Times("linear", t_min=0.2, t_max=1.0)
     rng = torch.Generator().manual_seed(0)
     drawn = [times.draw(3, p, rng) for p in (0.0, 0.5, 1.0, 3.0)]
     assert all((d == d[0]).all() for d in drawn)
@@ -127,5 +127,21 @@ def test_the_code_form_asks_the_network_at_step_minus_99(tmp_path):
     x = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
     text = Prompts("a red ball").conditions(prior, orbit([0.0]))
     SDI(variant="code")(View(x, text, prior, torch.Generator().manual_seed(0), progress=0.9), torch.nn.Module())
-    t = math.floor(1000 * (0.98 - 0.73 * 0.9) + 1e-9)
-    assert asked == [[k, k] for k in (-99, 1, 101, 201, 301)] + [[t, t]] and t == 323
+    assert asked == [[k, k] for k in (-99, 1, 101, 201, 301, 322)]  # 980 - 730 * 0.9 = 323, but for round-off in the code
+
+
+def test_code_times_are_those_of_the_code_at_every_step():
+    """threestudio's int(1000 * ((p_max - p_min) * (1 - step / N) + p_min)), which is the whole part of (980 N - 730 step) / N
+    but for steps where that is whole, and round-off may take one off.
+    """
+    times, rng, n = SDI(variant="code").value("times"), torch.Generator(), 10_000
+    off = set()
+    for step in range(n + 1):
+        drawn = float(times.draw(1, step / n, rng).float() * 1000)  # as a guidance of float32 latents sees it
+        assert round(drawn) == int(1000 * ((0.98 - 0.25) * (1 - step / n) + 0.25))
+        exact, rest = divmod(980 * n - 730 * step, n)
+        if round(drawn) != exact:
+            assert rest == 0 and round(drawn) == exact - 1
+            off.add(step)
+    assert off == {8000, 9000}
+    assert [round(float(times.draw(1, p, rng)) * 1000) for p in (0.0, 0.8, 1.0, 3.0)] == [980, 395, 250, 250]

@@ -31,7 +31,7 @@ def test_expectation_is_the_gradient_of_the_kl_divergence():
     (exact,) = torch.autograd.grad(-prior.log_prob(alpha * x + sigma * eps, times, text).mean(), x)
     exact = (sigma**2 * sigma / alpha)[0] * exact.sum(0)
     batch = view(prior, 1)
-    guidance, total, square = SDS(scale=1.0, times=Times(low=t, high=t)), 0.0, 0.0
+    guidance, total, square = SDS(scale=1.0, times=Times(t_min=t, t_max=t)), 0.0, 0.0
     for _ in range(40):
         wide = type(batch)(batch.x.detach().expand(500, -1, -1, -1), _wide(batch.text, 500), prior, rng, 0.0)
         g = guidance(wide, guidance.init(prior)).grad
@@ -48,7 +48,7 @@ def _wide(text, count):
 
 
 def test_code_variant_visits_every_integer_time_and_no_other():
-    prior, guidance = mixture(), SDS(variant="code", times=Times(low=0.020, high=0.029))
+    prior, guidance = mixture(), SDS(variant="code", times=Times(t_min=0.020, t_max=0.029))
     seen = set()
     for seed in range(60):
         v = view(prior, 3, seed=seed)
@@ -57,6 +57,6 @@ def test_code_variant_visits_every_integer_time_and_no_other():
 
 
 def test_annealed_upper_end():
-    rng, times = torch.Generator().manual_seed(0), Times(high_end=0.5)
+    rng, times = torch.Generator().manual_seed(0), Times(t_max_end=0.5)
     late = times.draw(4000, 1.0, rng)
     assert late.max() <= 0.5 and late.max() > 0.49 and abs(late.mean() - 0.26) < 0.01

@@ -1,15 +1,17 @@
 """What all guidances share, against independent transcriptions: Perp-Neg, guidance rescale, clipping, normalising, mixing."""
 
+import math
 from dataclasses import dataclass, replace
+from typing import get_args, get_type_hints
 
 import pytest
 import torch
 
 from guidance.worlds import mixture, view
 from splatdistill.errors import UserError
-from splatdistill.guidance import CSD, GUIDANCES, NFSD, SDI, SDS, Guidance, Times
+from splatdistill.guidance import ASD, CSD, GUIDANCES, ISM, NFSD, SDI, SDS, SSD, VSD, Guidance, Times
 from splatdistill.guidance.base import cfg_combine, cfg_queries
-from splatdistill.guidance.shaping import perpendicular, rescaled, shaped
+from splatdistill.guidance.shaping import Weight, perpendicular, rescaled, shaped, weight_of
 from splatdistill.priors import PerpNeg
 
 
@@ -49,7 +51,7 @@ def test_the_words_of_the_view_can_pull_harder():
 @pytest.mark.parametrize("name", GUIDANCES)
 def test_every_guidance_listens_to_the_words_of_the_view(name, perp):
     """One more evaluation a view; nothing where the prompt has no such words, something where it has."""
-    prior, few = mixture(), Times(low=0.5, high=0.5)
+    prior, few = mixture(), Times(t_min=0.5, t_max=0.5)
 
     def residual(weight, plain):
         v = view(prior, 2)
@@ -90,7 +92,7 @@ def test_inversions_are_guided_by_perp_neg_too():
 def test_guidance_rescale(phi):
     """arXiv:2305.08891, eq. 15 and 16, image by image; at phi 1 the contrast is that of the prompt alone."""
     prior, v = mixture(), view(mixture(), 3)
-    base = SDS(scale=30.0, times=Times(low=0.6, high=0.6))
+    base = SDS(scale=30.0, times=Times(t_min=0.6, t_max=0.6))
     plain, got = (replace(base, rescale=r)(view(prior, 3), torch.nn.Module()) for r in (0.0, phi))
     for i in range(3):
         pos = prior.eps(got.noised.x_t[i : i + 1], got.noised.t[i : i + 1], v.text.positive[i : i + 1]).numpy()
@@ -142,7 +144,63 @@ def test_numbers_that_make_no_sense_are_refused(cls, fields, about):
         cls(**fields)
 
 
+@pytest.mark.parametrize("cls", GUIDANCES.values())
+def test_every_number_of_every_method_must_be_finite(cls):
+    names = [n for n, hint in get_type_hints(cls).items() if hint in (float, float | None, tuple[float, float])]
+    assert {"scale", "grad_clip"} <= set(names)
+    for name in names:
+        for bad in (math.nan, math.inf, -math.inf):
+            with pytest.raises(UserError, match=name.replace("_", "-")):
+                cls(**{name: (0.0, bad) if isinstance(getattr(cls(), name), tuple) else bad})
+
+
+@pytest.mark.parametrize(
+    "cls, fields",
+    [
+        (SDI, {"inversion_steps": 0}),
+        (SDI, {"inversion_steps": -5}),
+        (SDI, {"jitter": -0.1}),
+        (SDI, {"eta": 1.5}),
+        (SDI, {"times": Times("linear", t_min=None, t_max=0.1)}),
+        (ISM, {"stride": -1.0}),
+        (ISM, {"interval": -0.1}),
+        (ISM, {"interval_first": 2.0}),
+        (ISM, {"begin": -0.1}),
+        (NFSD, {"threshold": 1.2}),
+        (ASD, {"eta": -0.1}),
+        (CSD, {"until": 0.0}),
+        (VSD, {"rank": 0}),
+        (VSD, {"adapter_rate": -1e-4}),
+        (VSD, {"adapter_steps": -1}),
+        (VSD, {"camera_dropout": 1.1}),
+        (SSD, {"decay": 1.0}),
+    ],
+)
+def test_each_method_refuses_what_it_could_not_live_with(cls, fields):
+    with pytest.raises(UserError, match=f"--{next(iter(fields)).replace('_', '-')}") as refused:
+        cls(**fields)
+    assert "\n" not in str(refused.value)
+    with pytest.raises(UserError):
+        replace(cls(), **fields)
+
+
 @pytest.mark.parametrize("cls", [CSD, NFSD])
 def test_rescale_is_refused_where_nothing_is_guided(cls):
     with pytest.raises(UserError, match="guided prediction"):
         cls(rescale=0.5)
+
+
+def test_weights_by_their_formulas():
+    """In terms of acp = alphas_cumprod; threestudio's unified guidance has 1 - sqrt(acp) under the name "dreamfusion"."""
+    acp = torch.tensor([0.9, 0.5, 0.01], dtype=torch.float64)
+    expected = {
+        "sigma2": 1 - acp,
+        "sigma": (1 - acp).sqrt(),
+        "sigma_alpha": ((1 - acp) / acp).sqrt(),
+        "alpha_sigma2": acp.sqrt() * (1 - acp),
+        "one_minus_alpha": 1 - acp.sqrt(),
+        "one": torch.ones(3, dtype=torch.float64),
+    }
+    assert set(expected) == set(get_args(Weight))
+    for kind, w in expected.items():
+        torch.testing.assert_close(weight_of(kind, acp.sqrt(), (1 - acp).sqrt()), w, rtol=1e-12, atol=1e-14)

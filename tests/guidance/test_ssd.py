@@ -108,7 +108,7 @@ def measured(guidance, prior: GaussianMixturePrior, memory, count: int = 20_000)
 
 
 def test_learned_weights_lower_the_variance_and_leave_the_mean():
-    prior, fixed = two_hills(), {"scale": 1.0, "times": Times(low=T, high=T), "share": "none"}
+    prior, fixed = two_hills(), {"scale": 1.0, "times": Times(t_min=T, t_max=T), "share": "none"}
     plain, ssd = SDS(scale=1.0, times=fixed["times"]), SSD(**fixed)
     g = {
         "sds": measured(plain, prior, plain.init(prior)),

@@ -42,7 +42,7 @@ def test_there_and_back_is_as_built(name, variant, other):
 
 @pytest.mark.parametrize("name", FORMS)
 def test_what_was_chosen_stays_chosen_in_either_form(name):
-    typed = ["--guidance", name, "--guidance.times.low", "0.3", "--guidance.times.high", "0.7"]
+    typed = ["--guidance", name, "--guidance.times.t_min", "0.3", "--guidance.times.t_max", "0.7"]
     g = parse([*typed, "--guidance.variant", "code"], lambda source: None).config.guidance
     times = g.value("times")
     assert times.begin() == (0.3, 0.7)
@@ -54,11 +54,11 @@ def test_what_the_forms_stand_for():
     times = {"paper": (0.2, 1.0), "code": (0.25, 0.98)}
     for variant, eta, begin in (("paper", 0.0, 0.0), ("code", 0.3, 0.001)):
         sdi, ism = SDI(variant=variant), ISM(variant=variant)
-        assert sdi.eta is sdi.times.low is sdi.times.high is ism.begin is None
+        assert sdi.eta is sdi.times.t_min is sdi.times.t_max is ism.begin is None
         assert (sdi.value("eta"), sdi.value("times").begin(), ism.value("begin")) == (eta, times[variant], begin)
         assert CSD(variant=variant).value("normalise") is False
     assert SDI(variant="code", eta=0.0).value("eta") == 0.0
-    half = SDI(variant="code", times=Times("linear", low=None, high=0.5)).value("times")
+    half = SDI(variant="code", times=Times("linear", t_min=None, t_max=0.5)).value("times")
     assert half.begin() == (0.25, 0.5)
 
 

@@ -64,7 +64,7 @@ def test_expectation_is_the_gradient_of_the_kl_divergence():
     """
     prior, t, many = mixture(), 0.4, 20_000
     rng = torch.Generator().manual_seed(1)
-    adapter, guidance = disturbed(prior), VSD(scale=1.0, times=Times(low=t, high=t))
+    adapter, guidance = disturbed(prior), VSD(scale=1.0, times=Times(t_min=t, t_max=t))
     v = view(prior, 1)
     x = v.x.detach().expand(many, -1, -1, -1).clone().requires_grad_()
     times = torch.full((many,), t, dtype=torch.float64)

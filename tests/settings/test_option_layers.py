@@ -91,9 +91,9 @@ def test_the_family_is_asked_for_the_prior_of_the_highest_layer(recipe, tmp_path
 
 
 def test_the_guidance_brings_its_recipe_and_its_class(recipe):
-    p = of("--guidance sds --guidance.times.high-end 0.5")
+    p = of("--guidance sds --guidance.times.t-max-end 0.5")
     assert (
-        p.config.guidance == SDS(scale=30.0, times=Times(high_end=0.5))
+        p.config.guidance == SDS(scale=30.0, times=Times(t_max_end=0.5))
         and p.config.steps == 222
         and p.config.densify == Gradient(every=7)
     )
@@ -132,7 +132,7 @@ def test_a_class_of_ones_own_takes_the_recipe_of_its_parent_without_that_ones_op
     [
         ("stesp: 5", "--steps"),
         ("guidance: {scael: 5}", "--guidance.scale"),
-        ("guidance: {tmies: {low: 0.1}}", "--guidance.times.low"),
+        ("guidance: {tmies: {t_min: 0.1}}", "--guidance.times.t-min"),
         ("camras: {fov: [40, 44]}", "--cameras.fov"),
     ],
 )
@@ -182,12 +182,13 @@ def test_help_lists_every_field_with_its_text_and_the_recipes_values(recipe, cap
 
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+LEVELS = st.floats(0, 1)
 TOP = {"seed": st.integers(), "steps": st.integers(1), "view_dependent": st.booleans(), "guidance_weight": NUMBERS}
 TOP |= {
     "prompt": st.text(st.characters(exclude_categories=("Cs",)), max_size=30),
     "resolutions": st.lists(st.integers(8), max_size=3).map(tuple),
 }
-TIMES = st.fixed_dictionaries({"low": NUMBERS, "high_end": st.none() | NUMBERS})
+TIMES = st.fixed_dictionaries({"t_min": LEVELS, "t_max": LEVELS, "t_max_end": st.none()})
 GROWTH = st.fixed_dictionaries({"fraction": st.none() | NUMBERS, "revised_opacity": st.booleans()})
 
 
@@ -195,7 +196,7 @@ GROWTH = st.fixed_dictionaries({"fraction": st.none() | NUMBERS, "revised_opacit
 @given(top=st.fixed_dictionaries(TOP), scale=NUMBERS, times=TIMES, growth=GROWTH)
 def test_a_written_configuration_is_read_back_exactly(top, scale, times, growth, tmp_path):
     """Whatever recipe there is: a whole configuration leaves nothing to it."""
-    config = Train(**top, guidance=SDI(scale=scale, times=Times(**times), variant="code"), densify=Gradient(**growth))
+    config = Train(**top, guidance=SDI(scale=scale, times=Times(**{**times, "t_min": min(times["t_min"], times["t_max"]), "t_max": max(times["t_min"], times["t_max"])}), variant="code"), densify=Gradient(**growth))
     parsed = replace(of([], kinds={"densify": Gradient}), config=config)
     (tmp_path / "config.yaml").write_text(parsed.yaml(["a heading"]))
     assert of(["--config", str(tmp_path / "config.yaml")], "sd").config == config

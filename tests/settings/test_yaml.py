@@ -56,8 +56,8 @@ def test_every_value_says_who_chose_it():
         ({"view_dependent": False}, ["--no-view-dependent"]),
         ({"guidance": {"revised_opacity": False}}, ["--guidance.no-revised-opacity"]),
         (
-            {"guidance": {"name": "sdi", "times": {"high_end": None}}},
-            ["--guidance", "sdi", "--guidance.times.high-end", "None"],
+            {"guidance": {"name": "sdi", "times": {"t_max_end": None}}},
+            ["--guidance", "sdi", "--guidance.times.t-max-end", "None"],
         ),
         ({"elevation": [-10.0, 70.0]}, ["--elevation", "-10.0", "70.0"]),
         ({"prompt": "--weird"}, ["--prompt=--weird"]),

@@ -24,7 +24,7 @@ def config(guidance: Guidance | None = None, **changes) -> Train:
         "prompt": "a red disc",
         "steps": 20,
         "batch": 2,
-        "guidance": guidance or SDS(scale=1.0, times=Times(low=0.02, high=0.7)),
+        "guidance": guidance or SDS(scale=1.0, times=Times(t_min=0.02, t_max=0.7)),
         "init": Ball(count=60, radius=0.7, opacity=0.3),
         "cameras": Orbit(),
         "background": Background("white"),

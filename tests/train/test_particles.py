@@ -145,7 +145,7 @@ def test_bad_signs_are_counted_for_each_particle():
 
 
 def test_particles_of_sds_are_independent_scenes_towards_the_same_thing():
-    session = Session(config(SDS(scale=1.0, times=Times(low=0.02, high=0.7)), particles=2, steps=180), red_and_blue())
+    session = Session(config(SDS(scale=1.0, times=Times(t_min=0.02, t_max=0.7)), particles=2, steps=180), red_and_blue())
     for _ in range(180):
         session.step()
     views = session.preview(16)

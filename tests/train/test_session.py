@@ -214,5 +214,5 @@ def test_a_full_disk_loses_nothing(tmp_path, monkeypatch):
 
 
 def test_times_schedule_reaches_the_guidance():
-    session = Session(config(SDS(scale=1.0, times=Times("linear", low=0.2, high=0.8)), steps=4), red_and_blue())
+    session = Session(config(SDS(scale=1.0, times=Times("linear", t_min=0.2, t_max=0.8)), steps=4), red_and_blue())
     assert [round(session.step().t, 6) for _ in range(4)] == [0.8, 0.65, 0.5, 0.35]

@@ -69,7 +69,7 @@ def same(a: Session, b: Session) -> bool:
 ASKED = {
     1: [SetField("guidance.scale", 3.5), SetField("rates.colours", 0.05)],
     3: [Densify(), SetField("background.kind", "black"), SetField("regularise.sparsity", 0.3)],
-    4: [Choose("guidance", "vsd", (("scale", 2.0), ("times.high", 0.6)))],
+    4: [Choose("guidance", "vsd", (("scale", 2.0), ("times.t_max", 0.6)))],
     6: [SetField("prompt", "a blue disc"), Prune(0.12), Pause(), Once(), Continue(), Save()],
     8: [Choose("densify", "gradient", (("every", 2), ("threshold", 1e-7), ("until", 1.0)))],
     10: [SetField("guidance.scale", -1)],
@@ -113,7 +113,7 @@ def test_a_refused_command_is_told_and_logged_and_the_run_goes_on(tmp_path):
         (SetField("guidance.scael", 2.0), "no field 'scael'"),
         (SetField("guidance.scale", "big"), "is a number, now"),
         (SetField("guidance.scale", float("nan")), "finite"),
-        (SetField("guidance.times.high", 1.5), "within 0 and 1"),
+        (SetField("guidance.times.t_max", 1.5), "within 0 and 1"),
         (SetField("background.kind", "purple"), "one of white"),
         (SetField("rates.means", -1.0), "positive"),
         (SetField("prompt", " "), "empty"),
@@ -241,7 +241,7 @@ def test_a_log_that_is_none_is_explained(tmp_path):
 
 def test_times_and_their_schedule_can_be_changed():
     session = Session(config(), red_and_blue())
-    for change in (SetField("guidance.times.schedule", "linear"), SetField("guidance.times.low", 0), SetField("guidance.times.high_end", 0.5)):
+    for change in (SetField("guidance.times.schedule", "linear"), SetField("guidance.times.t_min", 0), SetField("guidance.times.t_max_end", 0.5)):
         steer(session, change)
-    assert session.config.guidance.times == Times("linear", low=0.0, high=0.7, high_end=0.5)
+    assert session.config.guidance.times == Times("linear", t_min=0.0, t_max=0.7, t_max_end=0.5)
     session.step()

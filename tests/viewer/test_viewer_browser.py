@@ -138,12 +138,12 @@ def test_a_run_watched_steered_and_kept_in_a_browser(page, tmp_path, monkeypatch
         # a number that may be none, to and fro
         page.get_by_text("times", exact=True).click()
         for typed, value in (("0.05", 0.05), ("", None)):
-            box(page, "low end").fill(typed)
-            wanted = {"name": "SetField", "path": "guidance.times.low_end", "value": value}
+            box(page, "t min end").fill(typed)
+            wanted = {"name": "SetField", "path": "guidance.times.t_min_end", "value": value}
             until(lambda wanted=wanted: wanted in r.log("Applied"))
-        box(page, "low end").fill("little")
+        box(page, "t min end").fill("little")
         page.get_by_text("little").first.wait_for()  # why not
-        until(lambda: box(page, "low end").input_value() == "")
+        until(lambda: box(page, "t min end").input_value() == "")
         # other words, which the run's prior must know, and another background
         box(page, "prompt").fill("a blue disc")
         box(page, "negative").fill("a red disc")
@@ -158,7 +158,7 @@ def test_a_run_watched_steered_and_kept_in_a_browser(page, tmp_path, monkeypatch
         box(page, "kind").click()
         page.get_by_role("option", name="black").click()
         until(lambda: {"name": "SetField", "path": "background.kind", "value": "black"} in r.log("Applied"))
-        assert [(c["path"], c["value"]) for c in r.log("Refused")] == [("guidance.times.low_end", "little"), ("prompt", "a green disc")]
+        assert [(c["path"], c["value"]) for c in r.log("Refused")] == [("guidance.times.t_min_end", "little"), ("prompt", "a green disc")]
         # a pause holds the step counter, a single step moves it by one
         page.get_by_role("button", name="Pause", exact=True).click()
         until(lambda: {"name": "Pause"} in r.log("Applied"))

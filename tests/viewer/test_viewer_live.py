@@ -128,15 +128,15 @@ def test_controls_are_commands_in_the_log(tmp_path):
         looker.set(s.handles["rates.colours"], -3.0)
         until(lambda: w.session.config.background.kind == "black" and s.handles["rates.colours"].value > 0)
         assert w.session.config.rates.colours == config().rates.colours, "what is refused is put back"
-        old = s.handles["guidance.times.high"]
+        old = s.handles["guidance.times.t_max"]
         looker.set(s.handles["guidance"], "csd")
-        until(lambda: w.applied(Choose) and s.handles.get("guidance.times.high") not in (None, old))
+        until(lambda: w.applied(Choose) and s.handles.get("guidance.times.t_max") not in (None, old))
         assert w.applied(Choose) == [Choose("guidance", "csd")] and type(w.session.config.guidance).__name__ == "CSD"
-        looker.set(s.handles["guidance.times.high"], 0.55)
+        looker.set(s.handles["guidance.times.t_max"], 0.55)
         until(lambda: len(w.applied(SetField)) == 3)
         log = [json.loads(line) for line in w.folder.log.read_text().splitlines()]
         assert [e["command"]["path"] for e in log if e["event"] == "Applied" and e["command"]["name"] == "SetField"] == [
-            "guidance.scale", "background.kind", "guidance.times.high",
+            "guidance.scale", "background.kind", "guidance.times.t_max",
         ]  # fmt: skip
         assert [e["command"]["path"] for e in log if e["event"] == "Refused"] == ["rates.colours"]
 

@@ -90,7 +90,7 @@ def test_choosing_a_guidance_takes_the_recipe_of_the_prior():
     from splatdistill.cli.viewer import choosing
 
     choose, weight = choosing("tiny", "csd")
-    assert choose.kind == "csd" and dict(choose.fields)["times.low"] > 0 and weight == SetField("guidance_weight", 0.008)
+    assert choose.kind == "csd" and dict(choose.fields)["times.t_min"] > 0 and weight == SetField("guidance_weight", 0.008)
 
 
 def test_the_words_of_the_embedded_prior_are_those_of_the_command_line():

@@ -1,0 +1,30 @@
+"""Settings that once had other names, so that an older run's config.yaml and log.jsonl still say what they said."""
+
+from typing import Any
+
+RENAMED = {
+    "guidance.times.low": "guidance.times.t_min",
+    "guidance.times.high": "guidance.times.t_max",
+    "guidance.times.low_end": "guidance.times.t_min_end",
+    "guidance.times.high_end": "guidance.times.t_max_end",
+}
+"""Dotted path, as it was and as it is."""
+
+
+def path_now(path: str) -> str:
+    """Return a dotted path under today's names."""
+    return RENAMED.get(path, path)
+
+
+def tree_now(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested options under today's names; one that is given under both keeps today's."""
+    now: dict[str, Any] = {}
+    for key, value in tree.items():
+        path = f"{prefix}{key}"
+        new = path_now(path)
+        value = tree_now(value, f"{path}.") if isinstance(value, dict) else value
+        if new == path:
+            now[key] = value
+        elif (name := new.removeprefix(prefix)) not in tree:
+            now[name] = value
+    return now
