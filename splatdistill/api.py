@@ -20,7 +20,7 @@ from splatdistill.gaussians import Gaussians
 from splatdistill.guidance import Guidance
 from splatdistill.io.atomic import write_text
 from splatdistill.settings import yaml
-from splatdistill.settings.classes import CHOICES
+from splatdistill.settings.commands import CHOICES
 from splatdistill.settings.layers import Parsed, parse
 from splatdistill.settings.resolve import Weights, changed, refuse_unknown, resolved
 from splatdistill.train.begin import begin

@@ -9,7 +9,7 @@ from conftest import ROOT
 
 from splatdistill.settings import recipes
 from splatdistill.settings import yaml as tree
-from splatdistill.settings.classes import CHOICES
+from splatdistill.settings.commands import CHOICES
 from splatdistill.settings.layers import parse
 from splatdistill.train.session import check
 

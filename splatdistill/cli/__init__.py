@@ -84,6 +84,11 @@ def dispatch(argv: list[str]) -> int:
         hint = f"did you mean `splatdistill {near[0]}`?" if near else f"expected one of {', '.join(COMMANDS)}."
         what = "begins with an option" if name.startswith("-") else "has no command"
         raise UserError(f"splatdistill {what} {name!r}: {hint} `splatdistill --help` lists them.")
+    if {"-h", "--help"} & set(rest):
+        from splatdistill.cli.help import explain
+
+        if explain(name, rest):
+            return 0
     if name in ("train", "image"):
         from splatdistill.cli.missing_prompt import need_prompt
 

@@ -18,7 +18,7 @@ from splatdistill.errors import UserError, WeightsError
 from splatdistill.estimators.weights import CLIP, DPT, TINY_CLIP, TINY_GEOMETRY, find
 from splatdistill.guidance import SSD
 from splatdistill.settings import recipes, yaml
-from splatdistill.settings.classes import CHOICES
+from splatdistill.settings.commands import CHOICES
 from splatdistill.settings.layers import parse
 from splatdistill.settings.methods import apart, split, typed
 from splatdistill.settings.resolve import TINY, Weights, device_of, refuse_prompt

@@ -22,7 +22,7 @@ from splatdistill.io.atomic import write_text
 from splatdistill.io.images import contact_sheet, write_png
 from splatdistill.priors import DiffusionPrior, plane, weights
 from splatdistill.priors.exact import GaussianMixturePrior
-from splatdistill.settings.classes import CHOICES
+from splatdistill.settings.commands import CHOICES
 from splatdistill.settings.layers import Beside, Layer, Parsed, Subcommand, parse
 from splatdistill.settings.recipes import Family
 from splatdistill.settings.resolve import Weights, changed, device_of, refuse_prompt, resolved

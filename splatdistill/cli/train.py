@@ -9,16 +9,17 @@ import tyro
 from rich.console import Console
 
 from splatdistill import __version__
-from splatdistill.cli.console import speaker
+from splatdistill.cli.console import speaker, watched
 from splatdistill.cli.missing_prompt import offer
 from splatdistill.cli.run_with_progress import follow
 from splatdistill.cli.variants import MOST, choose, refining
-from splatdistill.cli.viewer import PORT, Watching, person
+from splatdistill.cli.viewer import PORT, Watching
 from splatdistill.errors import UserError, WeightsError
 from splatdistill.io.atomic import write_text
 from splatdistill.io.sog import unbundled
 from splatdistill.settings import yaml
-from splatdistill.settings.layers import TYPED, Beside, Parsed, Subcommand, parse, peek
+from splatdistill.settings.commands import TRAIN
+from splatdistill.settings.layers import TYPED, Beside, Parsed, parse, peek
 from splatdistill.settings.recipes import Family
 from splatdistill.settings.resolve import Weights, changed, refuse_unknown, resolved
 from splatdistill.train.begin import begin
@@ -45,7 +46,7 @@ class Options(Beside):
     """Go on from the splats of the finished run in this directory at a higher setting: a new run."""
     variants: int = 1
     """Train so many seeds side by side, to choose one that --refine goes on with."""
-    viewer: bool = field(default_factory=person)
+    viewer: bool = field(default_factory=watched)
     """Watch and steer the run from a browser, at 127.0.0.1. By default where standard input and output are terminals, unless
     $CI or $SPLATDISTILL_NO_VIEWER is set."""
     wait: bool = True
@@ -59,7 +60,7 @@ class Options(Beside):
         return Watching(self.viewer, self.wait, self.port)
 
 
-COMMAND = Subcommand(beside=Options)
+COMMAND = replace(TRAIN, beside=Options)
 
 
 def command(argv: list[str]) -> int:

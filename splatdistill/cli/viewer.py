@@ -1,8 +1,6 @@
 """Whether a run is watched from a browser. The viewer is imported when it is, and only then."""
 
 import dataclasses
-import os
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,14 +10,13 @@ from rich.console import Console
 
 from splatdistill.errors import UserError
 from splatdistill.settings import recipes, yaml
-from splatdistill.settings.classes import CHOICES
+from splatdistill.settings.commands import CHOICES
 from splatdistill.settings.resolve import TINY, refuse_prompt
 from splatdistill.train.events import Callback, Choose, Command, Commands, Event, SetField
 from splatdistill.train.run import RunDir
 from splatdistill.train.session import Session
 from splatdistill.train.variants import Variant
 
-QUIET = ("SPLATDISTILL_NO_VIEWER", "CI")  # set to anything, they say that nobody watches
 PORT = 8080
 
 
@@ -109,12 +106,6 @@ def opened(make: Callable[[Callable[[str], None]], Any], console: Console) -> An
     here, elsewhere = page.where
     console.print(f"watch and steer it at {here}  (from another machine: {elsewhere}  and then the same address there)")
     return page
-
-
-def person() -> bool:
-    """Whether someone is there to watch: standard input and output are terminals, and QUIET says nothing else."""
-    terminals = all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
-    return terminals and not any(os.environ.get(name) for name in QUIET)
 
 
 def family(prior: str) -> recipes.Family:

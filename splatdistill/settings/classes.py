@@ -15,10 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from splatdistill.densify import DENSIFIERS, Densifier
 from splatdistill.errors import UserError
-from splatdistill.guidance import GUIDANCES, Guidance
-from splatdistill.scene.initial import INITIALS, Initial
 
 
 @dataclass(frozen=True)
@@ -54,13 +51,6 @@ class Choice:
     def ancestry(self, kind: type) -> list[str]:
         """Return the names that the class and those it is derived from are known by, nearest first."""
         return [name for base in kind.__mro__ for name, known in self.names.items() if known is base]
-
-
-CHOICES = (
-    Choice("guidance", Guidance, GUIDANCES),
-    Choice("init", Initial, INITIALS),
-    Choice("densify", Densifier, DENSIFIERS),
-)
 
 
 def own_class(spelling: str, base: type, what: str) -> type:

@@ -12,9 +12,9 @@ import tyro
 
 from splatdistill.errors import UserError
 from splatdistill.settings import recipes, yaml
-from splatdistill.settings.classes import CHOICES, Choice
+from splatdistill.settings.classes import Choice
+from splatdistill.settings.documentation import documentation
 from splatdistill.settings.recipes import Family
-from splatdistill.train.config import Train
 
 TYPED = "command line"
 
@@ -33,12 +33,12 @@ class Beside:
 class Subcommand:
     """Subcommand whose options are a configuration."""
 
-    name: str = "train"
-    config: type = Train
-    choices: tuple[Choice, ...] = CHOICES  # the fields of `config` that are one; the first is the guidance
+    name: str
+    config: type
+    choices: tuple[Choice, ...]  # the fields of `config` that are one; the first is the guidance
     takes: tuple[str, ...] | None = None  # what it takes from a recipe for splats; None is all of it
     leaves: tuple[str, ...] = ()  # of that, what means nothing to it
-    beside: type[Beside] = Beside
+    beside: type = Beside  # or more than its options
 
     def of(self, options: yaml.Tree) -> yaml.Tree:
         """Return the part of a recipe that concerns it."""
@@ -47,9 +47,6 @@ class Subcommand:
             k: {i: u for i, u in v.items() if f"{k}.{i}" not in self.leaves} if isinstance(v, dict) else v
             for k, v in taken.items()
         }
-
-
-TRAIN = Subcommand()
 
 
 @dataclass(frozen=True)
@@ -115,15 +112,20 @@ def parse(
     argv: list[str],
     family: Callable[[str], Family | Layer | None],
     kinds: Mapping[str, type] = {},
-    command: Subcommand = TRAIN,
+    command: Subcommand | None = None,
 ) -> Parsed:
     """Read the options of a subcommand.
 
     family: of the prior that was asked for, or its own lowest layer; it may raise for one that cannot be had. None
     means no recipe.
+    command: the subcommand; `train` if not given.
     kinds: classes that are already chosen, by field, whatever the options say.
     Raises UserError, or SystemExit with status 2 after the parser has said what is wrong with an option.
     """
+    if command is None:
+        from splatdistill.settings.commands import TRAIN  # here, since that loads torch
+
+        command = TRAIN
     layers = [Layer(TYPED, {}, tuple(argv))] if argv else []
     if file := peek(argv, "--config"):
         layers.insert(0, Layer(file, yaml.read(Path(file).expanduser())))
@@ -143,7 +145,7 @@ def recipe_layers(family: Family, above: list[Layer], kinds: Mapping[str, type],
     the one it is derived from, but not that one's options. What the family's base says of a guidance or another choice
     without naming a class holds for every class that has such an option.
     """
-    paths = recipes.recipe(family, CHOICES[0].ancestry(chosen_class(CHOICES[0], above, kinds, command)))
+    paths = recipes.recipe(family, command.choices[0].ancestry(chosen_class(command.choices[0], above, kinds, command)))
     *base, own = (Layer(recipes.label(path), command.of(yaml.read(path))) for path in paths)
     chosen = {c.field: chosen_class(c, [*base, own, *above], kinds, command) for c in command.choices}
     return [*(layer.fitting(chosen) for layer in base), own]
@@ -184,12 +186,13 @@ def form(kinds: Mapping[str, type], command: Subcommand) -> Any:
     """Return the dataclass that the parser sees: the configuration with its choices made, and the options beside it."""
     annotations: dict[str, Any] = {}
     values: dict[str, Any] = {}
+    told = documentation(command.config)
     for choice in command.choices:
         text = f"{', '.join(choice.names)}, or FILE.py:CLASS, a class of your own."
         named = f"{choice.field}_class"
         annotations[named] = Annotated[str, tyro.conf.arg(help=text, name=choice.field, metavar="NAME")]
         values[named] = field(default=choice.spell(kinds[choice.field]))
-        annotations[choice.field] = kinds[choice.field]
+        annotations[choice.field] = Annotated[kinds[choice.field], tyro.conf.arg(help=told[choice.field])]
         values[choice.field] = field(default_factory=kinds[choice.field])
     body = {"__annotations__": annotations, "__doc__": command.config.__doc__, "__module__": command.config.__module__}
     return dataclass(frozen=True)(type(command.config.__name__, (command.beside, command.config), body | values))

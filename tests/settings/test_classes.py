@@ -4,7 +4,8 @@ import pytest
 
 from splatdistill.errors import UserError
 from splatdistill.guidance import GUIDANCES, SDS
-from splatdistill.settings.classes import CHOICES, Choice
+from splatdistill.settings.classes import Choice
+from splatdistill.settings.commands import CHOICES
 
 GUIDANCE = CHOICES[0]
 FILE = """

@@ -53,20 +53,20 @@ def test_nobody_watching_imports_nothing_and_does_not_wait(here, capsys, monkeyp
 
 
 def test_a_person_is_a_terminal_unless_something_says_otherwise(monkeypatch):
-    from splatdistill.cli import viewer as watching
+    from splatdistill.cli import console
 
     class Terminal:
         def isatty(self):
             return True
 
-    for name in watching.QUIET:
+    for name in console.QUIET:
         monkeypatch.delenv(name, raising=False)
-    assert not watching.person()
-    monkeypatch.setattr(watching.sys, "stdin", Terminal())
-    monkeypatch.setattr(watching.sys, "stdout", Terminal())
-    assert watching.person()
+    assert not console.watched()
+    monkeypatch.setattr(console.sys, "stdin", Terminal())
+    monkeypatch.setattr(console.sys, "stdout", Terminal())
+    assert console.watched()
     monkeypatch.setenv("CI", "1")
-    assert not watching.person()
+    assert not console.watched()
 
 
 def test_a_run_is_replayed_from_the_command_line(here):
