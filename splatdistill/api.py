@@ -20,8 +20,8 @@ from splatdistill.gaussians import Gaussians
 from splatdistill.guidance import Guidance
 from splatdistill.io.atomic import write_text
 from splatdistill.settings import yaml
-from splatdistill.settings.commands import CHOICES
-from splatdistill.settings.layers import Parsed, parse
+from splatdistill.settings.commands import CHOICES, parse_train
+from splatdistill.settings.layers import Parsed
 from splatdistill.settings.resolve import Weights, changed, refuse_unknown, resolved
 from splatdistill.train.begin import begin
 from splatdistill.train.config import Train
@@ -93,7 +93,7 @@ def settle(prompt: str, guidance: Guidance | str | None, settings: dict[str, Any
     kinds = {c.field: type(given[c.field]) for c in CHOICES if isinstance(given.get(c.field), c.base)}
     argv = [f"--{k}={given[k]}" for k in ("prior", *(c.field for c in CHOICES)) if isinstance(given.get(k), str)]
     weights = Weights()
-    parsed = parse(argv, weights.family, kinds=kinds)
+    parsed = parse_train(argv, weights.family, kinds=kinds)
     over = {k: v for k, v in given.items() if not (isinstance(v, str) and k in parsed.spell)}
     config = overlay(parsed.config, replace(Train(), **over), Train())
     refuse_unknown(config, weights.family(config.prior))

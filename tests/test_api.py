@@ -14,7 +14,7 @@ from splatdistill.errors import UserError
 from splatdistill.guidance import SDI, SDS, Times
 from splatdistill.priors import weights
 from splatdistill.scene.initial import Ball
-from splatdistill.settings.layers import parse
+from splatdistill.settings.commands import parse_train
 from splatdistill.train.events import StepDone
 
 SMALL = {"steps": 3, "batch": 1, "init": Ball(count=30)}
@@ -30,7 +30,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def typed(argv: str):
-    return parse(["--prompt", "a red ball", *argv.split()], lambda source: "tiny").config
+    return parse_train(["--prompt", "a red ball", *argv.split()], lambda source: "tiny").config
 
 
 def settled(guidance=None, **more):

@@ -9,8 +9,7 @@ from conftest import ROOT
 
 from splatdistill.settings import recipes
 from splatdistill.settings import yaml as tree
-from splatdistill.settings.commands import CHOICES
-from splatdistill.settings.layers import parse
+from splatdistill.settings.commands import CHOICES, parse_train
 from splatdistill.train.session import check
 
 BASES = sorted((ROOT / "configs").glob("*/base.yaml"))
@@ -25,7 +24,7 @@ def ids(path: Path) -> str:
 def loaded(path: Path):
     """The configuration of the recipe that a file is, as a family's prior gets it."""
     name = [f"--guidance={path.stem}"] if path.stem in CHOICES[0].names else []
-    return parse([*name, "--prompt", "a red mushroom"], lambda source: path.parent.name)
+    return parse_train([*name, "--prompt", "a red mushroom"], lambda source: path.parent.name)
 
 
 def options(path: Path) -> dict[str, object]:

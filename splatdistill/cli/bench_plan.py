@@ -18,8 +18,7 @@ from splatdistill.errors import UserError, WeightsError
 from splatdistill.estimators.weights import CLIP, DPT, TINY_CLIP, TINY_GEOMETRY, find
 from splatdistill.guidance import SSD
 from splatdistill.settings import recipes, yaml
-from splatdistill.settings.commands import CHOICES
-from splatdistill.settings.layers import parse
+from splatdistill.settings.commands import CHOICES, parse_train
 from splatdistill.settings.methods import apart, split, typed
 from splatdistill.settings.resolve import TINY, Weights, device_of, refuse_prompt
 from splatdistill.train.config import Train
@@ -198,7 +197,7 @@ def armed(one: Listed) -> Arm:
 
 def configured(arm: Arm, common: tuple[str, ...], prompt: str, weights: Weights) -> Train:
     """The configuration that an arm's runs will have; refused where its numbers make no sense or its networks are missing."""
-    config: Train = parse([*arm.argv, *common, f"--prompt={prompt}"], weights.family).config
+    config: Train = parse_train([*arm.argv, *common, f"--prompt={prompt}"], weights.family).config
     check(config)
     guidance = config.guidance
     if isinstance(guidance, SSD) and guidance.baselines:

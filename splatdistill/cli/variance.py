@@ -24,7 +24,7 @@ from splatdistill.guidance import SDS, Times
 from splatdistill.guidance.base import Weight
 from splatdistill.io.atomic import write_text
 from splatdistill.io.images import write_png
-from splatdistill.settings.layers import parse
+from splatdistill.settings.commands import parse_train
 from splatdistill.settings.methods import guidance_of, split
 from splatdistill.settings.resolve import Weights, refuse_unknown, resolved
 from splatdistill.train.begin import begin
@@ -168,14 +168,14 @@ def existing(path: Path) -> tuple[Train, RunDir, str]:
     if not folder.config.is_file():
         raise UserError(f"--checkpoint {path}: there is no {folder.config}; expected the directory of an earlier run")
     folder.newest_checkpoint()
-    parsed = parse([f"--config={folder.config}"], lambda source: None)
+    parsed = parse_train([f"--config={folder.config}"], lambda source: None)
     return parsed.config, folder, parsed.spell["guidance"]
 
 
 def short(o: Variance, weights: Weights) -> Train:
     """The configuration of the short run."""
     argv = ["--prompt", o.prompt, "--guidance", o.run, "--prior", o.prior, "--device", o.device]
-    config = parse([*argv, "--steps", str(o.steps), "--seed", str(o.seed)], weights.family).config
+    config = parse_train([*argv, "--steps", str(o.steps), "--seed", str(o.seed)], weights.family).config
     refuse_unknown(config, weights.family(config.prior))
     return resolved(config, weights.find(config.prior))
 

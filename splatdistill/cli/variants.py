@@ -13,7 +13,7 @@ from splatdistill.cli.progress import Progress, clock
 from splatdistill.cli.run_with_progress import STOPPED, stopping
 from splatdistill.cli.viewer import Choice, Watching
 from splatdistill.errors import RunEnded, UserError
-from splatdistill.settings.layers import parse
+from splatdistill.settings.commands import parse_train
 from splatdistill.train.events import Command, Commands, Event, StepDone
 from splatdistill.train.run import RunDir
 from splatdistill.train.variants import Variant, take_turns
@@ -27,7 +27,7 @@ def refining(folder: RunDir) -> list[str]:
     """
     if not folder.splats.is_file() or not folder.config.is_file():
         raise UserError(f"--refine {folder.path}: there is no {folder.splats}; expected the directory of a finished run")
-    c = parse([f"--config={folder.config}"], lambda source: None).config
+    c = parse_train([f"--config={folder.config}"], lambda source: None).config
     times, rates = c.guidance.value("times"), c.rates
     t_min, t_max = times.begin()
     words = {

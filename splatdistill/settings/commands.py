@@ -1,10 +1,13 @@
-"""The choices among classes that a run has, and the subcommand that trains."""
+"""The choices among classes that a run has, and the options of `train`."""
+
+from collections.abc import Callable, Mapping
 
 from splatdistill.densify import DENSIFIERS, Densifier
 from splatdistill.guidance import GUIDANCES, Guidance
 from splatdistill.scene.initial import INITIALS, Initial
 from splatdistill.settings.classes import Choice
-from splatdistill.settings.layers import Subcommand
+from splatdistill.settings.layers import Layer, Parsed, Subcommand, parse
+from splatdistill.settings.recipes import Family
 from splatdistill.train.config import Train
 
 CHOICES = (
@@ -13,3 +16,8 @@ CHOICES = (
     Choice("densify", Densifier, DENSIFIERS),
 )
 TRAIN = Subcommand("train", Train, CHOICES)
+
+
+def parse_train(argv: list[str], family: Callable[[str], Family | Layer | None], kinds: Mapping[str, type] = {}) -> Parsed:
+    """Read the options of `train`, or of another subcommand that makes runs, as `parse` does."""
+    return parse(argv, family, TRAIN, kinds)

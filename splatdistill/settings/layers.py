@@ -111,21 +111,16 @@ def peek(argv: list[str], option: str) -> str | None:
 def parse(
     argv: list[str],
     family: Callable[[str], Family | Layer | None],
+    command: Subcommand,
     kinds: Mapping[str, type] = {},
-    command: Subcommand | None = None,
 ) -> Parsed:
     """Read the options of a subcommand.
 
     family: of the prior that was asked for, or its own lowest layer; it may raise for one that cannot be had. None
     means no recipe.
-    command: the subcommand; `train` if not given.
     kinds: classes that are already chosen, by field, whatever the options say.
     Raises UserError, or SystemExit with status 2 after the parser has said what is wrong with an option.
     """
-    if command is None:
-        from splatdistill.settings.commands import TRAIN  # here, since that loads torch
-
-        command = TRAIN
     layers = [Layer(TYPED, {}, tuple(argv))] if argv else []
     if file := peek(argv, "--config"):
         layers.insert(0, Layer(file, yaml.read(Path(file).expanduser())))

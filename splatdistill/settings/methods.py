@@ -4,7 +4,7 @@ import re
 
 from splatdistill.errors import UserError
 from splatdistill.guidance import Guidance
-from splatdistill.settings.layers import parse
+from splatdistill.settings.commands import parse_train
 from splatdistill.settings.resolve import Weights
 
 STEIN = {
@@ -39,7 +39,7 @@ def guidance_of(text: str, prior: str, weights: Weights) -> tuple[Guidance, bool
     argv = ["--guidance", kind, "--prior", prior, "--prompt", "x"]
     for key, value in options:
         argv += typed(f"guidance.{key}", value)
-    return parse(argv, weights.family).config.guidance, strange
+    return parse_train(argv, weights.family).config.guidance, strange
 
 
 def apart(text: str) -> tuple[str, list[tuple[str, str]], bool]:

@@ -13,7 +13,7 @@ from splatdistill.bench.preset import Listed
 from splatdistill.cli.bench_plan import armed, configured, presets, settings
 from splatdistill.errors import UserError
 from splatdistill.guidance import GUIDANCES, SDS, Times
-from splatdistill.settings.layers import parse
+from splatdistill.settings.commands import parse_train
 from splatdistill.settings.resolve import Weights
 from splatdistill.train.config import Train
 
@@ -66,7 +66,7 @@ def test_a_prompt_that_looks_like_an_option_stays_a_prompt():
     (job,) = jobs(
         ["--steps 9"], [Arm("sds", "sds", ("--guidance", "sds"))], [0], ["--prior", "tiny"], {"sds": 3}, {"sds": 1.0}, 0
     )
-    config = parse([*job.argv, *job.beside], lambda source: None).config
+    config = parse_train([*job.argv, *job.beside], lambda source: None).config
     assert (config.prompt, config.steps, config.checkpoint_every) == ("--steps 9", 3, 0)
 
 
@@ -78,7 +78,7 @@ def test_shipped_presets_are_whole_and_their_arms_are_methods(name):
         arms = [armed(one) for one in listed]
         assert len({a.name for a in arms}) == len(arms) > 1
         for arm in arms if family == "sd" or bench.needs != "real" else []:
-            parse([*arm.argv, "--prompt", "x"], lambda source, family=family: family)
+            parse_train([*arm.argv, "--prompt", "x"], lambda source, family=family: family)
     text = (ROOT / "configs/bench" / f"{name}.yaml").read_text()
     assert "Source" in text.split("about:")[0]
 
@@ -138,7 +138,7 @@ def test_brackets_hold_options_of_the_run_and_of_the_guidance():
     arm = armed(
         preset.Listed("sds[scale=3,particles=2,resolutions=32 64,milestones=0.5,times.t_min=0.1,view_dependent=False]")
     )
-    config = parse([*arm.argv, "--prompt", "x"], lambda source: "tiny").config
+    config = parse_train([*arm.argv, "--prompt", "x"], lambda source: "tiny").config
     assert (config.guidance.scale, config.guidance.times.t_min, config.particles) == (3.0, 0.1, 2)
     assert config.resolutions == (32, 64) and not config.view_dependent
 

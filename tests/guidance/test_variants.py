@@ -8,7 +8,7 @@ import torch
 
 from guidance.worlds import mixture, view
 from splatdistill.guidance import CSD, GUIDANCES, ISM, SDI, Guidance, Times
-from splatdistill.settings.layers import parse
+from splatdistill.settings.commands import parse_train
 from splatdistill.train.config import Train
 from splatdistill.train.events import SetField
 from splatdistill.train.steer import configured
@@ -34,7 +34,7 @@ def test_there_and_back_is_as_built(name, variant, other):
     assert not same(built, away) or name == "collaborative"  # its forms differ in a median, for even counts
     assert same(replace(away, variant=variant), built)
     assert same(replace(replace(built, variant=other), variant=variant), built)
-    parsed = parse(["--guidance", name, "--guidance.variant", variant], lambda source: None).config.guidance
+    parsed = parse_train(["--guidance", name, "--guidance.variant", variant], lambda source: None).config.guidance
     assert same(parsed, built)
     steered = configured(Train(prompt="a ball", guidance=away), SetField("guidance.variant", variant)).guidance
     assert same(steered, built)
@@ -43,7 +43,7 @@ def test_there_and_back_is_as_built(name, variant, other):
 @pytest.mark.parametrize("name", FORMS)
 def test_what_was_chosen_stays_chosen_in_either_form(name):
     typed = ["--guidance", name, "--guidance.times.t_min", "0.3", "--guidance.times.t_max", "0.7"]
-    g = parse([*typed, "--guidance.variant", "code"], lambda source: None).config.guidance
+    g = parse_train([*typed, "--guidance.variant", "code"], lambda source: None).config.guidance
     times = g.value("times")
     assert times.begin() == (0.3, 0.7)
     assert all(0.3 <= t <= 0.7 for t in times.draw(5, 0.5, torch.Generator().manual_seed(0)).tolist())

@@ -12,7 +12,8 @@ from splatdistill.errors import UserError
 from splatdistill.guidance import SDI, SDS, Times
 from splatdistill.scene.initial import Ball, Blob
 from splatdistill.settings import recipes
-from splatdistill.settings.layers import Parsed, parse
+from splatdistill.settings.commands import parse_train
+from splatdistill.settings.layers import Parsed
 from splatdistill.settings.recipes import folder
 from splatdistill.train.config import Train
 
@@ -33,7 +34,7 @@ def recipe(tmp_path, monkeypatch):
 
 
 def of(argv: str | list[str], family="tiny", **more) -> Parsed:
-    return parse(argv.split() if isinstance(argv, str) else argv, lambda source: family, **more)
+    return parse_train(argv.split() if isinstance(argv, str) else argv, lambda source: family, **more)
 
 
 def saved(tmp_path, text: str) -> str:
@@ -86,7 +87,7 @@ def test_the_prior_brings_its_recipe(recipe):
 def test_the_family_is_asked_for_the_prior_of_the_highest_layer(recipe, tmp_path, argv):
     asked = []
     argv = saved(tmp_path, "prior: here") if argv == "--config" else saved(tmp_path, "prior: there") + argv
-    parse([*argv.split(), "--prompt", "x"], lambda source: asked.append(source) or "sd")
+    parse_train([*argv.split(), "--prompt", "x"], lambda source: asked.append(source) or "sd")
     assert asked == ["here"]
 
 
