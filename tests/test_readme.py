@@ -79,8 +79,7 @@ def test_commands_and_options_that_it_names_exist(capsys):
     called = {m for m in re.findall(r"splatdistill ([a-z]+) ?[-\[`\"]", README)}
     assert called and called <= COMMANDS.keys()
     for command in ("train", "image", "variance", "evaluate", "bench", "render", "export"):
-        with pytest.raises(SystemExit):
-            main([command, "--help"])
+        assert main([command, "--help"]) == 0
     known = capsys.readouterr().out + "--sheet --captions --prior"
     option = r"(?<![\w-])(--[a-z][a-z.-]+)"
     for script, its in re.findall(r"`(scripts/\w+\.py)( [^`]*)`", README):

@@ -13,7 +13,7 @@ from splatdistill.guidance import SDI, SDS, Times
 from splatdistill.scene.initial import Ball, Blob
 from splatdistill.settings import recipes
 from splatdistill.settings.commands import parse_train
-from splatdistill.settings.layers import Parsed
+from splatdistill.settings.layers import Parsed, parse
 from splatdistill.settings.recipes import folder
 from splatdistill.train.config import Train
 
@@ -173,7 +173,7 @@ def test_values_of_the_wrong_kind_in_a_file_name_the_file(tmp_path, capsys):
 
 def test_help_lists_every_field_with_its_text_and_the_recipes_values(recipe, capsys):
     with pytest.raises(SystemExit) as e:
-        of("--help", command=COMMAND)
+        parse(["--help"], lambda source: "tiny", COMMAND)
     text = capsys.readouterr().out
     assert e.value.code == 0
     names = [f.name.replace("_", "-") for f in fields(Train)]
