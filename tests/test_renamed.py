@@ -1,7 +1,7 @@
 """Settings under older names: a run's config.yaml and log.jsonl mean what they meant."""
 
 from splatdistill.renamed import RENAMED, tree_now
-from splatdistill.settings.layers import parse
+from splatdistill.settings.commands import parse_train
 from splatdistill.train.events import Choose, SetField
 from splatdistill.train.replay import command_of
 
@@ -10,7 +10,7 @@ def test_an_older_configuration_is_read(tmp_path):
     (tmp_path / "config.yaml").write_text(
         "prompt: a ball\nguidance:\n  name: sds\n  times: {low: 0.1, high: 0.9, high_end: 0.6, low_end: null}\n", encoding="utf-8"
     )
-    times = parse(["--config", str(tmp_path / "config.yaml")], lambda source: None).config.guidance.times
+    times = parse_train(["--config", str(tmp_path / "config.yaml")], lambda source: None).config.guidance.times
     assert (times.t_min, times.t_max, times.t_max_end, times.t_min_end) == (0.1, 0.9, 0.6, None)
 
 

@@ -38,7 +38,7 @@ def test_the_random_unet_has_the_shape_of_stable_diffusion_1_5():
     prior = benchmark.sd_like(32, 8, "cpu")
     x = prior.encode(torch.rand(1, 3, 64, 64))
     assert x.shape == (1, 4, 8, 8) and prior.unet.config.block_out_channels == (32, 64, 128, 128)
-    assert prior.unet.config.cross_attention_dim == 768 and prior.embed(["a red mushroom", ""]).shape == (2, 77, 768)
+    assert prior.unet.config.cross_attention_dim == 768 and prior.embed(["a red mushroom", ""]).tokens.shape == (2, 77, 768)
     bench = benchmark.Bench("sds", GUIDANCES["sds"](), prior, batch=1)
     bench.listen(0)
     assert bench.images == [2.0]
