@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 from splatdistill.errors import RunEnded, UserError
-from splatdistill.estimators import judge_of
+from splatdistill.estimators import load_judge
 from splatdistill.evaluate.acceptance import PROMPTS_NEEDED, Sight, judge, look, look_at_truth, sheet, table
 from splatdistill.evaluate.finished import holding
 from splatdistill.io.images import write_png
@@ -110,7 +110,7 @@ def main(argv: list[str] | None = None) -> int:
     unknown = [r for r in rest if r.startswith("-")]
     if unknown and not args.train:
         parser.error(f"unknown without --train: {' '.join(unknown)}")
-    scorer, prior = judge_of(args.clip), load(args.judge)
+    scorer, prior = load_judge(args.clip), load(args.judge)
     if args.truth:
         captions = [parse(p) for p in ACCEPTANCE]
         runs, sights = ["truth"] * len(captions), [look_at_truth(c) for c in captions]

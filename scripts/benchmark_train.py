@@ -14,7 +14,7 @@ import time
 import torch
 
 from splatdistill.api import settle
-from splatdistill.estimators import judge_of
+from splatdistill.estimators import load_judge
 from splatdistill.evaluate.acceptance import judge, look
 from splatdistill.guidance import SDS
 from splatdistill.priors import DiffusionPrior
@@ -67,7 +67,7 @@ def speed(name: str, config: Train, prior: DiffusionPrior, steps: int) -> None:
 
 def quality(prompts: list[str], minutes: list[float], guidance: str, prior: DiffusionPrior) -> None:
     """Print the acceptance score of runs whose steps were chosen to fill the given minutes on this machine."""
-    scorer = judge_of(TINY.parent / "clip")
+    scorer = load_judge(TINY.parent / "clip")
     for m in minutes:
         scores = []
         for prompt in prompts:

@@ -21,7 +21,7 @@ import torch
 
 from splatdistill.cameras import DIRECTIONS, VIEW_WORDS
 from splatdistill.errors import UserError
-from splatdistill.estimators import ClipScorer, judge_of
+from splatdistill.estimators import ClipScorer, load_judge
 from splatdistill.evaluate.tiny import (
     Obeyed,
     Retrieval,
@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--sheet", type=Path, default=None, help="write a sheet of samples here")
     parser.add_argument("--json", type=Path, default=None, help="write the figures here")
     args = parser.parse_args(argv)
-    once, scorer, prior, began = ClipScorer(args.clip), judge_of(args.clip), load(args.prior), time.perf_counter()
+    once, scorer, prior, began = ClipScorer(args.clip), load_judge(args.clip), load(args.prior), time.perf_counter()
     rng, report = (
         torch.Generator().manual_seed(args.seed),
         {"clip": scorer.name, "prior": prior.name, "scale": args.scale, "steps": args.steps},

@@ -24,7 +24,7 @@ from splatdistill.bench.sheet import looks, side_by_side
 from splatdistill.cameras import orbit
 from splatdistill.cli import bench
 from splatdistill.errors import UserError
-from splatdistill.estimators import ImageTextScorer, judge_of
+from splatdistill.estimators import ImageTextScorer, load_judge
 from splatdistill.evaluate.acceptance import Record, judge, look, table
 from splatdistill.gaussians import Gaussians
 from splatdistill.io.images import write_png
@@ -151,7 +151,7 @@ def main() -> int:
         if status > 1:
             return status
     plan, render = planned(root), rasterizer("cpu")
-    runs = collect(root, plan, judge_of(TINY.parent / "clip"), load("tiny"), render)
+    runs = collect(root, plan, load_judge(TINY.parent / "clip"), load("tiny"), render)
     prompts, methods = plan["prompts"], [a["name"] for a in plan["arms"]]
     write_png(root / "gallery.png", sheet(runs, prompts, methods, render))
     records = [{"method": r.method, "seed": r.seed, "how": r.how, **(asdict(r.judged) if r.judged else {"prompt": r.prompt})} for r in runs]

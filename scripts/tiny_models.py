@@ -9,10 +9,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from splatdistill.bundle import Bundled
 from splatdistill.toybox import COLOURS, NAMED, PRIMITIVES
 from splatdistill.toybox.parts import PATTERNS
 from splatdistill.toybox.world import SIZE
+from splatdistill.weight_files import SharedWeights
 
 LENGTH = 20  # tokens
 
@@ -60,7 +60,7 @@ def text_config(tokenizer: CLIPTokenizer, width: int, layers: int) -> dict[str, 
 
 def exported(folder: Path) -> dict[str, Tensor]:
     """The weights of a component's folder, its own or bundled."""
-    bundled = Bundled.of(folder)
+    bundled = SharedWeights.of(folder)
     return bundled.tensors() if bundled else load_file(next(folder.glob("*.safetensors")))
 
 

@@ -27,9 +27,9 @@ from tiny_models import CLIP_PREPROCESSING, SCHEDULER, Prior, exported, make_cli
 from tiny_training import Pace, Training, averaged, read_state
 from torch import nn
 
-from splatdistill.bundle import Bundled
 from splatdistill.priors.patches import PatchAutoencoder
 from splatdistill.toybox.world import SIZE, pictures
+from splatdistill.weight_files import SharedWeights
 
 PACKAGE = Path(__file__).parent.parent / "splatdistill" / "priors" / "tiny"
 
@@ -73,7 +73,7 @@ def export(work: Path, target: Path) -> None:
             part.save_config(place) if isinstance(part, ModelMixin) else part.config.save_pretrained(place)
             prefix = f"{place.name}."
             bundle |= {prefix + k: v.contiguous() for k, v in part.state_dict().items()}
-            Bundled.write(place, target / "weights.safetensors", prefix)
+            SharedWeights.write(place, target / "weights.safetensors", prefix)
         called = "tiny" if name == "prior" else "tiny-clip"
         record = {"name": called, "model": name, "step": meta["step"], "settings": meta["settings"], "losses": meta["log"][::10] + meta["log"][-1:]}
         (folder / "training.json").write_text(json.dumps(record, indent=1) + "\n")
@@ -83,7 +83,7 @@ def export(work: Path, target: Path) -> None:
         for name in ("config.json", "training.json"):
             shutil.copy(exported_geometry / name, target / "geometry" / name)
         bundle |= {f"geometry.{k}": v for k, v in load_file(exported_geometry / "model.safetensors").items()}
-        Bundled.write(target / "geometry", target / "weights.safetensors", "geometry.")
+        SharedWeights.write(target / "geometry", target / "weights.safetensors", "geometry.")
     save_file(bundle, target / "weights.safetensors")
     PatchAutoencoder().save_pretrained(target / "prior" / "vae")
     DDPMScheduler(**SCHEDULER).save_pretrained(target / "prior" / "scheduler")

@@ -17,7 +17,7 @@ PACKAGE, VIEWER, SCRIPTS = "splatdistill", "splatdistill_viewer", "scripts"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("checks",),
-    ("bundle", "cameras", "gaussians", "renamed", "sh"),
+    ("cameras", "gaussians", "renamed", "sh", "weight_files"),
     ("render", "io", "toybox", "priors", "estimators"),
     ("guidance", "scene"),
     ("densify",),

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from splatdistill.estimators.clip import ClipScorer
 from splatdistill.estimators.geometry import Geometry, GeometryEstimator, Kind
-from splatdistill.estimators.looks import judge_of
+from splatdistill.estimators.test_time_augmentation import load_judge
 from splatdistill.estimators.weights import TINY_CLIP, TINY_GEOMETRY, find, read_json
 
 __all__ = [
@@ -24,9 +24,9 @@ __all__ = [
     "GeometryEstimator",
     "ImageTextScorer",
     "Kind",
-    "judge_of",
     "load_clip",
     "load_geometry",
+    "load_judge",
 ]
 
 

@@ -16,8 +16,8 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
-from splatdistill.bundle import POINTER, Bundled
 from splatdistill.errors import WeightsError
+from splatdistill.weight_files import POINTER, SharedWeights
 
 NEEDED: tuple[tuple[str, ...], ...] = (  # of each row, one
     ("config.json",),
@@ -62,7 +62,7 @@ def load(folder: Path) -> CLIPModel:
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # which would stand between a command's own lines
-    bundled = Bundled.of(folder)
+    bundled = SharedWeights.of(folder)
     if bundled is None or (folder / "model.safetensors").is_file():
         return CLIPModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
     config = CLIPConfig.from_pretrained(folder, local_files_only=True)

@@ -1,6 +1,6 @@
 """The network of `tiny-geometry`: a small U-Net from a picture to depth, normals and foreground.
 
-A folder of it holds config.json and model.safetensors (or a pointer to a file that it shares, see bundle.py).
+A folder of it holds config.json and model.safetensors (or a pointer to a file that it shares, see weight_files/shared_weights.py).
 """
 
 import json
@@ -12,7 +12,7 @@ from jaxtyping import Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from splatdistill.bundle import Bundled
+from splatdistill.weight_files import SharedWeights
 
 CLASS_NAME = "GeometryNet"
 MAPS = 5  # inverse depth, three of the normal, foreground
@@ -79,6 +79,6 @@ class GeometryNet(nn.Module):
         """Read them, weights as float32; their own file wins over a shared one."""
         folder = Path(folder)
         network = cls(json.loads((folder / "config.json").read_text())["channels"])
-        own, bundled = folder / "model.safetensors", Bundled.of(folder)
+        own, bundled = folder / "model.safetensors", SharedWeights.of(folder)
         network.load_state_dict(bundled.tensors() if bundled and not own.is_file() else load_file(own))
         return network.float()

@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from splatdistill.bundle import POINTER
 from splatdistill.errors import WeightsError
+from splatdistill.weight_files import POINTER
 
 EMBEDDED = Path(__file__).parents[1] / "priors" / "tiny"
 TINY_GEOMETRY, TINY_CLIP = "tiny-geometry", "tiny-clip"

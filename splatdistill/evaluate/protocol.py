@@ -7,14 +7,14 @@ from typing import Literal
 
 import torch
 
-from splatdistill.bundle import Bundled
 from splatdistill.cameras import Cameras, orbit
 from splatdistill.errors import UserError, WeightsError
-from splatdistill.estimators import TINY_CLIP, ClipScorer, judge_of
-from splatdistill.estimators.looks import ManyLooks
+from splatdistill.estimators import TINY_CLIP, ClipScorer, load_judge
+from splatdistill.estimators.test_time_augmentation import AugmentedClip
 from splatdistill.estimators.weights import find
 from splatdistill.gaussians import Gaussians
 from splatdistill.render import Rasterizer, RenderOutput
+from splatdistill.weight_files import SharedWeights
 
 VIT_B32 = "openai/clip-vit-base-patch32"
 GET_CLIP = f'hf download {VIT_B32} --include "*.json" "*.txt" "*.safetensors", or --clip DIR'
@@ -82,13 +82,13 @@ class Ruler:
     @property
     def tiny(self) -> bool:
         """Whether it knows nothing but the toybox's words."""
-        return isinstance(self.scorer, ManyLooks)
+        return isinstance(self.scorer, AugmentedClip)
 
 
 def ruler(source: str, device: torch.device | str = "cpu") -> Ruler:
     """The CLIP of a source: tiny-clip, a folder, or a hub id in the local cache. WeightsError where there is none."""
     folder = find(source)
-    return Ruler(judge_of(folder, device), source, revision(folder))
+    return Ruler(load_judge(folder, device), source, revision(folder))
 
 
 def best_ruler(source: str, device: torch.device | str = "cpu", tiny: bool = True) -> tuple[Ruler | None, str]:
@@ -112,7 +112,7 @@ def revision(folder: Path) -> str:
     folder = Path(folder)
     if folder.parent.name == "snapshots":
         return f"revision {folder.name[:12]}"
-    bundled = Bundled.of(folder)
+    bundled = SharedWeights.of(folder)
     file = folder / "model.safetensors"
     file = bundled.file if bundled is not None and not file.is_file() else file
     if not file.is_file():

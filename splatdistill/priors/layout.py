@@ -1,29 +1,50 @@
-"""What a Stable Diffusion folder must hold, checked without loading anything.
+"""The files of a Stable Diffusion folder, checked without loading anything.
 
 The diffusers layout of SD 1.x/2.x: model_index.json and the folders tokenizer, text_encoder, unet, scheduler
-and vae. Only safetensors are read, plain or in the fp16 variant, whole, sharded or bundled: a pickle may run code.
+and vae. Only safetensors are read, plain or in the fp16 variant, whole, sharded or shared: a pickle may run code.
+What the configurations say is checked in model_configs.py, tensors against networks in networks.py.
 """
 
-import json
-import struct
 from pathlib import Path
+from typing import Any
 
-from splatdistill.bundle import Bundled
+from splatdistill.priors import model_configs
+from splatdistill.weight_files import LARGEST, Entry, SharedWeights, Unreadable, read_header, read_object, regular_size, shown
 
 WEIGHTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
 PICKLES = ("*.bin", "*.ckpt", "*.pt", "*.pth")
+MOST_SHARDS = 1000
 
 
 def weight_files(folder: Path, component: str, variant: str | None = None) -> list[Path]:
-    """The safetensors of one component and variant that its index, or the plain name, calls for; [] when absent."""
+    """The safetensors of one component and variant that its index, or the plain name, calls for; [] when absent.
+
+    Raises Unreadable for an index that is none.
+    """
     stem, part = WEIGHTS[component], folder / component
     middle = f".{variant}" if variant else ""
     index = part / f"{stem}.safetensors.index{middle}.json"
-    if index.exists():
-        return sorted({part / name for name in json.loads(index.read_text())["weight_map"].values()})
+    if index.exists() or index.is_symlink():
+        return shards(index)
     single = part / f"{stem}{middle}.safetensors"
-    bundled = None if variant else Bundled.of(part)
-    return [single] if single.exists() else [bundled.file] if bundled else []
+    shared = None if variant else SharedWeights.of(part)
+    return [single] if single.exists() or single.is_symlink() else [shared.file] if shared else []
+
+
+def shards(index: Path) -> list[Path]:
+    """The files that an index names, all of them beside it. Raises Unreadable."""
+    try:
+        names = read_object(index, LARGEST).get("weight_map")
+        if not isinstance(names, dict) or not names or not all(isinstance(n, str) for n in names.values()):
+            raise Unreadable("has no weight_map of file names")
+    except Unreadable as error:
+        raise Unreadable(f"{index.parent.name}/{index.name} {error}") from error
+    files = sorted(set(names.values()))
+    outside = [n for n in files if Path(n).name != n or not n.endswith(".safetensors")]
+    if outside or len(files) > MOST_SHARDS:
+        what = f"names {shown(outside[0])}" if outside else f"names {len(files):,} files"
+        raise Unreadable(f"{index.parent.name}/{index.name} {what}; expected safetensors in the same folder")
+    return [index.parent / n for n in files]
 
 
 def half_variant(folder: Path, component: str, prefer: bool) -> str | None:
@@ -32,112 +53,103 @@ def half_variant(folder: Path, component: str, prefer: bool) -> str | None:
     return "fp16" if half and (prefer or not full) else None
 
 
+def tensors(folder: Path, component: str, variant: str | None) -> dict[str, Entry]:
+    """The tensors of one component and variant, unread. Raises Unreadable."""
+    files = weight_files(folder, component, variant)
+    shared = SharedWeights.of(folder / component)
+    if shared and files == [shared.file]:
+        return shared.header()
+    found: dict[str, Entry] = {}
+    for file in files:
+        found |= read_header(file)
+    return found
+
+
 def problems(folder: Path) -> tuple[str, ...]:
-    """Everything that keeps a folder from being loaded as SD 1.x/2.x, in words; empty when nothing does."""
+    """Everything in a folder's files that keeps it from being loaded as SD 1.x/2.x, in words; empty when nothing does."""
+    try:
+        return tuple(found_problems(folder))
+    except OSError as error:
+        return (f"it cannot be read ({error.strerror})",)
+
+
+def found_problems(folder: Path) -> list[str]:
+    """The same; OSError where the file system refuses."""
     if folder.is_file():
         how = "StableDiffusionPipeline.from_single_file(FILE).save_pretrained(DIR) of diffusers makes one"
-        return (f"a single file, where a folder in the diffusers layout is expected; {how}",)
+        return [f"a single file, where a folder in the diffusers layout is expected; {how}"]
     if not folder.is_dir():
-        return ("no such folder",)
+        return ["no such folder"]
     found: list[str] = []
     index = read_json(folder / "model_index.json", found)
-    if index and "text_encoder_2" in index:
-        return (f"a {index.get('_class_name', 'pipeline')} with two text encoders; expected the one of SD 1.x/2.x",)
-    read_json(folder / "scheduler" / "scheduler_config.json", found)
-    tokenizer = folder / "tokenizer"
-    if not (tokenizer / "tokenizer.json").exists():
-        found += [f"tokenizer/{n} is missing" for n in ("vocab.json", "merges.txt") if not (tokenizer / n).exists()]
-    for component in WEIGHTS:
-        config = read_json(folder / component / "config.json", found)
-        if not (component == "vae" and config and config.get("_class_name") == "PatchAutoencoder"):
+    if index is not None and (other := model_configs.other_pipeline(index)):
+        return [f"it holds {other}"]
+    if (index is None and (folder / "adapter_config.json").exists()) or (folder / "pytorch_lora_weights.safetensors").exists():
+        return ["it holds a LoRA, which changes another model and is none"]
+    configs: dict[str, dict[str, Any]] = {}
+    for component, name in {"scheduler": "scheduler_config.json", **dict.fromkeys(WEIGHTS, "config.json")}.items():
+        config = read_json(folder / component / name, found)
+        if config is not None:
+            configs[component] = config
+        if component in WEIGHTS and not (component == "vae" and config and config.get("_class_name") == "PatchAutoencoder"):
             found += weight_problems(folder, component)
-    return tuple(found or mismatches(folder))
+    found += tokenizer_problems(folder / "tokenizer")
+    return found or model_configs.mismatches(configs)
 
 
-def read_json(path: Path, found: list[str]) -> dict | None:
+def read_json(path: Path, found: list[str], largest: int | None = None) -> dict[str, Any] | None:
     """The object in a JSON file; None, and a line in `found`, where there is none."""
     name = f"{path.parent.name}/{path.name}" if path.name != "model_index.json" else path.name
-    if not path.exists():
-        found.append(f"{name} is missing")
-        return None
     try:
-        value = json.loads(path.read_text())
-    except ValueError as error:
-        found.append(f"{name} is not JSON ({error})")
+        return read_object(path) if largest is None else read_object(path, largest)
+    except Unreadable as error:
+        found.append(f"{name} {error}")
         return None
-    if not isinstance(value, dict):
-        found.append(f"{name} is not a JSON object")
-        return None
-    return value
+
+
+def tokenizer_problems(folder: Path) -> list[str]:
+    """Faults of the files of a tokenizer."""
+    new: list[str] = []
+    vocabulary = ("vocab.json", "merges.txt")
+    if not (folder / "tokenizer.json").exists():
+        new += [f"tokenizer/{n} is missing" for n in vocabulary if not (folder / n).exists()]
+    for name in ("tokenizer.json", "vocab.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"):
+        if (folder / name).exists() or (folder / name).is_symlink():
+            value = read_json(folder / name, new, LARGEST)
+            if value is not None and (fault := model_configs.tokenizer_fault(name, value)):
+                new.append(f"tokenizer/{name} {fault}")
+    merges = folder / "merges.txt"
+    if merges.exists():
+        try:
+            if regular_size(merges) > LARGEST:
+                new.append(f"tokenizer/merges.txt has {regular_size(merges):,} bytes; expected at most {LARGEST:,}")
+        except Unreadable as error:
+            new.append(f"tokenizer/merges.txt {error}")
+    return new
 
 
 def weight_problems(folder: Path, component: str) -> list[str]:
-    """What is wrong with the files of one component's weights."""
-    files = weight_files(folder, component, "fp16") + weight_files(folder, component)
+    """Faults of the files of one component's weights."""
+    try:
+        files = weight_files(folder, component, "fp16") + weight_files(folder, component)
+    except Unreadable as error:
+        return [str(error)]
     if files:
-        bundled = Bundled.of(folder / component)
-        if bundled and files == [bundled.file] and not bundled.file.exists():
-            return [f"{component}/weights.json points to {bundled.file}, which is missing"]
-        return [f"{component}/{f.name} {fault}" for f in files if (fault := safetensors_fault(f))]
+        return [f"{component}/{fault}" for f in files if (fault := file_fault(folder / component, f))]
     pickles = sorted(p.name for pattern in PICKLES for p in (folder / component).glob(pattern))
     if pickles:
         return [
-            f"{component}/ has only {', '.join(pickles)}: a pickle, which may run code when it is opened and is not "
+            f"{component}/ has only {', '.join(map(shown, pickles[:3]))}: a pickle, which may run code when it is opened and is not "
             f"read here; expected {WEIGHTS[component]}.safetensors, which diffusers' save_pretrained writes"
         ]
     return [f"{component}/{WEIGHTS[component]}.safetensors (or .fp16.safetensors) is missing"]
 
 
-def safetensors_fault(path: Path) -> str:
-    """What keeps a file from being whole safetensors, from its header and length alone; "" when nothing does."""
-    if not path.exists():
-        return "is named in the index and missing"
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        start = file.read(8)
-        if start.startswith(b"version "):
-            return "is a git-lfs pointer and not the weights; `git lfs pull` fetches them"
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
-        if length > size - 8:
-            return f"is cut short ({size} bytes) or no safetensors file"
-        try:
-            header = json.loads(file.read(length))
-        except ValueError:
-            return "is no safetensors file"
-    ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-    expected = 8 + length + max(ends, default=0)
-    return "" if size == expected else f"has {size} bytes where its header says {expected}: an unfinished download?"
-
-
-def mismatches(folder: Path) -> list[str]:
-    """Components that are there, but are not those of SD 1.x/2.x or do not fit each other."""
-    unet, vae, text, scheduler = (
-        json.loads((folder / name).read_text())
-        for name in (
-            "unet/config.json",
-            "vae/config.json",
-            "text_encoder/config.json",
-            "scheduler/scheduler_config.json",
-        )
-    )
-    found = []
-    for component, config, known in (
-        ("unet", unet, ("UNet2DConditionModel",)),
-        ("vae", vae, ("AutoencoderKL", "PatchAutoencoder")),
-    ):
-        if config.get("_class_name") not in known:
-            found.append(f"{component}/config.json says {config.get('_class_name')}; expected {' or '.join(known)}")
-    if found:
-        return found
-    channels = 3 * vae["patch"] ** 2 if vae["_class_name"] == "PatchAutoencoder" else vae.get("latent_channels", 4)
-    if unet.get("in_channels", 4) != channels:
-        found.append(
-            f"the UNet reads {unet.get('in_channels', 4)} channels and the VAE makes {channels}: "
-            "an inpainting, depth or upscaling model? Expected a plain text-to-image model"
-        )
-    reads, writes = unet.get("cross_attention_dim"), text.get("hidden_size", 512)
-    if reads != writes:
-        found.append(f"the UNet reads text of width {reads} and the text encoder makes {writes}")
-    if scheduler.get("prediction_type", "epsilon") not in ("epsilon", "v_prediction"):
-        found.append(f"it predicts {scheduler['prediction_type']!r}; expected epsilon or v_prediction")
-    return found
+def file_fault(part: Path, file: Path) -> str:
+    """Why a file of weights cannot be read, with its name; "" if it can."""
+    pointed = file.parent != part
+    try:
+        read_header(file)
+    except Unreadable as error:
+        return f"weights.json points to {shown(str(file), 200)}, which {error}" if pointed else f"{shown(file.name)} {error}"
+    return ""

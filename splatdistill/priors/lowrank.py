@@ -1,7 +1,8 @@
 """Low-rank adapters of a Stable Diffusion UNet, told where the camera stands."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -10,11 +11,34 @@ from torch import Tensor, nn
 
 from splatdistill.errors import UserError
 from splatdistill.priors import Adapter, Condition
-from splatdistill.priors.prediction import target
+from splatdistill.priors.prediction import Prediction, target
 from splatdistill.priors.random import normal
-from splatdistill.priors.stable import StableDiffusionPrior
 
 PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0")
+
+
+@runtime_checkable
+class Adaptable(Protocol):
+    """A prior with a UNet, as far as its adapters know it."""
+
+    unet: Any
+    name: str
+    prediction: Prediction
+    calls: int
+    dtype: torch.dtype
+    device: torch.device
+
+    def schedule(self, t: Float[Tensor, " b"]) -> tuple[Tensor, Tensor]:
+        """alpha_t and sigma_t, to broadcast against latents."""
+        ...
+
+    def predict(self, x_t: Tensor, t: Tensor, condition: Condition, unet: Callable) -> Tensor:
+        """The prediction of a UNet in its own terms."""
+        ...
+
+    def to_eps(self, predicted: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """eps of a prediction."""
+        ...
 
 
 class LowRank(Adapter):
@@ -32,7 +56,7 @@ class LowRank(Adapter):
     UNet of lower precision, and are cast to its type in use.
     """
 
-    def __init__(self, prior: StableDiffusionPrior, rank: int, rng: torch.Generator, exact_start: bool = True):
+    def __init__(self, prior: Adaptable, rank: int, rng: torch.Generator, exact_start: bool = True):
         super().__init__()
         self.prior = prior  # not a module, so that its networks are not in this one's state_dict
         self.layers = {  # parameters have no dots in their names
@@ -52,26 +76,20 @@ class LowRank(Adapter):
             {n: nn.Parameter(like.new_zeros(m.out_features, rank)) for n, m in self.layers.items()}
         )
         width = prior.unet.time_embedding.linear_2.out_features
-        self.camera = nn.Sequential(nn.Linear(16, width), nn.SiLU(), nn.Linear(width, width)).to(like)
-        self._draw_camera(rng, exact_start)
-
-    @torch.no_grad()
-    def _draw_camera(self, rng: torch.Generator, exact_start: bool) -> None:
-        """torch's own initialisation of a linear layer, U(-1, 1) / sqrt(inputs), from rng."""
-        for layer in (self.camera[0], self.camera[2]):
-            for p in (layer.weight, layer.bias):
-                u = torch.rand(p.shape, generator=rng, device=rng.device, dtype=p.dtype)
-                p.copy_((2 * u - 1) / layer.in_features**0.5)
+        first, last = nn.Linear(16, width), nn.Linear(width, width)
+        self.camera = nn.Sequential(first, nn.SiLU(), last).to(prior.device, prior.dtype)
+        draw(first, rng)
+        draw(last, rng)
         if exact_start:
-            self.camera[2].weight.zero_()
-            self.camera[2].bias.zero_()
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
 
     @contextmanager
     def _bent(self, camera: Tensor) -> Iterator[None]:
         """The base network with this adapter on it."""
-        embedded = self.camera(camera.flatten(1).to(self.camera[0].weight))
+        embedded = self.camera(camera.flatten(1).to(next(self.camera.parameters())))
 
-        def low_rank(name: str, y: Tensor, out: Tensor) -> Tensor:
+        def low_rank(name: str, y: Tensor, out: Any) -> Tensor:
             return out + F.linear(F.linear(y, self.down[name].to(y)), self.up[name].to(y))
 
         hooks = [
@@ -104,3 +122,11 @@ class LowRank(Adapter):
         alpha, sigma = self.prior.schedule(t)
         self.prior.calls += len(x)
         return F.mse_loss(self._predict(alpha * x + sigma * eps, t, condition), target(self.prior.prediction, x, eps, alpha, sigma))
+
+
+@torch.no_grad()
+def draw(layer: nn.Linear, rng: torch.Generator) -> None:
+    """Initialise a linear layer as torch does, U(-1, 1) / sqrt(inputs), from rng."""
+    for p in (layer.weight, layer.bias):
+        u = torch.rand(p.shape, generator=rng, device=rng.device, dtype=p.dtype)
+        p.copy_((2 * u - 1) / layer.in_features**0.5)

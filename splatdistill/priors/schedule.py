@@ -66,6 +66,10 @@ class FlowSchedule(Schedule):
         return 1 - t, t
 
 
+LEAST = 2.0**-24
+"""alpha^2 at the last step of a schedule that ends without any signal, as in diffusers' Euler schedulers: it is divided by."""
+
+
 class TableSchedule(Schedule):
     """A variance-preserving schedule, from the table of cumulated alphas that its network was trained with.
 
@@ -76,7 +80,7 @@ class TableSchedule(Schedule):
     """
 
     def __init__(self, alphas_cumprod: Float[Tensor, " steps"]):
-        self.alphas_cumprod = alphas_cumprod.double()
+        self.alphas_cumprod = alphas_cumprod.double().clamp(min=LEAST)
         self.log_snr = torch.logit(self.alphas_cumprod)
 
     @staticmethod

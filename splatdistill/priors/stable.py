@@ -4,46 +4,37 @@ A folder holds tokenizer/, text_encoder/, unet/, scheduler/ and vae/, weights as
 may name PatchAutoencoder instead of AutoencoderKL. Finding and checking folders is weights.py's work.
 """
 
-import json
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
-from transformers.utils import logging as transformers_logging
+from transformers import CLIPTokenizer
 
-from splatdistill.bundle import Bundled
 from splatdistill.errors import UserError
-from splatdistill.priors import Adapter, Condition, DiffusionPrior, Query
+from splatdistill.priors import Adapter, Condition, DiffusionPrior, Query, networks
 from splatdistill.priors.batching import answer_grouped
-from splatdistill.priors.layout import half_variant, weight_files
+from splatdistill.priors.layout import half_variant
+from splatdistill.priors.lowrank import LowRank
 from splatdistill.priors.patches import PatchAutoencoder
+from splatdistill.priors.precision import Precision, unet_dtype
 from splatdistill.priors.prediction import Prediction, to_eps
 from splatdistill.priors.random import normal
-from splatdistill.priors.schedule import Schedule, TableSchedule
-from splatdistill.priors.weights import Precision
-
-
-def unet_dtype(precision: Precision, device: torch.device) -> torch.dtype:
-    """The type that `precision` means on `device`."""
-    if precision != "auto":
-        return getattr(torch, precision)
-    if device.type == "cuda":
-        return torch.float16
-    can = torch.cpu.get_capabilities() if device.type == "cpu" else {}
-    return torch.bfloat16 if can.get("avx512_bf16") or can.get("amx_bf16") else torch.float32
+from splatdistill.priors.refusal import unusable
+from splatdistill.priors.schedule import Schedule
+from splatdistill.weight_files import read_object
 
 
 class StableDiffusionPrior(DiffusionPrior):
     """Text-to-image latent diffusion (Rombach et al., arXiv:2112.10752), frozen.
 
-    The UNet may predict anything that prediction.py converts. It runs
-    in its own precision; latents, schedule and answers are float32 (float64 with a float64 UNet). The network is
-    told the nearest of its 1000 steps, the schedule is continuous; they agree at t = i/1000.
+    The UNet may predict anything that prediction.py converts. It runs in its own precision; latents, schedule and
+    answers are float32 (float64 with a float64 UNet). The network is told the nearest of its 1000 steps, the schedule
+    is continuous; they agree at t = i/1000.
     """
 
     def __init__(
@@ -60,8 +51,15 @@ class StableDiffusionPrior(DiffusionPrior):
         licence: str = "unknown, see the model card",
         max_batch: int = 64,
     ):
-        self.unet, self.vae, self.text_encoder = (m.eval().requires_grad_(False) for m in (unet, vae, text_encoder))
-        self.tokenizer, self.prediction, self.max_batch = tokenizer, prediction, max_batch
+        self.unet: Any = unet.eval().requires_grad_(False)
+        self.vae: Any = vae.eval().requires_grad_(False)
+        self.text_encoder: Any = text_encoder.eval().requires_grad_(False)
+        # the encoder knows its length; a tokenizer without a configuration has none
+        length = getattr(getattr(text_encoder, "config", None), "max_position_embeddings", 77)
+        self.text_length = min(int(min(tokenizer.model_max_length, length)), length)
+        self.tokenizer: Any = tokenizer
+        self.prediction: Prediction = prediction
+        self.max_batch = max_batch
         self.image_size, self.name, self.licence = image_size, name, licence
         self.perp_neg = not isinstance(vae, PatchAutoencoder)  # the embedded one knows its views
         first = next(unet.parameters())
@@ -82,48 +80,44 @@ class StableDiffusionPrior(DiffusionPrior):
         max_batch: int = 64,
         compile: bool = False,
     ) -> "StableDiffusionPrior":
-        """Load a folder that layout.problems finds nothing wrong with. Never asks the network.
+        """Load a folder that layout.problems finds nothing wrong with. Never asks the network. Raises WeightsError.
 
         max_batch: the most images that the UNet sees at once. compile: torch.compile the UNet, which takes
         minutes on the first call and pays off in long runs on a GPU.
         """
-        folder, device = Path(folder), torch.device(device)
+        folder, device, name = Path(folder), torch.device(device), name or str(folder)
         dtype = unet_dtype(precision, device)
         latents = torch.float64 if dtype == torch.float64 else torch.float32
-
-        def part(kind: type[nn.Module], component: str, dtype: torch.dtype) -> nn.Module:
-            variant = half_variant(folder, component, prefer=dtype == torch.float16)
-            bundled = Bundled.of(folder / component)
-            if bundled and weight_files(folder, component, variant) == [bundled.file]:
-                # torch's own: diffusers' warns of casting, though nothing here is to stay float32
-                return nn.Module.to(unbundled(kind, folder / component, bundled), device, dtype)
-            local = {"local_files_only": True, "use_safetensors": True, "variant": variant}
-            return kind.from_pretrained(folder / component, dtype=dtype, **local).to(device)
-
-        transformers_logging.disable_progress_bar()  # a bar for every component hides what the run has to say
-        unet = part(UNet2DConditionModel, "unet", dtype)
-        if json.loads((folder / "vae" / "config.json").read_text())["_class_name"] == "PatchAutoencoder":
+        patches = read_object(folder / "vae" / "config.json").get("_class_name") == "PatchAutoencoder"
+        dtypes = {"unet": dtype, "text_encoder": latents} | ({} if patches else {"vae": latents})
+        variants = {k: half_variant(folder, k, prefer=d == torch.float16) for k, d in dtypes.items()}
+        if faults := networks.faults(folder, variants):
+            raise unusable(name, faults)
+        parts = {k: networks.network(folder, k, variants[k], d, device, name) for k, d in dtypes.items()}
+        unet, text_encoder = parts["unet"], parts["text_encoder"]
+        if patches:
             vae = PatchAutoencoder.from_pretrained(folder / "vae")
             factor = vae.patch
         else:
-            vae = part(AutoencoderKL, "vae", latents)
+            vae = parts["vae"]
             factor = 2 ** (len(vae.config.block_out_channels) - 1)
-        schedule, prediction = read_schedule(folder / "scheduler" / "scheduler_config.json")
+        tokenizer = networks.tokenizer(folder, text_encoder.config.vocab_size, name)
+        schedule, prediction = networks.read_schedule(folder / "scheduler" / "scheduler_config.json", name)
         image_size = factor * int(unet.config.sample_size)
         if device.type == "cuda":
-            unet = unet.to(memory_format=torch.channels_last)
-            vae = vae.to(memory_format=torch.channels_last)
+            channels_last: Any = torch.channels_last
+            unet, vae = (m.to(memory_format=channels_last) for m in (unet, vae))
         if compile:
             unet.compile()
         return cls(
             unet,
             vae,
-            part(CLIPTextModel, "text_encoder", latents),
-            CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
+            text_encoder,
+            tokenizer,
             schedule,
             prediction,
             image_size=image_size,
-            name=name or str(folder),
+            name=name,
             licence=licence,
             max_batch=max_batch,
         )
@@ -149,7 +143,7 @@ class StableDiffusionPrior(DiffusionPrior):
         return Condition(torch.stack([self._texts[p] for p in prompts]))
 
     def _tokens(self, prompts: list[str]) -> Tensor:
-        length = self.tokenizer.model_max_length
+        length = self.text_length
         for prompt in prompts:
             ids = self.tokenizer(prompt, verbose=False).input_ids
             if len(ids) > length:
@@ -242,34 +236,4 @@ class StableDiffusionPrior(DiffusionPrior):
 
     def adapter(self, rank: int, rng: torch.Generator, exact_start: bool = True) -> Adapter:
         """A low-rank adapter of the UNet, see lowrank.LowRank."""
-        from splatdistill.priors.lowrank import LowRank  # it is made of this class
-
         return LowRank(self, rank, rng, exact_start)
-
-
-def unbundled(kind: type[nn.Module], folder: Path, bundled: Bundled) -> nn.Module:
-    """A component whose tensors are in a file that it shares with others."""
-    if kind is CLIPTextModel:  # transformers knows the names that its older versions gave to tensors
-        config = CLIPTextConfig.from_pretrained(folder, local_files_only=True)
-        return kind.from_pretrained(None, config=config, state_dict=bundled.tensors())
-    model = kind.from_config(kind.load_config(folder, local_files_only=True))
-    model.load_state_dict(bundled.tensors())
-    return model
-
-
-def read_schedule(config_file: Path) -> tuple[TableSchedule, Prediction]:
-    """The training schedule and what the network predicts, from a scheduler_config.json of any diffusers scheduler.
-
-    Files from before prediction_type existed mean epsilon.
-    """
-    config = json.loads(config_file.read_text())
-    names = (
-        "num_train_timesteps",
-        "beta_start",
-        "beta_end",
-        "beta_schedule",
-        "trained_betas",
-        "rescale_betas_zero_snr",
-    )
-    table = DDPMScheduler(**{n: config[n] for n in names if n in config}).alphas_cumprod
-    return TableSchedule(table), config.get("prediction_type", "epsilon")

@@ -9,15 +9,13 @@ import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from splatdistill.errors import WeightsError
 from splatdistill.priors import DiffusionPrior, hub
 from splatdistill.priors.layout import problems
-
-Precision = Literal["auto", "float64", "float32", "bfloat16", "float16"]
-"""What the UNet runs in. auto: float16 on CUDA (three more bits than bfloat16, and what SD is published in);
-bfloat16 on a CPU that multiplies it natively (half the time of float32 at 8 images); float32 elsewhere."""
+from splatdistill.priors.precision import Precision
+from splatdistill.priors.refusal import unusable
+from splatdistill.weight_files import shown
 
 VARIABLE = "SPLATDISTILL_PRIOR"
 TINY = Path(__file__).parent / "tiny" / "prior"
@@ -74,11 +72,16 @@ def explicit(source: str, download: bool, origin: str = "") -> Found:
         return embedded(())
     if not source.strip():
         raise refusal(f"''{origin}", (Tried("the name", "is empty"),))
-    folder = Path(source).expanduser()
-    if folder.exists():
+    try:
+        folder = Path(source).expanduser()
+        there = folder.exists()
+    except (OSError, RuntimeError) as error:  # too long a name, no such user
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise refusal(f"{shown(source)}{origin}", (Tried("the name", f"can be no folder's ({why})"),)) from error
+    if there:
         faults = problems(folder)
         if faults:
-            raise refusal(f"{source}{origin}", (Tried(f"folder {folder}", "; ".join(faults)),))
+            raise unusable(f"{source}{origin}", faults)
         return Found(folder.resolve(), source, hub.card_licence(folder), (Tried(f"folder {folder}", "complete"),))
     tried = (Tried(f"folder {folder}", "does not exist"),)
     if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", source):

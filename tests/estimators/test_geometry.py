@@ -10,13 +10,13 @@ import torch
 from estimators.networks import write_dpt_hybrid, write_marigold, write_tiny_geometry
 from safetensors.torch import load_file, save_file
 
-from splatdistill.bundle import Bundled
 from splatdistill.cameras import orbit
 from splatdistill.errors import WeightsError
 from splatdistill.estimators import GeometryEstimator, load_geometry
 from splatdistill.estimators.depth import Preparation
 from splatdistill.estimators.geometry import angle, correlation, cosine, normal_of_inverse_depth, overlap
 from splatdistill.toybox import parse, render
+from splatdistill.weight_files import SharedWeights
 
 WRITERS = {"tiny": write_tiny_geometry, "dpt": write_dpt_hybrid, "marigold": write_marigold}
 
@@ -113,7 +113,7 @@ def test_tiny_geometry_is_what_was_saved_its_own_or_bundled(folders, tmp_path):
     tensors = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
     save_file({f"geometry.{k}": v.half() for k, v in tensors.items()}, tmp_path / "models" / "weights.safetensors")
-    Bundled.write(folder, tmp_path / "models" / "weights.safetensors", "geometry.")
+    SharedWeights.write(folder, tmp_path / "models" / "weights.safetensors", "geometry.")
     rgb = pictures()
     torch.testing.assert_close(load_geometry(str(folder))(rgb).inverse_depth, own(rgb).inverse_depth, rtol=0, atol=0.02)
 

@@ -13,10 +13,11 @@ from transformers import CLIPTextModel
 
 from splatdistill.errors import UserError
 from splatdistill.priors import Condition, Query
+from splatdistill.priors.precision import Precision
 from splatdistill.priors.prompts import Prompts
 from splatdistill.priors.sampling import sample
 from splatdistill.priors.stable import StableDiffusionPrior
-from splatdistill.priors.weights import Precision, find, load
+from splatdistill.priors.weights import find, load
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +221,7 @@ def test_a_prompt_that_is_too_long_is_said_to_be_cut(folder: Path) -> None:
 
 
 def test_scheduler_files_without_a_prediction_type_mean_eps(folder: Path, tmp_path: Path) -> None:
-    from splatdistill.priors.stable import read_schedule
+    from splatdistill.priors.networks import read_schedule
 
     config = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
     del config["prediction_type"]

@@ -120,12 +120,14 @@ def test_a_folder_is_found_and_loads_with_its_cards_licence(folder: Path) -> Non
     assert load(found, precision="float32").licence == "mit"
 
 
-def test_a_broken_folder_is_told_with_every_fault_and_commands(folder: Path) -> None:
+def test_a_broken_folder_is_told_in_two_lines(folder: Path) -> None:
     shutil.rmtree(folder / "scheduler")
     shutil.rmtree(folder / "vae")
     text = message(str(folder))
-    assert all(part in text for part in (f"1. folder {folder}", "scheduler/scheduler_config.json", "vae/config.json"))
-    assert "--prior DIR" in text and "--prior tiny" in text
+    assert all(part in text for part in (str(folder), "scheduler/scheduler_config.json", "vae/config.json", "diffusers layout"))
+    assert "--prior tiny" in text and text.count("\n") == 1
+    shutil.rmtree(folder / "tokenizer")
+    assert "and 2 more" in message(str(folder))
 
 
 def test_a_cached_hub_id_is_found_without_a_network(cache: Path, sd: Path) -> None:

@@ -21,7 +21,7 @@ ZOOMS, SHIFTS = (0.92, 1.0, 1.08), (-0.06, 0.0, 0.06)  # factors; halves of a si
 LOOKS = tuple(product(ZOOMS, SHIFTS, (False, True)))  # the last: mirrored, which changes neither an object nor its colours
 
 
-class ManyLooks(ClipScorer):
+class AugmentedClip(ClipScorer):
     """A CLIP whose feature of a picture is the mean over LOOKS, made a unit again; of a text, what it was."""
 
     def __init__(self, path: str | Path, device: torch.device | str = "cpu"):
@@ -30,7 +30,7 @@ class ManyLooks(ClipScorer):
 
     def image_features(self, rgb: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
         """Unit features of images in [0,1]; differentiable in the images."""
-        return F.normalize(sum(super(ManyLooks, self).image_features(look(rgb, *how)) for how in LOOKS), dim=-1)
+        return F.normalize(sum(super(AugmentedClip, self).image_features(look(rgb, *how)) for how in LOOKS), dim=-1)
 
 
 def look(rgb: Float[Tensor, "b 3 h w"], zoom: float, shift: float, mirrored: bool) -> Float[Tensor, "b 3 h w"]:
@@ -42,6 +42,6 @@ def look(rgb: Float[Tensor, "b 3 h w"], zoom: float, shift: float, mirrored: boo
     return rgb.flip(-1) if mirrored else rgb
 
 
-def judge_of(path: str | Path, device: torch.device | str = "cpu") -> ClipScorer:
+def load_judge(path: str | Path, device: torch.device | str = "cpu") -> ClipScorer:
     """The CLIP of a folder as a judge: tiny-clip with many looks, any other with one. WeightsError where there is none."""
-    return (ManyLooks if called(Path(path)) == TINY_CLIP else ClipScorer)(path, device)
+    return (AugmentedClip if called(Path(path)) == TINY_CLIP else ClipScorer)(path, device)

@@ -7,12 +7,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from splatdistill.bundle import Bundled
 from splatdistill.estimators import ClipScorer
 from splatdistill.priors import Query
 from splatdistill.priors.layout import problems
 from splatdistill.priors.stable import StableDiffusionPrior
 from splatdistill.priors.weights import TINY
+from splatdistill.weight_files import SharedWeights
 from tests.helpers import write_sd_folder
 
 
@@ -23,7 +23,7 @@ def bundle(folder: Path, parts: dict[Path, str]) -> Path:
         own = part / f"{stem}.safetensors"
         tensors |= {f"{part.name}.{k}": v for k, v in load_file(own).items()}
         own.unlink()
-        Bundled.write(part, file, f"{part.name}.")
+        SharedWeights.write(part, file, f"{part.name}.")
     save_file(tensors, file)
     return file
 
@@ -48,7 +48,7 @@ def test_a_bundled_prior_is_the_prior(tmp_path: Path) -> None:
 def test_own_weights_win_over_a_pointer(tmp_path: Path) -> None:
     folder = write_sd_folder(tmp_path / "sd")
     before = answer(folder)
-    Bundled.write(folder / "unet", tmp_path / "nowhere.safetensors", "unet.")
+    SharedWeights.write(folder / "unet", tmp_path / "nowhere.safetensors", "unet.")
     assert problems(folder) == () and torch.equal(answer(folder), before)
 
 
@@ -59,7 +59,7 @@ def test_a_bundled_clip_is_the_clip(tmp_path: Path) -> None:
     (folder / "weights.json").unlink(missing_ok=True)
     (folder / "model.safetensors").unlink(missing_ok=True)
     save_file({f"clip.{k}": v for k, v in own.model.state_dict().items()}, tmp_path / "weights.safetensors")
-    Bundled.write(folder, tmp_path / "weights.safetensors", "clip.")
+    SharedWeights.write(folder, tmp_path / "weights.safetensors", "clip.")
     image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     again = ClipScorer(folder)
     before, after = own.model.state_dict(), again.model.state_dict()
@@ -71,4 +71,4 @@ def test_a_bundled_clip_is_the_clip(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "[]", '{"file": 1}', "not json"])
 def test_a_pointer_that_cannot_be_read_points_nowhere(tmp_path: Path, text: str) -> None:
     (tmp_path / "weights.json").write_text(text)
-    assert Bundled.of(tmp_path) is None
+    assert SharedWeights.of(tmp_path) is None

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from splatdistill.estimators import TINY_CLIP, ClipScorer, judge_of
-from splatdistill.estimators.looks import LOOKS, ManyLooks, look
+from splatdistill.estimators import TINY_CLIP, ClipScorer, load_judge
+from splatdistill.estimators.test_time_augmentation import LOOKS, AugmentedClip, look
 from splatdistill.estimators.weights import find
 from splatdistill.evaluate.acceptance import look_at_truth
 from splatdistill.evaluate.retrieval import recognised
@@ -15,9 +15,9 @@ pytestmark = pytest.mark.skipif(not (find(TINY_CLIP) / "config.json").is_file(),
 
 
 @pytest.fixture(scope="module")
-def judge() -> ManyLooks:
-    scorer = judge_of(find(TINY_CLIP))
-    assert isinstance(scorer, ManyLooks) and scorer.name == f"{TINY_CLIP}, {len(LOOKS)} looks"
+def judge() -> AugmentedClip:
+    scorer = load_judge(find(TINY_CLIP))
+    assert isinstance(scorer, AugmentedClip) and scorer.name == f"{TINY_CLIP}, {len(LOOKS)} looks"
     return scorer
 
 

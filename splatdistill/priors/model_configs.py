@@ -1,0 +1,190 @@
+"""The configurations of a Stable Diffusion folder, before a network is built from them.
+
+Each function returns faults in words; () or "" is none. Nothing of a library is loaded here.
+"""
+
+from collections.abc import Iterator
+from typing import Any, TypeGuard
+
+from splatdistill.weight_files import configuration_fault, shown
+
+OTHER_INPUTS = ("XL", "3", "Inpaint", "Depth2Img", "InstructPix2Pix", "Upscale", "UnCLIP", "Adapter", "GLIGEN", "ImageVariation")
+"""Parts of the names of StableDiffusion pipelines whose networks are others, or want other inputs than a text."""
+SCHEDULERS = (  # of noise that is told by betas
+    "DDPM", "DDIM", "DDIMInverse", "DDIMParallel", "DDPMParallel", "DEISMultistep", "DPMSolverMultistep", "DPMSolverMultistepInverse",
+    "DPMSolverSDE", "DPMSolverSinglestep", "EulerAncestralDiscrete", "EulerDiscrete", "HeunDiscrete", "IPNDM", "KDPM2AncestralDiscrete",
+    "KDPM2Discrete", "LMSDiscrete", "PNDM", "SASolver", "UniPCMultistep",
+)  # fmt: skip
+DISTILLED = ("LCM", "TCD")
+BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid")
+PREDICTIONS = ("epsilon", "v_prediction", "sample")
+MOST_STEPS = 100_000
+LAYERS = {"layers_per_block": 8, "transformer_layers_per_block": 32, "reverse_transformer_layers_per_block": 32, "num_hidden_layers": 64}
+"""Most layers of each kind; SD has 2, 1 and 23, SDXL 10 transformer layers in a block."""
+MOST_BLOCKS = 8
+LONGEST_TEXT = 1024  # tokens
+CLASSES = {"unet": ("UNet2DConditionModel",), "vae": ("AutoencoderKL", "PatchAutoencoder")}
+NO_GUIDANCE = "classifier-free guidance, on which every method here rests, means nothing to it. Expected the model that it was distilled from"
+
+
+def other_pipeline(index: dict[str, Any]) -> str:
+    """The class of a folder's pipeline where it is no Stable Diffusion 1.x/2.x that a text is enough for; else ""."""
+    name = shown(index.get("_class_name", ""))
+    if "text_encoder_2" in index:
+        return f"a {name or 'pipeline'} with two text encoders"
+    if not name or name == "LatentConsistencyModelPipeline":
+        return ""
+    own = name.startswith("StableDiffusion") and not any(part in name for part in OTHER_INPUTS)
+    return "" if own else f"a {name}"
+
+
+def mismatches(configs: dict[str, dict[str, Any]]) -> list[str]:
+    """Components that are there, but are not those of SD 1.x/2.x or do not fit each other."""
+    unet, vae, text, scheduler = (configs[k] for k in ("unet", "vae", "text_encoder", "scheduler"))
+    for component, config in configs.items():
+        if component != "scheduler" and (fault := configuration_fault(config) or layers_fault(config)):
+            return [f"{component}/config.json {fault}"]
+    for component, known in CLASSES.items():
+        if configs[component].get("_class_name") not in known:
+            return [f"{component}/config.json says {shown(configs[component].get('_class_name'))}; expected {' or '.join(known)}"]
+    faults = [*unet_faults(unet), *vae_faults(vae), *text_faults(text), *scheduler_faults(scheduler)]
+    return faults or list(fits(unet, vae, text))
+
+
+def layers_fault(config: dict[str, Any]) -> str:
+    """The first number of layers or blocks that no such network has."""
+    for key, most in LAYERS.items():
+        if any(type(n) is not int or not 0 <= n <= most for n in numbers(config.get(key, 1))):
+            return f"says {key} {shown(config[key])}; expected at most {most}"
+    for key in ("down_block_types", "up_block_types", "block_out_channels"):
+        if len(config.get(key) or ()) > MOST_BLOCKS:
+            return f"says {len(config[key])} {key}; expected at most {MOST_BLOCKS}"
+    return ""
+
+
+def numbers(value: object) -> Iterator[object]:
+    """A number, or those in a list of lists."""
+    if isinstance(value, list):
+        for v in value:
+            yield from numbers(v)
+    elif value is not None:
+        yield value
+
+
+def unet_faults(config: dict[str, Any]) -> Iterator[str]:
+    """Inputs that the UNet wants and is not given here, and a size that is not said."""
+    if config.get("time_cond_proj_dim") is not None:
+        yield f"the UNet wants the guidance scale as an input (time_cond_proj_dim): a latent consistency model; {NO_GUIDANCE}"
+    if config.get("class_embed_type") is not None or config.get("num_class_embeds") is not None:
+        kind = config.get("class_embed_type") or f"one of {config.get('num_class_embeds')}"
+        noise = "noised image embeddings, as unCLIP" if kind == "projection" else "class labels"
+        yield f"the UNet wants {noise} (class_embed_type {shown(kind)}); expected one that a text is enough for"
+    added, hidden = config.get("addition_embed_type"), config.get("encoder_hid_dim_type")
+    if added not in (None, "text"):
+        yield f"the UNet wants {'pooled text and picture sizes, as SDXL' if added == 'text_time' else 'a picture'} (addition_embed_type {shown(added)})"
+    if hidden not in (None, "text_proj"):
+        yield f"the UNet wants a picture (encoder_hid_dim_type {shown(hidden)})"
+    size = config.get("sample_size")
+    if type(size) is not int or not 1 <= size <= 1024:
+        yield f"unet/config.json says sample_size {shown(size)}; expected the latents' side, 64 for models of 512 pixels and 96 for 768"
+
+
+def vae_faults(config: dict[str, Any]) -> Iterator[str]:
+    """Scales and patches that cannot be calculated with."""
+    scale, shift = config.get("scaling_factor", 0.18215), config.get("shift_factor")
+    if not isinstance(scale, (int, float)) or isinstance(scale, bool) or not 1e-6 < scale < 1e6:
+        yield f"vae/config.json says scaling_factor {shown(scale)}; expected a number above 0, 0.18215 in Stable Diffusion"
+    if shift is not None:
+        yield f"vae/config.json says shift_factor {shown(shift)}: the autoencoder of SD 3 or Flux"
+    if config.get("_class_name") == "PatchAutoencoder" and (type(config.get("patch")) is not int or not 1 <= config["patch"] <= 16):
+        yield f"vae/config.json says patch {shown(config.get('patch'))}; expected 1 to 16 pixels"
+
+
+def text_faults(config: dict[str, Any]) -> Iterator[str]:
+    """An encoder that is not CLIP's, or that reads no tokens."""
+    kind = config.get("model_type", "clip_text_model")
+    if kind != "clip_text_model":
+        yield f"text_encoder/config.json says {shown(kind)}; expected CLIP's (clip_text_model)"
+    length = config.get("max_position_embeddings", 77)
+    if type(length) is not int or not 4 <= length <= LONGEST_TEXT:
+        yield f"text_encoder/config.json says max_position_embeddings {shown(length)}; expected 4 to {LONGEST_TEXT}"
+    for key in ("hidden_size", "num_attention_heads", "vocab_size", "intermediate_size"):
+        if type(config.get(key, 1)) is not int or config.get(key, 1) < 1:
+            yield f"text_encoder/config.json says {key} {shown(config[key])}; expected a number above 0"
+
+
+def scheduler_faults(config: dict[str, Any]) -> Iterator[str]:
+    """A schedule that is not told by betas, or that no network here predicts under."""
+    name, said = str(config.get("_class_name", "")).removesuffix("Scheduler"), "scheduler/scheduler_config.json says"
+    if name in DISTILLED:
+        yield f"its scheduler is {shown(name)}'s: a guidance-distilled network; {NO_GUIDANCE}"
+    elif "Flow" in name or config.get("use_flow_sigmas"):
+        yield f"{said} {shown(name)}: flow matching, whose networks are no UNets of SD 1.x/2.x; expected a schedule of betas"
+    elif name and name not in SCHEDULERS:
+        yield f"{said} {shown(name)}; expected a schedule of betas, such as DDIM or PNDM"
+    elif turbo(name, config):
+        yield f"it looks distilled to a few steps, as SD-Turbo (Euler at trailing times); {NO_GUIDANCE}. If it is not, say timestep_spacing leading there"
+    prediction, steps = config.get("prediction_type", "epsilon"), config.get("num_train_timesteps", 1000)
+    if prediction not in PREDICTIONS:
+        yield f"it predicts {shown(prediction)}; expected {', '.join(PREDICTIONS)}"
+    if type(steps) is not int or not 2 <= steps <= MOST_STEPS:
+        yield f"{said} num_train_timesteps {shown(steps)}; expected 1000"
+        return
+    trained = config.get("trained_betas")
+    if trained is not None:
+        if not (isinstance(trained, list) and len(trained) == steps and all(share(b) for b in trained)):
+            yield f"{said} trained_betas that are not {steps} numbers between 0 and 1"
+        return
+    if config.get("beta_schedule") not in BETA_SCHEDULES:
+        yield f"{said} beta_schedule {shown(config.get('beta_schedule'))}; expected {', '.join(BETA_SCHEDULES)}"
+    first, last = config.get("beta_start"), config.get("beta_end")
+    if not (share(first) and share(last) and first <= last):
+        yield f"{said} beta_start {shown(first)} and beta_end {shown(last)}; expected 0.00085 and 0.012, or others between 0 and 1"
+
+
+def share(value: object) -> TypeGuard[float]:
+    """True for a number between 0 and 1, both excluded."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < 1
+
+
+def turbo(name: str, config: dict[str, Any]) -> bool:
+    """True for the scheduler that SD-Turbo (Sauer et al., arXiv:2311.17042) is published with."""
+    trailing = config.get("timestep_spacing") == "trailing" and config.get("prediction_type", "epsilon") == "epsilon"
+    return name in ("EulerDiscrete", "EulerAncestralDiscrete") and trailing and not config.get("rescale_betas_zero_snr")
+
+
+def fits(unet: dict[str, Any], vae: dict[str, Any], text: dict[str, Any]) -> Iterator[str]:
+    """Components that do not fit each other."""
+    channels = 3 * vae["patch"] ** 2 if vae["_class_name"] == "PatchAutoencoder" else vae.get("latent_channels", 4)
+    reads = unet.get("in_channels", 4)
+    if reads != channels:
+        yield (
+            f"the UNet reads {shown(reads)} channels and the VAE makes {shown(channels)}: "
+            "an inpainting, depth or upscaling model? Expected a plain text-to-image model"
+        )
+    elif unet.get("out_channels", 4) != channels:
+        yield f"the UNet makes {shown(unet.get('out_channels', 4))} channels and the VAE {shown(channels)}: one that learns its variance?"
+    width = unet.get("encoder_hid_dim") if unet.get("encoder_hid_dim_type") else unet.get("cross_attention_dim", 1280)
+    writes = text.get("hidden_size", 512)
+    if any(w != writes for w in numbers(width)) or width is None:
+        yield f"the UNet reads text of width {shown(width)} and the text encoder makes {shown(writes)}"
+
+
+def tokenizer_fault(name: str, value: dict[str, Any]) -> str:
+    """Why a file of a tokenizer cannot be one of CLIP's, in words that follow its name; or ""."""
+    if name == "tokenizer_config.json":
+        length = value.get("model_max_length", 77)
+        if not isinstance(length, (int, float)) or isinstance(length, bool) or not length >= 4:
+            return f"says model_max_length {shown(length)}; expected 77"
+        return "asks for code of its own, which is not run (auto_map)" if value.get("auto_map") else ""
+    if name == "vocab.json":
+        ids = value.values()
+        if not ids or not all(type(i) is int and 0 <= i < 10**7 for i in ids):
+            return "is no vocabulary; expected an object of tokens and their numbers"
+    if name == "tokenizer.json":
+        model = value.get("model")
+        if not isinstance(model, dict) or model.get("type", "BPE") != "BPE" or not isinstance(model.get("vocab"), dict):
+            return "holds no byte-pair vocabulary (model.vocab)"
+        return tokenizer_fault("vocab.json", model["vocab"])
+    return ""
+

@@ -1,0 +1,176 @@
+"""The networks of a Stable Diffusion folder: compared with the headers of their files, then loaded.
+
+A folder comes here after layout.problems has found nothing. Whatever a library then raises over it is a fault of the
+folder, and a WeightsError.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from torch import nn
+
+from splatdistill.errors import UserError, WeightsError
+from splatdistill.priors.layout import tensors, weight_files
+from splatdistill.priors.prediction import Prediction
+from splatdistill.priors.refusal import unusable
+from splatdistill.priors.schedule import TableSchedule
+from splatdistill.weight_files import Entry, SharedWeights, Unreadable, read_object, tensor_faults
+
+if TYPE_CHECKING:
+    from transformers import CLIPTokenizer
+
+T = TypeVar("T")
+
+OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+"""Names in the attention of autoencoders from before diffusers 0.13, which it still reads."""
+OPTIONAL = {"text_encoder": ("position_ids", "text_projection.weight"), "vae": (), "unet": ()}
+LARGEST = 6_000_000_000
+"""Parameters of the largest network that is loaded; SD has 0.87 billion, SDXL's UNet 2.6."""
+
+
+def expected(component: str, config: dict[str, Any]) -> dict[str, torch.Size]:
+    """Names and shapes of the tensors that a configuration describes, from a network without memory of its own.
+
+    Raises Unreadable for a configuration that describes no network.
+    """
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    try:
+        with torch.device("meta"):
+            if component == "text_encoder":
+                network = CLIPTextModel(CLIPTextConfig(**config))
+            else:
+                kind = {"unet": UNet2DConditionModel, "vae": AutoencoderKL}[component]
+                known = inspect.signature(kind.__init__).parameters
+                network = kind(**{k: v for k, v in config.items() if k in known})
+    except Exception as error:  # whatever a library raises over a configuration is a fault of the configuration
+        said = str(error).strip().splitlines() or [""]
+        raise Unreadable(f"describes no network ({type(error).__name__}: {said[0][:120]})") from error
+    count = sum(p.numel() for p in network.parameters())
+    if count > LARGEST:
+        raise Unreadable(f"describes a network of {count:.2g} parameters; Stable Diffusion has 0.87 billion")
+    return {plain(component, k): v.shape for k, v in network.state_dict().items()}
+
+
+def plain(component: str, name: str) -> str:
+    """The present name of a tensor; a text encoder's without the prefix that only files have."""
+    if component == "text_encoder":
+        return name.removeprefix("text_model.")
+    if component == "vae" and ".attentions." in name:
+        parts = name.split(".")
+        return ".".join([*parts[:-2], OLD_ATTENTION.get(parts[-2], parts[-2]), parts[-1]])
+    return name
+
+
+def faults(folder: Path, variants: Mapping[str, str | None]) -> list[str]:
+    """Where the tensors in the files are not those of the networks that the configurations describe.
+
+    variants: the files to be read, of every component that has some.
+    """
+    lines = []
+    for component, variant in variants.items():
+        try:
+            found: dict[str, Entry] = {plain(component, k): v for k, v in tensors(folder, component, variant).items()}
+            wanted = expected(component, read_object(folder / component / "config.json"))
+        except Unreadable as error:
+            lines.append(f"{component}/config.json {error}")
+            continue
+        lines += [f"{component}/ {fault}" for fault in tensor_faults(wanted, found, OPTIONAL[component])]
+    return lines
+
+
+def attempt(what: str, name: str, load: Callable[[], T]) -> T:
+    """Load a part of the weights `name`; WeightsError where it cannot be."""
+    try:
+        return load()
+    except (UserError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise broken(what, name, error) from error
+    except BaseException as error:  # what a library in Rust raises over a broken file is no Exception
+        if type(error).__name__ != "PanicException":
+            raise
+        raise broken(what, name, error) from error
+
+
+def broken(what: str, name: str, error: BaseException) -> WeightsError:
+    """A part that could not be loaded, with the first line of why."""
+    said = str(error).strip().splitlines() or [""]
+    return unusable(name, (f"its {what} cannot be loaded ({type(error).__name__}: {said[0][:160]})",))
+
+
+def network(folder: Path, component: str, variant: str | None, dtype: torch.dtype, device: torch.device, name: str) -> Any:
+    """One network of a folder in a type, on a device. Raises WeightsError, for numbers that are not finite too."""
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+    from diffusers.utils import logging as diffusers_logging
+    from transformers import CLIPTextModel
+    from transformers.utils import logging
+
+    for library in (logging, diffusers_logging):
+        library.disable_progress_bar()  # a bar for every component hides what the run has to say
+    kind: Any = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}[component]
+
+    def load() -> nn.Module:
+        shared = SharedWeights.of(folder / component)
+        if shared and weight_files(folder, component, variant) == [shared.file]:
+            # torch's own: diffusers' warns of casting, though nothing here is to stay float32
+            return nn.Module.to(with_shared(kind, folder / component, shared), device, dtype)
+        local = {"local_files_only": True, "use_safetensors": True, "variant": variant}
+        return kind.from_pretrained(folder / component, dtype=dtype, **local).to(device)
+
+    loaded = attempt(component.replace("_", " "), name, load)
+    bad = [k for k, v in loaded.state_dict().items() if not v.isfinite().all()]
+    if bad:
+        raise unusable(name, (f"{component}/ holds numbers that are not finite in {bad[0]}" + (f" and {len(bad) - 1} more" if bad[1:] else ""),))
+    return loaded
+
+
+def with_shared(kind: Any, folder: Path, shared: SharedWeights) -> nn.Module:
+    """A component whose tensors are in a file that it shares with others."""
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    if kind is CLIPTextModel:  # transformers knows the names that its older versions gave to tensors
+        config = CLIPTextConfig.from_pretrained(folder, local_files_only=True)
+        return kind.from_pretrained(None, config=config, state_dict=shared.tensors())
+    model = kind.from_config(kind.load_config(folder, local_files_only=True))
+    model.load_state_dict(shared.tensors())
+    return model
+
+
+def tokenizer(folder: Path, vocabulary: int, name: str) -> "CLIPTokenizer":
+    """The tokenizer of a folder, tried on a word. Raises WeightsError, for numbers beyond the text encoder's `vocabulary` too."""
+    from transformers import CLIPTokenizer
+
+    def load() -> CLIPTokenizer:
+        found = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+        found("a ball, front view", padding="max_length", max_length=8, truncation=True)
+        return found
+
+    found = attempt("tokenizer", name, load)
+    largest = max((*found.get_vocab().values(), *found.all_special_ids))
+    if largest >= vocabulary:
+        raise unusable(name, (f"its tokenizer has a token of number {largest} and its text encoder {vocabulary} tokens",))
+    return found
+
+
+def read_schedule(config_file: Path, name: str = "") -> tuple[TableSchedule, Prediction]:
+    """The training schedule and what the network predicts, from a scheduler_config.json of any diffusers scheduler.
+
+    Files from before prediction_type existed mean epsilon. Raises WeightsError for a table that does not fall within
+    0 and 1.
+    """
+    from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+
+    config = attempt("schedule", name, lambda: read_object(config_file, largest=4 * 2**20))
+    names = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "rescale_betas_zero_snr")
+    given = {n: config[n] for n in names if config.get(n) is not None}
+    table = attempt("schedule", name, lambda: DDPMScheduler(**given).alphas_cumprod)
+    if not (table.isfinite().all() and (table >= 0).all() and (table < 1).all() and (table.diff() <= 0).all()):
+        raise unusable(name, ("its noise schedule does not fall from 1 to 0",))
+    return TableSchedule(table), config.get("prediction_type", "epsilon")

@@ -1,0 +1,15 @@
+"""What a person is told of weights that cannot be used."""
+
+from collections.abc import Sequence
+
+from splatdistill.errors import WeightsError
+
+NAMED = 3  # faults; the others are counted
+EXPECTED = "Expected Stable Diffusion 1.x/2.x in the diffusers layout, as safetensors; or --prior tiny, the small prior of this package."
+
+
+def unusable(name: str, faults: Sequence[str]) -> WeightsError:
+    """Two lines: the weights and their faults, and what is expected instead."""
+    rest = len(faults) - NAMED
+    more = f"; and {rest} more" if rest > 0 else ""
+    return WeightsError(f"The weights {name} cannot be used: {'; '.join(faults[:NAMED])}{more}.\n{EXPECTED}")

@@ -1,0 +1,61 @@
+"""Weights of several networks in one safetensors file, as the package carries its own.
+
+A component's folder then holds, in place of weights, a `weights.json` beside its configuration:
+
+    {"file": "../../weights.safetensors", "prefix": "unet."}
+
+with the path from that folder, and the prefix that its tensors have in the file.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from splatdistill.weight_files.bounded_json import Unreadable, read_object
+from splatdistill.weight_files.headers import BYTES, Entry, read_header
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+POINTER = "weights.json"
+
+
+@dataclass(frozen=True)
+class SharedWeights:
+    """A component's weights in a file that it shares with others."""
+
+    file: Path
+    prefix: str
+
+    @classmethod
+    def of(cls, folder: Path) -> "SharedWeights | None":
+        """The file that a component's folder points to; None when it holds weights of its own, or no readable pointer."""
+        try:
+            said = read_object(folder / POINTER)
+        except Unreadable:
+            return None
+        file, prefix = said.get("file"), said.get("prefix")
+        return cls(folder / file, prefix) if isinstance(file, str) and isinstance(prefix, str) else None
+
+    @classmethod
+    def write(cls, folder: Path, file: Path, prefix: str) -> None:
+        """Point from a component's folder to its tensors in a file."""
+        path = Path(os.path.relpath(file, folder)).as_posix()
+        (folder / POINTER).write_text(json.dumps({"file": path, "prefix": prefix}) + "\n", encoding="utf-8")
+
+    def header(self) -> dict[str, Entry]:
+        """Its tensors by their names without the prefix, unread. Raises Unreadable."""
+        return {k.removeprefix(self.prefix): e for k, e in read_header(self.file).items() if k.startswith(self.prefix)}
+
+    def size(self) -> int:
+        """Bytes of its tensors. Raises Unreadable."""
+        return sum(BYTES[e.dtype] * e.count for e in self.header().values())
+
+    def tensors(self) -> "dict[str, Tensor]":
+        """The component's state_dict, without the prefix; empty when the file has none of it."""
+        from safetensors import safe_open
+
+        with safe_open(self.file, "pt") as stored:
+            return {k.removeprefix(self.prefix): stored.get_tensor(k) for k in stored.keys() if k.startswith(self.prefix)}  # noqa: SIM118
