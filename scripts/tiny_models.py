@@ -20,7 +20,11 @@ LENGTH = 20  # tokens
 def make_tokenizer(folder: Path, directions: bool = False) -> CLIPTokenizer:
     """A CLIP byte-pair vocabulary in which every word of the toybox is one token; with left and right, or without."""
     lexicon = [*NAMED, *PRIMITIVES, *COLOURS, *PATTERNS[1:], *["a", "an", "and", "on", "front", "side", "back", "overhead", "view", ","]]
-    lexicon += ["left", "right"] if directions else []
+    return word_tokenizer(folder, lexicon + (["left", "right"] if directions else []), LENGTH)
+
+
+def word_tokenizer(folder: Path, lexicon: list[str], length: int) -> CLIPTokenizer:
+    """A CLIP byte-pair vocabulary in which every word of the lexicon is one token, for texts of `length` tokens."""
     bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     bpe.pre_tokenizer = pre_tokenizers.Whitespace()
     alphabet = [chr(c) for c in range(ord("a"), ord("z") + 1)] + list("0123456789,.!?'-")
@@ -33,7 +37,7 @@ def make_tokenizer(folder: Path, directions: bool = False) -> CLIPTokenizer:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.json").write_text(json.dumps(vocab, indent=0))
     (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges))
-    tokenizer = CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=LENGTH)
+    tokenizer = CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=length)
     tokenizer.save_pretrained(folder)
     return tokenizer
 
@@ -43,7 +47,7 @@ def tokens(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
     return tokenizer(texts, padding="max_length", max_length=LENGTH, truncation=True, return_tensors="pt").input_ids
 
 
-def text_config(tokenizer: CLIPTokenizer, width: int, layers: int) -> dict[str, int]:
+def text_config(tokenizer: CLIPTokenizer, width: int, layers: int, length: int = LENGTH) -> dict[str, int]:
     """Fields shared by CLIPTextModel and CLIPModel's text tower."""
     return {
         "vocab_size": len(tokenizer),
@@ -51,7 +55,7 @@ def text_config(tokenizer: CLIPTokenizer, width: int, layers: int) -> dict[str, 
         "intermediate_size": 2 * width,
         "num_hidden_layers": layers,
         "num_attention_heads": 4,
-        "max_position_embeddings": LENGTH,
+        "max_position_embeddings": length,
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,

@@ -36,7 +36,7 @@ HEAVY: dict[str, tuple[str, ...]] = {
     "diffusers": ("splatdistill/priors/stable.py",),
     "transformers": ("splatdistill/priors/stable.py", "splatdistill/estimators/clip.py"),
     "gsplat": (),
-    "numba": ("splatdistill/render/cpu/", "splatdistill/toybox/tracer.py"),
+    "numba": ("splatdistill/render/cpu/", "splatdistill/toybox/tracer.py", "splatdistill/toybox/triangles.py"),
     "llvmlite": ("splatdistill/render/cpu/",),
     "matplotlib": (),
     "scipy": (),

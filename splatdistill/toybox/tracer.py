@@ -7,7 +7,7 @@ on-disk cache of the compiled code notices every edit.
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -186,6 +186,17 @@ def _trace(parts, pose, k, height, width, background, samples, out):
                     out[ch, i, j] = 0.0
 
 
+def in_threads(count: int, one: Callable[[int], None], threads: int | None) -> None:
+    """Run one(0), ..., one(count - 1), which release the interpreter's lock; on all cores by default."""
+    workers = min(threads or len(os.sched_getaffinity(0)), count)
+    if workers <= 1:
+        for i in range(count):
+            one(i)
+    else:
+        with ThreadPoolExecutor(workers) as pool:
+            list(pool.map(one, range(count)))
+
+
 def render(
     objects: Sequence[Sequence[Part]],
     cameras: Cameras,
@@ -210,12 +221,6 @@ def render(
     def one(i: int) -> None:
         _trace(tables[i], poses[i], ks[i], height, width, bg[i], samples, out[i])
 
-    workers = min(threads or len(os.sched_getaffinity(0)), views)
-    if workers <= 1:
-        for i in range(views):
-            one(i)
-    else:
-        with ThreadPoolExecutor(workers) as pool:
-            list(pool.map(one, range(views)))
+    in_threads(views, one, threads)
     image = torch.from_numpy(out)
     return Truth(image[:, :3], image[:, 3:4], image[:, 4:5], image[:, 5:8])

@@ -1,0 +1,75 @@
+"""Several pictures of one object at once: what a multi-view network needs besides a UNet2DConditionModel.
+
+MVDream (Shi et al., arXiv:2308.16512) changes Stable Diffusion in two places. Each picture's camera, as 16 numbers, is added to
+the time's embedding: `class_embed_type="projection"` with `projection_class_embeddings_input_dim=16` does it. And in
+self-attention the pictures of a set see each other, with the weights of the single picture: JointAttention does that. The
+embedded multi-view prior has the same two.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from splatdistill.cameras import Cameras
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DConditionModel
+
+NUMBERS = 16  # of a camera
+
+
+def camera_numbers(cameras: Cameras) -> Float[Tensor, "b 16"]:
+    """Each camera as MVDream reads it: the rows of its camera-to-world matrix in OpenGL's axes (x right, y up, looking along -z;
+    world z up), the position at length 1. Neither distance nor field of view reach the network.
+    """
+    pose = cameras.camera_to_world.clone()
+    pose[:, :3, 1:3] *= -1
+    pose[:, :3, 3] = F.normalize(pose[:, :3, 3], dim=1)
+    return pose.flatten(1)
+
+
+class JointAttention:
+    """Attention processor of diffusers in which the `views` pictures of a set, consecutive in the batch, share self-attention.
+
+    (b f, l, c) becomes (b, f l, c) where a block attends to itself; attention to the text stays as it is. The number of views is
+    an argument of the call: unet(..., cross_attention_kwargs={"views": 4}).
+    """
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: Float[Tensor, "b l c"],
+        encoder_hidden_states: Float[Tensor, "b m d"] | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+        views: int = 1,
+    ) -> Float[Tensor, "b l c"]:
+        """The attention's output."""
+        shape = hidden_states.shape
+        if encoder_hidden_states is None:
+            if len(hidden_states) % views:
+                raise ValueError(f"a batch of {len(hidden_states)} is not made of sets of {views} views")
+            if views > 1:
+                hidden_states = hidden_states.reshape(-1, views * shape[1], shape[2])
+        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        q, k, v = (
+            project(x).unflatten(2, (attn.heads, -1)).transpose(1, 2)
+            for project, x in ((attn.to_q, hidden_states), (attn.to_k, context), (attn.to_v, context))
+        )
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=attention_mask)
+        mixed = attn.to_out[0](mixed.transpose(1, 2).flatten(2))
+        return attn.to_out[1](mixed).reshape(shape)
+
+
+def joint(unet: "UNet2DConditionModel") -> "UNet2DConditionModel":
+    """The same network, its self-attention joint over the views that a call names."""
+    unet.set_attn_processor(JointAttention())
+    return unet
+
+
+def no_camera(count: int, like: Tensor | None = None) -> Float[Tensor, "count 16"]:
+    """The camera of a picture whose camera is not told, or that is a prompt: zeros, as ImageDream (arXiv:2312.02201)."""
+    return torch.zeros(count, NUMBERS) if like is None else like.new_zeros(count, NUMBERS)
