@@ -16,7 +16,6 @@ may lack diffusers (and its importlib_metadata), as wheels.
 
 import argparse
 import json
-import math
 import os
 import shutil
 import sys

@@ -45,7 +45,7 @@ class Shape:
 def lexicon() -> list[str]:
     """Every word that a caption may have."""
     words = [*NAMED, *PRIMITIVES, *COLOURS, *PATTERNS[1:], *SPLIT.kinds]
-    words += "a an and on with of in room walls floor front side back overhead left right view ,".split()
+    words += ["a", "an", "and", "on", "with", "of", "in", "room", "walls", "floor", "front", "side", "back", "overhead", "left", "right", "view", ","]
     return sorted({part for word in words for part in word.split()})
 
 

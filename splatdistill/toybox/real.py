@@ -11,7 +11,7 @@ from splatdistill.toybox.real_split import SPLIT
 from splatdistill.toybox.triangles import Mesh
 
 PLURAL = frozenset(
-    "french fries|headphones|sneakers|high heels|boots|slippers|sunglasses|glasses|scissors|tulips".split("|")
+    ["french fries", "headphones", "sneakers", "high heels", "boots", "slippers", "sunglasses", "glasses", "scissors", "tulips"]
 )
 
 

@@ -84,16 +84,20 @@ def room_mesh(caption: RoomCaption, thing: Mesh | None = None, azimuth: float = 
         edge = np.minimum(high[u] - np.abs(grid[..., 0]), high[v] - np.abs(grid[..., 1]))
         free = np.clip(0.45 + 0.55 * edge / 0.8, 0, 1)  # corners are darker
         for a, b, c in (((0, 0), (1, 0), (1, 1)), ((0, 0), (1, 1), (0, 1))):
-            pick = lambda values, o: values[o[0] : TILES + o[0], o[1] : TILES + o[1]].reshape(TILES * TILES, -1)
-            corners = np.stack([pick(points, o) for o in (a, b, c)], 1)
+            corners = np.stack([_shifted(points, o) for o in (a, b, c)], 1)
             inward = np.zeros_like(corners)
             inward[..., axis] = 1 - 2 * end
-            uv = np.stack([pick(grid, o) for o in (a, b, c)], 1) / 2.0  # a texture covers two units
-            parts.append((corners, inward, uv, np.stack([pick(free, o) for o in (a, b, c)], 1)[..., 0], np.full(len(corners), material)))
+            uv = np.stack([_shifted(grid, o) for o in (a, b, c)], 1) / 2.0  # a texture covers two units
+            parts.append((corners, inward, uv, np.stack([_shifted(free, o) for o in (a, b, c)], 1)[..., 0], np.full(len(corners), material)))
     room = [np.concatenate(values) for values in zip(*parts, strict=True)]
     f = np.float32
     mesh = Mesh(room[0].astype(f), room[1].astype(f), room[2].astype(f), room[3].astype(f), room[4].astype(np.int32), table, texels)
     return mesh if thing is None else _together(mesh, _placed(thing, azimuth))
+
+
+def _shifted(values: np.ndarray, by: tuple[int, int]) -> np.ndarray:
+    """(TILES^2, n): what a grid has at one corner of each tile."""
+    return values[by[0] : TILES + by[0], by[1] : TILES + by[1]].reshape(TILES * TILES, -1)
 
 
 def _placed(thing: Mesh, azimuth: float) -> Mesh:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from packs import small_pack
 
 from splatdistill.errors import UserError
 from splatdistill.toybox import COLOURS, NAMED, PRIMITIVES
@@ -11,7 +12,6 @@ from splatdistill.toybox.pack import PackedWorld
 from splatdistill.toybox.real import RealCaption, sample_object, shown, truth
 from splatdistill.toybox.real_split import SPLIT
 from splatdistill.toybox.rooms import RoomCaption, Surface, sample_room
-from packs import small_pack
 
 
 def words(prompt: str) -> tuple[str, str]:
