@@ -57,8 +57,8 @@ class Bench:
     """How many steps, images or seconds."""
     prior: str | None = None
     """auto, tiny (the embedded model of the toybox world), a diffusers folder, or a hub id."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to run."""
+    device: str = "auto"
+    """Where to run: auto (a CUDA card if there is one), cpu, cuda, or another device of torch, such as cuda:1 or mps."""
     config: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """A YAML file of options of `train` for all runs, above their recipes."""
     clip: str = "auto"

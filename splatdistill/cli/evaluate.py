@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 from rich.console import Console
@@ -51,8 +51,8 @@ class Evaluate:
     """Pictures of the prior per prompt that renders are compared with (FID); 0: none."""
     truth: bool = True
     """Compare with the toybox's objects where prompts name them."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to render and measure."""
+    device: str = "auto"
+    """Where to run: auto (a CUDA card if there is one), cpu, cuda, or another device of torch, such as cuda:1 or mps."""
     json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Write all numbers here."""
     csv: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None

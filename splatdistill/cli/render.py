@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 from rich.console import Console
@@ -69,8 +69,8 @@ class Render:
     """What is white and what is black in depth, distances from the camera's plane; by default the object's."""
     particle: int = 1
     """Which result of a run with several particles."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to render."""
+    device: str = "auto"
+    """Where to run: auto (a CUDA card if there is one), cpu, cuda, or another device of torch, such as cuda:1 or mps."""
 
 
 def command(argv: list[str]) -> int:

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import torch
 import tyro
@@ -82,8 +82,8 @@ class Variance:
     """Also how well each network tells the noise in renders, by noise level."""
     prior: str = "auto"
     """auto, tiny (the embedded model of the toybox world), a diffusers folder, or a hub id."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to run."""
+    device: str = "auto"
+    """Where to run: auto (a CUDA card if there is one), cpu, cuda, or another device of torch, such as cuda:1 or mps."""
     seed: int = 0
     """Everything random comes from it."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None

@@ -91,11 +91,16 @@ class Rasterizer(Protocol):
 
 
 def rasterizer(device: torch.device | str) -> Rasterizer:
-    """The fastest rasteriser for tensors on `device`, with a warning when it is not the usual one."""
-    if torch.device(device).type == "cuda":
+    """Return the fastest rasteriser for tensors on `device`, with a warning when it is not the usual one."""
+    kind = torch.device(device).type
+    if kind == "cuda":
         from splatdistill.render.cuda import cuda_rasterizer
 
         return cuda_rasterizer()
     from splatdistill.render.cpu import cpu_rasterizer
 
-    return cpu_rasterizer()
+    if kind == "cpu":
+        return cpu_rasterizer()
+    from splatdistill.render.copies import CopyingRasterizer
+
+    return CopyingRasterizer(cpu_rasterizer())

@@ -80,13 +80,25 @@ def absolute(part: Any) -> Any:
 
 
 def device_of(asked: str) -> str:
-    """Return cpu or cuda; UserError if CUDA was asked for and there is none."""
-    there = torch.cuda.is_available()
-    if asked == "cuda" and not there:
+    """Return the device of torch that was asked for, as torch spells it; UserError for one that is not here."""
+    if asked == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(asked)
+    except RuntimeError:
+        raise UserError(f"--device {asked!r} is no device of torch; expected auto, cpu, cuda, or such as cuda:1 or mps") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError(
-            "--device cuda: torch sees no CUDA device; `splatdistill doctor` says more, --device cpu works anywhere"
+            f"--device {asked}: torch sees no CUDA device; `splatdistill doctor` says more, --device cpu works anywhere"
         )
-    return ("cuda" if there else "cpu") if asked == "auto" else asked
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"--device {asked}: torch sees {torch.cuda.device_count()} CUDA device(s), counted from cuda:0")
+    try:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as e:
+        reason = str(e).strip().splitlines() or [type(e).__name__]
+        raise UserError(f"--device {asked}: torch cannot use it here ({reason[0][:200]}); --device cpu works anywhere") from None
+    return str(device)
 
 
 def changed(before: C, after: C) -> dict[str, str]:

@@ -30,8 +30,8 @@ class Flat:
     """What to keep away from (negative prompt)."""
     prior: str = "auto"
     """auto, tiny (the embedded model of the toybox world), exact (points in the plane), a diffusers folder, or a hub id."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to run."""
+    device: str = "auto"
+    """Where to run: auto (a CUDA card if there is one), cpu, cuda, or another device of torch, such as cuda:1 or mps."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Of the prior's networks; the pictures are always float32."""
     seed: int = 0
