@@ -34,14 +34,8 @@ from splatdistill.train.run import RunDir, slug
 
 def ended(run: Path) -> bool:
     """Whether a run came to its end, by its own log; one that was stopped did not."""
-    log = run / "log.jsonl"
-    events = [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
-    return (
-        RunDir(run).splats.is_file()
-        and bool(events)
-        and events[-1]["event"] == "Ended"
-        and events[-1]["how"] != "stopped"
-    )
+    folder = RunDir(run)
+    return folder.splats.is_file() and folder.last_events().get("Ended", {}).get("how", "stopped") != "stopped"
 
 
 def train(out: Path, options: list[str]) -> list[Path]:
@@ -54,7 +48,7 @@ def train(out: Path, options: list[str]) -> list[Path]:
             print(f"[{k + 1}/12] {prompt}: done before", flush=True)
             continue
         command = [sys.executable, "-m", "splatdistill", "train"]
-        if any((run / "checkpoints").glob("step-*/state.json")):
+        if RunDir(run).checkpoints():
             command += ["--resume", str(run)]
         elif run.exists() and any(run.iterdir()):
             raise UserError(f"{run} holds a run without a checkpoint; remove it or choose another --out")

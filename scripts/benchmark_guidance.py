@@ -25,8 +25,8 @@ from torch import Tensor, nn
 from splatdistill.guidance import GUIDANCES, Guidance, View
 from splatdistill.priors import Condition, DiffusionPrior, Query
 from splatdistill.priors.weights import TINY, load
+from splatdistill.train.divergence import peak_memory
 from splatdistill.train.flat import conditions
-from splatdistill.train.watch import peak_memory
 
 PROGRESS = 0.4  # of the run: times and stages of the schedules are those of this moment
 SEEDS = 3  # different steps of each method, in turn: how often ISM asks depends on the time it draws

@@ -23,8 +23,8 @@ from splatdistill.render import rasterizer
 from splatdistill.scene.initial import Ball
 from splatdistill.toybox import parse
 from splatdistill.train.config import Train
+from splatdistill.train.divergence import peak_memory
 from splatdistill.train.session import Session
-from splatdistill.train.watch import peak_memory
 
 
 def recipe(guidance: str, prompt: str) -> Train:

@@ -21,3 +21,9 @@ class RunEnded(UserError):
     """A run stopped early with a named verdict; its last good state is on disk."""
 
     code = 4
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """True for the errors by which Python, torch (CPU and CUDA) and C++ say that memory has run out."""
+    said = ("DefaultCPUAllocator", "an't allocate memory", "not enough memory", "std::bad_alloc", "out of memory")
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(s in str(error) for s in said))

@@ -3,7 +3,7 @@
 from splatdistill.renamed import RENAMED, tree_now
 from splatdistill.settings.commands import parse_train
 from splatdistill.train.events import Choose, SetField
-from splatdistill.train.replay import command_of
+from splatdistill.train.log import command_of
 
 
 def test_an_older_configuration_is_read(tmp_path):

@@ -1,12 +1,12 @@
 """How long a step of an arm takes here, with as many processes beside it as the bench will have: for budgets in seconds."""
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from splatdistill.bench.plan import Arm, Job
 from splatdistill.bench.record import Record
 from splatdistill.errors import UserError
+from splatdistill.train.run import RunDir
 
 STEPS = 24  # of a short run, which walks all of its schedules
 SKIPPED = 2  # the first ones compile and warm up
@@ -33,9 +33,9 @@ def seconds_per_step(
 def mean_seconds(folder: Path, job: Job) -> float:
     """Of the steps in a run's log."""
     record = Record.read(folder)
-    log = folder / "run" / "log.jsonl"
-    events = [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
-    taken = [sum(e["timing"].values()) for e in events if e["event"] == "StepDone"][SKIPPED:]
+    run = RunDir(folder / "run")
+    events = run.events() if run.log.is_file() else []
+    taken = [sum(e.get("timing", {}).values()) for e in events if e["event"] == "StepDone"][SKIPPED:]
     if not taken:
         said = record.error if record else "it was stopped"
         raise UserError(

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from safetensors.torch import load_file
 from torch import Tensor
 
 from splatdistill.bench.cost import Cost
@@ -18,8 +17,8 @@ from splatdistill.bench.judge import Judged, Results
 from splatdistill.bench.record import write_json
 from splatdistill.evaluate.measure import Laboratory, named
 from splatdistill.evaluate.plots import COLOURS, chart, line, picture
-from splatdistill.scene.splats import PARAMETERS, Splats
-from splatdistill.train.run import RunDir
+from splatdistill.train.checkpoint import read_checkpoint
+from splatdistill.train.run import RunDir, step_of
 
 VIEWS = 8  # at each checkpoint
 
@@ -50,7 +49,8 @@ def curve(judged: Judged, root: Path, cost: Cost | None, lab: Laboratory) -> Cur
     if ruler is None or judged.measured is None or (ruler.tiny and named(job.prompt) is None):
         return None
     folder = root / job.folder
-    places = sorted(p.parent for p in (folder / "run" / "checkpoints").glob("step-*/state.json"))
+    run = RunDir(folder / "run")
+    places = run.checkpoints()
     digest = sha256(repr((ruler.name, lab.protocol, [p.name for p in places], VIEWS, cost)).encode()).hexdigest()[:16]
     file = folder / "run" / "evaluation" / "curve.json"
     try:
@@ -59,11 +59,11 @@ def curve(judged: Judged, root: Path, cost: Cost | None, lab: Laboratory) -> Cur
             return Curve(job.arm, job.prompt, job.seed, tuple(Point(**p) for p in said["points"]))
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    spent, calls = seconds(RunDir(folder / "run").log), judged.measured.of("calls").value or job.calls
+    spent, calls = seconds(run), judged.measured.of("calls").value or job.calls
     text = ruler.scorer.text_features([job.prompt]).cpu()
     points = []
     for place in places:
-        step = int(place.name.removeprefix("step-"))
+        step = step_of(place)
         share = cost.until(step / job.steps) if cost else step / job.steps
         points.append(Point(step, calls * share, spent.get(step, 0.0), 100 * float((seen(place, lab) @ text.T).mean())))
     write_json(file, {"digest": digest, "points": [asdict(p) for p in points]})
@@ -73,22 +73,17 @@ def curve(judged: Judged, root: Path, cost: Cost | None, lab: Laboratory) -> Cur
 @torch.no_grad()
 def seen(checkpoint: Path, lab: Laboratory) -> Float[Tensor, "v d"]:
     """Features of the first particle as a checkpoint has it."""
-    saved = load_file(checkpoint / "state.safetensors")
-    gaussians = Splats({n: saved[f"scene.{n}"] for n in PARAMETERS}).gaussians().detach().to(lab.device)
+    gaussians = read_checkpoint(checkpoint).scenes()[0].to(lab.device)
     assert lab.ruler is not None
     return lab.ruler.scorer.image_features(replace(lab.protocol, views=VIEWS).look(gaussians, lab.rasterizer).rgb).cpu()
 
 
-def seconds(log: Path) -> dict[int, float]:
+def seconds(run: RunDir) -> dict[int, float]:
     """Seconds of training until each step. A step that was made again after a resumption counts again."""
     total, spent = 0.0, {}
-    for row in log.read_text(encoding="utf-8").splitlines() if log.is_file() else ():
-        try:
-            event = json.loads(row)
-        except ValueError:
-            continue
-        if event.get("event") == "StepDone":
-            total += sum(event["timing"].values())
+    for event in run.events() if run.log.is_file() else ():
+        if event["event"] == "StepDone":
+            total += sum(event.get("timing", {}).values())
             spent[event["step"]] = total
     return spent
 

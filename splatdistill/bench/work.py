@@ -1,7 +1,6 @@
 """One job, from start to end: a process of `splatdistill train`, resumed where an earlier one was stopped."""
 
 import fcntl
-import json
 import os
 import re
 import signal
@@ -29,10 +28,11 @@ NO_CHECKPOINT = "ended before its first checkpoint, so nothing could go on from 
 
 @runtime_checkable
 class Flag(Protocol):
-    """Whether to stop."""
+    """Request to stop, which may be made at any time."""
 
     def is_set(self) -> bool:
-        """Whether someone asked."""
+        """Return True if someone asked."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -172,42 +172,19 @@ def complaint(text: str) -> str:
 
 
 def resumable(run: Path) -> bool:
-    """Whether there is something to go on from."""
-    return RunDir(run).config.is_file() and any((run / "checkpoints").glob("step-*/state.json"))
+    """Return True if there is something to go on from."""
+    return RunDir(run).config.is_file() and bool(RunDir(run).checkpoints())
 
 
 def ended(run: Path) -> str:
-    """How a run's log says that it ended; "" for not."""
-    last = tail(run).get("Ended", {})
-    return str(last.get("how", "")) if isinstance(last, dict) else ""
-
-
-def tail(run: Path) -> dict[str, dict]:
-    """The last events of a run's log by their names, the last line only of each; {} while there are none. An Ended that
-    something follows is not the end.
-    """
-    try:
-        with (run / "log.jsonl").open("rb") as log:
-            log.seek(max(0, log.seek(0, os.SEEK_END) - 8192))
-            lines = log.read().split(b"\n")
-    except OSError:
-        return {}
-    found: dict[str, dict] = {}
-    for line in lines:
-        try:
-            event = json.loads(line)
-        except ValueError:  # cut off, at the beginning or while it is being written
-            continue
-        if event.get("event") != "Ended":
-            found.pop("Ended", None)
-        found[str(event.get("event"))] = event
-    return found
+    """Return how a run's log says that it ended; "" for not."""
+    return RunDir(run).last_events().get("Ended", {}).get("how", "")
 
 
 def share_done(run: Path) -> float:
-    """How far a run is, in [0, 1]."""
-    step = tail(run).get("StepDone", {})
-    return step["step"] / max(step["steps"], 1) if step else 0.0
+    """Return how far a run is, in [0, 1]."""
+    step = RunDir(run).last_events().get("StepDone", {})
+    return step["step"] / max(step.get("steps", 1), 1) if step else 0.0
 
 
 @contextmanager

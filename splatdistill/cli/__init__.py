@@ -1,12 +1,13 @@
 """The command line. Subcommands are imported when they are called, so that --help is instant."""
 
 import difflib
+import io
 import os
 import sys
 import warnings
 
 from splatdistill import __version__
-from splatdistill.errors import UserError
+from splatdistill.errors import UserError, out_of_memory
 
 COMMANDS = {
     "train": "distil a text prompt into Gaussian splats",
@@ -55,6 +56,9 @@ def main(argv: list[str] | None = None) -> int:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN)
     warnings.formatwarning = plainly
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a console that is not UTF-8 must not end a run
     try:
         status = dispatch(argv)
         sys.stdout.flush()
@@ -62,6 +66,11 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as e:
         complain(str(e))
         return e.code
+    except (MemoryError, RuntimeError) as e:
+        if not out_of_memory(e):
+            raise
+        complain(f"out of memory: {' '.join(str(e).split())[:200] or 'nothing more is known'}\nTry with less: fewer splats, views or pixels.")
+        return UserError.code
     except KeyboardInterrupt:
         complain("interrupted")
         return 130

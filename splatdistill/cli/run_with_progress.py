@@ -4,7 +4,7 @@ import os
 import shlex
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from rich.console import Console
@@ -18,6 +18,7 @@ from splatdistill.train.loop import run
 from splatdistill.train.run import RunDir
 from splatdistill.train.session import Session
 
+HANGUP: int | None = getattr(signal, "SIGHUP", None)  # not on Windows
 STOPPED = 128  # plus the signal's number: the exit status of a run that was asked to stop
 
 
@@ -29,7 +30,6 @@ def follow(
     commands: Commands | None = None,
 ) -> int:
     """Train to the end or until told to stop, watched from a browser or not; the exit status."""
-    assert session.state is not None
     commands = commands or Commands()
     page = watching.open(session, folder, commands, console)
     progress = Progress(console, session.config.steps, session.state.step)
@@ -74,18 +74,27 @@ def keep(console: Console, page: Page | None, wait: bool, wrong: str = "") -> No
 
 @contextmanager
 def stopping(commands: Commands) -> Iterator[list[int]]:
-    """Ctrl-C, or a polite kill, asks the run to save and end; a second one leaves at once. Yields what was caught."""
+    """Have Ctrl-C, a polite kill or a terminal that is closed ask the run to save and end; a second one leaves at once. Yields
+    what was caught.
+    """
     caught: list[int] = []
+    terminals = [number for number in (1, 2) if os.isatty(number)]
 
     def handle(number: int, frame: FrameType | None) -> None:
         caught.append(number)
         if len(caught) > 1:
             raise KeyboardInterrupt
         commands.put(Stop())
-        # not print: its buffer may be in use where the signal came
-        os.write(2, b"\nstopping after this step, and saving (once more to leave at once)\n")
+        if number == HANGUP:  # what is printed from now on would fail
+            for terminal in terminals:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), terminal)
+        with suppress(OSError):  # not print: its buffer may be in use where the signal came
+            os.write(2, b"\nstopping after this step, and saving (once more to leave at once)\n")
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers: list[int] = [signal.SIGINT, signal.SIGTERM]
+    if HANGUP is not None and signal.getsignal(HANGUP) is not signal.SIG_IGN:  # nohup ignores it
+        numbers.append(HANGUP)
+    before = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield caught
     finally:

@@ -19,14 +19,15 @@ from splatdistill.io.atomic import write_text
 from splatdistill.io.sog import unbundled
 from splatdistill.settings import yaml
 from splatdistill.settings.commands import TRAIN
-from splatdistill.settings.layers import TYPED, Beside, Parsed, parse, peek
+from splatdistill.settings.layers import Beside, Parsed, parse, peek
 from splatdistill.settings.recipes import Family
-from splatdistill.settings.resolve import Weights, changed, refuse_unknown, resolved
+from splatdistill.settings.resolve import Weights, changed, device_of, refuse_unknown, resolved
 from splatdistill.train.begin import begin
-from splatdistill.train.config import Train
-from splatdistill.train.replay import Replay, as_steered, commands_of
+from splatdistill.train.log import told
+from splatdistill.train.replay import Replay
 from splatdistill.train.run import RunDir
 from splatdistill.train.session import Session
+from splatdistill.train.steer import in_force
 from splatdistill.train.variants import Variant
 
 BEGINNINGS = ("--replay", "--refine")  # of a new run from an earlier one
@@ -90,7 +91,7 @@ def fresh(argv: list[str], server: Any = None) -> int:
         raise UserError(f"{' and '.join(given)} exclude each other: a run begins as one or the other")
     if (source := peek(argv, "--replay")) is not None:
         earlier = RunDir(Path(source).expanduser())
-        commands = Replay(given=commands_of(earlier.log))
+        commands = Replay(given=earlier.commands())
         argv = argv if peek(argv, "--config") else [f"--config={earlier.config}", *argv]
     if (source := peek(argv, "--refine")) is not None:
         argv = [*refining(RunDir(Path(source).expanduser())), *argv]
@@ -120,7 +121,12 @@ def fresh(argv: list[str], server: Any = None) -> int:
     if asked.variants > 1:
         return several(parsed, asked, session, folder, found.notice, console)
     describe(parsed, folder, found.notice)
-    return follow(session, folder, console, replace(asked.watching, server=server), commands)
+    try:
+        return follow(session, folder, console, replace(asked.watching, server=server), commands)
+    finally:
+        if commands is not None and commands.given:
+            late = "; ".join(f"before step {g.attempt + 1}, {told(g.command)}" for g in commands.given)
+            console.print(f"the run ended before these commands of the log: {late}", style="yellow")
 
 
 def from_splats(argv: list[str]) -> list[str]:
@@ -171,46 +177,29 @@ def resume(argv: list[str]) -> int:
             f"{', '.join(map(option, NEUTRAL))} can.\n"
             f"For a new run with other options: splatdistill train --config {folder.config} ..."
         )
-    checkpoint = folder.newest_checkpoint()
     parsed = parse([f"--config={folder.config}", *argv], lambda source: None, command=COMMAND)
     assert isinstance(parsed.beside, Options)
-    config = steered(parsed.config, folder, checkpoint, typed)
-    session = begin(config, Weights().find(config.prior), checkpoint)
-    assert session.state is not None
-    done = session.state.step
-    if done >= config.steps:
+    folder.begun()  # refuses what is no run's configuration
+    checkpoint = folder.newest_checkpoint()
+    wanted = {name: getattr(parsed.config, name) for name in NEUTRAL if name in typed}  # what is typed has the last word
+    config = replace(in_force(parsed.config, folder, checkpoint), **wanted)
+    done = checkpoint.note.step
+    if done >= config.steps and folder.finished(config.particles):
         raise UserError(
             f"{folder.path} has done {done} steps, and {config.steps} were asked for; "
             f"to go further: --steps {2 * done}, for example"
         )
-    write_text(
-        folder.config,
-        amended(
-            folder.config.read_text(encoding="utf-8"),
-            {name: getattr(config, name) for name in NEUTRAL if name in typed},
-            done,
-        ),
-    )
+    try:
+        device_of(config.device)
+    except UserError:
+        raise UserError(
+            f"{folder.path} was trained on {config.device}, and torch sees no such device here; "
+            f"go on where there is one, or write `device: cpu` into {folder.config}"
+        ) from None
+    session = begin(config, Weights().find(config.prior), checkpoint)
     console = speaker()
     console.print(f"{config.prompt!r}: going on at step {done} of {config.steps}, in {folder.path}")
     return follow(session, folder, console, parsed.beside.watching)
-
-
-def steered(config: Train, folder: RunDir, checkpoint: Path, typed: list[str]) -> Train:
-    """A run's configuration as its commands had left it at a checkpoint; what is typed now has the last word."""
-    if not folder.log.is_file():
-        return config
-    given = commands_of(folder.log, int(checkpoint.name.removeprefix("step-")))
-    return replace(as_steered(config, given), **{name: getattr(config, name) for name in NEUTRAL if name in typed})
-
-
-def amended(text: str, changes: dict[str, int], step: int) -> str:
-    """A run's configuration with some numbers changed, and a note of when."""
-    for name, value in changes.items():
-        text = re.sub(
-            rf"^{name}: .*$", f"{name}: {value}  # {TYPED}, when resumed at step {step}", text, flags=re.MULTILINE
-        )
-    return text
 
 
 def option(path: str) -> str:

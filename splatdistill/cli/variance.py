@@ -28,9 +28,11 @@ from splatdistill.settings.commands import parse_train
 from splatdistill.settings.methods import guidance_of, split
 from splatdistill.settings.resolve import Weights, refuse_unknown, resolved
 from splatdistill.train.begin import begin
+from splatdistill.train.checkpoint import read_checkpoint
 from splatdistill.train.config import Train
 from splatdistill.train.run import RunDir, slug
 from splatdistill.train.session import Session
+from splatdistill.train.steer import in_force
 
 LEVELS = tuple(round(0.05 + 0.1 * k, 2) for k in range(10))  # of the noise error
 VIEWS = 16  # of the noise error
@@ -167,9 +169,8 @@ def existing(path: Path) -> tuple[Train, RunDir, str]:
     folder = RunDir(path.expanduser())
     if not folder.config.is_file():
         raise UserError(f"--checkpoint {path}: there is no {folder.config}; expected the directory of an earlier run")
-    folder.newest_checkpoint()
     parsed = parse_train([f"--config={folder.config}"], lambda source: None)
-    return parsed.config, folder, parsed.spell["guidance"]
+    return in_force(parsed.config, folder, folder.newest_checkpoint()), folder, folder.settings()["guidance"]["name"]
 
 
 def short(o: Variance, weights: Weights) -> Train:
@@ -184,7 +185,7 @@ def steps_of(o: Variance, run: RunDir | None, config: Train) -> list[int] | list
     """Evenly spaced places of a run, the last one included: steps to be made, or checkpoints that there are."""
     if run is None:
         return sorted({max(1, round(config.steps * (k + 1) / o.scenes)) for k in range(o.scenes)})
-    there = sorted(p.parent for p in (run.path / "checkpoints").glob("step-*/state.json"))
+    there = run.checkpoints()
     return [there[k] for k in sorted({round(len(there) * (k + 1) / o.scenes + 1e-9) - 1 for k in range(o.scenes)}) if k >= 0]
 
 
@@ -195,7 +196,8 @@ def scenes(o: Variance, runs: list[tuple[Train, RunDir | None, str]], weights: W
         going: Session | None = None
         for place in steps_of(o, folder, config):
             if isinstance(place, Path):
-                going = begin(config, found, place) if going is None else Session.resumed(config, going.prior, place)
+                here = in_force(config, RunDir(place.parents[1]), saved := read_checkpoint(place))
+                going = begin(here, found, saved) if going is None else Session.resumed(here, going.prior, saved)
                 yield Taken(going, str(folder.path if folder else ""), named, place)
                 continue
             going = going or begin(config, found)

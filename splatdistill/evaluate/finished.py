@@ -6,8 +6,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
-
 from splatdistill.errors import UserError
 from splatdistill.evaluate.metrics import Figure
 from splatdistill.train.events import Verdict
@@ -54,7 +52,7 @@ def finished(path: Path) -> Finished:
     """Read a run directory; UserError for what is none."""
     folder = RunDir(path)
     try:
-        said = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
+        said = folder.settings()  # those in force at the end: a run is measured against what it was steered to
         guidance = said["guidance"]
         own = {k: v for k, v in said.items() if k not in ("prompt", "seed", "checkpoint_every", "preview_every")}
         facts: dict[str, Any] = {
@@ -65,31 +63,23 @@ def finished(path: Path) -> Finished:
             "particles": int(said.get("particles", 1)),
             "recipe": sha256(json.dumps(own, sort_keys=True, default=str).encode()).hexdigest()[:12],
         }
-    except OSError as e:
-        raise UserError(
-            f"{path} is no run: there is no {folder.config}; expected a directory that `splatdistill train` has made"
-        ) from e
-    except (yaml.YAMLError, KeyError, TypeError, ValueError, UnicodeDecodeError) as e:
+    except (KeyError, TypeError, ValueError) as e:
         raise UserError(f"{folder.config} is not the configuration of a run ({type(e).__name__}: {e})") from e
     splats = tuple(p for k in range(facts["particles"]) if (p := folder.artefact("splats.ply", k)).is_file())
-    return Finished(path, **facts, **logged(folder.log), splats=splats)
+    return Finished(path, **facts, **logged(folder), splats=splats)
 
 
-def logged(log: Path) -> dict[str, Any]:
+def logged(run: RunDir) -> dict[str, Any]:
     """How a run ended and what it cost. A run that was resumed has an Ended for each of its parts; where a part left none,
     or is of a version that did not count, images are not known.
     """
     how, steps, seconds, calls, peak = "", 0, 0.0, 0, 0
     begun = told = 0
-    for line in log.read_text(encoding="utf-8").splitlines() if log.is_file() else ():
-        try:
-            event = json.loads(line)
-        except ValueError:  # cut off where the machine went down
-            continue
-        match event.get("event"):
+    for event in run.events() if run.log.is_file() else ():
+        match event["event"]:
             case "StepDone":
                 begun = max(begun, 1)
-                steps, seconds = event["step"], seconds + sum(event["timing"].values())
+                steps, seconds = event["step"], seconds + sum(event.get("timing", {}).values())
             case "Resumed":
                 begun, steps = begun + 1, event["step"]
             case "Ended":

@@ -1,14 +1,9 @@
 """Finished splats from disk: runs, checkpoints, files of splats from anywhere."""
 
-import json
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from splatdistill.errors import UserError
 from splatdistill.gaussians import Gaussians
@@ -18,7 +13,7 @@ from splatdistill.io.ply import MADE_BY, read_comments
 from splatdistill.io.read import KNOWN, format_of
 from splatdistill.io.rows import judged
 from splatdistill.io.sog import unbundled
-from splatdistill.scene.splats import PARAMETERS, Splats
+from splatdistill.train.checkpoint import NOTE, TENSORS, Checkpoint, read_checkpoint
 from splatdistill.train.run import RunDir
 
 WANTED = f"a run, a checkpoint or a file of splats ({KNOWN})"
@@ -46,15 +41,14 @@ def load(path: Name) -> list[SavedSplats]:
         return [from_file(path, path.stem, path)]
     if not os.path.isdir(path):
         raise UserError(f"there is no {path}; expected {WANTED}")
-    if (path / "state.json").is_file():
-        return checkpoint(path)
+    if (path / NOTE).is_file():
+        return scenes(read_checkpoint(path))
     if found := results(path):
         return [from_file(path, f"{path.name}{file.stem.removeprefix('splats')}", file) for file in found]
-    try:
-        newest = RunDir(path).newest_checkpoint()
-    except UserError:
-        raise UserError(f"{path} holds neither splats.ply nor a checkpoint; expected {WANTED}") from None
-    return checkpoint(newest)
+    run = RunDir(path)
+    if not run.checkpoints():
+        raise UserError(f"{path} holds neither splats.ply nor a checkpoint; expected {WANTED}")
+    return scenes(run.newest_checkpoint())
 
 
 def results(folder: Path) -> list[Path]:
@@ -77,22 +71,15 @@ def chosen(path: Name, particle: int) -> SavedSplats:
     return saved[particle - 1]
 
 
-@torch.no_grad()
-def checkpoint(folder: Path) -> list[SavedSplats]:
+def scenes(checkpoint: Checkpoint) -> list[SavedSplats]:
     """Return the scenes of a checkpoint, one for each particle."""
-    file = folder / "state.safetensors"
-    found = []
-    try:
-        saved, note = load_file(file), json.loads((folder / "state.json").read_text(encoding="utf-8"))
-        for k in range(len(note.get("particles", [0]))):
-            prefix = f"particle-{k + 1}.scene." if k else "scene."
-            scene = Splats({n: saved[prefix + n] for n in PARAMETERS})
-            name = f"{folder.parent.parent.name} {folder.name}" + (f" particle {k + 1}" if k else "")
-            found.append((name, scene.gaussians().detach()))
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, IndexError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"{folder} is not a readable checkpoint: {error}") from error
-    read = [(name, judged(file, gaussians)) for name, gaussians in found]
-    return [SavedSplats(name, folder, each.gaussians, file, notes=each.told()) for name, each in read]
+    folder, file = checkpoint.path, checkpoint.path / TENSORS
+    name = f"{folder.parent.parent.name} {folder.name}"
+    read = [judged(file, gaussians) for gaussians in checkpoint.scenes()]
+    return [
+        SavedSplats(name + (f" particle {k + 1}" if k else ""), folder, each.gaussians, file, notes=each.told())
+        for k, each in enumerate(read)
+    ]
 
 
 def provenance(path: Path) -> tuple[str, ...]:

@@ -16,8 +16,8 @@ from splatdistill.cameras import ViewWord, with_view
 from splatdistill.errors import RunEnded, UserError
 from splatdistill.guidance import SDI, Guidance, View
 from splatdistill.priors import Conditions, DiffusionPrior
+from splatdistill.train.divergence import EXPLANATIONS, Limits
 from splatdistill.train.losses import finite
-from splatdistill.train.watch import EXPLANATIONS, Watch
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class Pictures:
             self.done, self.refused = self.done + 1, 0
         else:
             self.refused += 1
-            if self.refused >= Watch().refused:
+            if self.refused >= Limits().refused:
                 raise RunEnded(f"the run went wrong at step {self.done} (nan): {EXPLANATIONS['nan']}.")
         return self.done < self.config.steps
 

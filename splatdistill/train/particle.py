@@ -9,8 +9,12 @@ from torch import Tensor, nn
 from splatdistill.densify import DensifyState
 from splatdistill.errors import UserError
 from splatdistill.scene import optim
+from splatdistill.scene.initial import Drawn
 from splatdistill.scene.splats import PARAMETERS, Splats
+from splatdistill.train.checkpoint import expect, splats
 from splatdistill.train.config import Train
+
+MOMENTS = ("exp_avg", "exp_avg_sq", "step")  # what Adam remembers of a parameter
 
 
 @dataclass
@@ -42,6 +46,8 @@ class Particle:
     @classmethod
     def start(cls, config: Train, rng: torch.Generator, device: torch.device) -> "Particle":
         """The particle before its first step."""
+        if isinstance(config.init, Drawn) and config.init.count > config.max_gaussians:  # before there are so many
+            raise UserError(f"--init.count {config.init.count} is more than --max-gaussians {config.max_gaussians}; raise that or start with fewer")
         gaussians = config.init.make(rng)
         if len(gaussians) > config.max_gaussians:
             raise UserError(f"the initial scene has {len(gaussians)} splats, more than --max-gaussians {config.max_gaussians}; raise that or start with fewer")
@@ -49,22 +55,38 @@ class Particle:
 
     def tensors(self) -> dict[str, Tensor]:
         """All of it but the step as named tensors."""
-        named = {f"scene.{n}": getattr(self.scene, n) for n in PARAMETERS}
+        named: dict[str, Tensor] = {f"scene.{n}": getattr(self.scene, n) for n in PARAMETERS}
         named |= {f"adam.{k}": v for k, v in optim.tensors(self.optimizer).items()}
         named |= {f"densify.{k}": v for k, v in self.densify.tensors().items()}
         named |= {f"background.adam.{k}": torch.as_tensor(v) for k, v in self.background_optimizer.state.get(self.background, {}).items()}
-        return named | {"background.value": self.background}
+        named["background.value"] = self.background
+        return named
 
     @classmethod
     def restore(cls, saved: Mapping[str, Tensor], config: Train, device: torch.device, step: int) -> "Particle":
-        """What `tensors` gave, as a particle again."""
-        scene = Splats({n: saved[f"scene.{n}"] for n in PARAMETERS}).to(device)
-        particle = cls.around(scene, saved["background.value"].to(device), config, step)
+        """What `tensors` gave, as a particle again; ValueError and KeyError where names, shapes or types are others."""
+        expect("background.value", saved["background.value"], (3,), torch.float32)
+        particle = cls.around(splats(saved).to(device), saved["background.value"].to(device), config, step)
+        for name in PARAMETERS:
+            expect_moments(f"adam.{name}.", saved, getattr(particle.scene, name))
         optim.load(particle.optimizer, under("adam.", saved))
-        particle.densify.load(under("densify.", saved))
+        statistics = under("densify.", saved)
+        for name, fresh in particle.densify.tensors().items():
+            expect(f"densify.{name}", statistics[name], fresh.shape, fresh.dtype)
+        particle.densify.load(statistics)
+        expect_moments("background.adam.", saved, particle.background)
         if moments := under("background.adam.", saved):
             particle.background_optimizer.state[particle.background] = moments
         return particle
+
+
+def expect_moments(prefix: str, saved: Mapping[str, Tensor], parameter: Tensor) -> None:
+    """ValueError or KeyError unless Adam's memory of a parameter is there as a whole, or not at all."""
+    moments = under(prefix, saved)
+    if moments and moments.keys() != set(MOMENTS):
+        raise ValueError(f"{prefix}* are {', '.join(sorted(moments))}, not {', '.join(MOMENTS)}")
+    for name, value in moments.items():
+        expect(prefix + name, value, () if name == "step" else tuple(parameter.shape), torch.float32)
 
 
 def under(prefix: str, saved: Mapping[str, Tensor]) -> dict[str, Tensor]:

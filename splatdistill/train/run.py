@@ -1,19 +1,35 @@
-"""The run directory: what a run writes, and where.
+"""The run directory: what a run writes, and the one reader of it.
 
     runs/a-red-mushroom/  config.yaml  log.jsonl  checkpoints/step-000600/  previews/  splats.ply  turntable.mp4  sheet.png
 
 and splats-2.ply, turntable-2.mp4, sheet-2.png and so on with several particles.
 """
 
-import dataclasses
 import hashlib
-import json
+import logging
+import os
 import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+import yaml
 
 from splatdistill.errors import UserError
-from splatdistill.train.events import Applied, Ended, Event, Paused, Preview, Refused, Resumed, Saved, StepDone
+from splatdistill.gaussians import Gaussians
+from splatdistill.io.atomic import append, reason, remove_temporaries, write_text
+from splatdistill.renamed import tree_now
+from splatdistill.train.checkpoint import NEW, NOTE, OLD, Checkpoint, read_checkpoint, read_note
+from splatdistill.train.events import Choose, Event, Paused, Preview, SetField
+from splatdistill.train.log import Given, Line, commands_of, event_of, line_of, mend, read_log, told
+from splatdistill.train.plain import KINDS, NAME, Plain, commanded
+
+ARTEFACTS = ("splats.ply", "turntable.mp4", "sheet.png")
+STEERED = "# Steered while it went on:"
+TAIL = 8192  # bytes of a log in which its last events are looked for
+logger = logging.getLogger(__name__)
 
 ASIDE = "set-aside"
 """Name of the folder for runs that were moved out of the way; what is below it is not counted as results."""
@@ -28,9 +44,9 @@ def slug(prompt: str) -> str:
     return f"{safe[:40].strip('-') or 'prompt'}-{hashlib.sha256(prompt.encode()).hexdigest()[:8]}"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class RunDir:
-    """One run's folder."""
+    """One run's folder. All that reads a run asks here."""
 
     path: Path
 
@@ -51,9 +67,11 @@ class RunDir:
             except OSError as e:
                 raise UserError(f"could not make the run directory {path}: {e.strerror or e}\nChoose another with --out DIR.") from e
 
+    # files ---------------------------------------------------------------------------------------------------------
+
     @property
     def config(self) -> Path:
-        """The whole configuration; running it again repeats the run."""
+        """The whole configuration that the run began with; running it again repeats the run but for steering."""
         return self.path / "config.yaml"
 
     @property
@@ -81,37 +99,201 @@ class RunDir:
         path = self.path / name
         return path.with_stem(f"{path.stem}-{particle + 1}") if particle else path
 
+    def artefacts(self, particles: int = 1) -> list[Path]:
+        """The files that a finished run of so many particles has."""
+        return [self.artefact(name, k) for k in range(particles) for name in ARTEFACTS]
+
     def checkpoint(self, step: int) -> Path:
         """Where the checkpoint of a step goes."""
         return self.path / "checkpoints" / f"step-{step:06d}"
 
-    def newest_checkpoint(self) -> Path:
-        """The one to resume from."""
-        found = sorted(p for p in (self.path / "checkpoints").glob("step-*") if (p / "state.json").exists())
-        if not found:
-            raise UserError(f"{self.path} has no checkpoint to resume from; expected {self.path / 'checkpoints'}/step-*/state.json")
-        return found[-1]
-
     def preview(self, step: int) -> Path:
         """Where the preview of a step goes."""
-        (self.path / "previews").mkdir(exist_ok=True)
         return self.path / "previews" / f"step-{step:06d}.png"
+
+    # reading -------------------------------------------------------------------------------------------------------
+
+    def events(self) -> list[Line]:
+        """All events of the log as plain data; a last line that was cut off is left out. UserError where there is no log, or
+        a line is none of a run's.
+        """
+        return read_log(self.log)
+
+    def last_events(self) -> dict[str, Line]:
+        """The newest event of each kind near the log's end, also while it is being written; {} while there are none. An Ended
+        that something follows is not the end.
+        """
+        try:
+            with self.log.open("rb") as log:
+                log.seek(max(0, log.seek(0, os.SEEK_END) - TAIL))
+                lines = log.read().split(b"\n")
+        except OSError:
+            return {}
+        found: dict[str, Line] = {}
+        for line in lines:
+            try:
+                event = event_of(line)
+            except (ValueError, KeyError, TypeError, RecursionError):  # cut off, at the beginning or the end
+                continue
+            if event["event"] != "Ended":
+                found.pop("Ended", None)
+            found[event["event"]] = event
+        return found
+
+    def commands(self, step: int | None = None) -> list[Given]:
+        """The commands behind the result, or behind the checkpoint of a step; see `commands_of`."""
+        return commands_of(self.events(), step)
+
+    def checkpoints(self) -> list[Path]:
+        """The folders of checkpoints, the earliest first; one that was being replaced when the process was killed counts."""
+        found: dict[int, Path] = {}
+        for note in (self.path / "checkpoints").glob(f"step-*/{NOTE}"):
+            match = re.fullmatch(rf"step-(\d+)({re.escape(OLD)})?", note.parent.name, re.ASCII)
+            if match and (not match[2] or int(match[1]) not in found):
+                found[int(match[1])] = note.parent
+        return [found[step] for step in sorted(found)]
+
+    def newest_checkpoint(self) -> Checkpoint:
+        """The newest checkpoint that is whole. Others that are passed over are told to the log of `logging`. UserError if
+        there is none.
+        """
+        damaged: list[str] = []
+        for folder in reversed(self.checkpoints()):
+            try:
+                checkpoint = read_checkpoint(folder)
+                if checkpoint.note.step != step_of(folder):
+                    raise UserError(f"{folder} holds the state of step {checkpoint.note.step}")
+            except UserError as e:
+                damaged.append(str(e))
+                continue
+            for why in damaged:
+                logger.warning("passed over: %s", why)
+            if damaged:
+                logger.warning("the newest whole checkpoint is %s", folder)
+            return checkpoint
+        if damaged:
+            raise UserError(f"{self.path} has no whole checkpoint: {damaged[0]}" + (f", and {len(damaged) - 1} more" if damaged[1:] else ""))
+        raise UserError(f"{self.path} has no checkpoint to resume from; expected {self.path / 'checkpoints'}/step-*/{NOTE}")
+
+    def good_checkpoint(self) -> Path | None:
+        """The newest checkpoint that showed no sign of divergence when it was written; None if there is none."""
+        for folder in reversed(self.checkpoints()):
+            try:
+                if read_note(folder).sign is None:
+                    return folder
+            except UserError:
+                continue
+        return None
+
+    def scenes(self, step: int | None = None) -> tuple[Gaussians, ...]:
+        """The scenes of all particles in the checkpoint of a step, or in the newest whole one."""
+        return (self.newest_checkpoint() if step is None else read_checkpoint(self.checkpoint(step))).scenes()
+
+    def settings(self, step: int | None = None) -> Plain:
+        """The settings in force at the end, or at the checkpoint of a step, as `config.yaml` has them: what the run began
+        with, and what it was steered to. From the checkpoint; where there is none, or one of an earlier version, from
+        config.yaml and the log.
+        """
+        begun = self.begun()
+        saved: Plain | None = None
+        for folder in reversed(self.checkpoints()) if step is None else [self.checkpoint(step)]:
+            try:
+                saved = read_note(folder).settings
+                break
+            except UserError:
+                if step is not None:
+                    raise
+        if saved is None:
+            for given in self.commands(step) if self.log.is_file() else []:
+                if isinstance(given.command, SetField | Choose):
+                    begun = commanded(begun, given.command)
+            return begun
+        for part in KINDS:  # a class of one's own has its name in config.yaml alone
+            own = begun.get(part)
+            if isinstance(own, dict) and NAME in own and isinstance(saved.get(part), dict) and NAME not in saved[part]:
+                saved = saved | {part: {NAME: own[NAME]} | saved[part]}
+        return saved
+
+    def begun(self) -> Plain:
+        """The settings that the run began with, as config.yaml has them; UserError where it is not a run's."""
+        try:
+            text = self.config.read_bytes().decode("utf-8")
+            if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+                raise ValueError("it has aliases")
+            plain = yaml.safe_load(text)
+        except OSError as e:
+            raise UserError(f"{self.path} is no run: there is no {self.config}; expected a directory that `splatdistill train` has made") from e
+        except (yaml.YAMLError, ValueError, RecursionError) as e:
+            raise UserError(f"{self.config} is not the configuration of a run: {reason(e)[:200]}") from e
+        if not isinstance(plain, dict) or not isinstance(plain.get("prompt"), str) or not plain["prompt"].strip():
+            raise UserError(f"{self.config} is not the configuration of a run: it has no prompt")
+        return tree_now(plain)
+
+    def finished(self, particles: int = 1) -> bool:
+        """Whether the run has done all its steps and every file of its results is there."""
+        return self.last_events().get("Ended", {}).get("how") == "done" and all(p.is_file() for p in self.artefacts(particles))
+
+    # writing -------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Have the folder to oneself: UserError while another process goes on with the run. Then what a process that was
+        killed left half done is removed.
+        """
+        lock = self._locked()
+        try:
+            mend(self.log)
+            for folder in (self.path, self.path / "previews", self.path / "checkpoints"):
+                remove_temporaries(folder)
+            for left in (self.path / "checkpoints").glob(f"step-*{NEW}"):
+                shutil.rmtree(left, ignore_errors=True)
+            yield
+        finally:
+            if lock is not None:
+                os.close(lock)
+
+    def _locked(self) -> int | None:
+        """The lock, held on the log; None where the file system knows none."""
+        try:
+            import fcntl
+
+            lock = os.open(self.log, os.O_RDWR | os.O_CREAT, 0o666)
+        except ImportError:
+            return None
+        except OSError as e:
+            raise UserError(f"cannot write {self.log}: {reason(e)}") from e
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise UserError(f"another process is going on with {self.path}; wait until it ends, or stop it") from None
+        except OSError:
+            os.close(lock)
+            return None
+        return lock
 
     def record(self, event: Event) -> None:
         """Append an event to log.jsonl, one JSON object a line, pictures and waiting left out."""
-        if isinstance(event, Preview | Paused):
+        if not isinstance(event, Preview | Paused):
+            append(self.log, line_of(event))
+
+    def note_steering(self) -> None:
+        """Have config.yaml say, in comments at its end, what was changed when."""
+        if not self.config.is_file():  # of a run from Python that wrote none
             return
-        with self.log.open("a") as log:
-            log.write(json.dumps({"event": type(event).__name__, **_plain(event)}) + "\n")
+        text = self.config.read_text(encoding="utf-8")
+        text = text.split(f"\n{STEERED}")[0].rstrip("\n") + "\n"
+        lines = [f"#   before step {g.attempt + 1}: {told(g.command)}" for g in self.commands()]
+        if lines:
+            text = text.replace(" repeats this run\n", " repeats this run but for what is said at the end\n")
+            again = f"`splatdistill train --replay {self.path}` repeats all of it (steps that were refused count here)"
+            text += "\n".join(["", f"{STEERED} {again}", *(" ".join(line.splitlines()) for line in lines), ""])
+        write_text(self.config, text)
 
 
-def _plain(event: StepDone | Saved | Applied | Refused | Resumed | Ended) -> dict[str, Any]:
-    """An event's fields as JSON values; the scenes themselves are none."""
-    values = {f.name: getattr(event, f.name) for f in dataclasses.fields(event) if f.name not in ("result", "others")}
-    if isinstance(event, StepDone):
-        if event.particle is None:
-            del values["particle"]
-        values["timing"] = {k: round(v, 5) for k, v in dataclasses.asdict(event.timing).items()}
-    if isinstance(event, Applied | Refused):
-        values["command"] = {"name": type(event.command).__name__, **dataclasses.asdict(event.command)}
-    return values
+def step_of(checkpoint: Path) -> int:
+    """The step that the name of a checkpoint's folder says."""
+    match = re.match(r"step-(\d+)", checkpoint.name, re.ASCII)
+    if match is None:
+        raise UserError(f"{checkpoint} is no checkpoint of a run; expected a folder step-NUMBER")
+    return int(match[1])

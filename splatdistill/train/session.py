@@ -1,6 +1,6 @@
 """A run as an object: step it, look at it, save it. Notebooks use this; `loop.run` is made of it."""
 
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -14,14 +14,15 @@ from splatdistill.errors import UserError
 from splatdistill.gaussians import Gaussians
 from splatdistill.priors import DiffusionPrior
 from splatdistill.priors.prompts import Prompts
-from splatdistill.render import Rasterizer, rasterizer
+from splatdistill.render import Rasterizer
+from splatdistill.render import rasterizer as default_rasterizer
+from splatdistill.train.checkpoint import Checkpoint, read_checkpoint
 from splatdistill.train.config import Train
 from splatdistill.train.events import SetField, StepDone
 from splatdistill.train.state import State, restore, start
 from splatdistill.train.step import Step, train_step
 
 
-@dataclass
 class Session:
     """One scene being distilled, or several (`particles`, counted from 0).
 
@@ -31,24 +32,25 @@ class Session:
         image = session.render(orbit([0, 90, 180, 270], width=128))
     """
 
-    config: Train
-    prior: DiffusionPrior
-    rasterizer: Rasterizer | None = None
-    state: State | None = None
-    last: Step | None = field(default=None, repr=False)
-
-    def __post_init__(self) -> None:
-        check(self.config)
-        if self.rasterizer is None:
-            self.rasterizer = rasterizer(self.prior.device)
-        if self.state is None:
-            self.state = start(self.config, self.prior)
+    def __init__(self, config: Train, prior: DiffusionPrior, rasterizer: Rasterizer | None = None, state: State | None = None) -> None:
+        check(config)
+        self.config, self.prior = config, prior
+        self.rasterizer = default_rasterizer(prior.device) if rasterizer is None else rasterizer
+        self.state = start(config, prior) if state is None else state
+        self.last: Step | None = None
+        self.resumed_from: Checkpoint | None = None
 
     @classmethod
-    def resumed(cls, config: Train, prior: DiffusionPrior, checkpoint: Path) -> "Session":
-        """Go on from a checkpoint, as if there had been no pause."""
+    def resumed(cls, config: Train, prior: DiffusionPrior, checkpoint: Checkpoint | Path) -> "Session":
+        """Go on from a checkpoint, as if there had been no pause. UserError where it is damaged or of another kind of run."""
         check(config)
-        return cls(config, prior, state=restore(checkpoint, config, prior))
+        saved = checkpoint if isinstance(checkpoint, Checkpoint) else read_checkpoint(checkpoint)
+        session = cls(config, prior, state=restore(saved, config, prior))
+        session.resumed_from = replace(saved, tensors={})  # the state has them
+        return session
+
+    def __repr__(self) -> str:
+        return f"Session({self.config.prompt!r}, step {self.state.step} of {self.config.steps})"
 
     @property
     def prompts(self) -> Prompts:
@@ -59,7 +61,6 @@ class Session:
 
     def step(self) -> StepDone:
         """One optimiser step (or a refused one)."""
-        assert self.state is not None and self.rasterizer is not None
         c = self.config
         self.last = train_step(self.state, c, c.guidance, self.prior, self.prompts, self.rasterizer)
         d = self.last.distilled
@@ -79,7 +80,6 @@ class Session:
     @torch.no_grad()
     def gaussians(self, particle: int = 0) -> Gaussians:
         """A scene as it is, without history."""
-        assert self.state is not None
         return self.state.particles[particle].scene.gaussians().detach()
 
     @torch.no_grad()
@@ -87,16 +87,22 @@ class Session:
         self, cameras: Cameras, background: Float[Tensor, "b 3"] | None = None, particle: int = 0
     ) -> Float[Tensor, "b 3 h w"]:
         """Pictures of a scene, on white unless told otherwise, clamped to [0, 1]."""
-        assert self.rasterizer is not None
         white = torch.ones(len(cameras), 3, device=self.prior.device)
         out = self.rasterizer(self.gaussians(particle), cameras.to(self.prior.device), white if background is None else background)
         return out.rgb.clamp(0, 1)
 
     def preview(self, size: int = 128) -> Float[Tensor, "b 3 h w"]:
         """Front, right, back and left at 15 degrees, of every particle in turn."""
-        assert self.state is not None
         around = orbit([0.0, 90.0, 180.0, 270.0], 15.0, 2.8, 42.0, size)
         return torch.cat([self.render(around, particle=k) for k in range(len(self.state.particles))])
+
+    @torch.no_grad()
+    def coverage(self, particle: int = 0) -> float:
+        """Mean alpha of a scene over four views, from the middle of the distances and fields of view that training has."""
+        c = self.config.cameras
+        around = orbit([0.0, 90.0, 180.0, 270.0], 15.0, sum(c.distance) / 2, sum(c.fov) / 2, 64)
+        white = torch.ones(len(around), 3, device=self.prior.device)
+        return float(self.rasterizer(self.gaussians(particle), around.to(self.prior.device), white).alpha.mean())
 
     @torch.no_grad()
     def estimate(self) -> Float[Tensor, "b 3 h w"] | None:

@@ -1,23 +1,21 @@
 """All that changes while training. If it is not here, it is not remembered.
 
-A checkpoint is a folder of state.safetensors and state.json, replaced whole; resuming from it on the CPU with
-the same number of threads gives the same splats, bit for bit.
+Resuming from a checkpoint on the CPU with the same number of threads gives the same splats, bit for bit.
 """
 
-import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from splatdistill.errors import UserError
+from splatdistill.errors import UserError, out_of_memory
 from splatdistill.priors import DiffusionPrior
 from splatdistill.scene.splats import Splats
+from splatdistill.train.checkpoint import Checkpoint, Note, expect, explained, prefix, read_checkpoint, write_checkpoint
 from splatdistill.train.config import Train
 from splatdistill.train.particle import Particle, under
+from splatdistill.train.plain import to_plain
 
 
 @dataclass
@@ -45,6 +43,12 @@ class State:
         """The learned background of the first particle."""
         return self.particles[0].background
 
+    @property
+    def finite(self) -> bool:
+        """True if every scene and background is finite throughout."""
+        values = [v for p in self.particles for v in (*p.scene.parameters(), p.background)]
+        return all(bool(v.detach().isfinite().all()) for v in values)
+
     def choose(self) -> int:
         """Whose turn it is: one particle at random, as in ProlificDreamer's code. A run of one draws nothing."""
         return int(torch.randint(len(self.particles), (), generator=self.rng)) if len(self.particles) > 1 else 0
@@ -55,49 +59,46 @@ class State:
         named |= {f"memory.{k}": v for k, v in self.memory.state_dict().items()} | {"rng": self.rng.get_state()}
         return {k: v.detach().cpu().contiguous() for k, v in named.items()}
 
-    def save(self, folder: Path) -> None:
-        """Write the checkpoint beside its final name, then move it there: a full disk loses nothing."""
-        new = folder.with_name(folder.name + ".new")
-        shutil.rmtree(new, ignore_errors=True)
-        try:
-            new.mkdir(parents=True)
-            save_file(self.tensors(), new / "state.safetensors")
-            note = {"step": self.step, "refused": self.refused, "threads": torch.get_num_threads(), "torch": torch.__version__}
-            if len(self.particles) > 1:
-                note["particles"] = [p.step for p in self.particles]
-            (new / "state.json").write_text(json.dumps(note) + "\n")
-        except (OSError, RuntimeError) as e:  # safetensors reports a full disk as its own error
-            shutil.rmtree(new, ignore_errors=True)
-            raise UserError(f"could not write the checkpoint {folder}: {e}\nFree some space or choose another --out; earlier checkpoints are untouched.") from e
-        shutil.rmtree(folder, ignore_errors=True)
-        new.rename(folder)
-
-
-def prefix(particle: int) -> str:
-    """What the names of a particle's tensors begin with."""
-    return f"particle-{particle + 1}." if particle else ""
+    def save(self, folder: Path, config: Train, sign: str | None = None) -> None:
+        """Write a checkpoint with the settings in force. sign: of divergence, if one is seen."""
+        note = Note(self.step, self.refused, tuple(p.step for p in self.particles), to_plain(config), sign)
+        write_checkpoint(folder, self.tensors(), note)
 
 
 def start(config: Train, prior: DiffusionPrior) -> State:
     """The state before the first step; everything random comes from the seed."""
     rng = torch.Generator().manual_seed(config.seed)
-    particles = [Particle.start(config, rng, prior.device) for _ in range(config.particles)]
-    return State(step=0, particles=particles, memory=config.guidance.init(prior), rng=rng)
-
-
-def restore(folder: Path, config: Train, prior: DiffusionPrior) -> State:
-    """The state that a checkpoint holds."""
     try:
-        saved = load_file(folder / "state.safetensors")
-        note = json.loads((folder / "state.json").read_text())
-    except (OSError, ValueError) as e:
-        raise UserError(f"{folder} is not a readable checkpoint: {e}\nExpected state.safetensors and state.json written by an earlier run.") from e
-    steps = note.get("particles", [note["step"]])
+        particles = [Particle.start(config, rng, prior.device) for _ in range(config.particles)]
+        memory = config.guidance.init(prior)
+    except (RuntimeError, MemoryError) as e:
+        if not out_of_memory(e):
+            raise
+        raise UserError("out of memory before the first step; begin with fewer splats (--init.count) or --particles") from e
+    return State(step=0, particles=particles, memory=memory, rng=rng)
+
+
+def restore(saved: Checkpoint | Path, config: Train, prior: DiffusionPrior) -> State:
+    """The state that a checkpoint holds; UserError where it is damaged, or of a run with other parts than the configuration's."""
+    saved = saved if isinstance(saved, Checkpoint) else read_checkpoint(saved)
+    steps, tensors = saved.note.particles, dict(saved.tensors)
     if len(steps) != config.particles:
-        raise UserError(f"{folder} holds {len(steps)} particles, and the configuration says --particles {config.particles}; it can only go on with as many")
-    rng = torch.Generator().manual_seed(config.seed)
-    rng.set_state(saved["rng"])
-    particles = [Particle.restore(under(prefix(k), saved), config, prior.device, step) for k, step in enumerate(steps)]
-    memory = config.guidance.init(prior)
-    memory.load_state_dict(under("memory.", saved))
-    return State(note["step"], particles, memory, rng, note["refused"])
+        raise UserError(f"{saved.path} holds {len(steps)} particles, and the configuration says --particles {config.particles}; it can only go on with as many")
+    with explained(saved.path):
+        rng = torch.Generator().manual_seed(config.seed)
+        rng.set_state(tensors.pop("rng"))
+        learned = under("memory.", tensors)
+        memory = config.guidance.init(prior)
+        memory.load_state_dict(learned)
+        for name, value in memory.state_dict().items():
+            if name in learned:
+                expect(f"memory.{name}", learned[name], tuple(value.shape), value.dtype)
+        tensors = {k: v for k, v in tensors.items() if not k.startswith("memory.")}
+        particles = []
+        for k, step in enumerate(steps):
+            own = {name: v for name, v in tensors.items() if not name.startswith("particle-")} if k == 0 else under(prefix(k), tensors)
+            particles.append(Particle.restore(own, config, prior.device, step))
+        known = {prefix(k) + name for k, p in enumerate(particles) for name in p.tensors()}
+        if extra := sorted(tensors.keys() - known):
+            raise ValueError(f"it holds {extra[0]}, which is no part of this run")
+    return State(saved.note.step, particles, memory, rng, saved.note.refused)

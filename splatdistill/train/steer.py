@@ -6,12 +6,16 @@ from typing import Any
 
 import torch
 
-from splatdistill.densify import DENSIFIERS
+from splatdistill.densify import DENSIFIERS, Densifier
 from splatdistill.densify.ops import resize
 from splatdistill.errors import UserError
 from splatdistill.guidance import GUIDANCES
+from splatdistill.train.checkpoint import Checkpoint
 from splatdistill.train.config import Train
 from splatdistill.train.events import Choose, Command, Densify, Prune, SetField
+from splatdistill.train.log import Given
+from splatdistill.train.plain import from_plain
+from splatdistill.train.run import RunDir
 from splatdistill.train.session import Session, check, with_field
 
 UNCHANGING = ("particles", "prior", "device", "precision", "seed", "init")  # what a run is begun with
@@ -50,9 +54,26 @@ def configured(config: Train, command: SetField | Choose) -> Train:
     return changed
 
 
+def as_steered(config: Train, given: list[Given]) -> Train:
+    """The configuration after commands."""
+    for g in given:
+        if isinstance(g.command, SetField | Choose):
+            config = configured(config, g.command)
+    return config
+
+
+def in_force(begun: Train, run: RunDir, checkpoint: Checkpoint) -> Train:
+    """The configuration in force at a checkpoint of a run that began with `begun`. What cannot be steered is as `begun` has it,
+    so that config.yaml may say where the weights are now, and which device is to be used.
+    """
+    settings = checkpoint.note.settings
+    if settings is None:  # of an earlier version: the log has to say
+        return as_steered(begun, run.commands(checkpoint.note.step) if run.log.is_file() else [])
+    return from_plain(begun, {k: v for k, v in settings.items() if k not in UNCHANGING})
+
+
 def begin_parts(session: Session, config: Train, command: SetField | Choose) -> None:
     """Fresh memory for a part that was chosen anew, and what the prior makes of other words."""
-    assert session.state is not None
     match command:
         case SetField(path="prompt" | "negative", value=str(words)):
             session.prior.embed([words])  # what the prior cannot take is refused here, and does not end the run at its next step
@@ -63,13 +84,17 @@ def begin_parts(session: Session, config: Train, command: SetField | Choose) -> 
                 particle.densify = config.densify.init(len(particle.scene))
 
 
+def due_now(densifier: Any) -> Densifier:
+    """The same densifier with an update at every step of the run and no resets."""
+    now: dict[str, Any] = {"every": 1, "since": 0.0, "until": 1.0, "reset_every": None}
+    names = {f.name for f in fields(densifier)} if is_dataclass(densifier) else set()
+    return replace(densifier, **{k: v for k, v in now.items() if k in names}) if names else densifier
+
+
 def densify(session: Session) -> None:
     """The densifier's update on every particle, as if it were due."""
-    assert session.state is not None
     c, state = session.config, session.state
-    names = {f.name for f in fields(c.densify)} if is_dataclass(c.densify) else set()
-    now: dict[str, Any] = {"every": 1, "since": 0.0, "until": 1.0, "reset_every": None}
-    at_once = replace(c.densify, **{k: v for k, v in now.items() if k in names})
+    at_once = due_now(c.densify)
     for p in state.particles:
         step, progress = max(p.step, 1), min(state.step / c.steps, 1.0)
         at_once.update(p.densify, p.scene, p.optimizer, step, progress, state.rng, c.max_gaussians)
@@ -77,7 +102,6 @@ def densify(session: Session) -> None:
 
 def prune(session: Session, min_opacity: float) -> None:
     """Remove transparent splats from every particle; one that nothing would be left of is a UserError."""
-    assert session.state is not None
     kept = []
     for p in session.state.particles:
         stays = p.scene.logits.detach().sigmoid() >= min_opacity

@@ -11,11 +11,12 @@ from helpers import write_sd_folder
 from splatdistill.bench import local
 from splatdistill.bench.plan import Job
 from splatdistill.bench.record import Record
-from splatdistill.bench.work import ended, locked, outcome, tail, work
+from splatdistill.bench.work import ended, locked, outcome, work
 from splatdistill.cli import main
 from splatdistill.cli.bench_plan import presets
 from splatdistill.evaluate.finished import holding
 from splatdistill.priors import weights
+from splatdistill.train.run import RunDir
 
 SMALL = ["--init.count", "30", "--resolutions", "16", "--batch", "1"]
 BROKEN = """\
@@ -73,13 +74,13 @@ def test_a_job_that_is_stopped_goes_on_and_is_done_once(here, prior):
         (run / name).write_bytes(data)
     doing = threading.Thread(target=lambda: found.append(work(job, here, 1, stop)))
     doing.start()
-    while not tail(run).get("Saved") and doing.is_alive():
+    while not RunDir(run).last_events().get("Saved") and doing.is_alive():
         time.sleep(0.02)
     stop.set()
     doing.join()
     (first,) = found
     assert first.how == "stopped" and Record.read(here / job.folder) == first and not first.final
-    done = int(tail(run)["Ended"]["step"])
+    done = int(RunDir(run).last_events()["Ended"]["step"])
     assert 0 < done < 60
     (kept,) = first.aside
     assert kept.startswith("set-aside/1: ") and "before its first checkpoint" in kept
@@ -248,7 +249,7 @@ def test_a_log_that_goes_on_after_an_end_has_not_ended(tmp_path):
     log.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert ended(tmp_path) == "stopped"
     log.write_text(log.read_text() + json.dumps({"event": "Resumed", "step": 3}) + '\n{"event": "Ste')
-    assert ended(tmp_path) == "" and tail(tmp_path)["StepDone"]["step"] == 3 and ended(tmp_path / "nowhere") == ""
+    assert ended(tmp_path) == "" and RunDir(tmp_path).last_events()["StepDone"]["step"] == 3 and ended(tmp_path / "nowhere") == ""
 
 
 def test_one_process_at_a_time_has_a_job(tmp_path):

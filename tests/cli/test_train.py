@@ -17,6 +17,7 @@ from splatdistill.cli import main
 from splatdistill.cli.run_with_progress import stopping
 from splatdistill.priors import weights
 from splatdistill.train.events import Commands, Stop
+from splatdistill.train.run import RunDir
 
 SMALL = ["--steps", "4", "--batch", "1", "--init.count", "40", "--seed", "3", "--device", "cpu"]
 
@@ -81,7 +82,8 @@ def test_resume_goes_further_and_notes_it(here, finished, capsys):
         assert main(["train", "--resume", "a", "--steps", resumed]) == 0
     assert "going on at step 6 of 8" in capsys.readouterr().out
     text = (here / "a" / "config.yaml").read_text()
-    assert "steps: 8  # command line, when resumed at step 6\n" in text and yaml.safe_load(text)["seed"] == 3
+    assert "#   before step 5: steps: 6\n#   before step 7: steps: 8\n" in text and "splatdistill train --replay a" in text
+    assert yaml.safe_load(text)["steps"] == 4 and RunDir(here / "a").settings()["steps"] == 8, "what it began with, and what is in force"
     assert sorted(p.name for p in (here / "a" / "checkpoints").iterdir()) == [
         "step-000004",
         "step-000006",

@@ -34,7 +34,7 @@ def make_run(folder: Path, prompt: str, how: str | None) -> Path:
         torch.zeros(1, 1, 3),
     )
     write_ply(folder / "splats.ply", one, Provenance(prompt, "tiny", "none", "0").comments())
-    events = [{"event": "StepDone", "step": 1}, *([{"event": "Ended", "how": how}] if how else [])]
+    events = [{"event": "StepDone", "step": 1}, *([{"event": "Ended", "step": 1, "how": how}] if how else [])]
     (folder / "log.jsonl").write_text("".join(json.dumps(e) + "\n" for e in events))
     return folder
 

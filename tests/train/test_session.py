@@ -61,7 +61,7 @@ def test_resume_is_bit_exact_with_densification_on_both_sides(name, tmp_path):
     first = Session(c, red_and_blue())
     for _ in range(12):
         first.step()
-    first.state.save(tmp_path / "half")
+    first.state.save(tmp_path / "half", c)
     second = Session.resumed(c, red_and_blue(), tmp_path / "half")
     assert same(tensors(first), tensors(second))
     for _ in range(8):
@@ -200,16 +200,16 @@ def test_a_full_disk_loses_nothing(tmp_path, monkeypatch):
     session = Session(config(), red_and_blue())
     session.step()
     folder = tmp_path / "checkpoint"
-    session.state.save(folder)
+    session.state.save(folder, session.config)
     before = (folder / "state.safetensors").read_bytes()
     session.step()
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("splatdistill.train.state.save_file", full)
+    monkeypatch.setattr("splatdistill.train.checkpoint.write_bytes", full)
     with pytest.raises(UserError, match="No space left"):
-        session.state.save(folder)
+        session.state.save(folder, session.config)
     assert (folder / "state.safetensors").read_bytes() == before and list(tmp_path.iterdir()) == [folder]
 
 

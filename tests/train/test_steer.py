@@ -32,11 +32,12 @@ from splatdistill.train.events import (
     StepDone,
     Stop,
 )
+from splatdistill.train.log import Given, command_of
 from splatdistill.train.loop import run
-from splatdistill.train.replay import Given, Replay, as_steered, command_of, commands_of
+from splatdistill.train.replay import Replay
 from splatdistill.train.run import RunDir
 from splatdistill.train.session import Session
-from splatdistill.train.steer import steer
+from splatdistill.train.steer import as_steered, steer
 from train.small import config, red_and_blue
 
 
@@ -83,7 +84,7 @@ def test_a_replayed_log_gives_the_same_splats_bit_for_bit(tmp_path):
     assert [e.command for e in events if isinstance(e, Applied)] == asked
     plain, _ = steered(tmp_path / "plain", c, {})
     assert len(first.gaussians()) != len(plain.gaussians())
-    given = commands_of(tmp_path / "a" / "log.jsonl")
+    given = RunDir(tmp_path / "a").commands()
     assert len(given) == len(asked) - 4  # pausing and saving change no splats
     again, _ = steered(tmp_path / "b", c, {}, Replay(given=given))
     assert same(first, again)
@@ -104,7 +105,7 @@ def test_a_refused_command_is_told_and_logged_and_the_run_goes_on(tmp_path):
     assert refused.command == command and "cannot be changed" in refused.message and refused.step == 2
     assert isinstance(events[-1], Ended) and events[-1].how == "done"
     assert session.config == c and same(session, plain)
-    assert commands_of(tmp_path / "a" / "log.jsonl") == []
+    assert RunDir(tmp_path / "a").commands() == []
 
 
 @pytest.mark.parametrize(
@@ -205,13 +206,13 @@ def test_a_steered_run_resumes_as_it_stood_and_its_log_still_repeats_it(tmp_path
     steered(tmp_path / "a", c, at)
     folder = RunDir(tmp_path / "a")
     checkpoint = folder.newest_checkpoint()
-    assert checkpoint.name == "step-000007"
-    as_it_stood = as_steered(c, commands_of(folder.path / "log.jsonl", step=7))
+    assert checkpoint.path.name == "step-000007"
+    as_it_stood = as_steered(c, folder.commands(step=7))
     assert as_it_stood.guidance == VSD(scale=2.0) and as_it_stood.rates.scales == 0.02
     going_on = Session.resumed(as_it_stood, red_and_blue(), checkpoint)
     run(going_on, folder)
     assert same(going_on, straight)
-    again, _ = steered(tmp_path / "b", c, {}, Replay(given=commands_of(folder.path / "log.jsonl")))
+    again, _ = steered(tmp_path / "b", c, {}, Replay(given=folder.commands()))
     assert same(again, straight)
 
 
@@ -227,16 +228,16 @@ def test_what_came_after_the_checkpoint_that_a_run_went_back_to_is_forgotten(tmp
         folder.record(event)
     with (tmp_path / "log.jsonl").open("a") as log:
         log.write('{"event": "StepD')  # the power went
-    assert commands_of(tmp_path / "log.jsonl") == [Given(1, early), Given(3, new)]
-    assert commands_of(tmp_path / "log.jsonl", step=2) == [Given(1, early)]
+    assert RunDir(tmp_path).commands() == [Given(1, early), Given(3, new)]
+    assert RunDir(tmp_path).commands(step=2) == [Given(1, early)]
 
 
 def test_a_log_that_is_none_is_explained(tmp_path):
     with pytest.raises(UserError, match="log.jsonl"):
-        commands_of(tmp_path / "log.jsonl")
+        RunDir(tmp_path).commands()
     (tmp_path / "log.jsonl").write_text("no\n{}\n")
     with pytest.raises(UserError, match="line 1"):
-        commands_of(tmp_path / "log.jsonl")
+        RunDir(tmp_path).commands()
 
 
 def test_times_and_their_schedule_can_be_changed():

@@ -26,7 +26,7 @@ from splatdistill.scene.initial import Ball, FromFile
 from splatdistill.train import loop
 from splatdistill.train.events import Commands, SetField, StepDone, Stop
 from splatdistill.train.loop import run
-from splatdistill.train.replay import Replay, commands_of
+from splatdistill.train.replay import Replay
 from splatdistill.train.run import RunDir
 from splatdistill.train.session import Session
 from splatdistill.train.variants import Variant, take_turns
@@ -191,7 +191,7 @@ def test_a_run_watched_steered_and_kept_in_a_browser(page, tmp_path, monkeypatch
             r.thread.join(60)
         r.live.close()
     # the log repeats the run, bit for bit
-    again, log = Session(r.config, red_and_blue()), commands_of(r.folder.log)
+    again, log = Session(r.config, red_and_blue()), r.folder.commands()
     assert {"prompt", "negative", "background.kind"} <= {g.command.path for g in log if isinstance(g.command, SetField)}
     run(again, RunDir.create("p", tmp_path / "again"), commands=Replay(given=log))
     assert again.state.step == r.session.state.step and torch.equal(again.gaussians().sh, r.session.gaussians().sh)

@@ -210,7 +210,7 @@ def test_what_is_kept(tmp_path):
             looker.click(buttons[label])
         run_folder = w.folder.path
         until(lambda: len(list(run_folder.glob("exports/step-*"))) == 3 and (run_folder / "replay.html").exists())
-        until(lambda: (w.folder.newest_checkpoint() / "state.json").exists() if list(run_folder.glob("checkpoints/*")) else False)
+        until(lambda: bool(w.folder.checkpoints()))
         (ply,) = run_folder.glob("exports/*.ply")
         np.testing.assert_allclose(read_ply(ply).means, w.session.gaussians().means, atol=1e-5)
         assert 800_000 < (run_folder / "replay.html").stat().st_size < 15_000_000

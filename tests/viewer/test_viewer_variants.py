@@ -74,9 +74,7 @@ def test_all_are_shown_and_steered_and_one_is_chosen(tmp_path):
 
 
 def commands_of(run):
-    from splatdistill.train.replay import commands_of
-
-    return commands_of(run.folder.log)
+    return run.folder.commands()
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ def finished(tmp_path_factory):
 def test_runs_checkpoints_and_files_are_opened(finished, tmp_path):
     folder, session = finished
     means = [session.gaussians(k).means for k in range(2)]
-    for path in (folder.path, folder.newest_checkpoint()):
+    for path in (folder.path, folder.newest_checkpoint().path):
         works = load(path)
         assert len(works) == 2 and len({w.name for w in works}) == 2
         for w, m in zip(works, means):

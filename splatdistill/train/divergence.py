@@ -1,9 +1,10 @@
-"""Whether a run is going wrong, and what to call it.
+"""Signs that a run is going wrong, by name.
 
-    nan        gradients keep being non-finite
+    nan        gradients keep being non-finite, or values of the splats are
     empty      nothing is left to see
-    exploded   the splats have left the scene, or fill every view
+    exploded   the splats have left the scene, are larger than it, or fill every view
     saturated  the colours have run to their extremes
+    oom        memory has run out
 """
 
 from dataclasses import dataclass, field
@@ -15,8 +16,8 @@ from splatdistill.train.events import Verdict
 
 
 @dataclass(frozen=True)
-class Watch:
-    """Limits; a condition must hold for `patience` looks in a row."""
+class Limits:
+    """Limits of what is sound; a sign must last for `patience` looks in a row."""
 
     refused: int = 10
     """Refused steps in a row that make a run `nan`."""
@@ -27,41 +28,54 @@ class Watch:
     coverage: float = 0.002
     """Mean alpha under which a scene is empty."""
     reach: float = 4.0
-    """Median distance from the origin above which it has exploded."""
+    """Median distance from the origin, or standard deviation, above which the splats have exploded; world units."""
     clipped: float = 0.98
     """Share of visible splats with some colour channel far outside [0, 1] above which it is saturated."""
 
 
 @dataclass
-class Watcher:
+class DivergenceMonitor:
     """Counts bad signs; not part of the state, since a resumed run deserves a fresh look."""
 
-    limits: Watch
+    limits: Limits = field(default_factory=Limits)
     refused: int = 0
     signs: dict[int, Verdict | None] = field(default_factory=dict)  # by particle
     lasted: dict[int, int] = field(default_factory=dict)
 
     def step(self, taken: bool) -> Verdict | None:
-        """After every step: was it taken, or refused for a non-finite gradient?"""
+        """Count a step that was taken, or refused for a non-finite gradient; the verdict if there is one."""
         self.refused = 0 if taken else self.refused + 1
         return "nan" if self.refused >= self.limits.refused else None
 
     def look(self, g: Gaussians, coverage: float, particle: int = 0) -> Verdict | None:
-        """Now and then: a scene itself."""
-        sign = self._sign(g, coverage)
+        """Look at a scene; the verdict if a sign has lasted. One of values that are not finite need not."""
+        sign = self.sign(g, coverage)
         same = sign is not None and sign == self.signs.get(particle)
         self.lasted[particle] = self.lasted[particle] + 1 if same else int(sign is not None)
         self.signs[particle] = sign
-        return sign if self.lasted[particle] >= self.limits.patience else None
+        at_once = sign is not None and not_finite(g) is not None
+        return sign if at_once or self.lasted[particle] >= self.limits.patience else None
 
-    def _sign(self, g: Gaussians, coverage: float) -> Verdict | None:
+    def sign(self, g: Gaussians, coverage: float) -> Verdict | None:
+        """The sign that a scene shows now, if any. coverage: mean alpha over some views."""
+        if (found := not_finite(g)) is not None:
+            return found
         visible = g.opacities > 0.05
-        if len(g) == 0 or coverage < self.limits.coverage or not bool(visible.any()):
+        if not coverage >= self.limits.coverage or not bool(visible.any()):  # NaN is no coverage
             return "empty"
-        if float(g.means[visible].norm(dim=1).median()) > self.limits.reach or coverage > 0.999:
+        distance, size = g.means[visible].norm(dim=1).median(), g.scales[visible].amax(1).median()
+        if float(distance) > self.limits.reach or float(size) > self.limits.reach or coverage > 0.999:
             return "exploded"
         extreme = ((g.rgb[visible] - 0.5).abs() > 1.5).any(1).float().mean()
         return "saturated" if float(extreme) > self.limits.clipped else None
+
+
+def not_finite(g: Gaussians) -> Verdict | None:
+    """`exploded` for sizes that are not finite, `nan` for any other such value."""
+    others = (g.means, g.quats, g.opacities, g.sh)
+    if not all(bool(v.isfinite().all()) for v in others):
+        return "nan"
+    return None if bool(g.scales.isfinite().all()) else "exploded"
 
 
 EXPLANATIONS: dict[str, str] = {

@@ -1,0 +1,187 @@
+"""A checkpoint on disk: the tensors of a state, and a note of all else, with digests of both.
+
+    step-000600/  state.safetensors  state.json
+
+The note holds the settings in force, so that a run goes on as it was steered whatever else is lost; the digest of the
+tensors' file; and its own. Checkpoints of versions that wrote no digest are read too.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from splatdistill.errors import UserError, out_of_memory
+from splatdistill.gaussians import Gaussians
+from splatdistill.io.atomic import reason, sync_folder, write_bytes, write_text
+from splatdistill.renamed import tree_now
+from splatdistill.scene.splats import PARAMETERS, ParameterName, Splats
+from splatdistill.train.plain import Plain
+
+TENSORS, NOTE = "state.safetensors", "state.json"
+NEW, OLD = ".new", ".old"  # endings of a folder that is being written, and of one that is being replaced
+FIRST = {"step", "refused", "threads", "torch", "particles"}  # what the notes of versions without digests hold
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError, OverflowError, SafetensorError)
+
+
+@dataclass(frozen=True)
+class Note:
+    """All of a checkpoint but the tensors."""
+
+    step: int
+    refused: int  # steps not taken because a gradient was not finite
+    particles: tuple[int, ...]  # optimizer steps of each
+    settings: Plain | None = None  # those in force; None in checkpoints of earlier versions
+    sign: str | None = None  # of divergence that was seen when it was written; None: it was looked at and is good
+    tensors: str | None = None  # digest of their file
+
+    def text(self) -> str:
+        """The note as JSON, its own digest last."""
+        said = {
+            "step": self.step,
+            "refused": self.refused,
+            "particles": list(self.particles),
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "sign": self.sign,
+            "settings": self.settings,
+            "tensors": self.tensors,
+        }
+        return json.dumps(said | {"digest": digest(said)}) + "\n"
+
+
+def digest(said: Mapping[str, Any]) -> str:
+    """SHA-256 of plain data, whatever the order of its keys and the spaces in its file."""
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that was read and found whole."""
+
+    path: Path
+    note: Note
+    tensors: dict[str, Tensor]
+
+    @torch.no_grad()
+    def scenes(self) -> tuple[Gaussians, ...]:
+        """The scene of every particle, without history; those of earlier versions may hold values that are not finite."""
+        with explained(self.path):
+            return tuple(splats(self.tensors, prefix(k), finite=False).gaussians().detach() for k in range(len(self.note.particles)))
+
+    def amended(self, settings: Plain) -> "Checkpoint":
+        """The same with other settings in force, on disk too."""
+        data = self.note.tensors or hashlib.sha256((self.path / TENSORS).read_bytes()).hexdigest()
+        note = replace(self.note, settings=settings, tensors=data)
+        write_text(self.path / NOTE, note.text())
+        return replace(self, note=note)
+
+
+class explained:
+    """A context in which whatever a damaged checkpoint leads to becomes a UserError that names it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, UserError):
+            return
+        if isinstance(error, UNREADABLE) and not out_of_memory(error):
+            why = f"it has no {error}" if isinstance(error, KeyError) else reason(error)
+            raise UserError(f"{self.folder} is not a whole checkpoint: {why[:300]}") from error
+
+
+def write_checkpoint(folder: Path, tensors: Mapping[str, Tensor], note: Note) -> None:
+    """Write a checkpoint beside its final name, then move it there. UserError where that fails; what was there stays."""
+    new, old = (folder.with_name(folder.name + ending) for ending in (NEW, OLD))
+    shutil.rmtree(new, ignore_errors=True)
+    data = save(dict(tensors))
+    try:
+        write_bytes(new / TENSORS, data)
+        write_text(new / NOTE, replace(note, tensors=hashlib.sha256(data).hexdigest()).text())
+        sync_folder(new)
+        if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            folder.rename(old)
+        new.rename(folder)
+        sync_folder(folder.parent)
+    except (OSError, UserError) as e:
+        shutil.rmtree(new, ignore_errors=True)
+        if old.exists() and not folder.exists():
+            with suppress(OSError):
+                old.rename(folder)
+        why = reason(e.__cause__ if isinstance(e, UserError) and isinstance(e.__cause__, Exception) else e)
+        raise UserError(f"could not write the checkpoint {folder}: {why}. Make room or choose another --out; earlier checkpoints are untouched") from e
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def read_note(folder: Path) -> Note:
+    """The note of a checkpoint; UserError where it is damaged."""
+    with explained(folder):
+        said = json.loads((folder / NOTE).read_bytes().decode("utf-8"))
+        if not isinstance(said, dict):
+            raise ValueError(f"{NOTE} holds no mapping")
+        if "digest" in said:
+            if said.pop("digest") != digest(said):
+                raise ValueError(f"{NOTE} does not agree with its digest")
+        elif said.keys() - FIRST:
+            raise ValueError(f"{NOTE} has no digest")
+        steps = said.get("particles", [said["step"]])
+        numbers = [said["step"], said["refused"], *steps]
+        if not steps or not all(type(n) is int and n >= 0 for n in numbers) or sum(steps) != said["step"]:
+            raise ValueError(f"the steps in {NOTE} are no counts, or do not add up")
+        if not isinstance(said.get("settings"), dict | None) or not isinstance(said.get("sign"), str | None):
+            raise ValueError(f"{NOTE} has fields of other types")
+        settings = said.get("settings")
+        return Note(said["step"], said["refused"], tuple(steps), settings and tree_now(settings), said.get("sign"), said.get("tensors"))
+
+
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """A checkpoint, if all of it is there and agrees with its digests; else a UserError that says what does not."""
+    note = read_note(folder)
+    with explained(folder):
+        data = (folder / TENSORS).read_bytes()
+        if note.tensors is not None and hashlib.sha256(data).hexdigest() != note.tensors:
+            raise ValueError(f"{TENSORS} does not agree with its digest")
+        return Checkpoint(folder, note, load(data))
+
+
+def prefix(particle: int) -> str:
+    """What the names of a particle's tensors begin with."""
+    return f"particle-{particle + 1}." if particle else ""
+
+
+def splats(saved: Mapping[str, Tensor], under: str = "", finite: bool = True) -> Splats:
+    """The scene among named tensors; ValueError for shapes and types that are no scene's, and unless finite is False for values
+    that are not finite.
+    """
+    values: dict[ParameterName, Tensor] = {n: saved[f"{under}scene.{n}"] for n in PARAMETERS}
+    n, bands = len(values["means"]) if values["means"].dim() else 0, values["sh_rest"].shape[1] if values["sh_rest"].dim() == 3 else 0
+    shapes = {"means": (n, 3), "quats": (n, 4), "log_scales": (n, 3), "logits": (n,), "sh_dc": (n, 1, 3), "sh_rest": (n, bands, 3)}
+    if bands not in (0, 3, 8, 15):
+        raise ValueError(f"{bands + 1} bands of colour are no whole degree")
+    for name, value in values.items():
+        expect(f"{under}scene.{name}", value, shapes[name], torch.float32, numbers=finite)
+        if finite and not bool(value.isfinite().all()):
+            raise ValueError(f"{under}scene.{name} holds values that are not finite")
+    return Splats(values)
+
+
+def expect(name: str, value: Tensor, shape: tuple[int, ...], dtype: torch.dtype, numbers: bool = True) -> None:
+    """ValueError for a tensor of another shape or type, and unless numbers is False for one that holds NaN."""
+    if tuple(value.shape) != tuple(shape) or value.dtype != dtype:
+        raise ValueError(f"{name} is {value.dtype} of shape {tuple(value.shape)}, not {dtype} of shape {tuple(shape)}")
+    if numbers and value.is_floating_point() and bool(value.isnan().any()):
+        raise ValueError(f"{name} holds values that are not numbers")

@@ -1,0 +1,206 @@
+"""The log of a run, one JSON object a line: written, read back, and the commands that it holds."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from splatdistill.errors import UserError
+from splatdistill.io.atomic import reason
+from splatdistill.renamed import path_now
+from splatdistill.train.events import (
+    Applied,
+    Choose,
+    Command,
+    Continue,
+    Densify,
+    Ended,
+    Once,
+    Pause,
+    Prune,
+    Refused,
+    Resumed,
+    Save,
+    Saved,
+    SetField,
+    StepDone,
+    Stop,
+    Value,
+)
+
+Logged = StepDone | Saved | Applied | Refused | Resumed | Ended
+Line = dict[str, Any]
+COMMANDS: dict[str, type] = {k.__name__: k for k in (Stop, Save, SetField, Choose, Densify, Prune, Pause, Continue, Once)}
+SKIPPED = (Save, Pause, Continue, Once)  # they change nothing that a step sees
+NEEDED: dict[str, dict[str, type]] = {
+    "StepDone": {"step": int},
+    "Saved": {"step": int},
+    "Applied": {"step": int, "command": dict},
+    "Refused": {"step": int, "command": dict},
+    "Resumed": {"step": int},
+    "Ended": {"step": int, "how": str},
+}
+"""Events by name, with the fields that each must have."""
+MAY: dict[str, type] = {"steps": int, "refused": int, "timing": dict, "calls": int, "peak_memory": int}
+"""Fields that are read where they are; versions differ in them."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """A command, and before which attempted step (taken or refused, from 0) it took effect."""
+
+    attempt: int
+    command: Command
+
+
+def line_of(event: Logged) -> str:
+    """An event as a line of the log; the scenes themselves are left out."""
+    values = {f.name: getattr(event, f.name) for f in dataclasses.fields(event) if f.name not in ("result", "others")}
+    if isinstance(event, StepDone):
+        if event.particle is None:
+            del values["particle"]
+        values["timing"] = {k: round(v, 5) for k, v in dataclasses.asdict(event.timing).items()}
+    if isinstance(event, Applied | Refused):
+        values["command"] = {"name": type(event.command).__name__, **dataclasses.asdict(event.command)}
+    return json.dumps({"event": type(event).__name__, **values})
+
+
+def read_log(path: Path) -> list[Line]:
+    """The events of a log. A last line that was cut off is left out; UserError for any other that is none, by its number."""
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as e:
+        raise UserError(f"could not read {path}: {reason(e)}; expected the log.jsonl of a run") from e
+    events = []
+    for k, line in enumerate(lines):
+        last = k == len(lines) - 1
+        if last and not line:
+            break
+        try:
+            events.append(event_of(line))
+        except (ValueError, KeyError, TypeError, RecursionError) as e:
+            if last:
+                break
+            shown = line[:60].decode("utf-8", "backslashreplace")
+            raise UserError(f"line {k + 1} of {path} is not what a run writes ({reason(e)}): {shown!r}") from None
+    return events
+
+
+def mend(path: Path) -> None:
+    """Remove a last line that was cut off, and end one that lacks only its end, so that another can follow."""
+    if not path.is_file():
+        return
+    data = path.read_bytes()
+    last = data.rpartition(b"\n")[2]
+    if not last:
+        return
+    try:
+        event_of(last)
+        whole = True
+    except (ValueError, KeyError, TypeError, RecursionError):
+        whole = False
+    try:
+        with path.open("r+b") as log:
+            if whole:
+                log.seek(0, 2)
+                log.write(b"\n")
+            else:
+                log.truncate(len(data) - len(last))
+    except OSError as e:
+        raise UserError(f"could not mend the last line of {path}: {reason(e)}") from e
+
+
+def event_of(line: bytes) -> Line:
+    """A line as an event; ValueError for what is none."""
+    event = json.loads(line.decode("utf-8"))
+    if not isinstance(event, dict) or event.get("event") not in NEEDED:
+        raise ValueError("no event")
+    for name, kind in {**NEEDED[event["event"]], **{k: v for k, v in MAY.items() if k in event}}.items():
+        value = event.get(name)
+        if type(value) is not kind or (isinstance(value, int) and value < 0):
+            raise ValueError(f"no {name}")
+    if "command" in event:
+        command_of(event["command"])
+    if not all(type(v) in (int, float) and math.isfinite(v) for v in event.get("timing", {}).values()):
+        raise ValueError("costs that are no numbers")
+    return event
+
+
+def command_of(plain: dict[str, Any]) -> Command:
+    """What a log wrote of a command, as the command again; ValueError for what is none."""
+    kind = COMMANDS.get(str(plain.get("name")))
+    values = {k: v for k, v in plain.items() if k != "name"}
+    if kind is None:
+        raise ValueError(f"no command {str(plain.get('name'))[:40]!r}")
+    needed = {f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING}
+    if not needed <= values.keys() <= {f.name for f in dataclasses.fields(kind)}:
+        raise ValueError(f"{kind.__name__} has other fields")
+    if kind is Choose:
+        part = f"{values['part']}."
+        values["fields"] = tuple((path_now(part + str(name)).removeprefix(part), value) for name, value in values.get("fields", ()))
+    if isinstance(values.get("path"), str):
+        values["path"] = path_now(values["path"])
+    checks = {
+        "path": lambda v: isinstance(v, str),
+        "kind": lambda v: isinstance(v, str),
+        "part": lambda v: v in ("guidance", "densify"),
+        "value": lambda v: isinstance(v, Value | None),
+        "min_opacity": lambda v: type(v) in (int, float),
+        "fields": lambda v: all(isinstance(value, Value | None) for _, value in v),
+    }
+    if wrong := [k for k, v in values.items() if not checks[k](v)]:
+        raise ValueError(f"{wrong[0]} of {kind.__name__} is of another type")
+    return kind(**values)
+
+
+def commands_of(events: Iterable[Line], step: int | None = None) -> list[Given]:
+    """The commands behind the splats that a run ended with, or behind the checkpoint of a step.
+
+    What a run did after the checkpoint that it was resumed from is not part of them. A checkpoint whose line is missing
+    (the process was killed before it) is taken to be what the log's end then was, or as after the step.
+    """
+    given: list[Given] = []
+    saved: dict[int, tuple[list[Given], int]] = {}  # step -> what led to its newest checkpoint
+    reached: dict[int, tuple[list[Given], int]] = {}  # step -> what led to it
+    attempt = now = 0
+
+    def led_to(step: int) -> tuple[list[Given], int]:
+        commands, at = saved.get(step) or ((given, attempt) if step == now else reached.get(step, ([], attempt)))
+        return [g for g in commands if not isinstance(g.command, Stop)], at
+
+    for line in events:
+        match line["event"]:
+            case "StepDone":
+                attempt, now = line["step"] + line.get("refused", 0), line["step"]
+                reached[now] = list(given), attempt
+            case "Saved":
+                saved[line["step"]] = list(given), attempt
+            case "Resumed":
+                (given, attempt), now = led_to(line["step"]), line["step"]
+            case "Applied":
+                command = command_of(line["command"])
+                if not isinstance(command, SKIPPED):
+                    given.append(Given(attempt, command))
+    return given if step is None else led_to(step)[0]
+
+
+def told(command: Command) -> str:
+    """A command in a person's words."""
+    match command:
+        case SetField(path, value):
+            return f"{path}: {json.dumps(value, ensure_ascii=False)}"
+        case Choose(part, kind, fields):
+            words = ", ".join(f"{k}: {json.dumps(v, ensure_ascii=False)}" for k, v in fields)
+            return f"{part}: {kind}" + (f" ({words})" if words else "")
+        case Prune(least):
+            return f"splats less opaque than {least} were removed"
+        case Densify():
+            return "the densifier's update was made"
+        case _:
+            return type(command).__name__.lower()
+
+
+assert set(COMMANDS) == {k.__name__ for k in get_args(Command)}
