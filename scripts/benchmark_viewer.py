@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from splatdistill_viewer.live import Live
+from splatdistill_viewer.run_page import RunPage
 
 from splatdistill.api import settle
 from splatdistill.priors.weights import TINY, load
@@ -62,7 +62,7 @@ class Clock:
             self.since = None
 
 
-def block(session: Session, live: Live | None, steps: int) -> tuple[float, float, float]:
+def block(session: Session, live: RunPage | None, steps: int) -> tuple[float, float, float]:
     """Seconds a step: on the wall, of the processor, and of the wall's those that the run waited for the viewer."""
     wall, work, waited = time.perf_counter(), time.process_time(), 0.0
     for _ in range(steps):
@@ -74,7 +74,7 @@ def block(session: Session, live: Live | None, steps: int) -> tuple[float, float
     return (time.perf_counter() - wall) / steps, (time.process_time() - work) / steps, waited / steps
 
 
-def compare(what: str, session: Session, live: Live | None, clock: Clock, blocks: int, steps: int) -> None:
+def compare(what: str, session: Session, live: RunPage | None, clock: Clock, blocks: int, steps: int) -> None:
     """Print one row; without a viewer to compare with, how equal blocks differ."""
     without, with_it = [], []
     for k in range(2 * blocks):
@@ -118,13 +118,13 @@ def main() -> None:
     config = dataclasses.replace(config, steps=100_000, init=dataclasses.replace(config.init, count=args.splats))
     session = Session(config, load_tiny())
     with tempfile.TemporaryDirectory() as folder:
-        live = Live(session, RunDir.create("p", Path(folder) / "run"), Commands(), 8900)
+        live = RunPage(session, RunDir.create("p", Path(folder) / "run"), Commands(), 8900)
         live.share.clock = live.alone.clock = clock = Clock()
         try:
             block(session, live, 5)
             compare("nothing", session, None, clock, args.blocks, args.steps)
             compare("nobody looks on (wanted: under 1%)", session, live, clock, args.blocks, args.steps)
-            page = subprocess.Popen([sys.executable, "-c", PAGE, f"ws://127.0.0.1:{live.port}"])
+            page = subprocess.Popen([sys.executable, "-c", PAGE, live.where[0].replace("http", "ws", 1)])
             try:
                 while not live.browsers.any:
                     time.sleep(0.1)

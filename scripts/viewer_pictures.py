@@ -17,8 +17,8 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import sync_playwright
 from splatdistill_viewer.cameras import turntable
-from splatdistill_viewer.live import Live
-from splatdistill_viewer.page import pose_of
+from splatdistill_viewer.run_page import RunPage
+from splatdistill_viewer.splats import pose_of
 
 from splatdistill.api import settle
 from splatdistill.priors import weights
@@ -55,7 +55,7 @@ def film(shots: list[bytes], path: Path, wide: int = 960, seconds: float = 0.2) 
 class Sitter:
     """A callback that lets the run wait now and then until the page is up to date and its picture is taken."""
 
-    def __init__(self, live: Live, every: int) -> None:
+    def __init__(self, live: RunPage, every: int) -> None:
         self.live, self.every = live, every
         self.ready, self.taken = threading.Event(), threading.Event()
         self.step = 0
@@ -73,7 +73,7 @@ class Sitter:
         self.taken.clear()
 
 
-def turned(live: Live) -> None:
+def turned(live: RunPage) -> None:
     """Every page a little further around the object."""
     for b in live.browsers.all():
         if (pose := pose_of(b.client)) is not None:
@@ -96,7 +96,7 @@ def main() -> None:
     session = Session(config, weights.load(weights.find("tiny"), "cpu", "auto"))
     commands, shots, picked = Commands(), [], None
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        live = Live(session, RunDir.create("p", Path(folder) / "run"), commands, 8950)
+        live = RunPage(session, RunDir.create("p", Path(folder) / "run"), commands, 8950)
         sitter = Sitter(live, max(1, config.steps // args.frames))
         runner = threading.Thread(target=run, args=(session, live.folder, [live, sitter], commands), daemon=True)
         browser = playwright.chromium.launch(executable_path=args.chromium, headless=True, args=ARGS)

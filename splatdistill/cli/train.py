@@ -32,7 +32,7 @@ from splatdistill.train.variants import Variant
 
 BEGINNINGS = ("--replay", "--refine")  # of a new run from an earlier one
 NEUTRAL = ("steps", "checkpoint_every", "preview_every")  # what a resumed run may change
-BESIDE = ("viewer", "no_viewer", "wait", "no_wait", "port")  # what is no part of a run
+BESIDE = ("viewer", "no_viewer", "wait", "no_wait", "port", "viewer_host")  # what is no part of a run
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,13 @@ class Options(Beside):
     """Keep the viewer's page after the last step, until Ctrl-C."""
     port: int = PORT
     """Of the viewer; one that is taken moves on to the next."""
+    viewer_host: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME")] = ()
+    """Names beside 127.0.0.1 by which a browser reaches the viewer through a tunnel or a proxy: localhost:9000, box.lan."""
 
     @property
     def watching(self) -> Watching:
-        """Return how the run is watched."""
-        return Watching(self.viewer, self.wait, self.port)
+        """Return how the run is watched; UserError for a port or a host that is none."""
+        return Watching(self.viewer, self.wait, self.port, hosts=self.viewer_host)
 
 
 COMMAND = replace(TRAIN, beside=Options)
@@ -98,6 +100,7 @@ def fresh(argv: list[str], server: Any = None) -> int:
     parsed = parse(from_splats(argv), weights.family, command=COMMAND)
     asked = parsed.beside
     assert isinstance(asked, Options)
+    watching = asked.watching  # checks it, before anything is loaded
     if not 1 <= asked.variants <= MOST or (asked.variants > 1 and commands):
         raise UserError(f"--variants lies within 1 and {MOST}, and a replayed run has none; got {asked.variants}")
     if not parsed.config.prompt.strip():
@@ -122,7 +125,7 @@ def fresh(argv: list[str], server: Any = None) -> int:
         return several(parsed, asked, session, folder, found.notice, console)
     describe(parsed, folder, found.notice)
     try:
-        return follow(session, folder, console, replace(asked.watching, server=server), commands)
+        return follow(session, folder, console, replace(watching, server=server), commands)
     finally:
         if commands is not None and commands.given:
             late = "; ".join(f"before step {g.attempt + 1}, {told(g.command)}" for g in commands.given)

@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from splatdistill.cli.viewer import PORT
+from splatdistill.cli.viewer import PORT, Watching
 from splatdistill.errors import UserError
 
 
@@ -19,28 +19,31 @@ class View:
     """Runs, checkpoints, or .ply files of splats from anywhere; several stand side by side."""
     port: int = PORT
     """Of the page, at 127.0.0.1; one that is taken moves on to the next."""
+    viewer_host: tuple[str, ...] = ()
+    """Names beside 127.0.0.1 by which a browser reaches the page through a tunnel or a proxy: localhost:9000, box.lan."""
     out: Path | None = None
     """Where cleaned splats are written; by default beside what they came from."""
 
 
 def command(argv: list[str]) -> int:
-    """Run the subcommand; its exit status."""
+    """Run the subcommand; return its exit status."""
     asked = tyro.cli(View, args=argv, prog="splatdistill view")
     if not asked.paths:
         raise UserError("what to look at? Give runs, checkpoints or .ply files: splatdistill view runs/a-red-mushroom")
+    Watching(port=asked.port, hosts=asked.viewer_host)
     from splatdistill_viewer.gallery import Gallery
-    from splatdistill_viewer.works import load
 
     from splatdistill.export.prepare import recentred
+    from splatdistill.export.saved_splats import load_all
 
     console = Console(markup=False, highlight=False, soft_wrap=True)
     shown = []
-    for saved in (each for path in asked.paths for each in load(path)):
+    for saved in (each for path in asked.paths for each in load_all(path)):
         splats, moved = recentred(saved.gaussians)
         for line in (*saved.notes, *([f"{saved.file}: {moved}"] if moved else [])):
             console.print(line)
         shown.append(replace(saved, gaussians=splats))
-    gallery = Gallery(shown, asked.port, asked.out, console.print)
+    gallery = Gallery(shown, asked.port, asked.out, console.print, asked.viewer_host)
     here, elsewhere = gallery.where
     console.print(f"{len(shown)} to see at {here}  (from another machine: {elsewhere}  and then the same address there)")
     console.print("until Ctrl-C")

@@ -1,4 +1,4 @@
-"""Whether a run is watched from a browser. The viewer is imported when it is, and only then."""
+"""Watching a run from a browser. The viewer is imported when it is wanted, and only then."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ PORT = 8080
 
 @runtime_checkable
 class Page(Protocol):
-    """What a run needs of its viewer."""
+    """Viewer of a run, as far as the run needs it."""
 
     def __call__(self, event: Event) -> None:
         """Take note of an event."""
@@ -39,12 +39,13 @@ class Page(Protocol):
 
 @runtime_checkable
 class Choice(Protocol):
-    """What variants need of their page."""
+    """Page of variants, as far as they need it."""
 
     chosen: int | None  # which one is to be refined
 
     def callback(self, k: int) -> Callback:
-        """What one of them calls."""
+        """Return what one of them calls."""
+        ...
 
     def hold(self) -> None:
         """Keep the page until one is chosen, or Ctrl-C."""
@@ -58,48 +59,66 @@ class Choice(Protocol):
 
 @dataclass(frozen=True)
 class Watching:
-    """How a run is watched."""
+    """Options of how a run is watched."""
 
     viewer: bool = False
     wait: bool = True  # keep the page after the last step
     port: int = PORT
     server: Any = None  # of a page that is there already
+    hosts: tuple[str, ...] = ()  # names beside this machine's own by which a browser may reach the page
+
+    def __post_init__(self) -> None:
+        checked_port(self.port)
+        if self.hosts:
+            from splatdistill_viewer.gate import checked_hosts
+
+            checked_hosts(self.hosts)
 
     def open(self, session: Session, folder: RunDir, commands: Commands, console: Console) -> Page | None:
-        """The viewer of a run, if one is wanted; one that cannot be opened keeps no run from going."""
+        """Open the viewer of a run, if one is wanted; one that cannot be opened keeps no run from going."""
         if not self.viewer:
             return None
 
         def make(say: Callable[[str], None]) -> Page:
-            from splatdistill_viewer.live import Live
+            from splatdistill_viewer.run_page import RunPage
 
             prior = session.config.prior
-            return Live(session, folder, commands, self.port, say, partial(choosing, prior), partial(words, prior), self.server)
+            recipe, allowed = partial(choosing, prior), partial(words, prior)
+            return RunPage(session, folder, commands, self.port, say, recipe, allowed, self.server, self.hosts)
 
         return opened(make, console)
 
     def choose(self, runs: Sequence[Variant], console: Console) -> Choice | None:
-        """The page of several runs, if one is wanted and can be had."""
+        """Open the page of several runs, if one is wanted and can be had."""
         if not self.viewer:
             return None
 
         def make(say: Callable[[str], None]) -> Choice:
-            from splatdistill_viewer.choosing import Choosing
+            from splatdistill_viewer.variants_page import VariantsPage
 
             prior = runs[0].session.config.prior
-            return Choosing(runs, self.port, say, partial(choosing, prior), partial(words, prior))
+            return VariantsPage(runs, self.port, say, partial(choosing, prior), partial(words, prior), self.hosts)
 
         return opened(make, console)
 
 
+def checked_port(port: int) -> int:
+    """Return a port that can be listened on; UserError for any other."""
+    if not 1 <= port <= 65535:
+        raise UserError(f"--port lies within 1 and 65535, got {port}; left out it is {PORT}, or the next that is free")
+    return port
+
+
 def opened(make: Callable[[Callable[[str], None]], Any], console: Console) -> Any:
-    """A page, and its address told; None if it could not be made, which is told as well."""
+    """Return a page, with its address told; None if it could not be made, which is told as well."""
 
     def say(text: str) -> None:
         console.print(text, style="yellow")
 
     try:
         page = make(say)
+    except UserError:
+        raise
     except Exception as e:
         say(f"the viewer could not be opened, the run goes on without it: {type(e).__name__}: {e}")
         return None
@@ -109,12 +128,12 @@ def opened(make: Callable[[Callable[[str], None]], Any], console: Console) -> An
 
 
 def family(prior: str) -> recipes.Family:
-    """Which recipes suit a prior by its name in a configuration."""
+    """Return which recipes suit a prior by its name in a configuration."""
     return "tiny" if prior == TINY else "sd"
 
 
 def words(prior: str, prompt: str, negative: str) -> None:
-    """UserError for words on the page that would be refused on the command line; no words at all are for the run to refuse."""
+    """Raise UserError for words on the page that would be refused on the command line; no words at all are for the run to refuse."""
     try:
         if prompt.strip():
             refuse_prompt(prompt, negative, family(prior))
@@ -123,7 +142,7 @@ def words(prior: str, prompt: str, negative: str) -> None:
 
 
 def choosing(prior: str, name: str) -> Sequence[Command]:
-    """The commands that go over to another guidance as its recipe for this prior has it."""
+    """Return the commands that go over to another guidance as its recipe for this prior has it."""
     recipe = recipes.merged(recipes.recipe(family(prior), [name]))
     options = recipe.get("guidance", {})
     own = options.get(yaml.NAME) == name  # not that of the SDS recipe in its place

@@ -51,6 +51,14 @@ def load(path: Name) -> list[SavedSplats]:
     return scenes(run.newest_checkpoint())
 
 
+def load_all(path: Name) -> list[SavedSplats]:
+    """Return what `load` does; or for a folder of several runs, such as the variants of one prompt, the results of all."""
+    path = Path(path).expanduser()
+    alone = (path / "state.json").is_file() or bool(results(path))
+    runs = [] if alone else sorted({p.parent for p in path.glob("*/splats.ply")})
+    return [each for run in runs for each in load(run)] if runs else load(path)
+
+
 def results(folder: Path) -> list[Path]:
     """Return the files of a run's particles in their order: splats.ply, splats-2.ply and so on, and no other."""
     named = [(found, file) for file in folder.glob("splats*.ply") if (found := RESULT.fullmatch(file.name))]

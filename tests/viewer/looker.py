@@ -15,10 +15,10 @@ FRONT = ((0.5, -0.5, -0.5, 0.5), (2.8, 0.0, 0.0))
 
 
 class Looker:
-    """One page, open while the context lasts. Everything that comes is read and thrown away."""
+    """One page, opened by the address that a terminal prints, open while the context lasts. Everything that comes is read and thrown away."""
 
-    def __init__(self, port: int, height: int = 40, width: int = 60) -> None:
-        self.url, self.size, self.bytes = f"ws://127.0.0.1:{port}", (height, width), 0
+    def __init__(self, address: str, height: int = 40, width: int = 60) -> None:
+        self.url, self.size, self.bytes = address.replace("http://", "ws://"), (height, width), 0
 
     def __enter__(self) -> "Looker":
         self.socket = connect(self.url, subprotocols=[f"viser-v{viser.__version__}"], max_size=None, compression=None)  # type: ignore[list-item]
@@ -59,7 +59,7 @@ class Looker:
         self.set(handle, True)
 
 
-def until(condition: Callable[[], Any], do: Callable[[], object] = lambda: None, seconds: float = 300.0) -> None:
+def until(condition: Callable[[], Any], do: Callable[[], object] = lambda: None, seconds: float = 120.0) -> None:
     """Wait for something, doing something meanwhile; an AssertionError if it never comes."""
     end = time.monotonic() + seconds
     while not condition():

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from splatdistill_viewer.choosing import Choosing
 from splatdistill_viewer.gallery import Gallery
-from splatdistill_viewer.live import Live
-from splatdistill_viewer.works import load
+from splatdistill_viewer.run_page import RunPage
+from splatdistill_viewer.variants_page import VariantsPage
 from train.small import config, red_and_blue
 
+from splatdistill.export.saved_splats import load_all
 from splatdistill.io.ply import read_ply, write_ply
 from splatdistill.scene.initial import Ball, FromFile
 from splatdistill.train import loop
@@ -93,7 +93,7 @@ class Running:
         self.session = Session(self.config, red_and_blue())
         self.commands, self.steps = Commands(), []
         self.folder = RunDir.create("p", folder / "run")
-        self.live = Live(self.session, self.folder, self.commands, 8800)
+        self.live = RunPage(self.session, self.folder, self.commands, 8800)
         self.thread = threading.Thread(target=self._run, daemon=True)
 
     def _run(self):
@@ -211,7 +211,7 @@ def test_variants_are_a_grid_and_one_is_refined_in_the_same_page(page, tmp_path,
     runs = [
         Variant(Session(config(steps=30, seed=s, init=ball), prior), RunDir.create("p", tmp_path / f"seed-{s}")) for s in range(4)
     ]
-    grid, done, lives = Choosing(runs, 8820), [], []
+    grid, done, lives = VariantsPage(runs, 8820), [], []
     for k, r in enumerate(runs):
         r.callbacks.append(grid.callback(k))
 
@@ -221,7 +221,7 @@ def test_variants_are_a_grid_and_one_is_refined_in_the_same_page(page, tmp_path,
         grid.hold()
         chosen = runs[grid.chosen]
         session = Session(config(steps=10, init=FromFile(chosen.folder.splats)), prior)
-        live = Live(session, RunDir.create("p", tmp_path / "refined"), Commands(), server=grid.hand_over())
+        live = RunPage(session, RunDir.create("p", tmp_path / "refined"), Commands(), server=grid.hand_over())
         lives.append(live)
         run(session, live.folder, [live], live.commands)
         live.hold()
@@ -255,7 +255,7 @@ def test_variants_are_a_grid_and_one_is_refined_in_the_same_page(page, tmp_path,
 def test_finished_work_is_looked_at_cleaned_and_exported_in_a_browser(page, tmp_path):
     g = Ball(count=300, radius=0.7, opacity=0.9, colour="random").make(torch.Generator().manual_seed(0))
     g.opacities[:40] = 0.02
-    gallery = Gallery(load(write_ply(tmp_path / "thing.ply", g).path), 8840)
+    gallery = Gallery(load_all(write_ply(tmp_path / "thing.ply", g).path), 8840)
     thread = threading.Thread(target=gallery.hold, daemon=True)
     thread.start()
     try:

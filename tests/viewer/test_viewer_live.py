@@ -12,8 +12,8 @@ from functools import partial
 import numpy as np
 import pytest
 from looker import FRONT, Looker, until
-from splatdistill_viewer import live as live_module
-from splatdistill_viewer.live import Live
+from splatdistill_viewer import run_page
+from splatdistill_viewer.run_page import RunPage
 from train.small import config, red_and_blue
 
 from splatdistill.densify.relocate import Relocate
@@ -53,7 +53,7 @@ class Watched:
         self.session = Session(config(**{**settings, **changes}), red_and_blue())
         self.commands, self.events, self.told = Commands(), [], []
         self.folder = RunDir.create("p", folder / "run")
-        self.live = Live(self.session, self.folder, self.commands, 8600, self.told.append, words=self.words)
+        self.live = RunPage(self.session, self.folder, self.commands, 8600, self.told.append, words=self.words)
         self.error = None
         if paused:
             self.commands.put(Pause())
@@ -90,7 +90,7 @@ class Watched:
 def test_the_page_shows_the_splats_as_they_become_and_a_pause_holds_them(tmp_path):
     with Watched(tmp_path) as w:
         first = w.live.splats.centers.copy()
-        with Looker(w.live.port) as looker:
+        with Looker(w.live.where[0]) as looker:
             until(lambda: w.live.browsers.any)
             w.commands.put(Continue())
             until(lambda: len(w.of(StepDone)) > 10 and not np.array_equal(w.live.splats.centers, first))
@@ -108,7 +108,7 @@ def test_the_page_shows_the_splats_as_they_become_and_a_pause_holds_them(tmp_pat
 
 
 def test_a_pause_is_not_held_against_the_page(tmp_path):
-    with Watched(tmp_path) as w, Looker(w.live.port) as looker:
+    with Watched(tmp_path) as w, Looker(w.live.where[0]) as looker:
         until(lambda: w.live.browsers.any)
         looker.set(w.live.display.mode, "exact rgb")
         until(lambda: w.live.sent > 20)
@@ -118,7 +118,7 @@ def test_a_pause_is_not_held_against_the_page(tmp_path):
 
 
 def test_controls_are_commands_in_the_log(tmp_path):
-    with Watched(tmp_path) as w, Looker(w.live.port) as looker:
+    with Watched(tmp_path) as w, Looker(w.live.where[0]) as looker:
         s = w.live.steering
         until(lambda: w.live.browsers.any)
         looker.set(s.handles["guidance.scale"], 3.5)
@@ -132,7 +132,7 @@ def test_controls_are_commands_in_the_log(tmp_path):
         looker.set(s.handles["guidance"], "csd")
         until(lambda: w.applied(Choose) and s.handles.get("guidance.times.t_max") not in (None, old))
         assert w.applied(Choose) == [Choose("guidance", "csd")] and type(w.session.config.guidance).__name__ == "CSD"
-        looker.set(s.handles["guidance.times.t_max"], 0.55)
+        looker.set(s.handles["guidance.times.t_max"], "0.55")  # left to the method: a text, where empty is none
         until(lambda: len(w.applied(SetField)) == 3)
         log = [json.loads(line) for line in w.folder.log.read_text().splitlines()]
         assert [e["command"]["path"] for e in log if e["event"] == "Applied" and e["command"]["name"] == "SetField"] == [
@@ -142,7 +142,7 @@ def test_controls_are_commands_in_the_log(tmp_path):
 
 
 def test_a_number_that_may_be_none_is_typed_and_taken_back(tmp_path):
-    with Watched(tmp_path) as w, Looker(w.live.port) as looker:
+    with Watched(tmp_path) as w, Looker(w.live.where[0]) as looker:
         until(lambda: w.live.browsers.any)
         box = w.live.steering.handles["guidance.grad_clip"]
         assert box.value == "" and w.session.config.guidance.grad_clip is None
@@ -156,7 +156,7 @@ def test_a_number_that_may_be_none_is_typed_and_taken_back(tmp_path):
 
 
 def test_words_that_cannot_be_taken_are_told_and_harm_nothing(tmp_path):
-    with Watched(tmp_path) as w, Looker(w.live.port) as looker:
+    with Watched(tmp_path) as w, Looker(w.live.where[0]) as looker:
         until(lambda: w.live.browsers.any)
         boxes, told = w.live.steering.handles, []
         button = next(h for h in w.live.server.gui._gui_input_handle_from_uuid.values() if getattr(h, "label", "") == "Use these words")
@@ -177,7 +177,7 @@ def test_words_that_cannot_be_taken_are_told_and_harm_nothing(tmp_path):
 
 
 def test_exact_pictures_follow_the_camera_and_are_coarse_while_it_moves(tmp_path):
-    with Watched(tmp_path) as w, Looker(w.live.port, height=80, width=80) as looker:
+    with Watched(tmp_path) as w, Looker(w.live.where[0], height=80, width=80) as looker:
         until(lambda: w.live.browsers.any)
         looker.set(w.live.display.mode, "exact normal")
 
@@ -199,7 +199,7 @@ def test_exact_pictures_follow_the_camera_and_are_coarse_while_it_moves(tmp_path
 def test_what_is_kept(tmp_path):
     from splatdistill.io.ply import read_ply
 
-    with Watched(tmp_path, paused=False) as w, Looker(w.live.port) as looker:
+    with Watched(tmp_path, paused=False) as w, Looker(w.live.where[0]) as looker:
         until(lambda: w.live.browsers.any and len(w.of(StepDone)) > 3)
         w.commands.put(Pause())
         until(lambda: isinstance(w.events[-1], Paused))
@@ -221,8 +221,8 @@ def test_an_error_of_the_viewer_is_told_once_and_the_run_ends_well(tmp_path, mon
     def broken(*args):
         raise RuntimeError("no more ink")
 
-    monkeypatch.setattr(live_module, "frustums", broken)
-    with Watched(tmp_path, paused=False, steps=60) as w, Looker(w.live.port):
+    monkeypatch.setattr(run_page, "frustums", broken)
+    with Watched(tmp_path, paused=False, steps=60) as w, Looker(w.live.where[0]):
         w.thread.join(300)
         assert w.of(Ended)[0].how == "done" and len(w.of(StepDone)) == 60
         until(lambda: w.live.guard.off)
@@ -235,11 +235,11 @@ def test_a_taken_port_moves_on_and_only_this_machine_is_let_in(tmp_path):
         taken.listen()
         port = taken.getsockname()[1]
         session = Session(config(), red_and_blue())
-        live = Live(session, RunDir.create("p", tmp_path), Commands(), port)
+        live = RunPage(session, RunDir.create("p", tmp_path), Commands(), port)
         try:
             here, elsewhere = live.where
             assert live.port != port and live.server.get_host() == "127.0.0.1"
-            assert here == f"http://127.0.0.1:{live.port}" and elsewhere.startswith(f"ssh -L {live.port}:127.0.0.1:{live.port} ")
+            assert here == f"http://127.0.0.1:{live.port}/?token={live.server.gate.token}" and elsewhere.startswith(f"ssh -L {live.port}:127.0.0.1:{live.port} ")
         finally:
             live.close()
 
@@ -247,7 +247,7 @@ def test_a_taken_port_moves_on_and_only_this_machine_is_let_in(tmp_path):
 def test_what_is_done_for_nobody_is_next_to_nothing(tmp_path):
     """Without a page no frame is made, however long; the film has its keyframes; with one, frames cost their share."""
     session = Session(config(steps=40, init=Ball(count=60)), red_and_blue())
-    live = Live(session, RunDir.create("p", tmp_path), Commands(), 8650)
+    live = RunPage(session, RunDir.create("p", tmp_path), Commands(), 8650)
     made = []
     live.frame = lambda waiting: made.append(waiting)
     try:
@@ -271,7 +271,7 @@ def test_ten_who_come_and_go_leave_nothing(tmp_path):
     with Watched(tmp_path, paused=False) as w:
         clients, before = [], None
         for _ in range(3):
-            lookers = [Looker(w.live.port).__enter__() for _ in range(10)]
+            lookers = [Looker(w.live.where[0]).__enter__() for _ in range(10)]
             until(lambda: len(w.live.browsers.there) == 10)
             clients += [weakref.ref(b.client) for b in w.live.browsers.all()]
             drawn = w.live.sent
@@ -287,7 +287,7 @@ def test_ten_who_come_and_go_leave_nothing(tmp_path):
 
 
 def test_the_turntable_turns_whoever_looks_on(tmp_path):
-    with Watched(tmp_path) as w, Looker(w.live.port) as looker:
+    with Watched(tmp_path) as w, Looker(w.live.where[0]) as looker:
         until(lambda: w.live.browsers.any)
         looker.set(w.live.display.turntable, True)
         client = next(iter(w.live.browsers.there.values())).client

@@ -16,9 +16,10 @@ from splatdistill_viewer.budget import Budget
 from splatdistill_viewer.cameras import Pose, frustums, turntable
 from splatdistill_viewer.clean import Cleaning
 from splatdistill_viewer.controls import Pending, documentation
+from splatdistill_viewer.guard import Guard
 from splatdistill_viewer.history import MOST, History
-from splatdistill_viewer.page import Guard, end, open_server
 from splatdistill_viewer.record import Recording, film, write_html
+from splatdistill_viewer.server import Server
 from splatdistill_viewer.snapshot import Slot, adjusted, snapshot
 
 from splatdistill.cameras import Orbit
@@ -254,7 +255,7 @@ def test_the_first_error_switches_off_and_is_told_once(tmp_path):
 
 def test_pages_that_open_and_end_leave_alone_what_others_say(capsys):
     out, said = sys.stdout, []
-    threads = [threading.Thread(target=lambda p=port: end(open_server(p))) for port in (8400, 8410)]
+    threads = [threading.Thread(target=lambda p=port: Server(p).end()) for port in (8400, 8410)]
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):

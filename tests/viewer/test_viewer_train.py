@@ -43,7 +43,7 @@ def test_train_with_a_viewer_says_where_and_without_waiting_leaves_a_film(here, 
 
 
 def test_nobody_watching_imports_nothing_and_does_not_wait(here, capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "splatdistill_viewer.live", None)  # importing it would fail, and that is told
+    monkeypatch.setitem(sys.modules, "splatdistill_viewer.run_page", None)  # importing it would fail, and that is told
     assert train(here, "--out", "a") == 0 and train(here, "--no-viewer", "--out", "b") == 0
     said = capsys.readouterr().out
     assert "could not be opened" not in said and "watch and steer" not in said and not (here / "a" / "replay.html").exists()

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import yaml
 from looker import Looker, until
-from splatdistill_viewer import choosing
-from splatdistill_viewer.choosing import Choosing
+from splatdistill_viewer import variants_page
 from splatdistill_viewer.tiles import places, shape, under
-from splatdistill_viewer.works import load
+from splatdistill_viewer.variants_page import VariantsPage
 from train.small import config, red_and_blue
 
 from splatdistill.cli import main
+from splatdistill.export.saved_splats import load_all
 from splatdistill.scene.initial import Ball
 from splatdistill.train import loop
 from splatdistill.train.events import Continue, Pause, SetField, StepDone, Stop
@@ -39,14 +39,14 @@ def test_all_are_shown_and_steered_and_one_is_chosen(tmp_path):
         Variant(Session(config(steps=100_000, seed=s, init=Ball(count=60, opacity=0.5)), prior), RunDir.create("p", tmp_path / f"seed-{s}"))
         for s in range(4)
     ]
-    page = Choosing(runs, 8760)
+    page = VariantsPage(runs, 8760)
     for k, r in enumerate(runs):
         r.commands.put(Pause())
         r.callbacks += [lambda e: steps.append(e.step) if isinstance(e, StepDone) else None, page.callback(k)]
     thread = threading.Thread(target=take_turns, args=(runs,))
     thread.start()
     try:
-        with Looker(page.server.get_port(), height=60, width=60) as looker:
+        with Looker(page.where[0], height=60, width=60) as looker:
             until(lambda: page.browsers.any)
             before = [h.centers.copy() for h in page.handles]
             page.put(Continue())
@@ -89,19 +89,19 @@ def train(tmp_path, monkeypatch):
 
 
 def test_refine_this_one_goes_on_in_the_same_page(train, tmp_path, monkeypatch, capsys):
-    class Clicked(Choosing):
+    class Clicked(VariantsPage):
         """Someone presses the second button at the first step."""
 
         def receive(self, k, event):
             if isinstance(event, StepDone) and self.chosen is None:
-                with Looker(self.server.get_port()) as looker:
+                with Looker(self.where[0]) as looker:
                     until(lambda: self.browsers.any)
                     button = [h for h in self.server.gui._gui_input_handle_from_uuid.values() if getattr(h, "label", "") == "Refine this one"][1]
                     looker.click(button)
                     until(lambda: self.chosen is not None)
             super().receive(k, event)
 
-    monkeypatch.setattr(choosing, "Choosing", Clicked)
+    monkeypatch.setattr(variants_page, "VariantsPage", Clicked)
     assert train("--variants", "3", "--viewer", "--no-wait", "--port", "8770", "--out", "v") == 0
     said = capsys.readouterr().out
     assert said.count("watch and steer it at http://127.0.0.1:87") == 2 and len({w for w in said.split() if w.startswith("http://127")}) == 1
@@ -110,7 +110,7 @@ def test_refine_this_one_goes_on_in_the_same_page(train, tmp_path, monkeypatch, 
     assert after["batch"] == 2 * before["batch"] and after["guidance"]["times"]["t_max"] < before["guidance"]["times"]["t_max"]
     assert after["init"]["path"].endswith("seed-1/splats.ply") and after["seed"] == before["seed"] == 1
     assert (tmp_path / "v" / "seed-1-refined" / "replay.html").exists()
-    assert len(load(tmp_path / "v")) == 4
+    assert len(load_all(tmp_path / "v")) == 4
 
 
 def test_variants_and_refining_without_a_page(train, tmp_path, capsys):

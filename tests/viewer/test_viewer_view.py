@@ -8,12 +8,11 @@ import torch
 from looker import FRONT, Looker, until
 from splatdistill_viewer.gallery import Gallery
 from splatdistill_viewer.tiles import columns
-from splatdistill_viewer.works import load
 from train.small import config, red_and_blue
 
 from splatdistill.cli import main
 from splatdistill.errors import UserError
-from splatdistill.export.saved_splats import SavedSplats
+from splatdistill.export.saved_splats import SavedSplats, load_all
 from splatdistill.io.ply import read_ply, write_ply
 from splatdistill.scene.initial import Ball, FromFile
 from splatdistill.train.loop import run
@@ -39,15 +38,15 @@ def test_runs_checkpoints_and_files_are_opened(finished, tmp_path):
     folder, session = finished
     means = [session.gaussians(k).means for k in range(2)]
     for path in (folder.path, folder.newest_checkpoint().path):
-        works = load(path)
+        works = load_all(path)
         assert len(works) == 2 and len({w.name for w in works}) == 2
         for w, m in zip(works, means):
             torch.testing.assert_close(w.gaussians.means, m, atol=1e-5, rtol=0)
-    (one,) = load(folder.path / "splats-2.ply")
+    (one,) = load_all(folder.path / "splats-2.ply")
     torch.testing.assert_close(one.gaussians.means, means[1], atol=1e-5, rtol=0)
     for bad in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(UserError, match="expected a run, a checkpoint or a file of splats"):
-            load(bad)
+            load_all(bad)
 
 
 def test_cleaned_splats_are_written_beside_and_can_be_trained_further(tmp_path):
@@ -56,21 +55,23 @@ def test_cleaned_splats_are_written_beside_and_can_be_trained_further(tmp_path):
     g.opacities[7] = 0.002
     source = write_ply(tmp_path / "thing.ply", g).path
     told = []
-    gallery = Gallery(load(source), 8720, report=told.append)
+    gallery = Gallery(load_all(source), 8720, report=told.append)
     try:
-        with Looker(gallery.server.get_port()) as looker:
+        with Looker(gallery.where[0]) as looker:
             until(lambda: gallery.browsers.any)
             looker.set(gallery.high, (1.5, 1.5, 1.5))
             looker.set(gallery.opacity, 0.01)
             until(lambda: gallery.opacity.value == 0.01 and gallery.high.value[0] == 1.5)
             until(lambda: "2 of 80" in gallery.left.content and len(gallery.handles[0].centers) == 78, gallery.tick)
-            gallery.asked.put(lambda: gallery.export(None))
-            gallery.asked.put(lambda: gallery.export(None))
+            gallery.ask_export(None)
+            gallery.ask_export(None)  # pressed again before anything was done
+            until(lambda: gallery.asked.empty, gallery.tick)
+            gallery.ask_export(None)
             until(lambda: (tmp_path / "thing-cleaned-2.ply").exists(), gallery.tick)
             looker.set(gallery.low, (1.4, 1.4, 1.4))
             until(lambda: gallery.low.value[0] == 1.4)
-            gallery.asked.put(lambda: gallery.export(None))
-            until(gallery.asked.empty, gallery.tick)
+            gallery.ask_export(None)
+            until(lambda: gallery.asked.empty, gallery.tick)
     finally:
         gallery.close()
     assert not gallery.guard.off and sorted(p.name for p in tmp_path.iterdir()) == ["thing-cleaned-2.ply", "thing-cleaned.ply", "thing.ply"]
@@ -97,7 +98,7 @@ def test_several_works_are_looked_at_from_one_camera(tmp_path):
     drawn = []
     gallery.browsers.draw = drawn.extend
     try:
-        with Looker(gallery.server.get_port(), height=120, width=240) as looker:
+        with Looker(gallery.where[0], height=120, width=240) as looker:
             until(lambda: gallery.browsers.any)
             looker.set(gallery.display.mode, "exact rgb")
             until(lambda: drawn and drawn[-1].what[2] == 120, gallery.tick)
@@ -115,9 +116,9 @@ def test_several_works_are_looked_at_from_one_camera(tmp_path):
 def test_works_stand_side_by_side_from_wherever_one_looks(tmp_path, side):
     for name in "ab":
         write_ply(tmp_path / f"{name}.ply", some())
-    gallery = Gallery([*load(tmp_path / "a.ply"), *load(tmp_path / "b.ply")], 8760)
+    gallery = Gallery([*load_all(tmp_path / "a.ply"), *load_all(tmp_path / "b.ply")], 8760)
     try:
-        with Looker(gallery.port) as looker:
+        with Looker(gallery.where[0]) as looker:
             until(lambda: gallery.browsers.any)
             looker.stand(FRONT[0], side)
             sight = np.array(side)[:2] / np.hypot(*side[:2])

@@ -1,6 +1,7 @@
 """The live viewer of splatdistill, an application of the library: watch a run in a browser, steer it, keep what it makes.
 
-`Live` is a callback for `splatdistill.train.loop.run`; the run knows nothing of it. `gallery.view` opens finished work.
+`run_page.RunPage` is a callback for `splatdistill.train.loop.run`; the run knows nothing of it. `variants_page.VariantsPage` shows
+several runs that take turns, `gallery.Gallery` finished work. All are a `page_base.Page`, served behind the gate of `gate`.
 """
 
 from splatdistill import __version__

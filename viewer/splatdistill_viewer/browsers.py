@@ -1,4 +1,4 @@
-"""The browsers that look on: where each stands, whether it moves, and which exact picture it has."""
+"""The browsers that look on: their cameras, and the exact picture that each has."""
 
 import gc
 import math
@@ -12,8 +12,10 @@ import numpy as np
 import viser
 
 from splatdistill.cameras import Cameras
+from splatdistill.io.text import printable
 from splatdistill_viewer.cameras import Pose, turntable
-from splatdistill_viewer.page import Guard, pose_of
+from splatdistill_viewer.guard import Guard
+from splatdistill_viewer.splats import pose_of
 
 STILL = 0.3  # seconds without a move after which a camera stands
 TURN = 30.0  # degrees a second
@@ -39,8 +41,8 @@ class Browser:
 
 
 def note(client: viser.ClientHandle, title: str, text: str) -> None:
-    """A note in one page that goes away by itself, later if there is more to read."""
-    client.add_notification(title, text, auto_close_seconds=8.0 + len(text) / 20)
+    """Show a note in one page that goes away by itself, later if there is more to read."""
+    client.add_notification(title, printable(text), auto_close_seconds=8.0 + len(text) / 20)
 
 
 class Browsers:
@@ -55,18 +57,18 @@ class Browsers:
 
     @property
     def any(self) -> bool:
-        """Whether someone looks on."""
+        """Return whether someone looks on."""
         return bool(self.there)
 
     def come(self, client: viser.ClientHandle) -> None:
-        """A page was opened."""
+        """Take note of a page that was opened."""
         self.ever = True
         with self.lock:
             self.there[client.client_id] = Browser(client)
         client.camera.on_update(lambda _: self.move(client.client_id))
 
     def go(self, client: viser.ClientHandle) -> None:
-        """A page was closed."""
+        """Forget a page that was closed."""
         with self.lock:
             self.there.pop(client.client_id, None)
             self.gone += 1
@@ -75,12 +77,12 @@ class Browsers:
             gc.collect()
 
     def move(self, who: int) -> None:
-        """A camera moved."""
+        """Take note of a camera that moved."""
         if (browser := self.there.get(who)) is not None:
             browser.moved = time.monotonic()
 
     def all(self) -> list[Browser]:
-        """Those that are there now, beginning with another one each time."""
+        """Return those that are there now, beginning with another one each time."""
         with self.lock:
             found = list(self.there.values())
         self.next += 1
@@ -88,7 +90,7 @@ class Browsers:
         return found[k:] + found[:k]
 
     def wanting(self, key: Any, tall: int, moving: int) -> Iterator[tuple[int, Cameras, Any]]:
-        """Who lacks a picture of this: the browser, its camera on the right grid of pixels, what the picture will show."""
+        """Yield who lacks a picture of this: the browser, its camera on the right grid of pixels, what the picture will show."""
         for b in self.all():
             if (pose := pose_of(b.client)) is None:
                 continue
@@ -100,36 +102,36 @@ class Browsers:
                 yield b.client.client_id, pose.cameras(height), what
 
     def draw(self, views: list[View]) -> None:
-        """Pictures behind everything, each in its own browser."""
+        """Draw pictures behind everything, each in its own browser."""
         for v in views:
             if (b := self.there.get(v.who)) is not None:
                 b.client.scene.set_background_image(v.image, format="jpeg", jpeg_quality=90)
                 b.has = v.what
 
     def clear(self) -> None:
-        """No pictures behind."""
+        """Take the pictures away."""
         for b in self.all():
             b.client.scene.set_background_image(None)
             b.has = None
 
     def turn(self) -> None:
-        """All cameras go around what they look at, by the clock."""
+        """Move all cameras around what they look at, by the clock."""
         now = time.monotonic()
         degrees, self.turned = TURN * min(now - self.turned, 0.5), now
         for b in self.all():
             if (pose := pose_of(b.client)) is not None:
-                at = tuple(map(float, b.client.camera.look_at))
+                x, y, z = map(float, b.client.camera.look_at)
                 with b.client.atomic():
-                    b.client.camera.position = turntable(pose, degrees, at)  # type: ignore[arg-type]
-                    b.client.camera.look_at = at  # type: ignore[arg-type]
+                    b.client.camera.position = turntable(pose, degrees, (x, y, z))
+                    b.client.camera.look_at = (x, y, z)
 
     def pose(self, who: int | None) -> Pose | None:
-        """Where one browser looks from."""
+        """Return where one browser looks from."""
         b = self.there.get(-1 if who is None else who)
         return None if b is None else pose_of(b.client)
 
     def azimuth(self) -> float | None:
-        """From which side the camera that moved last looks at its target, in radians; None without one, and from straight above."""
+        """Return from which side the camera that moved last looks at its target, in radians; None without one, and from straight above."""
         last = max(self.all(), key=lambda b: b.moved, default=None)
         if last is None or pose_of(last.client) is None:
             return None
@@ -137,11 +139,11 @@ class Browsers:
         return math.atan2(y, x) if math.hypot(x, y) > 1e-3 else None
 
     def tell(self, title: str, text: str) -> None:
-        """A note that goes away by itself."""
+        """Show a note that goes away by itself on every page."""
         for b in self.all():
             note(b.client, title, text)
 
     def send(self, who: int | None, name: str, content: bytes) -> None:
-        """A file for one browser to save."""
+        """Give one browser a file to save."""
         if (b := self.there.get(-1 if who is None else who)) is not None:
-            b.client.send_file_download(name, content, save_immediately=True)
+            b.client.send_file_download(printable(name), content, save_immediately=True)

@@ -4,6 +4,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+SHARE, SHARE_ALONE = 0.02, 0.0025  # of the wall-clock time, with a page open and for the film alone; threads in each other's way double it
+LEAST = 0.2  # seconds between frames
+
 
 class Budget:
     """Says when work may be done so that it takes at most a share of the time, whatever it costs.
@@ -20,12 +23,12 @@ class Budget:
         self.next = self.earliest = -float("inf")
 
     def due(self) -> bool:
-        """Whether work may begin."""
+        """Return whether work may begin."""
         return self.clock() >= max(self.next, self.earliest)
 
     @contextmanager
     def spend(self) -> Iterator[None]:
-        """Work is being done, here and now."""
+        """Take note of work that is done here and now."""
         began = self.clock()
         self.earliest = began + self.least
         try:
@@ -35,7 +38,7 @@ class Budget:
             self._rest(seconds, seconds * (1 - self.share) / self.share)
 
     def charge(self, seconds: float) -> None:
-        """So much was spent on another thread, while time went on here."""
+        """Take note of so much that was spent on another thread, while time went on here."""
         self._rest(seconds, seconds / self.share)
 
     def _rest(self, seconds: float, rest: float) -> None:

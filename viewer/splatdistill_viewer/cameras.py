@@ -12,7 +12,7 @@ from splatdistill.gaussians import rotation_matrices
 
 @dataclass(frozen=True)
 class Pose:
-    """Where a browser looks from."""
+    """Camera of a browser."""
 
     wxyz: tuple[float, float, float, float]
     position: tuple[float, float, float]
@@ -21,7 +21,7 @@ class Pose:
     height: int  # pixels
 
     def cameras(self, height: int) -> Cameras:
-        """One camera, so many pixels high."""
+        """Return it as a camera so many pixels high."""
         width = max(1, round(self.aspect * height))
         rotation = rotation_matrices(torch.tensor([self.wxyz], dtype=torch.float64)).mT
         world_to_camera = torch.eye(4, dtype=torch.float64)[None].clone()
@@ -34,7 +34,7 @@ class Pose:
 
 @dataclass(frozen=True)
 class Frustum:
-    """A camera as the page draws it."""
+    """Camera as the page draws it."""
 
     wxyz: np.ndarray
     position: np.ndarray
@@ -43,7 +43,7 @@ class Frustum:
 
 
 def frustums(cameras: Cameras) -> list[Frustum]:
-    """Our cameras for the page."""
+    """Return our cameras for the page."""
     c = cameras.to("cpu", torch.float64)
     turns = c.world_to_camera[:, :3, :3].mT
     fov = torch.deg2rad(c.vertical_fov).tolist()
@@ -53,7 +53,7 @@ def frustums(cameras: Cameras) -> list[Frustum]:
 
 
 def quaternion(rotation: np.ndarray) -> np.ndarray:
-    """wxyz of a rotation matrix: the eigenvector of its largest eigenvalue (Bar-Itzhack 2000), free of special cases."""
+    """Return wxyz of a rotation matrix: the eigenvector of its largest eigenvalue (Bar-Itzhack 2000), free of special cases."""
     r = rotation
     k = np.array(
         [
@@ -67,7 +67,8 @@ def quaternion(rotation: np.ndarray) -> np.ndarray:
 
 
 def turntable(pose: Pose, degrees: float, look_at: tuple[float, float, float]) -> tuple[float, float, float]:
-    """The pose's position turned about the vertical axis through a point."""
+    """Return the pose's position turned about the vertical axis through a point."""
     a, (x, y, z) = math.radians(degrees), np.subtract(pose.position, look_at)
     turned = (x * math.cos(a) - y * math.sin(a), x * math.sin(a) + y * math.cos(a), z)
-    return tuple(float(v) for v in np.add(turned, look_at))  # type: ignore[return-value]
+    moved = np.add(turned, look_at)
+    return float(moved[0]), float(moved[1]), float(moved[2])

@@ -1,5 +1,6 @@
 """Tools that tidy finished splats. Each says which splats stay; nothing is changed until a file is written."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -13,11 +14,11 @@ ROWS = 2048  # distances are computed for so many splats at a time
 
 @dataclass(frozen=True)
 class Cleaning:
-    """What is taken away; the defaults take nothing."""
+    """Rules by which splats are taken away; the defaults take nothing."""
 
-    low: tuple[float, float, float] = (-float("inf"),) * 3
+    low: tuple[float, float, float] = (-math.inf, -math.inf, -math.inf)
     """The crop box's least corner, world units; splats whose centre is outside go."""
-    high: tuple[float, float, float] = (float("inf"),) * 3
+    high: tuple[float, float, float] = (math.inf, math.inf, math.inf)
     """Its greatest corner."""
     opacity: float = 0.0
     """Splats less opaque than this go."""
@@ -26,10 +27,10 @@ class Cleaning:
     floater: float | None = None
     """Splats whose distance to their nearest others is more than so many times the median of all go."""
     neighbours: int = 8
-    """How many others a floater is far from."""
+    """A floater is far from so many others."""
 
     def keep(self, g: Gaussians) -> Bool[Tensor, " n"]:
-        """Which splats stay. Floaters are judged among those that the other tools leave."""
+        """Return which splats stay. Floaters are judged among those that the other tools leave."""
         low, high = (torch.tensor(c, dtype=g.means.dtype) for c in (self.low, self.high))
         stays = ((g.means >= low) & (g.means <= high)).all(1) & (g.opacities >= self.opacity)
         if self.needle is not None:
@@ -43,6 +44,6 @@ class Cleaning:
 
 
 def floating(points: Float[Tensor, "n 3"], times: float, neighbours: int) -> Bool[Tensor, " n"]:
-    """Points whose mean distance to their nearest others is more than `times` the median of that."""
+    """Return the points whose mean distance to their nearest others is more than `times` the median of that."""
     far = torch.cat([torch.cdist(rows, points).topk(neighbours + 1, largest=False).values[:, 1:].mean(1) for rows in points.split(ROWS)])
     return far > times * far.median().clamp_min(1e-12)

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import viser
 
 from splatdistill.train.events import SetField, Value
+from splatdistill_viewer.messages import NUMBER
 
 SETTLE = 0.4  # seconds that a control must rest: 1, 12 and 12.5 are one change to 12.5
 
@@ -23,7 +24,7 @@ class Pending:
         self.lock = threading.Lock()
 
     def change(self, path: str, value: Value | None) -> None:
-        """A control moved."""
+        """Take note of a control that moved."""
         with self.lock:
             self.changes.pop(path, None)
             self.changes[path] = value, self.clock()
@@ -44,7 +45,7 @@ class Pending:
 def add_fields(
     gui: viser.GuiApi, part: Any, path: str, pending: Pending, only: tuple[str, ...] = (), without: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    """Controls for the fields of a dataclass, by dotted path; those of its own dataclasses too, in folders. Fields that
+    """Add controls for the fields of a dataclass, by dotted path; those of its own dataclasses too, in folders. Fields that
     are no single value get none.
     """
     handles: dict[str, Any] = {}
@@ -66,7 +67,7 @@ def add_fields(
 
 
 def control(gui: viser.GuiApi, label: str, value: Any, hint: Any, doc: str | None) -> Any:
-    """What a person changes one value with; None for a kind that has no control."""
+    """Add what a person changes one value with; None for a kind that has no control."""
     if get_origin(hint) is Literal:
         return gui.add_dropdown(label, tuple(map(str, get_args(hint))), initial_value=str(value), hint=doc)
     if optional(hint):
@@ -84,28 +85,28 @@ def control(gui: viser.GuiApi, label: str, value: Any, hint: Any, doc: str | Non
 
 
 def optional(hint: Any) -> bool:
-    """Whether a field is a number or none."""
+    """Return whether a field is a number or none."""
     return hint in (int | None, float | None)
 
 
 def read_optional(text: str) -> Value | None:
-    """A number that was typed, or none; other words as they are, for the run to refuse."""
+    """Return a number that was typed, or none; other words as they are, for the run to refuse."""
     try:
         number = float(text)
     except ValueError:
         return text.strip() or None
-    if not math.isfinite(number):
+    if not abs(number) <= NUMBER:
         return text.strip()
     return int(number) if number.is_integer() else number
 
 
 def shown(now: Any, value: Value | None) -> Any:
-    """A value as a control shows it that shows `now`."""
+    """Return a value as a control shows it that shows `now`."""
     return value if not isinstance(now, str) else "" if value is None else str(value)
 
 
 def follow(handle: Any, path: str, read: Callable[[Any], Value | None], pending: Pending) -> None:
-    """A person's changes become pending ones, read in the field's kind; ours do not."""
+    """Make a person's changes pending ones, read in the field's kind; ours are none."""
 
     @handle.on_update
     def _(event: viser.GuiEvent) -> None:
@@ -114,12 +115,12 @@ def follow(handle: Any, path: str, read: Callable[[Any], Value | None], pending:
 
 
 def fine(value: float) -> float:
-    """A step a hundred times finer than the number."""
+    """Return a step a hundred times finer than the number."""
     return 10.0 ** (math.floor(math.log10(abs(value))) - 2) if value else 0.001
 
 
 def documentation(kind: type) -> dict[str, str]:
-    """The docstrings under the fields of a dataclass, its bases' included; nothing where there is no source."""
+    """Return the docstrings under the fields of a dataclass, its bases' included; nothing where there is no source."""
     import ast
     import inspect
     import textwrap
@@ -129,9 +130,10 @@ def documentation(kind: type) -> dict[str, str]:
         if not is_dataclass(base):
             continue
         try:
-            body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0].body  # type: ignore[attr-defined]
-        except (OSError, TypeError, SyntaxError):
+            (definition,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
+        except (OSError, TypeError, ValueError, SyntaxError):
             continue
+        body = definition.body if isinstance(definition, ast.ClassDef) else []
         for field, text in zip(body, body[1:]):
             if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
                 found[ast.unparse(field.target)] = " ".join(str(text.value.value).split())

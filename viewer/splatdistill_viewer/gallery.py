@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from queue import SimpleQueue
 
 import torch
 
@@ -11,30 +10,36 @@ from splatdistill.errors import UserError
 from splatdistill.export.saved_splats import SavedSplats
 from splatdistill.gaussians import Gaussians
 from splatdistill.io.ply import write_ply
+from splatdistill.io.text import escape, printable
 from splatdistill.render import Rasterizer, rasterizer
-from splatdistill_viewer.browsers import Browsers, View
+from splatdistill_viewer.browsers import View
 from splatdistill_viewer.clean import Cleaning
-from splatdistill_viewer.page import BRAND, Guard, open_server, show, update
-from splatdistill_viewer.serving import Serving
+from splatdistill_viewer.display import Display, text
+from splatdistill_viewer.page_base import Page
+from splatdistill_viewer.pictures import MOVING, TALL_WAITING, Mode
+from splatdistill_viewer.server import BRAND
 from splatdistill_viewer.snapshot import adjusted, snapshot
+from splatdistill_viewer.splats import show, update
 from splatdistill_viewer.tiles import Row, places, stand, tiled
-from splatdistill_viewer.watching import Display
 
-TALL, MOVING = 720, 4
 NEVER = {"box": 4.0, "needles": 50.0, "floaters": 30.0}  # what the tools stand at while they take nothing
 
 
-class Gallery(Serving):
+class Gallery(Page):
     """Works in one page. In the browser's own view they stand side by side from wherever one looks; exact pictures show each
     in its own tile, all from the same camera.
     """
 
-    def __init__(self, works: Sequence[SavedSplats], port: int = 8080, out: Path | None = None, report: Callable[[str], None] = print) -> None:
-        self.works, self.out, self.report = list(works), out, report
-        self.guard = Guard(report)
-        self.server = open_server(port, "splatdistill view")
-        self.browsers = Browsers(self.server, self.guard)
-        self.asked: SimpleQueue[Callable[[], None]] = SimpleQueue()
+    def __init__(
+        self,
+        works: Sequence[SavedSplats],
+        port: int = 8080,
+        out: Path | None = None,
+        report: Callable[[str], None] = print,
+        hosts: Sequence[str] = (),
+    ) -> None:
+        super().__init__("splatdistill view", port, report, hosts=hosts)
+        self.works, self.out = list(works), out
         self.rasterizer: Rasterizer = rasterizer("cpu")
         self.shown: object = None
         self.kept: list[Gaussians] = [w.gaussians for w in self.works]
@@ -45,19 +50,20 @@ class Gallery(Serving):
         for i, (w, at) in enumerate(zip(self.works, spots)):
             self.handles.append(show(self.server, f"/work-{i}", snapshot(w.gaussians), at=at))
             if len(self.works) > 1:
-                self.server.scene.add_label(f"/work-{i}/name", w.name, position=(0.0, 0.0, 0.6 * apart))
+                self.server.scene.add_label(f"/work-{i}/name", printable(w.name), position=(0.0, 0.0, 0.6 * apart))
         self.row = Row(self.handles, spots)
         if len(self.works) > 1:
             self.server.initial_camera.position = stand(len(self.works), apart)
         self.build()
 
     def build(self) -> None:
-        """The page's controls."""
+        """Make the page's controls."""
         gui = self.server.gui
-        gui.add_markdown("\n\n".join(f"**{w.name}**: {len(w.gaussians)} splats" for w in self.works))
+        gui.add_html(text("<br>".join(f"<b>{escape(w.name)}</b>: {len(w.gaussians)} splats" for w in self.works)))
         self.display = Display(gui, 1, cameras=False)
         with gui.add_folder("clean up"):
-            least, most = (-NEVER["box"],) * 3, (NEVER["box"],) * 3
+            far = NEVER["box"]
+            least, most = (-far, -far, -far), (far, far, far)
             self.low = gui.add_vector3("box from", least, min=least, max=most, step=0.05)
             self.high = gui.add_vector3("box to", most, min=least, max=most, step=0.05)
             self.opacity = gui.add_slider("least opacity", 0.0, 0.5, 0.005, 0.0, hint="Splats less opaque than this go")
@@ -67,38 +73,38 @@ class Gallery(Serving):
             self.floaters = gui.add_slider("floaters", 1.2, top, 0.1, top, hint=hint)
             self.left = gui.add_markdown("Nothing is taken away.")
             export = gui.add_button("Export cleaned")
-            export.on_click(lambda event: self.asked.put(lambda: self.export(event.client_id)))
+            export.on_click(lambda event: self.ask_export(event.client_id))
+
+    def ask_export(self, who: int | None) -> None:
+        """Ask for the files, on the thread that computes."""
+        self.asked.put(("export", who), lambda: self.export(who))
 
     @property
     def cleaning(self) -> Cleaning:
-        """What the tools say."""
+        """Return what the tools say."""
 
         def unless(value: float, never: float) -> float | None:
             return None if value >= never else float(value)
 
         far = NEVER["box"]
-        low = tuple(-math.inf if v <= -far else float(v) for v in self.low.value)
-        high = tuple(math.inf if v >= far else float(v) for v in self.high.value)
+        x, y, z = (-math.inf if v <= -far else float(v) for v in self.low.value)
+        right, back, top = (math.inf if v >= far else float(v) for v in self.high.value)
         needle, floater = unless(self.needles.value, NEVER["needles"]), unless(self.floaters.value, NEVER["floaters"])
-        return Cleaning(low, high, float(self.opacity.value), needle, floater)  # type: ignore[arg-type]
+        return Cleaning((x, y, z), (right, back, top), float(self.opacity.value), needle, floater)
 
     def tick(self) -> None:
-        """Whatever is due: files, other splats, exact pictures."""
-        while not self.asked.empty():
-            try:
-                self.asked.get_nowait()()
-            except UserError as e:
-                self.browsers.tell("That did not work", str(e))
+        """Do whatever is due: files, other splats, exact pictures."""
+        self.work()
         if not self.browsers.any:
             return
         if (cleaning := self.cleaning) != self.cleaned:
             self.clean(cleaning)
         if self.display.turntable.value:
             self.browsers.turn()
-        if self.display.exact is None:
+        if (mode := self.display.exact) is None:
             self.draw_splats()
         else:
-            self.draw_exact()
+            self.draw_exact(mode)
 
     def clean(self, cleaning: Cleaning) -> None:
         """Apply the tools."""
@@ -110,7 +116,7 @@ class Gallery(Serving):
         self.cleaned = cleaning
 
     def draw_boxes(self, cleaning: Cleaning) -> None:
-        """The crop box around each work, once it takes anything; a side that is open ends with the splats."""
+        """Draw the crop box around each work, once it takes anything; a side that is open ends with the splats."""
         while self.boxes:
             self.boxes.pop().remove()
         if all(map(math.isinf, (*cleaning.low, *cleaning.high))):
@@ -119,13 +125,13 @@ class Gallery(Serving):
             means = w.gaussians.means
             low = torch.maximum(torch.tensor(cleaning.low), means.amin(0)).tolist()
             high = torch.minimum(torch.tensor(cleaning.high), means.amax(0)).tolist()
-            size = tuple(max(b - a, 1e-3) for a, b in zip(low, high))
-            middle = tuple((a + b) / 2 for a, b in zip(low, high))
-            look = {"color": BRAND, "wireframe": True, "position": middle}
-            self.boxes.append(self.server.scene.add_box(f"/work-{i}/box", dimensions=size, **look))  # type: ignore[arg-type]
+            wide, deep, tall = (max(b - a, 1e-3) for a, b in zip(low, high))
+            x, y, z = ((a + b) / 2 for a, b in zip(low, high))
+            add = self.server.scene.add_box
+            self.boxes.append(add(f"/work-{i}/box", dimensions=(wide, deep, tall), color=BRAND, wireframe=True, position=(x, y, z)))
 
     def draw_splats(self) -> None:
-        """The browser's own view."""
+        """Draw the browser's own view."""
         d = self.display
         self.row.face(self.browsers.azimuth())
         key = self.cleaned, d.key
@@ -138,22 +144,22 @@ class Gallery(Serving):
         self.browsers.clear()
         self.shown = key
 
-    def draw_exact(self) -> None:
-        """Each work in its own tile, all from one camera."""
+    def draw_exact(self, mode: Mode) -> None:
+        """Draw each work in its own tile, all from one camera."""
         d = self.display
         key = self.cleaned, d.key
         for handle in self.handles:
             if handle.visible:
                 handle.visible = False
-        names = (w.name if len(self.works) > 1 else "" for w in self.works)
+        names = (printable(w.name) if len(self.works) > 1 else "" for w in self.works)
         looked = [(name, adjusted(g, d.size.value, d.cutoff.value)) for name, g in zip(names, self.kept)]
-        for who, _, what in self.browsers.wanting(key, TALL, MOVING):
-            image = tiled(looked, what[1], what[2], self.rasterizer, d.exact)  # type: ignore[arg-type]
+        for who, _, what in self.browsers.wanting(key, TALL_WAITING, MOVING):
+            image = tiled(looked, what[1], what[2], self.rasterizer, mode)
             self.browsers.draw([View(who, what, image)])
         self.shown = None
 
     def export(self, who: int | None) -> None:
-        """Each work that is cleaned as a file, beside what it came from unless told otherwise; nothing is overwritten."""
+        """Write each work that is cleaned as a file, beside what it came from unless told otherwise; nothing is overwritten."""
         cleaning = self.cleaning
         for w in self.works:
             kept = w.gaussians[cleaning.keep(w.gaussians)]
@@ -165,7 +171,7 @@ class Gallery(Serving):
             self.browsers.send(who, written.path.name, written.path.read_bytes())
 
     def free(self, w: SavedSplats) -> Path:
-        """A name that is not taken."""
+        """Return a path that is not taken."""
         folder = self.out or (w.path.parent if w.path.is_file() else w.path)
         k, path = 1, folder / f"{w.name.replace(' ', '-')}-cleaned.ply"
         while path.exists():

@@ -12,7 +12,7 @@ STAGES = ("render", "guidance", "backward", "rest")
 
 
 class History:
-    """What every step told, as columns. Adding costs a microsecond."""
+    """Columns of what every step told. Adding costs a microsecond."""
 
     COLUMNS = ("step", "grad_norm", "spread", "loss", "gaussians", "t", "coverage", *STAGES)
 
@@ -21,7 +21,7 @@ class History:
         self.looked: list[tuple[int, dict[str, float]]] = []  # the regularisers' terms, at the steps that were looked at
 
     def add(self, e: StepDone, spread: float = float("nan")) -> None:
-        """One step; spread: the variance of the elements of its gradient."""
+        """Add one step; spread: the variance of the elements of its gradient."""
         s = e.timing
         self.rows.append(
             (e.step, e.grad_norm, spread, e.loss, e.gaussians, e.t, e.coverage, s.render, s.guidance, s.backward, s.rest)
@@ -31,7 +31,7 @@ class History:
         return len(self.rows)
 
     def column(self, *names: str) -> tuple[np.ndarray, ...]:
-        """Columns for a plot, at most MOST points spread evenly, always with the newest. Steps with a value that is not
+        """Return columns for a plot, at most MOST points spread evenly, always with the newest. Steps with a value that is not
         finite, which were refused, are left out: a plot could not find its range.
         """
         table = np.array(thinned(self.rows), dtype=np.float64).reshape(-1, len(self.COLUMNS))
@@ -39,12 +39,12 @@ class History:
         return tuple(table[:, self.COLUMNS.index(n)] for n in names)
 
     def look(self, step: int, terms: dict[str, float]) -> None:
-        """The regularisers' terms at one step."""
+        """Add the regularisers' terms at one step."""
         if terms and not (self.looked and self.looked[-1][0] == step):
             self.looked.append((step, terms))
 
     def terms(self) -> tuple[tuple[str, ...], tuple[np.ndarray, ...]]:
-        """The names of the terms, and for a plot their steps and values; a term that was not there added nothing."""
+        """Return the names of the terms, and for a plot their steps and values; a term that was not there added nothing."""
         rows = thinned(self.looked)
         names = tuple(dict.fromkeys(name for _, terms in rows for name in terms))
         columns = [np.array([step for step, _ in rows], np.float64)]
@@ -52,13 +52,13 @@ class History:
         return names, tuple(columns)
 
     def speed(self, last: int = 20) -> float:
-        """Steps a second over the last steps; 0 before the first."""
+        """Return steps a second over the last steps; 0 before the first."""
         seconds = sum(sum(row[-len(STAGES) :]) for row in self.rows[-last:])
         return min(last, len(self.rows)) / seconds if seconds else 0.0
 
 
 def thinned(rows: list[T]) -> list[T]:
-    """At most MOST of them, spread evenly, with both ends."""
+    """Return at most MOST of them, spread evenly, with both ends."""
     if len(rows) <= MOST:
         return rows
     return [rows[i] for i in np.linspace(0, len(rows) - 1, MOST).round().astype(int)]

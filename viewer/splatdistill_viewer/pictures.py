@@ -18,11 +18,12 @@ from splatdistill.train.step import Step
 Mode = Literal["rgb", "depth", "normal", "alpha"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 WHITE = 1.0
+TALL, TALL_WAITING, MOVING = 360, 720, 4  # pixels of an exact picture's height, at most; while the camera moves a quarter
 
 
 @torch.no_grad()
 def picture(g: Gaussians, cameras: Cameras, rasterizer: Rasterizer, mode: Mode = "rgb") -> np.ndarray:
-    """What one camera sees, (h,w,3) bytes on white: colours with all bands of their harmonics; depth from black (far) to
+    """Return what one camera sees, (h,w,3) bytes on white: colours with all bands of their harmonics; depth from black (far) to
     bright (near) within what is seen; normals as colours, (n + 1) / 2; alpha, black where something is.
     """
     device = g.means.device
@@ -34,6 +35,7 @@ def picture(g: Gaussians, cameras: Cameras, rasterizer: Rasterizer, mode: Mode =
         case "alpha":
             image = (1 - alpha).expand(3, -1, -1)
         case "normal":
+            assert out.normal is not None
             image = 0.5 * (out.normal[0] + alpha) + WHITE * (1 - alpha)
         case "depth":
             image = shaded(out.depth[0], alpha).expand(3, -1, -1)
@@ -41,13 +43,13 @@ def picture(g: Gaussians, cameras: Cameras, rasterizer: Rasterizer, mode: Mode =
 
 
 def visible(image: Float[Tensor, "3 h w"]) -> np.ndarray:
-    """A picture as (h,w,3) bytes; magenta where it is no number, so that a run gone wrong is seen to be."""
+    """Return a picture as (h,w,3) bytes; magenta where it is no number, so that a run gone wrong is seen to be."""
     magenta = torch.tensor([1.0, 0.0, 1.0]).to(image)[:, None, None]
     return to_bytes(torch.where(image.isnan().any(0), magenta, image))
 
 
 def shaded(depth: Float[Tensor, "1 h w"], alpha: Float[Tensor, "1 h w"]) -> Float[Tensor, "1 h w"]:
-    """Near is bright and far is dark, over the depths of what is at least half opaque; white where nothing is."""
+    """Shade near bright and far dark, over the depths of what is at least half opaque; white where nothing is."""
     seen = depth[alpha > 0.5]
     if not len(seen):
         return torch.ones_like(depth)
@@ -57,7 +59,7 @@ def shaded(depth: Float[Tensor, "1 h w"], alpha: Float[Tensor, "1 h w"]) -> Floa
 
 @dataclass(frozen=True)
 class Wants:
-    """What the prior was shown and what it wants, of the first view of a batch, (h,w,3) bytes each."""
+    """Pictures of what the prior was shown and of what it wants, of the first view of a batch, (h,w,3) bytes each."""
 
     render: np.ndarray
     noised: np.ndarray  # x_t, decoded
@@ -68,7 +70,7 @@ class Wants:
 
 @torch.no_grad()
 def wants(step: Step, prior: DiffusionPrior) -> Wants:
-    """The panel "what the prior wants", four decoded pictures of the last step."""
+    """Return the panel "what the prior wants", four decoded pictures of the last step."""
     d, x = step.distilled, step.view.x[:1].detach()
     x_t, t, eps_hat, grad = d.noised.x_t[:1], d.noised.t[:1], d.eps_hat[:1], d.grad[:1]
     alpha, sigma = prior.schedule(t)

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from splatdistill.io.atomic import replacing
-from splatdistill_viewer.page import end, open_server, show, update
+from splatdistill.io.text import printable
+from splatdistill_viewer.server import Server
 from splatdistill_viewer.snapshot import Snapshot
+from splatdistill_viewer.splats import show, update
 
 FRAMES, SPLATS = 60, 10_000  # at most, per frame
 LIMIT = 14_500_000  # bytes of a file
@@ -25,11 +27,11 @@ class Recording:
         self.frames: list[Snapshot] = []
 
     def due(self, step: int) -> bool:
-        """Whether the splats after this step are wanted."""
+        """Return whether the splats after this step are wanted."""
         return step >= self.next
 
     def add(self, s: Snapshot) -> None:
-        """One more keyframe; where there would be too many, every second one goes."""
+        """Add one more keyframe; where there would be too many, every second one goes."""
         if self.frames and self.frames[-1].step == s.step:
             return
         self.frames.append(s.thinned(self.splats))
@@ -40,7 +42,7 @@ class Recording:
 
 
 def write_html(path: Path, frames: Sequence[Snapshot], title: str, limit: int = LIMIT) -> Path:
-    """The film as one self-contained file under `limit` bytes; frames are thinned until it is. ValueError without frames."""
+    """Write the film as one self-contained file under `limit` bytes; frames are thinned until it is. ValueError without frames."""
     if not frames:
         raise ValueError("a film without frames")
     most = max(len(f) for f in frames)
@@ -52,8 +54,8 @@ def write_html(path: Path, frames: Sequence[Snapshot], title: str, limit: int = 
 
 
 def film(frames: Sequence[Snapshot], title: str) -> str:
-    """A page that plays the frames."""
-    server = open_server(8400)
+    """Return a page that plays the frames."""
+    server = Server(8400)
     try:
         splats = show(server, "/splats", frames[0])
         label = server.scene.add_label("/step", caption(title, frames[0]), position=(0.0, 0.0, 1.1))
@@ -65,10 +67,10 @@ def film(frames: Sequence[Snapshot], title: str) -> str:
         serializer.insert_sleep(2.0)  # the result stays before the film begins again
         page = serializer.as_html()
     finally:
-        end(server)
+        server.end()
     return page
 
 
 def caption(title: str, frame: Snapshot) -> str:
-    """What stands above the object."""
-    return f"{title}: step {frame.step}"
+    """Return what stands above the object."""
+    return f"{printable(title)}: step {frame.step}"

@@ -30,7 +30,7 @@ class Snapshot:
         return len(self.centers)
 
     def thinned(self, most: int) -> "Snapshot":
-        """At most so many of the splats, spread evenly over their order; those that stay are larger for those that do not."""
+        """Return at most so many of the splats, spread evenly over their order; those that stay are larger for those that do not."""
         n = len(self)
         if n <= most:
             return self
@@ -41,7 +41,7 @@ class Snapshot:
 
 @torch.no_grad()
 def snapshot(g: Gaussians, step: int = 0) -> Snapshot:
-    """A copy of the Gaussians with a finite value throughout, ready for the page."""
+    """Return a copy of the Gaussians with a finite value throughout, ready for the page."""
     g = g.detach()
     axes = rotation_matrices(g.quats) * g.scales.clamp_min(SMALLEST)[:, None]
     packed = torch.cat([g.means, (axes @ axes.mT).flatten(1), g.rgb.clamp(0, 1), g.opacities[:, None]], 1)
@@ -52,7 +52,7 @@ def snapshot(g: Gaussians, step: int = 0) -> Snapshot:
 
 
 def adjusted(g: Gaussians, size: float = 1.0, cutoff: float = 0.0) -> Gaussians:
-    """The Gaussians with their sizes multiplied, without those less opaque than the cut-off."""
+    """Return the Gaussians with their sizes multiplied, without those less opaque than the cut-off."""
     if cutoff > 0:
         g = g[g.opacities >= cutoff]
     return g if size == 1 else Gaussians(g.means, g.quats, g.scales * size, g.opacities, g.sh)
@@ -66,13 +66,13 @@ class Slot(Generic[T]):
         self._value: T | None = None
 
     def put(self, value: T) -> None:
-        """The newest value; the one before it is lost if it is still there."""
+        """Put the newest value; the one before it is lost if it is still there."""
         with self._there:
             self._value = value
             self._there.notify()
 
     def take(self, seconds: float) -> T | None:
-        """What is there, after waiting at most so long; None if nothing came."""
+        """Return what is there, after waiting at most so long; None if nothing came."""
         with self._there:
             if self._value is None:
                 self._there.wait(seconds)
@@ -81,5 +81,5 @@ class Slot(Generic[T]):
 
     @property
     def full(self) -> bool:
-        """Whether something has not been taken yet."""
+        """Return whether something has not been taken yet."""
         return self._value is not None

@@ -1,4 +1,4 @@
-"""The tab that steers: every control puts a Command into the run's one queue."""
+"""The tab that steers: every control puts a Command into the run's queue."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -22,16 +22,16 @@ Words = Callable[[str, str], None]
 
 
 def as_published(name: str) -> Sequence[Command]:
-    """A guidance as its paper has it."""
+    """Return a guidance as its paper has it."""
     return [Choose("guidance", name)]
 
 
 def any_words(prompt: str, negative: str) -> None:
-    """Whatever a person types."""
+    """Take whatever a person types."""
 
 
 def run_buttons(gui: viser.GuiApi, put: Callable[[Command], None]) -> None:
-    """Pause, single step, go on, stop (which saves). Without a hint: it would cover where the run is."""
+    """Add pause, single step, go on, stop (which saves). Without a hint: it would cover where the run is."""
     asks = {"Pause": Pause, "Step": Once, "Go on": Continue, "Stop": Stop}
     buttons = gui.add_button_group("", tuple(asks))
     buttons.on_click(lambda event: put(asks[event.target.value]()))
@@ -65,13 +65,13 @@ class Steering:
             self.handles |= add_fields(gui, config.background, "background", self.pending)
 
     def button(self, label: str, command: Callable[[], Command], **more: Any) -> Any:
-        """A button that asks for something."""
+        """Add a button that asks for something."""
         handle = self.gui.add_button(label, **more)
         handle.on_click(lambda _: self.put(command()))
         return handle
 
     def words(self, config: Train) -> None:
-        """The prompt and what to keep away from, sent together by a button: half a word is no prompt."""
+        """Add the prompt and what to keep away from, sent together by a button: half a word is no prompt."""
         self.now = {"prompt": config.prompt, "negative": config.negative}
         with self.gui.add_folder("prompt"):
             for name in ("prompt", "negative"):
@@ -82,7 +82,7 @@ class Steering:
         def _(event: viser.GuiEvent) -> None:
             asked = {name: self.handles[name].value for name in self.now}
             try:
-                self.refuse(**asked)
+                self.refuse(asked["prompt"], asked["negative"])
             except UserError as e:
                 for name in self.now:
                     self.handles[name].value = self.now[name]
@@ -94,7 +94,7 @@ class Steering:
                     self.put(SetField(name, text))
 
     def choice(self, part: str, kinds: dict[str, type], config: Train) -> None:
-        """Another guidance or densifier, and the fields of the one in use."""
+        """Add the choice of another guidance or densifier, and the fields of the one in use."""
         now = next((n for n, k in kinds.items() if k is type(getattr(config, part))), None)
         self.parents[part] = self.gui.add_folder(part, expand_by_default=part == "guidance")
         with self.parents[part]:
@@ -111,16 +111,15 @@ class Steering:
         @chosen.on_update
         def _(event: viser.GuiEvent) -> None:
             if event.client is not None and chosen.value in kinds:
-                asked = self.recipe(chosen.value) if part == "guidance" else [Choose(part, chosen.value)]  # type: ignore[arg-type]
-                for command in asked:
+                for command in self.recipe(chosen.value) if part == "guidance" else [Choose("densify", chosen.value)]:
                     self.put(command)
 
     def settings_folder(self, part: str) -> Any:
-        """An empty folder for the fields of a part."""
+        """Add an empty folder for the fields of a part."""
         return self.gui.add_folder("settings", expand_by_default=part == "guidance")
 
     def settings(self, part: str, config: Train) -> None:
-        """The fields of the chosen class, in its folder."""
+        """Add the fields of the chosen class, in its folder."""
         with self.folders[part]:
             chosen = getattr(config, part)
             if part == "guidance":  # the one that is wanted most stands first
@@ -131,7 +130,7 @@ class Steering:
             self.handles |= add_fields(self.gui, chosen, part, self.pending, without=("scale",) if part == "guidance" else ())
 
     def applied(self, command: Command, config: Train) -> None:
-        """A command took effect: controls show it, and those of a part that was chosen anew are others."""
+        """Show a command that took effect; a part that was chosen anew gets other controls."""
         match command:
             case SetField():
                 self.show(command.path, config)
@@ -146,7 +145,7 @@ class Steering:
                 self.handles[part].value = command.kind
 
     def show(self, path: str, config: Train) -> None:
-        """A control with the value that is so."""
+        """Show the value that is so in a control."""
         if path not in self.handles or path in self.pending.changes:
             return
         value: Any = config
@@ -155,7 +154,7 @@ class Steering:
         self.handles[path].value = shown(self.handles[path].value, value)
 
     def refused(self, command: Command, config: Train) -> None:
-        """A command did not: its control shows again what is so."""
+        """Show again what is so in the control of a command that was refused."""
         match command:
             case SetField():
                 self.show(command.path, config)

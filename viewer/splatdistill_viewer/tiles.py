@@ -13,8 +13,8 @@ from splatdistill.gaussians import Gaussians
 from splatdistill.io.images import fitted
 from splatdistill.render import Rasterizer
 from splatdistill_viewer.cameras import Pose
-from splatdistill_viewer.page import FOV
 from splatdistill_viewer.pictures import Mode, picture
+from splatdistill_viewer.server import FOV
 
 Point = tuple[float, float, float]
 LEAST = math.radians(0.25)  # a smaller move is none
@@ -23,13 +23,13 @@ SMALL = 80  # pixels of height below which a picture has no name
 
 
 def shape(n: int) -> tuple[int, int]:
-    """Rows and columns for so many."""
+    """Return rows and columns for so many."""
     columns = n if n <= ROW else math.ceil(math.sqrt(n))
     return math.ceil(n / columns), columns
 
 
 def places(n: int, apart: float) -> list[Point]:
-    """Where they stand in the world, seen from the front (+x) from left to right and from above."""
+    """Return where they stand in the world, seen from the front (+x) from left to right and from above."""
     rows, columns = shape(n)
     across, down = (columns - 1) / 2, (rows - 1) / 2
     return [(0.0, apart * (k % columns - across), apart * (down - k // columns)) for k in range(n)]
@@ -51,12 +51,12 @@ class Row:
 
 
 def stand(n: int, apart: float) -> Point:
-    """From where all of them are seen: before their middle, a little to the right and above."""
+    """Return a place from where all of them are seen: before their middle, a little to the right and above."""
     return (0.4 + 0.5 * apart * max(shape(n)) / math.tan(math.radians(FOV / 2)), -0.5, 0.6)
 
 
 def tiled(objects: Sequence[tuple[str, Gaussians]], pose: Pose, height: int, rasterizer: Rasterizer, mode: Mode) -> np.ndarray:
-    """An exact picture of each in its own tile under its name, (h,w,3) bytes, every one from the pose."""
+    """Return an exact picture of each in its own tile under its name, (h,w,3) bytes, every one from the pose."""
     rows, across = shape(len(objects))
     whole = pose.cameras(max(8, height // rows))
     own = columns(whole, max(1, round(pose.aspect * height) // across))
@@ -66,7 +66,7 @@ def tiled(objects: Sequence[tuple[str, Gaussians]], pose: Pose, height: int, ras
 
 
 def under(name: str, image: np.ndarray) -> np.ndarray:
-    """A picture with a name at its top, where it has room for one."""
+    """Return a picture with a name at its top, where it has room for one."""
     if not name or image.shape[0] < SMALL:
         return image
     canvas = Image.fromarray(image)
@@ -77,7 +77,7 @@ def under(name: str, image: np.ndarray) -> np.ndarray:
 
 
 def columns(cameras: Cameras, wide: int) -> Cameras:
-    """The same view on a picture of another width: what is in its middle."""
+    """Return the same view on a picture of another width: what is in its middle."""
     k = cameras.intrinsics.clone()
     k[:, 0, 2] += (wide - cameras.width) / 2
     return replace(cameras, intrinsics=k, width=wide)

@@ -1,6 +1,6 @@
 """A run, watched and steered from a browser.
 
-The run calls `Live` with its events, on its own thread. There, within a share of the wall-clock time, a frame is made of
+The run calls `RunPage` with its events, on its own thread. There, within a share of the wall-clock time, a frame is made of
 what the pages want: splats, exact pictures, curves. It goes through a single slot to a thread of the viewer, which sends
 it; whatever that costs is charged to the same share. Without a page only the curves and the keyframes of the film are
 kept. Everything that computes with the run does it on the run's thread, between steps or while it waits; what a person
@@ -9,53 +9,52 @@ asks for comes back as Commands. No error of the viewer reaches the run.
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from queue import SimpleQueue
+from pathlib import Path
 from typing import Any
 
 import torch
-import viser
 
-from splatdistill.errors import UserError
 from splatdistill.train.events import Applied, Commands, Ended, Event, Paused, Refused, StepDone
 from splatdistill.train.run import RunDir
 from splatdistill.train.session import Session
-from splatdistill_viewer import keep
-from splatdistill_viewer.browsers import Browsers, View
-from splatdistill_viewer.budget import Budget
+from splatdistill_viewer.browsers import View
+from splatdistill_viewer.budget import LEAST, SHARE, SHARE_ALONE, Budget
 from splatdistill_viewer.cameras import Frustum, frustums
+from splatdistill_viewer.curves import Curves
+from splatdistill_viewer.display import Display, Status
+from splatdistill_viewer.export_tab import ExportTab
 from splatdistill_viewer.history import History
-from splatdistill_viewer.page import Guard, open_server, show, update
-from splatdistill_viewer.pictures import Wants, picture, wants
+from splatdistill_viewer.page_base import Page
+from splatdistill_viewer.pictures import MOVING, TALL, TALL_WAITING, Mode, Wants, picture, wants
+from splatdistill_viewer.prior_panel import PriorPanel
 from splatdistill_viewer.record import Recording, write_html
-from splatdistill_viewer.serving import Serving
+from splatdistill_viewer.server import Server
 from splatdistill_viewer.snapshot import Slot, Snapshot, adjusted, snapshot
+from splatdistill_viewer.splats import show, update
 from splatdistill_viewer.steering import Recipe, Steering, Words, any_words, as_published, run_buttons
-from splatdistill_viewer.watching import Curves, Display, PriorPanel, Status
+from splatdistill_viewer.work_queue import CommandQueue
 
-SHARE, SHARE_ALONE = 0.02, 0.0025  # of the wall-clock time, with a page open and for the film alone; threads in each other's way double it
-LEAST = 0.2  # seconds between frames
 SLOW = 1.0  # seconds between drawings of curves and of the prior's panel
-TALL, TALL_WAITING, MOVING = 360, 720, 4  # pixels of an exact picture's height, at most; while the camera moves a quarter
 
 
 @dataclass
 class Frame:
-    """What the pages are to show next; None is as before."""
+    """Contents of the pages, next; None is as before."""
 
     status: tuple[Any, ...]
     free: bool = False  # made while the run waits: what it costs is not the run's
     splats: Snapshot | None = None
     views: list[View] = field(default_factory=list)
-    exact: bool = False
+    mode: Mode | None = None  # of the exact pictures, where they are wanted
     frustums: list[Frustum] | None = None
     wants: Wants | None = None
     curves: bool = False
 
 
-class Live(Serving):
-    """The viewer of one run: give it to `splatdistill.train.loop.run` as a callback."""
+class RunPage(Page):
+    """Viewer of one run: give it to `splatdistill.train.loop.run` as a callback."""
 
     def __init__(
         self,
@@ -66,27 +65,25 @@ class Live(Serving):
         report: Callable[[str], None] = print,
         recipe: Recipe = as_published,
         words: Words = any_words,
-        server: viser.ViserServer | None = None,
+        server: Server | None = None,
+        hosts: Sequence[str] = (),
     ) -> None:
         assert session.state is not None
-        self.session, self.folder, self.commands, self.report = session, folder, commands, report
-        self.guard = Guard(report, folder.path / "viewer-error.txt")
-        self.asked: SimpleQueue[Callable[[], None]] = SimpleQueue()  # work for the run's thread
+        super().__init__("splatdistill", port, report, folder.path / "viewer-error.txt", server, hosts)
+        self.session, self.folder, self.commands = session, folder, CommandQueue(commands.put)
         self.history, self.recording = History(), Recording(session.config.steps)
         self.share, self.alone = Budget(SHARE, LEAST), Budget(SHARE_ALONE)
         self.slot: Slot[Frame] = Slot()
         self.state, self.shown, self.slow = "running", None, 0.0
         self.sent = 0  # frames
-        self.server = server or open_server(port, "splatdistill")
-        self.browsers = Browsers(self.server, self.guard)
         self.build(recipe, words)
         self.guard.on_off.append(self.close)
         self.sender = threading.Thread(target=self.send, name="splatdistill-viewer", daemon=True)
         self.sender.start()
 
     def build(self, recipe: Recipe, words: Words) -> None:
-        """The page."""
-        gui, s = self.server.gui, self.session
+        """Make the page."""
+        gui, s, folder = self.server.gui, self.session, self.folder
         assert s.state is not None
         self.status = Status(gui, s.config)
         run_buttons(gui, self.commands.put)
@@ -97,7 +94,7 @@ class Live(Serving):
         with tabs.add_tab("Steer"):
             self.steering = Steering(gui, s.config, self.commands.put, recipe, words)
         with tabs.add_tab("Keep"):
-            keep.buttons(self)
+            self.exports = ExportTab(self, s, folder, self.display, self.commands.put, self.write_replay)
         self.panel = PriorPanel(gui)
         self.splats = show(self.server, "/splats", snapshot(s.gaussians(), s.state.step))
         self.cameras: list[Any] = []
@@ -105,11 +102,13 @@ class Live(Serving):
     # what the run calls ------------------------------------------------------------------------------------------
 
     def __call__(self, event: Event) -> None:
-        """An event of the run, on its thread."""
+        """Receive an event of the run, on its thread."""
         self.guard(self.receive, event)
 
     def receive(self, event: Event) -> None:
         """Take note, and use the time if there is some."""
+        if isinstance(event, Applied | Refused):
+            self.commands.done(event.command)
         match event:
             case StepDone():
                 self.state = "running"
@@ -129,10 +128,9 @@ class Live(Serving):
                 self.record(always=True)
 
     def tick(self, waiting: bool = False) -> None:
-        """Whatever is due. While the run waits all the time is ours."""
+        """Do whatever is due. While the run waits all the time is ours."""
         self.steering.pending.flush()
-        while not self.asked.empty():
-            self.work(self.asked.get_nowait())
+        self.work()
         if self.recording.due(self.step) and (waiting or self.alone.due()):
             with self.alone.spend():
                 self.record()
@@ -145,20 +143,13 @@ class Live(Serving):
                 self.slot.put(self.frame(waiting))
 
     def record(self, always: bool = False) -> None:
-        """A keyframe of the film."""
+        """Add a keyframe of the film."""
         if always or self.recording.due(self.step):
             self.recording.add(snapshot(self.session.gaussians(), self.step))
 
-    def work(self, do: Callable[[], None]) -> None:
-        """Something that a person asked for; what they can put right is told to them."""
-        try:
-            do()
-        except UserError as e:
-            self.browsers.tell("That did not work", str(e))
-
     @property
     def step(self) -> int:
-        """How many are done."""
+        """Return how many steps are done."""
         assert self.session.state is not None
         return self.session.state.step
 
@@ -166,21 +157,21 @@ class Live(Serving):
 
     @torch.no_grad()
     def frame(self, waiting: bool) -> Frame:
-        """What has changed since the last one."""
+        """Return what has changed since the last one."""
         d, s = self.display, self.session
         g = s.gaussians(int(d.particle.value) - 1)
-        f = Frame((s.config, self.step, len(g), self.history.speed(), self.state), waiting, exact=d.exact is not None)
+        f = Frame((s.config, self.step, len(g), self.history.speed(), self.state), waiting, mode=d.exact)
         key = self.step, len(g), d.key
-        if f.exact:
+        if f.mode is not None:
             assert s.rasterizer is not None
             looked = adjusted(g, d.size.value, d.cutoff.value)
             for who, cameras, what in self.browsers.wanting(key, TALL_WAITING if waiting else TALL, MOVING):
-                f.views.append(View(who, what, picture(looked, cameras, s.rasterizer, d.exact)))  # type: ignore[arg-type]
+                f.views.append(View(who, what, picture(looked, cameras, s.rasterizer, f.mode)))
                 if not waiting:
                     break  # one at a time, each in its turn
         elif key != self.shown:
             f.splats = snapshot(adjusted(g, d.size.value, d.cutoff.value), self.step)
-        self.shown = None if f.exact else key
+        self.shown = None if f.mode else key
         now = self.share.clock()
         if s.last is not None and now - self.slow > SLOW:
             self.slow = now
@@ -194,7 +185,7 @@ class Live(Serving):
         return f
 
     def terms(self) -> dict[str, float]:
-        """Each regulariser by itself, at the last step's view."""
+        """Return each regulariser by itself, at the last step's view."""
         from dataclasses import fields, replace
 
         last, r = self.session.last, self.session.config.regularise
@@ -218,12 +209,12 @@ class Live(Serving):
                     self.share.charge(time.thread_time() - began)
 
     def draw(self, f: Frame) -> None:
-        """One frame on all pages, at once."""
+        """Draw one frame on all pages, at once."""
         with self.server.atomic():
             self.status.update(*f.status)
-            if self.splats.visible == f.exact:
-                self.splats.visible = not f.exact
-                if not f.exact:
+            if self.splats.visible == (f.mode is not None):
+                self.splats.visible = f.mode is None
+                if f.mode is None:
                     self.browsers.clear()
             if f.splats is not None:
                 update(self.splats, f.splats)
@@ -236,26 +227,27 @@ class Live(Serving):
         self.browsers.draw(f.views)
 
     def draw_cameras(self, cameras: list[Frustum]) -> None:
-        """The last batch's cameras."""
+        """Draw the last batch's cameras."""
         while len(self.cameras) > len(cameras):
             self.cameras.pop().remove()
         for i, c in enumerate(cameras):
             if i == len(self.cameras):
-                name, look = f"/cameras/{i}", {"scale": 0.18, "thickness": 0.008, "color": (90, 90, 90)}
-                self.cameras.append(self.server.scene.add_camera_frustum(name, c.fov, c.aspect, **look))  # type: ignore[arg-type]
+                add = self.server.scene.add_camera_frustum
+                self.cameras.append(add(f"/cameras/{i}", c.fov, c.aspect, scale=0.18, thickness=0.008, color=(90, 90, 90)))
             self.cameras[i].wxyz, self.cameras[i].position, self.cameras[i].fov = c.wxyz, c.position, c.fov
 
     # the end ------------------------------------------------------------------------------------------------------
 
     def replay(self) -> None:
         """Write the film of the run so far."""
-        self.guard(self.write_replay)
+        self.guard(lambda: self.write_replay() and None)
 
-    def write_replay(self) -> None:
-        """replay.html in the run's folder."""
+    def write_replay(self) -> Path:
+        """Write replay.html into the run's folder, and return its path."""
         self.record(always=True)
         path = write_html(self.folder.path / "replay.html", self.recording.frames, self.session.config.prompt)
         self.browsers.tell("Replay written", str(path))
+        return path
 
     def hold(self) -> None:
         """Keep the page, and do what is asked on it, until Ctrl-C or an error of the viewer."""

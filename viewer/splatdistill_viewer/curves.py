@@ -1,0 +1,78 @@
+"""Live plots of a run."""
+
+from itertools import cycle
+
+import numpy as np
+import viser
+from viser import uplot
+
+from splatdistill_viewer.history import STAGES, History
+
+COLOURS = ("#1971c2", "#e8590c", "#2f9e44", "#9c36b5", "#c92a2a", "#0c8599")
+
+
+class Plot:
+    """Some columns of the history over the steps."""
+
+    def __init__(self, gui: viser.GuiApi, title: str, columns: tuple[str, ...], names: tuple[str, ...]) -> None:
+        self.columns = columns
+        self.handle = plot(gui, title, names)
+
+    def update(self, history: History) -> None:
+        """Draw what there is now."""
+        draw(self.handle, history.column("step", *self.columns))
+
+
+class Terms:
+    """Terms that each regulariser adds to the loss. Which there are may change while the run goes on."""
+
+    def __init__(self, gui: viser.GuiApi) -> None:
+        self.names: tuple[str, ...] = ("none",)
+        self.handle = plot(gui, "terms of the loss, where looked at", self.names)
+
+    def update(self, history: History) -> None:
+        """Draw what there is now."""
+        names, columns = history.terms()
+        if names and names != self.names:
+            self.names, self.handle.series = names, series(names)
+        draw(self.handle, columns)
+
+
+class Curves:
+    """All plots of a run."""
+
+    def __init__(self, gui: viser.GuiApi) -> None:
+        self.plots = [
+            Plot(gui, "gradient", ("grad_norm", "spread"), ("root mean square", "deviation")),
+            Plot(gui, "splats", ("gaussians",), ("splats",)),
+            Plot(gui, "noise level t, coverage", ("t", "coverage"), ("t", "coverage")),
+            Plot(gui, "seconds a step by stage", STAGES, STAGES),
+        ]
+        self.terms = Terms(gui)
+
+    def update(self, history: History) -> None:
+        """Draw what there is now."""
+        for each in (*self.plots, self.terms):
+            each.update(history)
+
+
+def plot(gui: viser.GuiApi, title: str, names: tuple[str, ...]) -> viser.GuiUplotHandle:
+    """Add an empty plot over steps."""
+    scales = {"x": uplot.Scale(time=False, auto=True), "y": uplot.Scale(auto=True)}
+    empty = tuple(np.zeros(0) for _ in range(1 + len(names)))
+    return gui.add_uplot(empty, series(names), title=title, scales=scales, legend=uplot.Legend(show=True), height=120, visible=False)
+
+
+def draw(handle: viser.GuiUplotHandle, columns: tuple[np.ndarray, ...]) -> None:
+    """Put curves in place of those before. A plot that a page has seen without a stretch of x never finds one, so it is
+    hidden until then.
+    """
+    if len(columns[0]) > 1:
+        handle.data = columns
+        handle.visible = True
+
+
+def series(names: tuple[str, ...]) -> tuple[uplot.Series, ...]:
+    """Return curves over steps, each of its own colour."""
+    curves = (uplot.Series(label=n, stroke=c, width=1.5) for n, c in zip(names, cycle(COLOURS)))
+    return (uplot.Series(label="step"), *curves)

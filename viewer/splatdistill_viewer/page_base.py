@@ -1,0 +1,73 @@
+"""Common parts of all pages: a server, whoever looks on, what they ask for, and an end."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from splatdistill.errors import UserError
+from splatdistill.io.text import printable
+from splatdistill_viewer.browsers import Browsers
+from splatdistill_viewer.guard import Guard
+from splatdistill_viewer.server import Server
+from splatdistill_viewer.work_queue import WorkQueue
+
+PAUSE = 0.03  # seconds between two looks at what is asked
+
+
+class Page:
+    """A page that stays until Ctrl-C, says where it is, and is closed once.
+
+    report: takes one line for the terminal. trace: the file that gets the traceback of an error of the viewer. server: of
+    a page that is there already, in place of a new one at `port` that is also known by the names `hosts`.
+    """
+
+    def __init__(
+        self,
+        label: str,
+        port: int,
+        report: Callable[[str], None],
+        trace: Path | None = None,
+        server: Server | None = None,
+        hosts: Sequence[str] = (),
+    ) -> None:
+        self.closed = False
+        self.report: Callable[[str], None] = lambda text: report(printable(text))
+        self.guard = Guard(self.report, trace)
+        self.asked = WorkQueue()  # for the thread that computes
+        self.server = server or Server(port, label, hosts)
+        self.browsers = Browsers(self.server, self.guard)
+
+    def work(self, most: int = 1) -> None:
+        """Do what was asked, so many at most; what a person can put right is told on the page."""
+        for _ in range(most):
+            if (do := self.asked.take()) is None:
+                return
+            try:
+                do()
+            except UserError as e:
+                self.browsers.tell("That did not work", str(e))
+
+    def serve(self, tick: Callable[[], None], going: Callable[[], bool] = lambda: True) -> None:
+        """Do what is asked on the page while it is `going`, until Ctrl-C or an error of the viewer."""
+        try:
+            while not self.guard.off and going():
+                self.guard(tick)
+                time.sleep(PAUSE)
+        except KeyboardInterrupt:
+            pass
+
+    def close(self) -> None:
+        """End the server."""
+        if not self.closed:
+            self.closed = True
+            self.server.end()
+
+    @property
+    def port(self) -> int:
+        """Return where the server listens."""
+        return self.server.get_port()
+
+    @property
+    def where(self) -> tuple[str, str]:
+        """Return the page's address here, and the line to type elsewhere."""
+        return self.server.addresses
