@@ -48,7 +48,6 @@ HEAVY: dict[str, tuple[str, ...]] = {
 CIRCLES: tuple[frozenset[str], ...] = (
     frozenset({"splatdistill.guidance.base", "splatdistill.guidance.noising"}),
     frozenset({"splatdistill.cli.bench", "splatdistill.cli.bench_plan", "splatdistill.cli.bench_report"}),
-    frozenset({"splatdistill_viewer.keep", "splatdistill_viewer.live"}),
 )
 
 # Modules whose import must not load torch, directly or through others, so that --help is instant.

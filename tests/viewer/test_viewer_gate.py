@@ -203,10 +203,9 @@ def test_uploads_shares_and_other_messages_are_not_taken(page, capfd):
         looker.set(page.display.cutoff, 0.5)
         until(lambda: page.display.cutoff.value == 0.5)
         assert page.server.gui._current_file_upload_states == {} and not shared
-    with Looker(page.where[0]) as looker:
-        with pytest.raises(ConnectionClosed):
-            looker.socket.send(bytes(LONGEST + 1))
-            until(lambda: looker.socket.send(b"x"), seconds=20)
+    with Looker(page.where[0]) as looker, pytest.raises(ConnectionClosed):
+        looker.socket.send(bytes(LONGEST + 1))
+        until(lambda: looker.socket.send(b"x"), seconds=20)
     with Looker(page.where[0]) as looker, pytest.raises(ConnectionClosed):
         until(lambda: looker.socket.send(b"x"), seconds=20)  # nothing but rubbish: closed in the end
     assert not page.guard.off and not page.told and capfd.readouterr() == ("", "")

@@ -107,7 +107,7 @@ def test_refine_this_one_goes_on_in_the_same_page(train, tmp_path, monkeypatch, 
     assert said.count("watch and steer it at http://127.0.0.1:87") == 2 and len({w for w in said.split() if w.startswith("http://127")}) == 1
     assert sorted(p.name for p in (tmp_path / "v").iterdir()) == ["seed-0", "seed-1", "seed-1-refined", "seed-2"]
     before, after = (yaml.safe_load((tmp_path / "v" / n / "config.yaml").read_text()) for n in ("seed-1", "seed-1-refined"))
-    assert after["batch"] == 2 * before["batch"] and after["guidance"]["times"]["t_max"] < before["guidance"]["times"]["t_max"]
+    assert after["batch"] == 2 * before["batch"] and 0.4 < after["guidance"]["times"]["t_max"] < (before["guidance"]["times"]["t_max"] or 0.98)
     assert after["init"]["path"].endswith("seed-1/splats.ply") and after["seed"] == before["seed"] == 1
     assert (tmp_path / "v" / "seed-1-refined" / "replay.html").exists()
     assert len(load_all(tmp_path / "v")) == 4

@@ -79,7 +79,7 @@ def checked(raw: bytes | str, gui: viser.GuiApi, stands: bool) -> Camera | Updat
     if isinstance(said, Camera):
         return said if said.sound() else None
     handle = gui._gui_input_handle_from_uuid.get(said.uuid) if stands else None
-    value = None if handle is None or handle.disabled else fitting(handle, said.updates.value)
+    value = None if handle is None or getattr(handle, "disabled", True) else fitting(handle, said.updates.value)
     return None if value is None else Update(said.uuid, Value(value))
 
 
