@@ -3,7 +3,6 @@
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from io import BytesIO
 
 from jaxtyping import Float
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from splatdistill.bench.tables import Table
 from splatdistill.io.images import to_bytes
+from splatdistill.io.text import escape, escape_lines
 
 STYLE = """\
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem; color: #222 }
@@ -53,11 +53,11 @@ def html(title: str, sections: Sequence[Section]) -> str:
 def part(section: Section) -> str:
     """One section."""
     lines = [f"<h2>{escape(section.title)}</h2>"]
-    lines += [f"<p>{escape(p)}</p>" for p in section.text.split("\n\n") if p]
+    lines += [f"<p>{escape_lines(p)}</p>" for p in section.text.split("\n\n") if p]
     for what, picture in dict(section.pictures).items():
         lines.append(f'<p><img alt="{escape(what)}" src="{data(picture)}"></p>')
     lines += map(table, section.tables)
-    lines += [f"<pre>{escape(section.code)}</pre>"] if section.code else []
+    lines += [f"<pre>{escape_lines(section.code)}</pre>"] if section.code else []
     return "\n".join(lines)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from splatdistill.bench.judge import Results
 from splatdistill.bench.statistics import FEW, Comparison, mean_and_spread
 from splatdistill.evaluate.metrics import METRICS, Figure
+from splatdistill.io.text import markdown
 
 ARROW = {"higher": " ↑", "lower": " ↓", "": ""}
 SDI = ("clip_score", "iqa_quality", "iqa_sharpness", "iqa_real", "image_reward", "diverged", "seconds", "peak_memory")
@@ -35,10 +36,10 @@ class Table:
         """As Markdown."""
 
         def line(cells: Sequence[str]) -> str:
-            return "| " + " | ".join(c.replace("|", "\\|").replace("\n", " ") for c in cells) + " |"
+            return "| " + " | ".join(map(markdown, cells)) + " |"
 
-        body = [line(self.head), line(["---"] * len(self.head)), *map(line, self.rows)]
-        return "\n".join([f"**{self.title}**", "", *body, *([""] if self.notes else []), *self.notes])
+        body = [line(self.head), "| " + " | ".join(["---"] * len(self.head)) + " |", *map(line, self.rows)]
+        return "\n".join([f"**{markdown(self.title)}**", "", *body, *([""] if self.notes else []), *map(markdown, self.notes)])
 
     def text(self) -> str:
         """For the screen."""

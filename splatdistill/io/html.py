@@ -6,7 +6,6 @@ and thresholds. Its own policy forbids it to load anything.
 
 import base64
 import binascii
-import html
 import io
 import json
 import math
@@ -26,13 +25,14 @@ from splatdistill.io.extent import sphere
 from splatdistill.io.opening import Name, opened
 from splatdistill.io.rows import Read, Written, judged, writable
 from splatdistill.io.spz import Inflated, pack, unpack
+from splatdistill.io.text import escape
 
 DATA = re.compile(rb'<script id="splats" type="application/base64">([A-Za-z0-9+/=\s]*)</script>')
 
 
 @dataclass(frozen=True)
 class Start:
-    """Where the page looks from at first."""
+    """Camera that the page begins with."""
 
     azimuth: float = 30.0  # degrees
     elevation: float = 15.0
@@ -52,8 +52,8 @@ def write_html(
     look = asdict(start or around(g))
     look["target"] = (frames.into("gltf") @ torch.tensor(look["target"]).double()).tolist()
     fill = {
-        "title": html.escape(title),
-        "facts": "".join(f"<li>{html.escape(c)}</li>" for c in (f"{len(g)} splats", *comments)),
+        "title": escape(title),
+        "facts": "".join(f"<li>{escape(c)}</li>" for c in (f"{len(g)} splats", *comments)),
         "start": json.dumps(look),  # numbers alone
         "data": base64.b64encode(pack(path, g)).decode("ascii"),
     }
@@ -83,7 +83,7 @@ def load_html(path: Name) -> Read:
 
 
 def around(g: Gaussians) -> Start:
-    """A place that shows all but strays."""
+    """Return a camera that shows all but strays."""
     middle, radius = sphere(g)
     start = Start()
     distance = 1.02 * radius / math.sin(math.radians(start.fov / 2))

@@ -6,9 +6,13 @@ that cannot be encoded at all. Whatever puts such text into a page, a report or 
 """
 
 import html
+import re
 import unicodedata
 
 JOINERS = "\u200c\u200d"  # which Persian, Indic scripts and emoji are written with
+ACTIVE = re.compile(r"[\\`*_{}\[\]<>|#&~@!$]")
+ADDRESS = re.compile(r"(:|www)([./])", re.IGNORECASE)
+FIRST = re.compile(r"^(\s*\d*)([-+=.)])(?=[-=\s]*$|\s)")  # of a line: a list, or the rule below a heading
 HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # Unicode's categories: control, format, surrogate, line and paragraph separator
 
 
@@ -35,11 +39,16 @@ def escape(text: str) -> str:
     return html.escape(printable(text)).replace("`", "&#96;")
 
 
-def markdown(text: str) -> str:
-    """Return the text for one line of Markdown, as words: no emphasis, code, link, picture, tag or table's edge.
+def escape_lines(text: str) -> str:
+    """Return a text of several lines for HTML, line by line."""
+    return "\n".join(map(escape, text.split("\n")))
 
-    Every character of ASCII that is neither a letter, a digit nor a space becomes a reference, which CommonMark (section
-    2.5) reads as text and never as structure.
+
+def markdown(text: str) -> str:
+    """Return the text for one line of Markdown or a cell of its tables, as words: no emphasis, code, link, picture, tag,
+    heading or list. Backslashes do it, so that the source can be read as well (CommonMark 2.4; for bare addresses, which
+    GitHub links, its extension 6.9).
     """
-    safe = (c if c.isalnum() or c == " " or ord(c) > 127 else f"&#{ord(c)};" for c in printable(text))
-    return "".join(safe)
+    text = ACTIVE.sub(r"\\\g<0>", printable(text))
+    text = ADDRESS.sub(r"\1\\\2", text)
+    return FIRST.sub(r"\1\\\2", text)
