@@ -231,7 +231,7 @@ def test_control_characters_of_a_client_do_not_reach_the_terminal(page):
 
 def test_a_flood_is_slowed_and_heard_once(page):
     asked = []
-    page.commands.run = asked.append
+    page.queue.run = asked.append
     buttons = {getattr(h, "label", None): h for h in page.server.gui._gui_input_handle_from_uuid.values()}
     with Looker(page.where[0]) as looker, Looker(page.where[0]) as other:
         until(lambda: len(page.browsers.there) == 2)

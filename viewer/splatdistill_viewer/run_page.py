@@ -70,7 +70,7 @@ class RunPage(Page):
     ) -> None:
         assert session.state is not None
         super().__init__("splatdistill", port, report, folder.path / "viewer-error.txt", server, hosts)
-        self.session, self.folder, self.commands = session, folder, CommandQueue(commands.put)
+        self.session, self.folder, self.commands, self.queue = session, folder, commands, CommandQueue(commands.put)
         self.history, self.recording = History(), Recording(session.config.steps)
         self.share, self.alone = Budget(SHARE, LEAST), Budget(SHARE_ALONE)
         self.slot: Slot[Frame] = Slot()
@@ -86,15 +86,15 @@ class RunPage(Page):
         gui, s, folder = self.server.gui, self.session, self.folder
         assert s.state is not None
         self.status = Status(gui, s.config)
-        run_buttons(gui, self.commands.put)
+        run_buttons(gui, self.queue.put)
         tabs = gui.add_tab_group()
         with tabs.add_tab("Watch"):
             self.display = Display(gui, len(s.state.particles))
             self.curves = Curves(gui)
         with tabs.add_tab("Steer"):
-            self.steering = Steering(gui, s.config, self.commands.put, recipe, words)
+            self.steering = Steering(gui, s.config, self.queue.put, recipe, words)
         with tabs.add_tab("Keep"):
-            self.exports = ExportTab(self, s, folder, self.display, self.commands.put, self.write_replay)
+            self.exports = ExportTab(self, s, folder, self.display, self.queue.put, self.write_replay)
         self.panel = PriorPanel(gui)
         self.splats = show(self.server, "/splats", snapshot(s.gaussians(), s.state.step))
         self.cameras: list[Any] = []
@@ -108,7 +108,7 @@ class RunPage(Page):
     def receive(self, event: Event) -> None:
         """Take note, and use the time if there is some."""
         if isinstance(event, Applied | Refused):
-            self.commands.done(event.command)
+            self.queue.done(event.command)
         match event:
             case StepDone():
                 self.state = "running"
