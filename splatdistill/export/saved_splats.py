@@ -54,7 +54,7 @@ def load(path: Name) -> list[SavedSplats]:
 def load_all(path: Name) -> list[SavedSplats]:
     """Return what `load` does; or for a folder of several runs, such as the variants of one prompt, the results of all."""
     path = Path(path).expanduser()
-    alone = (path / "state.json").is_file() or bool(results(path))
+    alone = (path / NOTE).is_file() or bool(results(path))
     runs = [] if alone else sorted({p.parent for p in path.glob("*/splats.ply")})
     return [each for run in runs for each in load(run)] if runs else load(path)
 
