@@ -1,5 +1,6 @@
 """Settings under older names: a run's config.yaml and log.jsonl mean what they meant."""
 
+from splatdistill.guidance import CSD
 from splatdistill.renamed import RENAMED, tree_now
 from splatdistill.settings.commands import parse_train
 from splatdistill.train.events import Choose, SetField
@@ -18,6 +19,14 @@ def test_commands_of_an_older_log_are_read():
     assert command_of({"name": "SetField", "path": "guidance.times.high", "value": 0.5}) == SetField("guidance.times.t_max", 0.5)
     choose = {"name": "Choose", "part": "guidance", "kind": "sds", "fields": [["scale", 3.0], ["times.low", 0.1]]}
     assert command_of(choose) == Choose("guidance", "sds", (("scale", 3.0), ("times.t_min", 0.1)))
+
+
+def test_what_a_method_no_longer_has_is_left_out(tmp_path):
+    (tmp_path / "config.yaml").write_text("prompt: a ball\nguidance: {name: csd, scale: 3.0, rescale: 0.0}\n", encoding="utf-8")
+    assert parse_train(["--config", str(tmp_path / "config.yaml")], lambda source: None).config.guidance == CSD(scale=3.0)
+    choose = {"name": "Choose", "part": "guidance", "kind": "csd", "fields": [["rescale", 0.0], ["scale", 3.0]]}
+    assert command_of(choose) == Choose("guidance", "csd", (("scale", 3.0),))
+    assert tree_now({"guidance": {"name": "sds", "rescale": 0.5}}) == {"guidance": {"name": "sds", "rescale": 0.5}}
 
 
 def test_todays_name_wins_and_other_keys_stay():

@@ -21,7 +21,7 @@ from splatdistill.evaluate.variance import SOURCES, SPACES, Design
 from splatdistill.evaluate.variance_draws import Arm, Draws, Still, learn, noise_errors, splats
 from splatdistill.evaluate.variance_report import ErrorPoint, Report, SceneNote, diagrams, rows
 from splatdistill.guidance import SDS, Times
-from splatdistill.guidance.base import Weight
+from splatdistill.guidance.shaping import Weight
 from splatdistill.io.atomic import write_text
 from splatdistill.io.images import write_png
 from splatdistill.settings.commands import parse_train

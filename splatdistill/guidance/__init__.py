@@ -1,7 +1,8 @@
 """The guidances, by name. One file each; adding one here is all that registering takes."""
 
 from splatdistill.guidance.asd import ASD
-from splatdistill.guidance.base import Distilled, Guidance, Noised, View
+from splatdistill.guidance.base import Directed, Guidance, Guided
+from splatdistill.guidance.cfg import CFG
 from splatdistill.guidance.collaborative import Collaborative
 from splatdistill.guidance.csd import CSD
 from splatdistill.guidance.ism import ISM
@@ -11,6 +12,7 @@ from splatdistill.guidance.sds import SDS
 from splatdistill.guidance.sjc import SJC
 from splatdistill.guidance.ssd import SSD
 from splatdistill.guidance.times import Times
+from splatdistill.guidance.types import Distilled, Noised, View
 from splatdistill.guidance.vsd import VSD
 
 GUIDANCES: dict[str, type[Guidance]] = {
@@ -28,6 +30,7 @@ GUIDANCES: dict[str, type[Guidance]] = {
 
 __all__ = [
     "ASD",
+    "CFG",
     "CSD",
     "GUIDANCES",
     "ISM",
@@ -38,8 +41,10 @@ __all__ = [
     "SSD",
     "VSD",
     "Collaborative",
+    "Directed",
     "Distilled",
     "Guidance",
+    "Guided",
     "Noised",
     "Times",
     "View",

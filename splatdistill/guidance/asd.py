@@ -8,13 +8,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from splatdistill import checks
-from splatdistill.guidance.base import Guidance, Noised, View
+from splatdistill.guidance.base import Guided
 from splatdistill.guidance.noising import diffuse
+from splatdistill.guidance.types import Noised, View
 from splatdistill.priors import Query
 
 
 @dataclass(frozen=True)
-class ASD(Guidance):
+class ASD(Guided):
     """ASD (Ma et al., "ScaleDreamer: Scalable Text-to-3D Synthesis with Asynchronous Score Distillation",
     arXiv:2407.02040): what the renders' own distribution would say is had from the prior at a noisier time,
 
@@ -47,9 +48,7 @@ class ASD(Guidance):
     def later(self, view: View, t: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
         """Return t+ of every view; one for all where they share t."""
         times = self.value("times")
-        part = view.rand()
-        if times.shared:
-            part = part[:1].expand_as(part)
+        part = view.rand(times.shared)
         if self.shift == "fixed":  # drawn all the same: runs that differ in this alone see the same noise from here on
             part = torch.ones_like(part)
         if self.variant == "paper":

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from splatdistill.errors import UserError
-from splatdistill.guidance.base import View
+from splatdistill.guidance.types import View
 from splatdistill.priors import DiffusionPrior
 
 if TYPE_CHECKING:
@@ -64,8 +64,8 @@ def geometry_loss(name: BaselineName, seen: Seen, told: "Geometry") -> Float[Ten
             if told.normal is not None:
                 return 1 - cosine(seen.normal, told.normal, seen.alpha)
             assert told.inverse_depth is not None
-            both = (normal_of_inverse_depth(d, seen.alpha) for d in (seen.inverse_depth, told.inverse_depth))
-            return 1 - cosine(*both, seen.alpha)
+            mine, theirs = (normal_of_inverse_depth(d, seen.alpha) for d in (seen.inverse_depth, told.inverse_depth))
+            return 1 - cosine(mine, theirs, seen.alpha)
         case _:
             assert told.foreground is not None
             a, f = seen.alpha, told.foreground
@@ -84,7 +84,7 @@ class Baselines:
         """One loss per name, for what is seen in a decoded picture."""
         seen = told = None
         if self.network is not None:
-            seen, told = Seen.of(view, tuple(picture.shape[-2:])), self.network(picture)
+            seen, told = Seen.of(view, (picture.shape[-2], picture.shape[-1])), self.network(picture)
         losses = []
         for name in self.names:
             if name == "clip":

@@ -8,12 +8,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from splatdistill.guidance.base import Guidance, Noised, View
+from splatdistill.guidance.base import Guided
 from splatdistill.guidance.times import Times
+from splatdistill.guidance.types import Noised, View
 
 
 @dataclass(frozen=True)
-class Collaborative(Guidance):
+class Collaborative(Guided):
     """Collaborative score distillation (Kim et al., "Collaborative Score Distillation for Consistent Visual Editing",
     arXiv:2307.04787): Stein variational gradient descent (Liu & Wang, arXiv:1608.04471) over the views of a batch,
 
@@ -30,7 +31,7 @@ class Collaborative(Guidance):
 
     times: Times = field(default_factory=lambda: Times(shared=True))
     """Which noise levels are visited."""
-    around: Literal["sds", "csd", "score"] = "sds"
+    base_residual: Literal["sds", "csd", "score"] = "sds"
     """r: eps_cfg minus the noise; minus what the prompt says, (scale - 1) (pos - neg); or minus nothing."""
     repulsion: float = 1.0
     """Factor on what drives views apart."""
@@ -40,7 +41,7 @@ class Collaborative(Guidance):
     def residual(self, view: View, n: Noised, answers: tuple[Tensor, ...], memory: nn.Module) -> Float[Tensor, "b *d"]:
         """r of each view by itself."""
         eps_hat = self.predict(view, answers)
-        match self.around:
+        match self.base_residual:
             case "sds":
                 return eps_hat - n.eps
             case "csd":

@@ -7,15 +7,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from splatdistill import checks
-from splatdistill.errors import UserError
-from splatdistill.guidance.base import Guidance, Noised, View, aside, aside_queries
+from splatdistill.guidance.base import Directed
+from splatdistill.guidance.types import Noised, View
 from splatdistill.priors import Condition, Query
 
 Ramp = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class CSD(Guidance):
+class CSD(Directed):
     """CSD (Yu et al., "Text-to-3D with Classifier Score Distillation", arXiv:2310.19415): the score of the implicit
     classifier p(y | x_t) alone, with three prompts, the text, the negative and the null prompt,
 
@@ -45,10 +45,8 @@ class CSD(Guidance):
     """The paper's update, or the official code's."""
 
     def __post_init__(self) -> None:
-        """Refuse what means nothing here."""
+        """Refuse weights that never arrive."""
         super().__post_init__()
-        if self.rescale:
-            raise UserError("--guidance.rescale is for guided predictions; this method has none, only a difference")
         checks.positive(self, "until")
 
     def at(self, ramp: Ramp, progress: float) -> float:
@@ -66,9 +64,9 @@ class CSD(Guidance):
         return tuple(terms)
 
     def ask(self, view: View, n: Noised, memory: nn.Module) -> tuple[Query, ...]:
-        """The prompts that have a weight, and what is asked aside."""
+        """Return the prompts that have a weight, and what is added to the direction."""
         terms = (Query(n.x_t, n.t, text) for text, _ in self.terms(view))
-        return (*terms, *aside_queries(view, n.x_t, n.t, self.view_weight))
+        return (*terms, *self.cfg.extra_queries(view, n.x_t, n.t))
 
     def predict(self, view: View, answers: tuple[Tensor, ...]) -> Float[Tensor, "b *d"]:
         """The prompt's prediction; the difference is no prediction."""
@@ -81,4 +79,4 @@ class CSD(Guidance):
         for (_, k), answer in zip(terms, answers):
             total = total + k * answer
         pos, neg = answers[0], answers[min(1, len(terms) - 1)]  # the negative prompt where Perp-Neg wants it
-        return self.scale * (total + aside(view, pos, neg, answers[len(terms) :], self.perp_weight, self.view_weight))
+        return self.scale * (total + self.cfg.extra_directions(view, pos, neg, answers[len(terms) :]))

@@ -9,9 +9,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from splatdistill import checks
-from splatdistill.guidance.base import Defaults, Guidance, Noised, View, Weight
+from splatdistill.guidance.base import Defaults, Guided
 from splatdistill.guidance.noising import at_level, ddim, diffuse
+from splatdistill.guidance.shaping import Weight
 from splatdistill.guidance.times import Times
+from splatdistill.guidance.types import Noised, View
 from splatdistill.priors import Query
 
 
@@ -23,7 +25,7 @@ class Interval(Noised):
 
 
 @dataclass(frozen=True)
-class ISM(Guidance):
+class ISM(Guided):
     """ISM (Liang et al., "LucidDreamer: Towards High-Fidelity Text-to-3D Generation via Interval Score Matching",
     arXiv:2311.11284):
 

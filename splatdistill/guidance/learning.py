@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from splatdistill.priors import Adapter
+
 
 class Learning(nn.Module):
     """A network and its AdamW (Loshchilov & Hutter, "Decoupled Weight Decay Regularization", arXiv:1711.05101).
@@ -12,10 +14,11 @@ class Learning(nn.Module):
     Stays on the device of its network.
     """
 
+    network: Adapter
     refused: Tensor  # updates not made because a gradient was not finite
 
     def __init__(
-        self, network: nn.Module, rate: float, betas: tuple[float, float], eps: float, weight_decay: float
+        self, network: Adapter, rate: float, betas: tuple[float, float], eps: float, weight_decay: float
     ) -> None:
         super().__init__()
         self.network = network

@@ -7,14 +7,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from splatdistill import checks
-from splatdistill.errors import UserError
-from splatdistill.guidance.base import Guidance, Noised, View, aside, aside_queries
-from splatdistill.guidance.shaping import like
+from splatdistill.guidance.base import Directed
+from splatdistill.guidance.shaping import per_view
+from splatdistill.guidance.types import Noised, View
 from splatdistill.priors import Query
 
 
 @dataclass(frozen=True)
-class NFSD(Guidance):
+class NFSD(Directed):
     """NFSD (Katzir et al., "Noise-Free Score Distillation", arXiv:2310.17590):
 
         grad = w(t) (delta_D + s delta_C),  delta_C = eps(x_t; y) - eps(x_t),
@@ -30,25 +30,23 @@ class NFSD(Guidance):
     """Below this noise level, the unprompted prediction is taken as the direction to the domain."""
 
     def __post_init__(self) -> None:
-        """There is no guided prediction to rescale."""
+        """Refuse a threshold that is no noise level."""
         super().__post_init__()
-        if self.rescale:
-            raise UserError("--guidance.rescale is for guided predictions; this method has none, only differences")
         checks.within(self, 0, 1, "threshold")
 
     def ask(self, view: View, n: Noised, memory: nn.Module) -> tuple[Query, ...]:
         """Prompt, null prompt and negative prompt."""
         texts = (view.text.positive, view.text.null, view.text.negative)
-        return (*(Query(n.x_t, n.t, text) for text in texts), *aside_queries(view, n.x_t, n.t, self.view_weight))
+        return (*(Query(n.x_t, n.t, text) for text in texts), *self.cfg.extra_queries(view, n.x_t, n.t))
 
     def predict(self, view: View, answers: tuple[Tensor, ...]) -> Float[Tensor, "b *d"]:
         """null + scale delta_C."""
         pos, null, _, *others = answers
-        more = aside(view, pos, null, tuple(others), self.perp_weight, self.view_weight)
+        more = self.cfg.extra_directions(view, pos, null, tuple(others))
         return null + self.scale * (pos - null + more)
 
     def residual(self, view: View, n: Noised, answers: tuple[Tensor, ...], memory: nn.Module) -> Float[Tensor, "b *d"]:
         """delta_D + s delta_C."""
         _, null, neg, *_ = answers
-        domain = torch.where(like(n.t, null) < self.threshold, null, null - neg)
+        domain = torch.where(per_view(n.t, null) < self.threshold, null, null - neg)
         return domain + self.predict(view, answers) - null

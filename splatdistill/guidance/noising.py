@@ -4,7 +4,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from splatdistill.guidance.base import Noised, View, cfg_combine, cfg_queries
+from splatdistill.guidance.cfg import CFG
+from splatdistill.guidance.shaping import per_view
+from splatdistill.guidance.types import Noised, View
 
 
 def diffuse(view: View, t: Float[Tensor, " b"], eps: Float[Tensor, "b *d"] | None = None) -> Noised:
@@ -40,10 +42,27 @@ def at_level(view: View, x_t: Float[Tensor, "b *d"], t: Float[Tensor, " b"]) -> 
     return Noised(x_t, t, (x_t - alpha * view.x) / sigma)
 
 
-def invert(view: View, t: Float[Tensor, " b"], steps: int, scale: float, eta: float = 0.0) -> Noised:
-    """DDIM inversion: from the clean latents, taken as x_0, up to t in `steps` equal moves under CFG `scale`."""
+def invert(view: View, t: Float[Tensor, " b"], steps: int, cfg: CFG, eta: float = 0.0) -> Noised:
+    """Return DDIM inversion: from the clean latents, taken as x_0, up to t in `steps` equal moves under `cfg`."""
     n = Noised(view.x.detach(), torch.zeros_like(t), torch.zeros_like(view.x))
     for k in range(1, steps + 1):
-        eps_hat = cfg_combine(view, view.prior.answer(cfg_queries(view, n.x_t, n.t, scale)), scale)
+        eps_hat = cfg.combine(view, view.prior.answer(cfg.queries(view, n.x_t, n.t)))
         n = ddim(view, n, t * (k / steps), eps_hat, eta)
     return n
+
+
+def invert_on_grid(view: View, t: Float[Tensor, " b"], end: Float[Tensor, " b"], cfg: CFG, eta: float) -> Float[Tensor, "b *d"]:
+    """Return x at `end` by threestudio's inversion of SDI: moves between the steps -99, 1, 101, ... of 1000 that are below
+    t, each view's own, and from the last of them to `end`. The direction terms are not reduced by the noise that is added.
+    """
+    last, x = (1000 * t).round(), view.x.detach()
+    for step in (-99.0, *(float(k) for k in range(1, 1000, 100))):
+        here = torch.full_like(t, step)
+        going = here < last
+        if not going.any():
+            break
+        there = torch.where(here + 100 < last, (here + 100).clamp(min=1) / 1000, end)
+        eps_hat = cfg.combine(view, view.prior.answer(cfg.queries(view, x, here / 1000)))
+        moved = ddim(view, Noised(x, here / 1000, torch.zeros_like(x)), there, eps_hat, eta, reduce=False).x_t
+        x = torch.where(per_view(going, x), moved, x)
+    return x

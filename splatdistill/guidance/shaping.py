@@ -3,7 +3,7 @@
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 Weight = Literal["sigma2", "sigma", "sigma_alpha", "alpha_sigma2", "one_minus_alpha", "one"]
@@ -36,7 +36,7 @@ def rescaled(eps_hat: Float[Tensor, "b *d"], pos: Float[Tensor, "b *d"], phi: fl
         phi eps_hat std(pos) / std(eps_hat) + (1 - phi) eps_hat.
     """
     ratio = pos.flatten(1).std(1) / eps_hat.flatten(1).std(1).clamp(min=torch.finfo(pos.dtype).tiny)
-    return (phi * like(ratio, eps_hat) + 1 - phi) * eps_hat
+    return (phi * per_view(ratio, eps_hat) + 1 - phi) * eps_hat
 
 
 def perpendicular(
@@ -51,7 +51,7 @@ def perpendicular(
     for w, other in zip(weights.to(d).unbind(1), others):
         a = other - neg
         along = (a * d).flatten(1).sum(1) / square
-        total = total + like(w, d) * (a - like(along, d) * d)
+        total = total + per_view(w, d) * (a - per_view(along, d) * d)
     return total
 
 
@@ -63,6 +63,6 @@ def shaped(grad: Float[Tensor, "b *d"], clip: float | None, normalise: bool) -> 
     return grad / (grad.norm() + 1e-8) if normalise else grad
 
 
-def like(per_view: Float[Tensor, " b"], x: Float[Tensor, "b *d"]) -> Float[Tensor, "b *one"]:
-    """One number per view, shaped to broadcast against latents."""
-    return per_view.view(-1, *[1] * (x.ndim - 1))
+def per_view(number: Shaped[Tensor, " b"], x: Float[Tensor, "b *d"]) -> Shaped[Tensor, "b *one"]:
+    """Return one number per view, shaped to broadcast against latents."""
+    return number.view(-1, *[1] * (x.ndim - 1))

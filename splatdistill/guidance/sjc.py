@@ -6,12 +6,14 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from splatdistill.guidance.base import Guidance, Noised, View, Weight
+from splatdistill.guidance.base import Guided
+from splatdistill.guidance.shaping import Weight
 from splatdistill.guidance.times import Times
+from splatdistill.guidance.types import Noised, View
 
 
 @dataclass(frozen=True)
-class SJC(Guidance):
+class SJC(Guided):
     """SJC (Wang et al., "Score Jacobian Chaining: Lifting Pretrained 2D Diffusion Models for 3D Generation",
     arXiv:2212.00774): the perturb-and-average score of z = x + s eps, s = sigma_t / alpha_t, with D = z - s eps_cfg,
 

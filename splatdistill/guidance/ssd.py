@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from splatdistill import checks
 from splatdistill.guidance import baselines as known
-from splatdistill.guidance.base import Guidance, Noised, View, weight_of
+from splatdistill.guidance.base import Guided
 from splatdistill.guidance.baselines import BaselineName
 from splatdistill.guidance.stein import ControlWeights, Share, latent_moments, parameters_behind, splat_moments, stein_terms
+from splatdistill.guidance.types import Noised, View
 from splatdistill.priors import DiffusionPrior
 
 Losses = Callable[[View, Tensor], tuple[Tensor, ...]]
@@ -28,7 +29,7 @@ class SteinMemory(ControlWeights):
 
 
 @dataclass(frozen=True)
-class SSD(Guidance):
+class SSD(Guided):
     """SSD (Wang et al., "SteinDreamer: Variance Reduction for Text-to-3D Score Distillation via Stein Identity",
     arXiv:2401.00604, eq. 10 to 12):
 
@@ -77,8 +78,8 @@ class SSD(Guidance):
     def residual(self, view: View, n: Noised, answers: tuple[Tensor, ...], memory: nn.Module) -> Float[Tensor, "b *d"]:
         """Prediction minus the weighted control variates; mu is used first and learned from them after."""
         assert isinstance(memory, SteinMemory)
-        alpha, sigma = view.prior.schedule(n.t)
-        eps_hat, w = self.predict(view, answers), weight_of(self.weight, alpha, sigma)
+        eps_hat, w = self.predict(view, answers), self.w(view, n)
+        sigma = view.prior.schedule(n.t)[1]
         terms = stein_terms(n, sigma, lambda x_t: self.phis(view, x_t, memory))
         control = (memory.weights(n.eps)[:, None] * terms).sum(0)
         if self.mu == "latent":

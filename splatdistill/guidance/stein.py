@@ -9,13 +9,13 @@ phi = 1 gives h = eps. The gradient is taken with respect to x_t, not to x, and 
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from splatdistill.guidance.base import Noised
+from splatdistill.guidance.types import Noised
 
 Share = Literal["none", "channels", "all"]
 
@@ -88,11 +88,11 @@ class ControlWeights(nn.Module):
         step = torch.linalg.solve(a / scale[:, None] / scale, b / scale) / scale
         return (1 + step.movedim(0, 1)).view_as(self.cross)
 
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *rest) -> None:
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *rest: Any, **more: Any) -> None:
         for name in ("mu", "gram", "cross"):
             if prefix + name in state_dict:
                 setattr(self, name, torch.empty_like(state_dict[prefix + name], device=self.seen.device))
-        super()._load_from_state_dict(state_dict, prefix, *rest)
+        super()._load_from_state_dict(state_dict, prefix, *rest, **more)
 
 
 def latent_moments(

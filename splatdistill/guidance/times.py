@@ -80,19 +80,20 @@ class Times:
         high = high if self.t_max_end is None else high + (self.t_max_end - high) * moved
         return low, high
 
-    def draw(self, batch: int, progress: float, rng: torch.Generator) -> Float[Tensor, " b"]:
-        """Draw `batch` times in [t_min, t_max], float64 so that t = i/1000 stays exact."""
+    def draw(self, batch: int, progress: float, rng: torch.Generator, views: int = 1) -> Float[Tensor, " b"]:
+        """Draw `batch` times in [t_min, t_max], float64 so that t = i/1000 stays exact; the same for each set of `views`."""
         p = min(max(progress, 0.0), 1.0)
         if self.schedule != "uniform":
             return torch.full((batch,), self.walk(p), dtype=torch.float64)
         low, high = self.ends(p)
-        u = torch.rand(1 if self.shared else batch, generator=rng, dtype=torch.float64)
+        count = 1 if self.shared else batch // views
+        u = torch.rand(count, generator=rng, dtype=torch.float64)
         if self.integer:
             first, last = int(1000 * low + 1e-6), int(1000 * high + 1e-6)
             t = (first + (u * (last - first + 1)).floor()) / 1000
         else:
             t = low + (high - low) * u
-        return t.expand(batch)
+        return t.repeat_interleave(batch // count)
 
     def walk(self, p: float) -> float:
         """Return t at progress p of a schedule that is not random.

@@ -8,14 +8,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from splatdistill import checks
-from splatdistill.guidance.base import Guidance, Noised, View
+from splatdistill.guidance.base import Guided
 from splatdistill.guidance.learning import Learning
 from splatdistill.guidance.times import Times
+from splatdistill.guidance.types import Noised, View
 from splatdistill.priors import DiffusionPrior, Query
 
 
 @dataclass(frozen=True)
-class VSD(Guidance):
+class VSD(Guided):
     """VSD (Wang et al., "ProlificDreamer: High-Fidelity and Diverse Text-to-3D Generation with Variational Score
     Distillation", arXiv:2305.16213, eq. 9 and 10, algorithm 1):
 
@@ -54,13 +55,14 @@ class VSD(Guidance):
         checks.at_least(self, 0, "adapter_steps")
         checks.within(self, 0, 1, "camera_dropout")
 
-    def init(self, prior: DiffusionPrior) -> nn.Module:
+    def init(self, prior: DiffusionPrior) -> Learning:
         """The adapter and the moments of its optimizer."""
         adapter = prior.adapter(self.rank, torch.Generator().manual_seed(0), exact_start=self.variant == "paper")
         return Learning(adapter, self.adapter_rate, (0.9, 0.99), 1e-15 if self.variant == "code" else 1e-8, 0.01)
 
     def ask(self, view: View, n: Noised, memory: nn.Module) -> tuple[Query, ...]:
         """The classifier-free guidance pair, and the adapter."""
+        assert isinstance(memory, Learning)
         return (*super().ask(view, n, memory), Query(n.x_t, n.t, replace(view.text.plain, camera=poses(view)), memory.network))
 
     def residual(self, view: View, n: Noised, answers: tuple[Tensor, ...], memory: nn.Module) -> Float[Tensor, "b *d"]:
@@ -69,6 +71,7 @@ class VSD(Guidance):
 
     def learn(self, view: View, memory: nn.Module) -> None:
         """The adapter learns what the renders look like."""
+        assert isinstance(memory, Learning)
         x, camera = view.x.detach(), poses(view)
         for _ in range(self.adapter_steps):
             t = view.rand() if self.variant == "paper" else (1000 * view.rand()).floor() / 1000

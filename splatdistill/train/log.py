@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 from splatdistill.errors import UserError
 from splatdistill.io.atomic import reason
-from splatdistill.renamed import path_now
+from splatdistill.renamed import GONE, path_now
 from splatdistill.train.events import (
     Applied,
     Choose,
@@ -140,7 +140,8 @@ def command_of(plain: dict[str, Any]) -> Command:
         raise ValueError(f"{kind.__name__} has other fields")
     if kind is Choose:
         part = f"{values['part']}."
-        values["fields"] = tuple((path_now(part + str(name)).removeprefix(part), value) for name, value in values.get("fields", ()))
+        there = [(str(name), value) for name, value in values.get("fields", ()) if values["kind"] not in GONE.get(part + str(name), ())]
+        values["fields"] = tuple((path_now(part + name).removeprefix(part), value) for name, value in there)
     if isinstance(values.get("path"), str):
         values["path"] = path_now(values["path"])
     checks = {

@@ -10,6 +10,7 @@ from safetensors.torch import load, save
 
 from guidance.worlds import mixture, view
 from splatdistill.cameras import orbit
+from splatdistill.errors import UserError
 from splatdistill.guidance import GUIDANCES, Guidance, Times, View
 from splatdistill.priors import PerpNeg
 from splatdistill.priors.prompts import Prompts
@@ -61,11 +62,8 @@ def test_noised_latents_are_consistent(cls, variant):
     prior, guidance = mixture(), make(cls, variant)
     v = view(prior, 3)
     n = guidance(v, guidance.init(prior)).noised
-    if cls.__name__ == "SDI" and variant == "code":
-        assert n.x_t.isfinite().all()  # the code gives x at t' to the network as if at t, on purpose
-    else:
-        alpha, sigma = prior.schedule(n.t)
-        torch.testing.assert_close(n.x_t, (alpha * v.x + sigma * n.eps).detach(), rtol=1e-10, atol=1e-12)
+    alpha, sigma = prior.schedule(n.t)
+    torch.testing.assert_close(n.x_t, (alpha * v.x + sigma * n.eps).detach(), rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("cls, variant", ALL)
@@ -125,6 +123,19 @@ def test_network_evaluations_are_pinned_and_share_their_batches(cls, variant, mo
     prior.calls = 0
     guidance(view(prior, 2), memory)
     assert (prior.calls / 2, len(calls)) == EVALUATIONS[name, variant]
+
+
+@pytest.mark.parametrize("cls, variant", ALL)
+def test_views_that_a_prior_sees_together_share_their_time_and_not_their_noise(cls, variant):
+    """Sets of two in a batch of four; a batch that is no whole number of sets is refused."""
+    prior, guidance = mixture(), make(cls, variant)
+    prior.views = 2
+    n = guidance(view(prior, 4), guidance.init(prior)).noised
+    assert torch.equal(n.t[0::2], n.t[1::2]) and n.eps.flatten(1).unique(dim=0).shape[0] == 4
+    if guidance.value("times").schedule == "uniform" and not guidance.value("times").shared:
+        assert n.t[0] != n.t[2]
+    with pytest.raises(UserError, match="2 views of one object at a time; --batch must be a multiple of that, got 3"):
+        guidance(view(prior, 3), guidance.init(prior))
 
 
 def test_scale_one_asks_half():

@@ -23,19 +23,19 @@ def median(squares: list[list[float]], variant: str) -> float:
 
 
 @pytest.mark.parametrize("variant", ["paper", "code"])
-@pytest.mark.parametrize("around", ["sds", "csd", "score"])
+@pytest.mark.parametrize("base_residual", ["sds", "csd", "score"])
 @pytest.mark.parametrize("batch", [3, 4])
-def test_formula(variant, around, batch):
+def test_formula(variant, base_residual, batch):
     """sigma^2 / n [sum_j K_ij r_j - sum_j 2 gamma K_ij (X_i - X_j)], by loops."""
     prior = mixture()
     v = view(prior, batch)
-    d = Collaborative(variant=variant, around=around, times=AT)(v, NOTHING)
+    d = Collaborative(variant=variant, base_residual=base_residual, times=AT)(v, NOTHING)
     assert len(set(d.noised.t.tolist())) == 1
     x, r = d.noised.x_t.detach(), []
     for i in range(batch):
         pos, neg = (prior.eps(x[i : i + 1], d.noised.t[i : i + 1], e[i : i + 1])[0] for e in (v.text.positive, v.text.negative))
         cfg = neg + 7.5 * (pos - neg)
-        r.append({"sds": cfg - d.noised.eps[i].detach(), "csd": 6.5 * (pos - neg), "score": cfg}[around])
+        r.append({"sds": cfg - d.noised.eps[i].detach(), "csd": 6.5 * (pos - neg), "score": cfg}[base_residual])
     squares = [[float((x[i] - x[j]).square().sum()) for j in range(batch)] for i in range(batch)]
     gamma = math.log(batch + 1) / median(squares, variant)
     sigma2 = 1 - prior.schedule(d.noised.t)[0][0].item() ** 2
@@ -98,11 +98,11 @@ def test_views_that_are_the_same_give_no_nan(variant, alike):
         assert torch.equal(mixed, torch.ones_like(mixed))
 
 
-def test_around_csd_is_csd_of_every_view_when_views_are_far_apart():
+def test_residuals_of_csd_are_those_of_every_view_when_views_are_far_apart():
     """gamma from the median leaves K between them at 1 / (n + 1); the rest is each view's own."""
     prior, prompts = mixture(), Prompts("ball")
     own = CSD(scale=6.5, times=AT)(view(prior, 3, prompts=prompts), NOTHING)
-    mixed = Collaborative(around="csd", repulsion=0.0, times=AT)(view(prior, 3, prompts=prompts), NOTHING)
+    mixed = Collaborative(base_residual="csd", repulsion=0.0, times=AT)(view(prior, 3, prompts=prompts), NOTHING)
     torch.testing.assert_close(mixed.residual, own.residual, rtol=1e-9, atol=1e-11)
 
 

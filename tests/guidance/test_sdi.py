@@ -8,9 +8,11 @@ import torch
 
 from guidance.worlds import mixture, view
 from splatdistill.cameras import orbit
-from splatdistill.guidance import SDI, Times, View
+from splatdistill.guidance import CFG, SDI, Times, View
 from splatdistill.guidance.noising import invert
+from splatdistill.priors import PerpNeg
 from splatdistill.priors.prompts import Prompts
+from splatdistill.settings.commands import parse_train
 
 
 def cfg(prior, x, t, text, i, s):
@@ -72,7 +74,7 @@ def test_inversion_converges_to_the_probability_flow_ode():
     prior = mixture()
     v = replace(view(prior, 2), x=mixture().draw("ball", 2, torch.Generator().manual_seed(3)))  # where the flow is smooth
     t = torch.tensor([0.6, 0.6], dtype=torch.float64)
-    ends = {n: invert(v, t, n, 1.0).x_t for n in (25, 50, 100, 1600)}
+    ends = {n: invert(v, t, n, CFG(1.0)).x_t for n in (25, 50, 100, 1600)}
     errors = [float((ends[n] - ends[1600]).norm()) for n in (25, 50, 100)]
     assert errors[0] > 1.6 * errors[1] > 1.6 * 1.6 * errors[2] > 0
     x, steps = ends[1600], 1600
@@ -102,7 +104,7 @@ def test_stochastic_inversion_keeps_the_marginal_distribution():
     text = replace(text, **{k: getattr(text, k).expand(many) for k in ("positive", "negative", "null", "plain")}, cameras=None)
     t, ends = torch.full((many,), 0.5, dtype=torch.float64), {}
     for eta in (0.0, 1.0):
-        ends[eta] = invert(View(x, text, prior, torch.Generator().manual_seed(1)), t, 200, 1.0, eta)
+        ends[eta] = invert(View(x, text, prior, torch.Generator().manual_seed(1)), t, 200, CFG(1.0), eta)
     alpha, sigma = prior.schedule(t[:1])
     true = alpha * x.detach() + sigma * torch.randn(x.shape, generator=torch.Generator().manual_seed(2), dtype=x.dtype)
     for n in ends.values():
@@ -110,7 +112,7 @@ def test_stochastic_inversion_keeps_the_marginal_distribution():
         torch.testing.assert_close(n.x_t.var(0), true.var(0), rtol=0.2, atol=0)
 
     def predictable(e):  # how much of the noise is a function of x: far-apart draws agree where it is
-        again = invert(View(x, text, prior, torch.Generator().manual_seed(9)), t, 200, 1.0, e)
+        again = invert(View(x, text, prior, torch.Generator().manual_seed(9)), t, 200, CFG(1.0), e)
         return float((again.eps * ends[e].eps).detach().mean() / ends[e].eps.detach().square().mean())
 
     assert predictable(0.0) > 0.999 and predictable(1.0) < 0.7
@@ -145,3 +147,56 @@ def test_code_times_are_those_of_the_code_at_every_step():
             off.add(step)
     assert off == {8000, 9000}
     assert [round(float(times.draw(1, p, rng)) * 1000) for p in (0.0, 0.8, 1.0, 3.0)] == [980, 395, 250, 250]
+
+
+def test_the_recipe_on_stable_diffusion_has_the_scales_of_its_configuration():
+    """sdi.yaml: Perp-Neg, 7.5 and -7.5, in threestudio's branch u + s [(c - u) + sum_i w_i perp(n_i - u, c - u)], written out."""
+    config = parse_train(["--guidance", "sdi", "--prompt", "x", "--guidance.variant", "code"], lambda source: "sd").config
+    assert config.perp_neg == "on" and (config.guidance.scale, config.guidance.inversion_scale) == (7.5, -7.5)
+    prior, progress = mixture(), 0.9
+    w = torch.tensor([[-0.6, -1.3]], dtype=torch.float64)
+
+    def seen():
+        v = view(prior, 1, progress=progress)
+        return replace(v, text=replace(v.text, perp=PerpNeg(prior.embed(["cube"]), v.text.null, w)))
+
+    v, u = seen(), seen()
+    d = config.guidance(v, torch.nn.Module())
+
+    def guided(x, t, s):
+        at = torch.tensor([t], dtype=torch.float64)
+        pos, neg, *others = (prior.eps(x, at, c) for c in (v.text.positive, v.text.negative, *v.text.perp.others))
+        e = pos - neg
+        total = e
+        for k, other in enumerate(others):
+            a = other - neg
+            total = total + w[0, k] * (a - (a * e).sum() / (e * e).sum().clamp(min=1e-6) * e)
+        return neg + s * total
+
+    t = int(1000 * ((0.98 - 0.25) * (1 - progress) + 0.25))
+    end = t + int(torch.rand(1, generator=u.rng, dtype=torch.float64).item() * 100)
+    times, x = [-99, *(k for k in range(1, 1000, 100) if k < t), end], v.x.detach()
+    for a, b in zip(times[:-1], times[1:]):
+        pa, pb = acp(prior, max(a, 0) / 1000), acp(prior, b / 1000)
+        e = guided(x, a / 1000, -7.5)
+        noise = torch.randn(x.shape, generator=u.rng, dtype=torch.float64)
+        spread = 0.3 * math.sqrt((1 - pa) / (1 - pb) * (1 - pb / pa))
+        x = math.sqrt(pb) * (x - math.sqrt(1 - pa) * e) / math.sqrt(pa) + math.sqrt(1 - pb) * e + spread * noise
+    p = acp(prior, t / 1000)
+    x0_hat = (x - math.sqrt(1 - p) * guided(x, t / 1000, 7.5)) / math.sqrt(p)
+    torch.testing.assert_close(d.grad, (v.x.detach() - x0_hat) / x0_hat.numel(), rtol=1e-8, atol=1e-10)
+
+
+def test_without_perp_neg_the_published_scales_are_one_more():
+    """threestudio's other branch, c + s (c - u), is u + (s + 1) (c - u): the defaults of the class."""
+    prior, v = mixture(), view(mixture(), 2)
+    n = SDI()(v, torch.nn.Module()).noised
+    pos, neg = (prior.eps(n.x_t, n.t, c) for c in (v.text.positive, v.text.negative))
+    for cfg, published in ((SDI().cfg, 7.5), (SDI().inversion, -7.5)):
+        got = cfg.combine(v, prior.answer(cfg.queries(v, n.x_t, n.t)))
+        torch.testing.assert_close(got, pos + published * (pos - neg), rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("name, expected", [("sds", "off"), ("vsd", "off"), ("sjc", "off"), ("ism", "off"), ("csd", "on"), ("asd", "on")])
+def test_recipes_have_perp_neg_where_the_configurations_that_they_cite_have_it(name, expected):
+    assert parse_train(["--guidance", name, "--prompt", "x"], lambda source: "sd").config.perp_neg == expected

@@ -1,7 +1,7 @@
 """What all guidances share, against independent transcriptions: Perp-Neg, guidance rescale, clipping, normalising, mixing."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import get_args, get_type_hints
 
 import pytest
@@ -9,8 +9,7 @@ import torch
 
 from guidance.worlds import mixture, view
 from splatdistill.errors import UserError
-from splatdistill.guidance import ASD, CSD, GUIDANCES, ISM, NFSD, SDI, SDS, SSD, VSD, Guidance, Times
-from splatdistill.guidance.base import cfg_combine, cfg_queries
+from splatdistill.guidance import ASD, CFG, CSD, GUIDANCES, ISM, NFSD, SDI, SDS, SSD, VSD, Guidance, Noised, Times
 from splatdistill.guidance.shaping import Weight, perpendicular, rescaled, shaped, weight_of
 from splatdistill.priors import PerpNeg
 
@@ -22,9 +21,10 @@ def test_perp_neg_formula():
     first, second = prior.embed([""] * 3), prior.embed(["cube", "", "ball"])
     v = replace(v, text=replace(v.text, perp=PerpNeg(first, second, w)))
     x, t = v.x.detach(), torch.tensor([0.3, 0.5, 0.7], dtype=torch.float64)
-    queries = cfg_queries(v, x, t, 7.5)
+    cfg = CFG(7.5, perp_weight=0.5)
+    queries = cfg.queries(v, x, t)
     assert len(queries) == 4
-    got = cfg_combine(v, prior.answer(queries), 7.5, 0.0, 0.5)
+    got = cfg.combine(v, prior.answer(queries))
     for i in range(3):
         c, u, n0, n1 = (prior.eps(x[i : i + 1], t[i : i + 1], e) for e in (v.text.positive[i : i + 1], v.text.negative[i : i + 1], first[i : i + 1], second[i : i + 1]))
         d = c - u
@@ -42,7 +42,8 @@ def test_the_words_of_the_view_can_pull_harder():
     prior, v, s, a = mixture(), view(mixture(), 3), 7.5, 0.5
     v = replace(v, text=replace(v.text, plain=prior.embed(["cube", "ball", ""])))
     x, t = v.x.detach(), torch.tensor([0.3, 0.5, 0.7], dtype=torch.float64)
-    got = cfg_combine(v, prior.answer(cfg_queries(v, x, t, s, a)), s, view_weight=a)
+    cfg = CFG(s, view_weight=a)
+    got = cfg.combine(v, prior.answer(cfg.queries(v, x, t)))
     pos, plain, neg = (prior.eps(x, t, e) for e in (v.text.positive, v.text.plain, v.text.negative))
     torch.testing.assert_close(got, neg + s * (plain - neg) + s * (1 + a) * (pos - plain), rtol=1e-9, atol=1e-11)
 
@@ -79,13 +80,51 @@ def test_the_perpendicular_part_is_perpendicular_and_finite_without_a_direction(
     assert perpendicular(-torch.ones(5, 2, dtype=torch.float64), (a, b), neg, neg).isfinite().all()
 
 
-def test_inversions_are_guided_by_perp_neg_too():
-    prior, guidance = mixture(), SDI()
+@pytest.mark.parametrize("variant", ["paper", "code"])
+def test_inversions_are_guided_by_perp_neg_with_its_weight_and_by_the_words_of_the_view_where_asked(variant):
+    """Both forms alike: perp_weight unless the inversion has its own, and view words only where it has a weight for them."""
+    prior = mixture()
     v = view(prior, 2)
-    perp = PerpNeg(v.text.plain, v.text.null, -torch.ones(2, 2, dtype=torch.float64))
-    prior.calls = 0
-    guidance(replace(v, text=replace(v.text, perp=perp)), torch.nn.Module())
-    assert prior.calls == 2 * 4 * (7 + 1)
+    v = replace(v, text=replace(v.text, perp=PerpNeg(prior.embed(["cube"] * 2), v.text.null, -torch.ones(2, 2, dtype=torch.float64))))
+    v = replace(v, text=replace(v.text, plain=v.text.null))
+
+    def asked(**fields):
+        guidance, prior.calls = SDI(variant=variant, **fields), 0
+        v.rng.manual_seed(5)
+        return guidance(v, torch.nn.Module()), prior.calls / 2
+
+    moves = (asked(perp_weight=0.0)[1] - 2) / 2
+    plain, half, own = asked(), asked(perp_weight=0.5), asked(perp_weight=0.5, inversion_perp_weight=1.0)
+    assert [calls for _, calls in (plain, half, own)] == [4 * (moves + 1)] * 3
+    assert not torch.allclose(plain[0].noised.x_t, half[0].noised.x_t)
+    assert torch.equal(plain[0].noised.x_t, own[0].noised.x_t) and not torch.allclose(plain[0].grad, own[0].grad)
+    words, inside = asked(view_weight=0.5), asked(view_weight=0.5, inversion_view_weight=0.5)
+    assert (words[1], inside[1]) == (4 * moves + 5, 5 * (moves + 1))
+    assert torch.equal(plain[0].noised.x_t, words[0].noised.x_t) and not torch.allclose(words[0].noised.x_t, inside[0].noised.x_t)
+    assert asked(inversion_perp_weight=0.0)[1] == 2 * moves + 4
+
+
+@pytest.mark.parametrize("name", ["sds", "sdi", "csd"])
+def test_each_views_negatives_are_asked_at_its_own_latents(name):
+    """threestudio asks the negatives in turns and tiles the latents: with three views, at those of other views (issue 456)."""
+    prior, g = mixture(), GUIDANCES[name](times=Times(t_min=0.5, t_max=0.5))
+    v = view(prior, 3)
+    first, second = prior.embed(["cube", "", "ball"]), prior.embed(["", "ball", "cube"])
+    weights = torch.tensor([[-0.3, -2.0], [-1.0, -1.1], [-0.7, -0.4]], dtype=torch.float64)
+    v = replace(v, text=replace(v.text, perp=PerpNeg(first, second, weights)))
+    together = g(v, g.init(prior))
+    queries = g.ask(v, together.noised, torch.nn.Module())
+    assert all(torch.equal(q.x_t, together.noised.x_t) and torch.equal(q.t, together.noised.t) for q in queries)
+    negatives = [q.condition.tokens for q in queries]
+    assert any(torch.equal(first.tokens, t) for t in negatives) and any(torch.equal(second.tokens, t) for t in negatives)
+    for i in range(3):
+        at = slice(i, i + 1)
+        alone = {k: getattr(v.text, k)[at] for k in ("positive", "negative", "null", "plain")}
+        text = replace(v.text, **alone, cameras=None, texts=(), perp=PerpNeg(first[at], second[at], weights[at]))
+        own = replace(v, x=v.x[at], text=text)
+        n = Noised(together.noised.x_t[at], together.noised.t[at], together.noised.eps[at])
+        residual = g.residual(own, n, prior.answer(g.ask(own, n, torch.nn.Module())), torch.nn.Module())
+        torch.testing.assert_close(residual, together.residual[at], rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.parametrize("phi", [0.0, 0.7, 1.0])
@@ -135,13 +174,12 @@ def test_mixing_comes_between_the_residual_and_its_weight():
     assert issubclass(Averaged, Guidance)
 
 
-@pytest.mark.parametrize(
-    "fields, about", [({"rescale": 1.5}, "rescale"), ({"rescale": -0.1}, "rescale"), ({"grad_clip": 0.0}, "grad-clip")]
-)
+@pytest.mark.parametrize("name, value", [("rescale", 1.5), ("rescale", -0.1), ("grad_clip", 0.0)])
 @pytest.mark.parametrize("cls", GUIDANCES.values())
-def test_numbers_that_make_no_sense_are_refused(cls, fields, about):
-    with pytest.raises(UserError, match=about):
-        cls(**fields)
+def test_numbers_that_make_no_sense_are_refused(cls, name, value):
+    if name in {f.name for f in fields(cls)}:
+        with pytest.raises(UserError, match=name.replace("_", "-")):
+            cls(**{name: value})
 
 
 @pytest.mark.parametrize("cls", GUIDANCES.values())
@@ -155,7 +193,7 @@ def test_every_number_of_every_method_must_be_finite(cls):
 
 
 @pytest.mark.parametrize(
-    "cls, fields",
+    "cls, wrong",
     [
         (SDI, {"inversion_steps": 0}),
         (SDI, {"inversion_steps": -5}),
@@ -176,18 +214,17 @@ def test_every_number_of_every_method_must_be_finite(cls):
         (SSD, {"decay": 1.0}),
     ],
 )
-def test_each_method_refuses_what_it_could_not_live_with(cls, fields):
-    with pytest.raises(UserError, match=f"--{next(iter(fields)).replace('_', '-')}") as refused:
-        cls(**fields)
+def test_each_method_refuses_what_it_could_not_live_with(cls, wrong):
+    with pytest.raises(UserError, match=f"--{next(iter(wrong)).replace('_', '-')}") as refused:
+        cls(**wrong)
     assert "\n" not in str(refused.value)
     with pytest.raises(UserError):
-        replace(cls(), **fields)
+        replace(cls(), **wrong)
 
 
 @pytest.mark.parametrize("cls", [CSD, NFSD])
-def test_rescale_is_refused_where_nothing_is_guided(cls):
-    with pytest.raises(UserError, match="guided prediction"):
-        cls(rescale=0.5)
+def test_rescale_is_no_option_where_nothing_is_guided(cls):
+    assert "rescale" not in {f.name for f in fields(cls)} and "rescale" in {f.name for f in fields(SDS)}
 
 
 def test_weights_by_their_formulas():

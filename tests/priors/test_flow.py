@@ -12,7 +12,7 @@ import torch
 from guidance.test_all import ALL, make, midway
 from guidance.worlds import mixture, view
 
-from splatdistill.guidance import SDS, View
+from splatdistill.guidance import CFG, SDS, View
 from splatdistill.guidance.noising import Noised, ddim, invert
 from splatdistill.priors import Condition, Query
 from splatdistill.priors.exact import GaussianMixturePrior
@@ -121,7 +121,7 @@ def test_sds_on_a_flow_is_the_gradient_of_the_kl_divergence():
     text = replace(view(prior, 1).text, positive=condition, negative=condition, null=condition, plain=condition, cameras=None)
     v = View(x.expand(count, 2, 3, 3).clone().requires_grad_(), text, prior, torch.Generator().manual_seed(0))
     base = SDS(scale=1.0, weight="one")
-    d = replace(base, times=replace(base.times, low=0.6, high=0.6))(v, torch.nn.Module())
+    d = replace(base, times=replace(base.times, t_min=0.6, t_max=0.6))(v, torch.nn.Module())
     rng = torch.Generator().manual_seed(1)
     alpha, sigma = prior.schedule(t)
     x_t = (alpha * x + sigma * torch.randn(count, 2, 3, 3, generator=rng, dtype=torch.float64)).requires_grad_()
@@ -146,7 +146,7 @@ def test_inversion_of_a_flow_keeps_the_marginal_distribution(eta):
     condition = prior.embed(["ball"]).expand(count)
     text = replace(view(prior, 1).text, positive=condition, negative=condition, null=condition, plain=condition, cameras=None)
     v, t = View(x, text, prior, torch.Generator().manual_seed(1)), torch.full((count,), 0.6, dtype=torch.float64)
-    n = invert(v, t, 100, 1.0, eta)
+    n = invert(v, t, 100, CFG(1.0), eta)
     alpha, sigma = prior.schedule(t)
     true = alpha * x.detach() + sigma * torch.randn(x.shape, generator=torch.Generator().manual_seed(2), dtype=x.dtype)
     torch.testing.assert_close(n.x_t.mean(0), true.mean(0), rtol=0, atol=0.1)

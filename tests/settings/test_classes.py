@@ -26,7 +26,7 @@ class Forgotten(SDS):
     strength: float = 0.5
 
 @dataclass(frozen=True, kw_only=True)
-class Hungry(Guidance):
+class Hungry(SDS):
     food: float
 
     def residual(self, view, n, answers, memory):
@@ -75,7 +75,7 @@ def test_a_class_from_a_file_is_found_and_spelt(own, name):
         ("own.py:Nobody", "has no class 'Nobody'; it has Mine"),
         ("own.py:SDS_", "has no class"),
         ("own.py:Other", "Other is no Guidance"),
-        ("own.py:Empty", "does not define residual"),
+        ("own.py:Empty", "does not define ask, predict, residual"),
         ("own.py:Forgotten", "is not a dataclass"),
         ("own.py:Hungry", "every field needs a default; food"),
     ],

@@ -1,0 +1,60 @@
+"""What a guidance is shown, what it makes of it, and what it says."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from splatdistill.errors import UserError
+from splatdistill.priors import Conditions, DiffusionPrior
+from splatdistill.render import RenderOutput
+
+
+@dataclass(frozen=True)
+class View:
+    """One batch of rendered views, as the prior sees it."""
+
+    x: Float[Tensor, "b *d"]  # clean latents; the gradient flows through here to the splats
+    text: Conditions
+    prior: DiffusionPrior
+    rng: torch.Generator
+    progress: float = 0.0  # of the run, in [0, 1]
+    render: RenderOutput | None = None  # None in the 2D case
+
+    def randn(self) -> Float[Tensor, "b *d"]:
+        """Draw standard normal noise in the latents' shape; the same numbers on every device."""
+        return torch.randn(self.x.shape, generator=self.rng, dtype=self.x.dtype).to(self.x.device)
+
+    def rand(self, shared: bool = False) -> Float[Tensor, " b"]:
+        """Draw one uniform number per view; views that the prior sees as one set have one together, as all have if shared."""
+        count = 1 if shared else len(self.x) // self.prior.views
+        u = torch.rand(count, generator=self.rng, dtype=self.x.dtype)
+        return u.repeat_interleave(len(self.x) // count).to(self.x.device)
+
+
+@dataclass(frozen=True)
+class Noised:
+    """Latents at noise level t. Always: x_t == alpha_t x + sigma_t eps."""
+
+    x_t: Float[Tensor, "b *d"]
+    t: Float[Tensor, " b"]
+    eps: Float[Tensor, "b *d"]
+
+
+@dataclass(frozen=True)
+class Distilled:
+    """What one call of a guidance says."""
+
+    loss: Float[Tensor, ""]  # its gradient is right; its value means nothing
+    grad: Float[Tensor, "b *d"]  # d loss / d x, times the batch
+    noised: Noised
+    eps_hat: Float[Tensor, "b *d"]  # the prior's guided prediction, for x_0 previews
+    raw: Float[Tensor, "b *d"]  # grad before it was clipped and normalised: unbiased where the method is
+    residual: Float[Tensor, "b *d"]  # of each view by itself, before mixing and w(t)
+
+
+def check_sets(batch: int, prior: DiffusionPrior) -> None:
+    """Raise UserError where a batch is not made of whole sets of the views that a prior sees together."""
+    if batch % prior.views:
+        raise UserError(f"the prior {prior.name} sees {prior.views} views of one object at a time; --batch must be a multiple of that, got {batch}")
