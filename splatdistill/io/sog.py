@@ -13,6 +13,7 @@ import math
 import os
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -110,7 +111,7 @@ def load_sog(path: Name) -> Read:
     try:
         with _members(path) as (member, size):
             raw = _unpack(path, member, size)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
         raise UserError(f"{path} is not a .sog that can be read: not a zip, or damaged ({error})") from error
     except (KeyError, ValueError, TypeError, IndexError, OverflowError, SyntaxError, OSError) as error:
         what = "its meta.json and pictures do not fit"
@@ -133,8 +134,11 @@ def _members(path: Path) -> Iterator[tuple[Member, int]]:
         def beside(name: str, limit: int) -> bytes:
             if name != Path(name).name or name in ("", ".", ".."):
                 raise ValueError(f"{name!r} is not in the folder of meta.json")
-            with opened(folder / name) as file:
-                return _limited(name, file.read(limit + 1), limit)
+            try:
+                with opened(folder / name) as file:
+                    return _limited(name, file.read(limit + 1), limit)
+            except UserError as error:  # told with the name of the whole
+                raise ValueError(str(error)) from error
 
         yield beside, sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
         return
@@ -143,6 +147,8 @@ def _members(path: Path) -> Iterator[tuple[Member, int]]:
         prefix = min(inside, key=len, default=META).removesuffix(META)
 
         def member(name: str, limit: int) -> bytes:
+            if (kind := archive.getinfo(prefix + name).compress_type) not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise ValueError(f"{name} is packed by method {kind}; expected stored or deflated")  # others inflate unbounded
             with archive.open(prefix + name) as packed:
                 return _limited(name, packed.read(limit + 1), limit)
 

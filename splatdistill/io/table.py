@@ -17,6 +17,7 @@ import io
 import itertools
 import os
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -241,7 +242,9 @@ def _ascii(path: Path, file: io.BufferedReader, count: int, dtype: np.dtype) -> 
     """Read lines of numbers."""
     try:
         lines = (line.decode("latin-1") for line in itertools.islice(file, count))
-        rows = np.loadtxt(lines, dtype=dtype, ndmin=1, comments=None)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*input contained no data")  # told below
+            rows = np.loadtxt(lines, dtype=dtype, ndmin=1, comments=None)
     except (ValueError, OverflowError) as error:
         raise UserError(f"{path}: a row is not {len(dtype.names or ())} numbers of the announced types ({error})") from error
     if len(rows) != count:
