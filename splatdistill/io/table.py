@@ -18,7 +18,8 @@ import itertools
 import os
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -230,7 +231,8 @@ def _listed(path: Path, file: io.BufferedReader, header: _Header, element: PlyEl
     start = file.tell()
     stream = io.BytesIO(head.encode("ascii") + file.read())
     try:
-        data = PlyData.read(stream)
+        with _quiet():
+            data = PlyData.read(stream)
     except (PlyParseError, ValueError, OverflowError) as error:
         raise UserError(f"{path} is truncated or its header wrong: {str(error)[:200]}") from error
     if not header.text:
@@ -238,12 +240,19 @@ def _listed(path: Path, file: io.BufferedReader, header: _Header, element: PlyEl
     return data[element.name].data
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep NumPy from warning of lines without numbers: they are counted and told."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*input contained no data")
+        yield
+
+
 def _ascii(path: Path, file: io.BufferedReader, count: int, dtype: np.dtype) -> np.ndarray:
     """Read lines of numbers."""
     try:
         lines = (line.decode("latin-1") for line in itertools.islice(file, count))
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*input contained no data")  # told below
+        with _quiet():
             rows = np.loadtxt(lines, dtype=dtype, ndmin=1, comments=None)
     except (ValueError, OverflowError) as error:
         raise UserError(f"{path}: a row is not {len(dtype.names or ())} numbers of the announced types ({error})") from error
