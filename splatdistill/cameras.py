@@ -163,6 +163,10 @@ class Orbit:
         fov = self.fov[0] + (self.fov[1] - self.fov[0]) * u[3]
         return orbit(azimuth, elevation, distance, fov, width, height)
 
+    def around(self, azimuth: Sequence[float], elevation: float, size: int) -> Cameras:
+        """Return cameras from which training might look, in the middle of its distances and fields of view; degrees, pixels."""
+        return orbit(azimuth, elevation, sum(self.distance) / 2, sum(self.fov) / 2, size)
+
 
 @dataclass(frozen=True)
 class ViewWords:

@@ -14,9 +14,10 @@ from torch import Tensor
 from splatdistill.cli.progress import Work as Progress
 from splatdistill.errors import UserError
 from splatdistill.export import paths
-from splatdistill.export.film import Kind, Look, centred, shots
+from splatdistill.export.film import Kind, Look, shots
 from splatdistill.export.paths import Place
 from splatdistill.export.saved_splats import SavedSplats, chosen
+from splatdistill.io.extent import centred, fitting
 from splatdistill.io.images import check_png, write_png
 from splatdistill.io.video import check_mp4, write_mp4
 from splatdistill.render import rasterizer
@@ -102,7 +103,7 @@ def film(asked: Render, saved: SavedSplats, out: Path, console: Console) -> None
             "an .mp4 cannot be transparent; use --background white, or --out FILE.png for numbered pictures"
         )
     g, radius = centred(saved.gaussians)
-    distance = asked.distance or 1.02 * radius / math.sin(math.radians(min(max(asked.fov, 1), 179) / 2))
+    distance = asked.distance or fitting(radius, min(max(asked.fov, 1), 179))
     places = way(asked, distance)
     near, far = asked.depth_range or (max(distance - radius, 0.0), distance + radius)
     if not -math.inf < near < far < math.inf:

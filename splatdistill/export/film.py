@@ -1,7 +1,7 @@
 """Pictures of splats: colour, depth, normals or opacity, on a colour or on nothing."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -11,7 +11,6 @@ from torch import Tensor
 from splatdistill.cameras import Cameras
 from splatdistill.export.paths import Place, cameras
 from splatdistill.gaussians import Gaussians
-from splatdistill.io.extent import sphere
 from splatdistill.render import Rasterizer, RenderOutput
 
 Kind = Literal["rgb", "depth", "normal", "alpha"]
@@ -72,9 +71,3 @@ def facing(normal: Float[Tensor, "b 3 h w"], cameras: Cameras) -> Float[Tensor, 
     turned = torch.einsum("bij,bjhw->bihw", cameras.world_to_camera[:, :3, :3].to(normal), normal)
     flipped = turned * torch.tensor([1.0, -1.0, -1.0]).to(turned)[None, :, None, None]
     return torch.nn.functional.normalize(flipped, dim=1)
-
-
-def centred(g: Gaussians) -> tuple[Gaussians, float]:
-    """Return the splats with their middle at the origin, in single precision, and the radius that holds all but strays."""
-    middle, radius = sphere(g)
-    return replace(g, means=g.means - middle).to(dtype=torch.float32), radius

@@ -4,7 +4,7 @@ All of it is computed in double precision, since objects may lie far from the or
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -69,6 +69,17 @@ def sphere(g: Gaussians) -> tuple[Float[Tensor, "3"], float]:
     kept = g[~(away | large)]
     far = (kept.means - middle).norm(dim=1).double() + kept.scales.amax(1).double()
     return middle, max(_farthest(far[:, None], importance(kept)).item(), 1e-6)
+
+
+def centred(g: Gaussians) -> tuple[Gaussians, float]:
+    """Return the splats with their middle at the origin, in single precision, and the radius that holds all but strays."""
+    middle, radius = sphere(g)
+    return replace(g, means=g.means - middle).to(dtype=torch.float32), radius
+
+
+def fitting(radius: float, fov: float, room: float = 1.02) -> float:
+    """Return the distance from which a sphere of this radius fills a square picture, but for some room; fov in degrees."""
+    return room * radius / math.sin(math.radians(fov / 2))
 
 
 def along_a_curve(places: Float[np.ndarray, "n 3"]) -> Int[np.ndarray, " n"]:

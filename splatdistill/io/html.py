@@ -8,7 +8,6 @@ import base64
 import binascii
 import io
 import json
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -21,7 +20,7 @@ from splatdistill.errors import UserError
 from splatdistill.gaussians import Gaussians
 from splatdistill.io import frames
 from splatdistill.io.atomic import replacing
-from splatdistill.io.extent import sphere
+from splatdistill.io.extent import fitting, sphere
 from splatdistill.io.opening import Name, opened
 from splatdistill.io.rows import Read, Written, judged, writable
 from splatdistill.io.spz import Inflated, pack, unpack
@@ -86,5 +85,4 @@ def around(g: Gaussians) -> Start:
     """Return a camera that shows all but strays."""
     middle, radius = sphere(g)
     start = Start()
-    distance = 1.02 * radius / math.sin(math.radians(start.fov / 2))
-    return replace(start, distance=distance, target=tuple(middle.tolist()))
+    return replace(start, distance=fitting(radius, start.fov), target=tuple(middle.tolist()))

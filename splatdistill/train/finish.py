@@ -7,13 +7,14 @@ import torch
 
 from splatdistill.cameras import orbit
 from splatdistill.gaussians import Gaussians
+from splatdistill.io.extent import centred, fitting
 from splatdistill.io.images import contact_sheet, write_png
 from splatdistill.io.ply import write_ply
 from splatdistill.io.video import write_mp4
 from splatdistill.render import Rasterizer
 from splatdistill.train.run import RunDir
 
-DISTANCE, FOV = 2.8, 42.0
+FOV = 42.0  # degrees, of the cameras of films and sheets
 
 
 @dataclass(frozen=True)
@@ -32,17 +33,19 @@ def finish(
     run: RunDir, gaussians: Gaussians, rasterizer: Rasterizer, comments: list[str], size: int = 256, frames: int = 72, particle: int = 0
 ) -> Artefacts:
     """Write splats.ply, turntable.mp4 (once around, 15 degrees up, 24 frames a second) and sheet.png (eight sides
-    at 15 degrees and eight at 50) on white; for a particle but the first splats-2.ply and so on.
+    at 15 degrees and eight at 50) on white, from where the object fills the picture whatever its size; for a particle but the
+    first splats-2.ply and so on.
     """
     device = gaussians.means.device
     splats, turntable, sheet = (run.artefact(name, particle) for name in ("splats.ply", "turntable.mp4", "sheet.png"))
     written = write_ply(splats, gaussians, comments)
+    shown, radius = centred(gaussians)
 
     def views(azimuth: torch.Tensor, elevation: float, size: int) -> torch.Tensor:
         shots = []
         for part in azimuth.split(8):
-            cameras = orbit(part, elevation, DISTANCE, FOV, size).to(device)
-            shots.append(rasterizer(gaussians, cameras, torch.ones(len(part), 3, device=device)).rgb.clamp(0, 1).cpu())
+            cameras = orbit(part, elevation, fitting(radius, FOV), FOV, size).to(device)
+            shots.append(rasterizer(shown, cameras, torch.ones(len(part), 3, device=device)).rgb.clamp(0, 1).cpu())
         return torch.cat(shots)
 
     write_mp4(turntable, views(torch.arange(frames) * (360 / frames), 15.0, size), fps=24)

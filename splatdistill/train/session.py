@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from splatdistill.cameras import Cameras, orbit
+from splatdistill.cameras import Cameras
 from splatdistill.errors import UserError
 from splatdistill.gaussians import Gaussians
 from splatdistill.priors import DiffusionPrior
@@ -92,15 +92,14 @@ class Session:
         return out.rgb.clamp(0, 1)
 
     def preview(self, size: int = 128) -> Float[Tensor, "b 3 h w"]:
-        """Front, right, back and left at 15 degrees, of every particle in turn."""
-        around = orbit([0.0, 90.0, 180.0, 270.0], 15.0, 2.8, 42.0, size)
+        """Return front, right, back and left at 15 degrees as training sees them, of every particle in turn."""
+        around = self.config.cameras.around([0.0, 90.0, 180.0, 270.0], 15.0, size)
         return torch.cat([self.render(around, particle=k) for k in range(len(self.state.particles))])
 
     @torch.no_grad()
     def coverage(self, particle: int = 0) -> float:
         """Mean alpha of a scene over four views, from the middle of the distances and fields of view that training has."""
-        c = self.config.cameras
-        around = orbit([0.0, 90.0, 180.0, 270.0], 15.0, sum(c.distance) / 2, sum(c.fov) / 2, 64)
+        around = self.config.cameras.around([0.0, 90.0, 180.0, 270.0], 15.0, 64)
         white = torch.ones(len(around), 3, device=self.prior.device)
         return float(self.rasterizer(self.gaussians(particle), around.to(self.prior.device), white).alpha.mean())
 

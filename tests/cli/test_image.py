@@ -81,10 +81,9 @@ def test_bad_input_is_one_message_and_leaves_nothing(here, capsys, argv, code, m
 
 
 def test_help_shows_the_options_and_their_values(here, capsys):
-    with pytest.raises(SystemExit) as end:
-        image("--help", "--prior", "exact", "--guidance", "sds")
+    assert image("--help", "--prior", "exact", "--guidance", "sds") == 0
     said = capsys.readouterr().out
-    assert end.value.code == 0 and "--particles" in said and "--guidance.scale" in said and "--resume" not in said
+    assert "--particles" in said and "--guidance.scale" in said and "--resume" not in said
 
 
 @pytest.mark.skipif(shutil.which("kill") is None, reason="needs signals")
