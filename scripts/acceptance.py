@@ -23,7 +23,7 @@ import torch
 from splatdistill.errors import RunEnded, UserError
 from splatdistill.estimators import load_judge
 from splatdistill.evaluate.acceptance import PROMPTS_NEEDED, Sight, judge, look, look_at_truth, sheet, table
-from splatdistill.evaluate.finished import holding
+from splatdistill.evaluate.run_summary import holding
 from splatdistill.io.images import write_png
 from splatdistill.io.ply import read_comments, read_ply
 from splatdistill.priors.weights import TINY, load

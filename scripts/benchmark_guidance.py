@@ -6,7 +6,7 @@
 A step is one call of the guidance on a batch of latents, its backward pass to them, and what it learns (VSD); nothing
 is rendered. Overhead is the step's time over that of the very same network calls, recorded from this method's own
 steps and repeated alone, learning included. Methods and repeats are interleaved, so that whatever else the machine
-does falls on all alike; figures are medians over repeats, with quartiles. Peak memory is that of a process of its own.
+does falls on all alike; measurements are medians over repeats, with quartiles. Peak memory is that of a process of its own.
 """
 
 import argparse

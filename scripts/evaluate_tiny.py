@@ -22,7 +22,7 @@ import torch
 from splatdistill.cameras import DIRECTIONS, VIEW_WORDS
 from splatdistill.errors import UserError
 from splatdistill.estimators import ClipScorer, load_judge
-from splatdistill.evaluate.tiny import (
+from splatdistill.evaluate.embedded_models import (
     Obeyed,
     Retrieval,
     draw_captions,
@@ -45,10 +45,10 @@ RETRIEVED, RECOGNISED, OBEYED = 0.95, 0.90, 0.85  # wanted
 def say(what: str, found: Retrieval | Obeyed, wanted: float) -> None:
     """One line: what was measured, over how many pictures, and what is wanted."""
     if isinstance(found, Retrieval):
-        figures = f"caption {found.caption:.1%}  object and colour {found.both:.1%}  object {found.object:.1%}  colour {found.colour:.1%}"
+        measurements = f"caption {found.caption:.1%}  object and colour {found.both:.1%}  object {found.object:.1%}  colour {found.colour:.1%}"
     else:
-        figures = f"{found.all:.1%}  " + "  ".join(f"{w} {share:.0%}" for w, share in found.words)
-    print(f"{what:52} {figures}  of {found.count} (wanted: {wanted:.0%})", flush=True)
+        measurements = f"{found.all:.1%}  " + "  ".join(f"{w} {share:.0%}" for w, share in found.words)
+    print(f"{what:52} {measurements}  of {found.count} (wanted: {wanted:.0%})", flush=True)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=25, help="DDIM steps")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--sheet", type=Path, default=None, help="write a sheet of samples here")
-    parser.add_argument("--json", type=Path, default=None, help="write the figures here")
+    parser.add_argument("--json", type=Path, default=None, help="write the measurements here")
     args = parser.parse_args(argv)
     once, scorer, prior, began = ClipScorer(args.clip), load_judge(args.clip), load(args.prior), time.perf_counter()
     rng, report = (

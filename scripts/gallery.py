@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from splatdistill.bench.record import Record as Ending
+from splatdistill.bench.record import JobRecord as Ending
 from splatdistill.bench.sheet import looks, side_by_side
 from splatdistill.cameras import orbit
 from splatdistill.cli import bench
@@ -121,9 +121,9 @@ def with_the_bench(root: Path, runs: list[Run], methods: list[str], against: str
     for method in sorted(methods, key=lambda m: (-sum(r.passed for r in judged(runs, m)), -sum(r.views_right for r in judged(runs, m)))):
         rows = judged(runs, method)
         cells = [f"{sum(r.passed for r in rows)}/{len(rows)}", f"{sum(r.views_right for r in rows) / max(len(rows), 1):.1f}"]
-        figures = [f for run in told["runs"] if run["arm"] == method for f in run["figures"]] + told["pooled"][method]
+        measurements = [f for run in told["runs"] if run["arm"] == method for f in run["measurements"]] + told["pooled"][method]
         for metric, (_, digits) in BESIDE.items():
-            values = [f["value"] for f in figures if f["metric"] == metric and f["value"] is not None]
+            values = [f["value"] for f in measurements if f["metric"] == metric and f["value"] is not None]
             cell = f"{sum(values) / len(values):.{digits}f}" if values else "n/a"
             surely = method != against and (p := holm.get((metric, method))) is not None and p < 0.05
             cells.append(f"**{cell}**" if surely else cell)

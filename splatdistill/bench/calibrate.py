@@ -1,10 +1,10 @@
-"""How long a step of an arm takes here, with as many processes beside it as the bench will have: for budgets in seconds."""
+"""Measure how long a step of a method takes here, with as many processes beside it as the bench will have: for budgets in seconds."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from splatdistill.bench.plan import Arm, Job
-from splatdistill.bench.record import Record
+from splatdistill.bench.record import JobRecord
 from splatdistill.errors import UserError
 from splatdistill.train.run import RunDir
 
@@ -13,26 +13,15 @@ SKIPPED = 2  # the first ones compile and warm up
 
 
 def short_runs(arms: Sequence[Arm], common: Sequence[str], prompt: str) -> list[Job]:
-    """A short run of every arm."""
+    """Return a short run of every method."""
     argv = (*common, f"--prompt={prompt}", "--seed", "0", "--steps", str(STEPS))
     beside = ("--checkpoint-every", "0", "--preview-every", "0")
     return [Job(prompt, arm.name, 0, (*arm.argv, *argv), beside, STEPS, float(STEPS), arm.settings) for arm in arms]
 
 
-def seconds_per_step(
-    arms: Sequence[Arm], common: Sequence[str], prompt: str, root: Path, do: Callable[[list[Job]], None]
-) -> dict[str, float]:
-    """Mean over a short run of every arm, by its name. do: has jobs done. Runs that are there are not made again, so that a
-    bench that goes on has the same steps.
-    """
-    jobs = short_runs(arms, common, prompt)
-    do(jobs)
-    return {job.arm: mean_seconds(root / job.folder, job) for job in jobs}
-
-
 def mean_seconds(folder: Path, job: Job) -> float:
-    """Of the steps in a run's log."""
-    record = Record.read(folder)
+    """Return the mean over the steps in a run's log."""
+    record = JobRecord.read(folder)
     run = RunDir(folder / "run")
     events = run.events() if run.log.is_file() else []
     taken = [sum(e.get("timing", {}).values()) for e in events if e["event"] == "StepDone"][SKIPPED:]
@@ -45,5 +34,5 @@ def mean_seconds(folder: Path, job: Job) -> float:
 
 
 def steps_for(seconds: float, arms: Sequence[Arm], per_step: dict[str, float]) -> dict[str, int]:
-    """How many steps each arm's share of the seconds pays for; at least one."""
+    """Return how many steps each arm's share of the seconds pays for; at least one."""
     return {a.name: max(1, round(seconds * a.share / per_step[a.name])) for a in arms}

@@ -12,10 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
+from splatdistill.bench.job_runner import FileFlag, Flag, run_job
 from splatdistill.bench.local import LOOK, Meter, Show, Tell
 from splatdistill.bench.plan import Job
-from splatdistill.bench.record import Record
-from splatdistill.bench.work import FileFlag, Flag, work
+from splatdistill.bench.record import JobRecord
 from splatdistill.errors import UserError
 
 RETRIES = 2  # of a job whose machine went away; it goes on from its last checkpoint
@@ -98,19 +98,19 @@ def answers(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=5).close()
 
 
-def one(job: Job, root: Path, threads: int) -> Record | None:
+def one(job: Job, root: Path, threads: int) -> JobRecord | None:
     """A task: one job, on whatever machine this is."""
     stop = FileFlag(root / "stopping")
-    return None if stop.is_set() or (root / "late").exists() else work(job, root, threads, stop)
+    return None if stop.is_set() or (root / "late").exists() else run_job(job, root, threads, stop)
 
 
-def lost(job: Job, root: Path, error: Exception) -> Record:
+def lost(job: Job, root: Path, error: Exception) -> JobRecord:
     """What becomes of a job whose task did not come back."""
-    before = Record.read(root / job.folder)
+    before = JobRecord.read(root / job.folder)
     if before is not None and before.final:
         return before
     record = replace(
-        before or Record(job.prompt, job.arm, job.seed, job.argv, "failed", tries=0),
+        before or JobRecord(job.prompt, job.arm, job.seed, job.argv, "failed", tries=0),
         how="failed",
         error=f"its Ray task was lost: {str(error).strip()[-1000:]}",
     )

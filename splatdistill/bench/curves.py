@@ -1,5 +1,5 @@
 """How fast methods get there: a score at every checkpoint, against steps, network images and seconds; after SteinDreamer's
-figure 8 (arXiv:2401.00604).
+measurement 8 (arXiv:2401.00604).
 """
 
 import json
@@ -13,9 +13,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from splatdistill.bench.cost import Cost
-from splatdistill.bench.judge import Judged, Results
+from splatdistill.bench.measure_jobs import MeasuredJob, Results
 from splatdistill.bench.record import write_json
-from splatdistill.evaluate.measure import Laboratory, named
+from splatdistill.evaluate.measure import Evaluator, named
 from splatdistill.evaluate.plots import COLOURS, chart, line, picture
 from splatdistill.train.checkpoint import read_checkpoint
 from splatdistill.train.run import RunDir, step_of
@@ -43,15 +43,15 @@ class Curve:
     points: tuple[Point, ...]
 
 
-def curve(judged: Judged, root: Path, cost: Cost | None, lab: Laboratory) -> Curve | None:
+def curve(judged: MeasuredJob, root: Path, cost: Cost | None, judges: Evaluator) -> Curve | None:
     """A job's curve, kept beside its run; None without checkpoints or a CLIP that knows the prompt."""
-    job, ruler = judged.job, lab.ruler
-    if ruler is None or judged.measured is None or (ruler.tiny and named(job.prompt) is None):
+    job, clip = judged.job, judges.clip
+    if clip is None or judged.measured is None or (clip.tiny and named(job.prompt) is None):
         return None
     folder = root / job.folder
     run = RunDir(folder / "run")
     places = run.checkpoints()
-    digest = sha256(repr((ruler.name, lab.protocol, [p.name for p in places], VIEWS, cost)).encode()).hexdigest()[:16]
+    digest = sha256(repr((clip.name, judges.protocol, [p.name for p in places], VIEWS, cost)).encode()).hexdigest()[:16]
     file = folder / "run" / "evaluation" / "curve.json"
     try:
         said = json.loads(file.read_text(encoding="utf-8"))
@@ -60,22 +60,22 @@ def curve(judged: Judged, root: Path, cost: Cost | None, lab: Laboratory) -> Cur
     except (OSError, ValueError, KeyError, TypeError):
         pass
     spent, calls = seconds(run), judged.measured.of("calls").value or job.calls
-    text = ruler.scorer.text_features([job.prompt]).cpu()
+    text = clip.scorer.text_features([job.prompt]).cpu()
     points = []
     for place in places:
         step = step_of(place)
         share = cost.until(step / job.steps) if cost else step / job.steps
-        points.append(Point(step, calls * share, spent.get(step, 0.0), 100 * float((seen(place, lab) @ text.T).mean())))
+        points.append(Point(step, calls * share, spent.get(step, 0.0), 100 * float((seen(place, judges) @ text.T).mean())))
     write_json(file, {"digest": digest, "points": [asdict(p) for p in points]})
     return Curve(job.arm, job.prompt, job.seed, tuple(points))
 
 
 @torch.no_grad()
-def seen(checkpoint: Path, lab: Laboratory) -> Float[Tensor, "v d"]:
+def seen(checkpoint: Path, judges: Evaluator) -> Float[Tensor, "v d"]:
     """Features of the first particle as a checkpoint has it."""
-    gaussians = read_checkpoint(checkpoint).scenes()[0].to(lab.device)
-    assert lab.ruler is not None
-    return lab.ruler.scorer.image_features(replace(lab.protocol, views=VIEWS).look(gaussians, lab.rasterizer).rgb).cpu()
+    gaussians = read_checkpoint(checkpoint).scenes()[0].to(judges.device)
+    assert judges.clip is not None
+    return judges.clip.scorer.image_features(replace(judges.protocol, views=VIEWS).look(gaussians, judges.rasterizer).rgb).cpu()
 
 
 def seconds(run: RunDir) -> dict[int, float]:
@@ -162,11 +162,11 @@ def charts(curves: Sequence[Curve], arms: Sequence[str], by: str) -> dict[str, F
 
 
 def all_curves(
-    results: Results, root: Path, costs: dict[str, Cost | None], lab: Laboratory, tell: Callable[[int], None]
+    results: Results, root: Path, costs: dict[str, Cost | None], judges: Evaluator, tell: Callable[[int], None]
 ) -> list[Curve]:
     """The curves of all jobs that have one. tell: how many jobs are done."""
     found = []
     for k, j in enumerate(results.judged):
-        found.append(curve(j, root, costs.get(j.job.arm), lab))
+        found.append(curve(j, root, costs.get(j.job.arm), judges))
         tell(k + 1)
     return [c for c in found if c is not None and c.points]

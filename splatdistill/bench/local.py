@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
+from splatdistill.bench.job_runner import Flag, run_job, share_done
 from splatdistill.bench.plan import Job
-from splatdistill.bench.record import Record
-from splatdistill.bench.work import Flag, share_done, work
+from splatdistill.bench.record import JobRecord
 
-Tell = Callable[[Job, Record], None]
+Tell = Callable[[Job, JobRecord], None]
 """Called when a job has ended."""
 Show = Callable[[float], None]
 """Called now and then with the part of all planned work that is done."""
@@ -24,8 +24,8 @@ def run(
     """
     meter = Meter(jobs, root, show)
 
-    def one(job: Job) -> Record | None:
-        return None if stop.is_set() or time.monotonic() > until else work(job, root, threads, stop)
+    def one(job: Job) -> JobRecord | None:
+        return None if stop.is_set() or time.monotonic() > until else run_job(job, root, threads, stop)
 
     with ThreadPoolExecutor(workers) as pool:
         going: dict[Future, Job] = {pool.submit(one, job): job for job in jobs}
@@ -49,7 +49,7 @@ class Meter:
         self.complete = 0.0
         self.looked = 0.0
 
-    def ended(self, job: Job, record: Record | None) -> None:
+    def ended(self, job: Job, record: JobRecord | None) -> None:
         """A job is over."""
         self.left.pop(job.folder, None)
         self.complete += max(job.calls, 1.0) if record is not None and record.how != "stopped" else 0.0

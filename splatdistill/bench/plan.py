@@ -31,7 +31,7 @@ class Job:
     arm: str  # its name
     seed: int
     argv: tuple[str, ...]  # what makes the run what it is
-    beside: tuple[str, ...] = ()  # what changes nothing about the result: how often it is saved
+    saving: tuple[str, ...] = ()  # what changes nothing about the result: how often it is saved
     steps: int = 0
     calls: float = 0.0  # images that networks will be asked about, as planned
     settings: str = ""  # its arm's

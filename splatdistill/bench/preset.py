@@ -2,7 +2,6 @@
 
 import dataclasses
 import difflib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -10,6 +9,7 @@ from typing import Any, Literal, get_args
 import yaml
 
 from splatdistill.errors import UserError
+from splatdistill.settings.recipes import folder
 
 Needs = Literal["toybox", "real", "any"]
 Budget = Literal["recipe", "steps", "calls", "seconds"]
@@ -19,7 +19,7 @@ Budget = Literal["recipe", "steps", "calls", "seconds"]
 class Listed:
     """An arm of a preset."""
 
-    of: str  # how it is asked for: sdi[eta=0]
+    method: str  # how it is asked for: sdi[eta=0]
     name: str = ""  # what tables call it; by default what it is asked for
     share: float = 1.0  # of the budget
     about: str = ""
@@ -42,8 +42,13 @@ class Preset:
     points: int = 8  # of each convergence curve
 
 
+def presets() -> dict[str, Preset]:
+    """Return the benches that are known by name."""
+    return {path.stem: read(path) for path in sorted((folder() / "bench").glob("*.yaml"))}
+
+
 def read(path: Path) -> Preset:
-    """A preset's file; UserError for one that is none."""
+    """Read a preset's file; UserError for one that is none."""
     try:
         said = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as e:
@@ -56,7 +61,7 @@ def read(path: Path) -> Preset:
 
 
 def made(said: dict[str, Any], path: Path) -> Preset:
-    """A preset of what a file says."""
+    """Return the preset that a file describes."""
     known = [f.name for f in dataclasses.fields(Preset)]
     for key in said:
         if key not in known:
@@ -75,41 +80,23 @@ def made(said: dict[str, Any], path: Path) -> Preset:
     for key in ("amount", "amount_sd"):
         if key in said and not isinstance(said[key], int | float):
             raise UserError(f"{path}: {key} is a number; got {said[key]!r}")
-    return Preset(**{k: tuple(v) if isinstance(v, list) else v for k, v in {**said, **lists}.items()})
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in {**said, **lists}.items()}
+    return Preset(**values)
 
 
 def listed(said: Any, key: str, path: Path) -> list[Listed]:
-    """The arms of a file: words, or groups of of, name, share and about."""
+    """Return the arms of a file: words, or groups of method, name, share and about."""
     known = {f.name for f in dataclasses.fields(Listed)}
     if not isinstance(said, list):
         raise UserError(f"{path}: {key} is a list of arms, such as `- sds`")
     arms = []
     for one in said:
-        group = {"of": one} if isinstance(one, str) else one
-        if not isinstance(group, dict) or "of" not in group or set(group) - known:
+        group: Any = {"method": one} if isinstance(one, str) else one
+        if isinstance(group, dict) and "of" in group:  # as files of earlier versions have it
+            group = {"method": group["of"], **{k: v for k, v in group.items() if k != "of"}}
+        if not isinstance(group, dict) or "method" not in group or set(group) - known:
             raise UserError(
-                f"{path}: {key} holds {one!r}; expected a method, or a group of {', '.join(sorted(known))} with `of`"
+                f"{path}: {key} holds {one!r}; expected a method, or a group of {', '.join(sorted(known))} with `method`"
             )
         arms.append(Listed(**group))
     return arms
-
-
-def prompts_of(path: Path) -> tuple[str, ...]:
-    """A file of prompts, each once: one a line (those that begin with # are comments), or JSON: a list, or an object of
-    lists such as train and test.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-        if path.suffix == ".json":
-            said = json.loads(text)
-            lists = said.values() if isinstance(said, dict) else [said]
-            found = [p for one in lists if isinstance(one, list) for p in one]
-        else:
-            found = [line.strip() for line in text.splitlines() if not line.startswith("#")]
-    except OSError as e:
-        raise UserError(f"could not read {path}: {e.strerror or e}; expected a file of prompts, one a line") from e
-    except ValueError as e:
-        raise UserError(f"{path} holds no prompts: {e}; expected one a line, or JSON lists of texts") from e
-    if not all(isinstance(p, str) for p in found) or not any(p.strip() for p in found):
-        raise UserError(f"{path} holds no prompts; expected one a line, or JSON lists of texts")
-    return tuple(dict.fromkeys(p.strip() for p in found if p.strip()))

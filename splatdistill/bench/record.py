@@ -15,7 +15,7 @@ NAME = "record.json"
 
 
 @dataclass(frozen=True)
-class Record:
+class JobRecord:
     """How a job ended."""
 
     prompt: str
@@ -40,7 +40,7 @@ class Record:
         write_json(folder / NAME, dataclasses.asdict(self))
 
     @classmethod
-    def read(cls, folder: Path) -> "Record | None":
+    def read(cls, folder: Path) -> "JobRecord | None":
         """What is known of a job; None for nothing, or nothing readable."""
         try:
             said = json.loads((folder / NAME).read_text(encoding="utf-8"))

@@ -9,10 +9,10 @@ from jaxtyping import Float
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from splatdistill.bench.judge import Results
+from splatdistill.bench.measure_jobs import Results
 from splatdistill.cameras import Cameras, orbit
 from splatdistill.errors import UserError
-from splatdistill.evaluate.measure import Laboratory, named
+from splatdistill.evaluate.measure import Evaluator, named
 from splatdistill.gaussians import Gaussians
 from splatdistill.io.images import contact_sheet
 from splatdistill.io.ply import read_ply
@@ -67,7 +67,7 @@ def side_by_side(
     return contact_sheet(torch.stack(cells), len(methods) + 1 + truth, labels)
 
 
-def sheet(results: Results, lab: Laboratory, seed: int) -> Float[Tensor, "3 h w"]:
+def sheet(results: Results, judges: Evaluator, seed: int) -> Float[Tensor, "3 h w"]:
     """The results of one seed. An empty place says how its run ended."""
     views = orbit(*VIEW, SIZE)
     by_place = {(j.job.prompt, j.job.arm): j for j in results.judged if j.job.seed == seed}
@@ -78,7 +78,7 @@ def sheet(results: Results, lab: Laboratory, seed: int) -> Float[Tensor, "3 h w"
             return arm, "-"
         splats = judged.measured.run.splats if judged.measured else ()
         try:
-            return arm, looks(read_ply(splats[0]).to(lab.device), lab.rasterizer, views) if splats else judged.ended
+            return arm, looks(read_ply(splats[0]).to(judges.device), judges.rasterizer, views) if splats else judged.ended
         except UserError:
             return arm, judged.ended
 

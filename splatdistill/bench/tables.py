@@ -1,15 +1,14 @@
 """Tables in the shape of those in the papers, per prompt too, as text, CSV and JSON."""
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from splatdistill.bench.judge import Results
+from splatdistill.bench.measure_jobs import Results
 from splatdistill.bench.statistics import FEW, Comparison, mean_and_spread
-from splatdistill.evaluate.metrics import METRICS, Figure
+from splatdistill.evaluate.csv_lines import COLUMNS, as_lines, cells
+from splatdistill.evaluate.metrics import METRICS
 from splatdistill.io.text import markdown
 
 ARROW = {"higher": " ↑", "lower": " ↓", "": ""}
@@ -85,7 +84,7 @@ def by_method(results: Results, title: str, metrics: Sequence[str], shown: bool 
 def notes(results: Results, metrics: Sequence[str]) -> tuple[str, ...]:
     """What measured each column."""
     found = [(m, results.example(m)) for m in metrics]
-    lines = [f"{METRICS[m].title}: {METRICS[m].about}" + (f" ({f.beside})" if f and f.beside else "") for m, f in found]
+    lines = [f"{METRICS[m].title}: {METRICS[m].about}" + (f" ({f.provenance})" if f and f.provenance else "") for m, f in found]
     return tuple(lines)
 
 
@@ -156,33 +155,13 @@ def tables(results: Results) -> list[Table]:
     return [t for t in made if t is not None]
 
 
-COLUMNS = ("arm", "prompt", "seed", "ended", "metric", "value", "by", "views", "resolution", "background", "note")
-
-
 def as_csv(results: Results) -> str:
-    """A line for each number; n/a is an empty value with a note."""
-    out = io.StringIO()
-    writer = csv.writer(out)
-    writer.writerow(COLUMNS)
-
-    def row(arm: str, prompt: str, seed: Any, ended: str, f: Figure) -> None:
-        value = "" if f.value is None else repr(f.value)
-        writer.writerow(
-            (safe(arm), safe(prompt), seed, ended, f.metric, value, f.by, f.views, f.resolution, f.background, f.note)
-        )
-
-    for j in results.judged:
-        for f in j.measured.figures if j.measured else ():
-            row(j.job.arm, j.job.prompt, j.job.seed, j.ended, f)
-    for arm, figures in results.pooled.items():
-        for f in figures:
-            row(arm, "", "", "", f)
-    return out.getvalue()
-
-
-def safe(text: str) -> str:
-    """Text that a spreadsheet takes for text and not for a formula."""
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+    """Return a line for each number; n/a is an empty value with a note."""
+    rows = [
+        (j.job.arm, j.job.prompt, j.job.seed, j.ended, *cells(m)) for j in results.judged for m in (j.measured.measurements if j.measured else ())
+    ]
+    rows += [(arm, "", "", "", *cells(m)) for arm, measurements in results.pooled.items() for m in measurements]
+    return as_lines(COLUMNS, rows)
 
 
 def as_json(results: Results) -> dict[str, Any]:
@@ -200,10 +179,10 @@ def as_json(results: Results) -> dict[str, Any]:
                 "folder": f"jobs/{j.job.folder}",
                 "ended": j.ended,
                 "error": j.error or (j.record.error if j.record else ""),
-                "figures": [asdict(f) for f in j.measured.figures] if j.measured else [],
+                "measurements": [asdict(f) for f in j.measured.measurements] if j.measured else [],
             }
             for j in results.judged
         ],
-        "pooled": {a: [asdict(f) for f in figures] for a, figures in results.pooled.items()},
+        "pooled": {a: [asdict(f) for f in measurements] for a, measurements in results.pooled.items()},
         "comparisons": [asdict(c) | {"verdict": c.verdict} for c in results.comparisons()],
     }

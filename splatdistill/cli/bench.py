@@ -8,98 +8,38 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING
 
 import tyro
-from rich.console import Console
 
-from splatdistill.bench import calibrate, local, plan
-from splatdistill.bench.plan import Job
-from splatdistill.bench.preset import Budget
-from splatdistill.bench.record import Record, write_json
-from splatdistill.bench.work import Flag
-from splatdistill.cli.bench_plan import Planned, presets, settle
-from splatdistill.cli.bench_report import Measuring, conclude
-from splatdistill.cli.console import speaker
-from splatdistill.cli.progress import Work, clock
+from splatdistill.bench.options import Bench
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from splatdistill.bench.job_runner import Flag
+    from splatdistill.bench.plan import Job
+    from splatdistill.bench.record import JobRecord
+    from splatdistill.bench.settle import Planned
 
 LONGEST = 400  # characters of a failure on the screen; all of it is in its record
-
-
-@dataclass(frozen=True)
-class Bench:
-    """Compare methods: prompts x guidances x seeds, each a run of `splatdistill train`, then measured and tabulated.
-
-    What is done is never done again: the same command goes on where it was stopped.
-    """
-
-    preset: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
-    """A bench by name (--list shows them), or a YAML file like those in configs/bench/. What is typed goes above it."""
-    list: bool = False
-    """Show the presets and end."""
-    prompts: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """A file of prompts: one a line, or JSON lists."""
-    prompt: Annotated[tuple[str, ...], tyro.conf.arg(metavar="TEXT ...")] = ()
-    """Prompts themselves."""
-    count: int | None = None
-    """Only so many of the prompts, from the first."""
-    guidances: Annotated[str, tyro.conf.arg(metavar="NAME,...")] = ""
-    """Methods, with options in brackets, of the guidance or of the run: "sds,sdi[eta=0],vsd[particles=2]"."""
-    seeds: tuple[int, ...] | None = None
-    """A run for each of them."""
-    budget: Budget | None = None
-    """What is equal for all: recipe (nothing; each as its recipe has it), steps, calls (images that networks are asked
-    about), or seconds (of training on this machine, by a short run of each first)."""
-    amount: float | None = None
-    """How many steps, images or seconds."""
-    prior: str | None = None
-    """auto, tiny (the embedded model of the toybox world), a diffusers folder, or a hub id."""
-    device: str = "auto"
-    """Where to run: auto (a CUDA card if there is one), cpu, cuda, or another device of torch, such as cuda:1 or mps."""
-    config: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """A YAML file of options of `train` for all runs, above their recipes."""
-    clip: str = "auto"
-    """The CLIP that measures: auto is openai/clip-vit-base-patch32 where its weights are, else with the prior tiny the
-    embedded tiny-clip, which knows the toybox's words alone; or a folder, or a hub id."""
-    image_reward: Annotated[Path | None, tyro.conf.arg(metavar="PYTHON")] = None
-    """A Python interpreter in whose environment the package image-reward is installed: it then measures too."""
-    samples: int = 32
-    """Pictures of the prior per prompt that renders are compared with (FID); 0: none."""
-    against: str = ""
-    """The arm that the others are compared with; by default the first."""
-    threshold: float | None = None
-    """The CLIP score that curves are timed to; by default, for each prompt, where --against ends."""
-    points: int | None = None
-    """Of each convergence curve: so many checkpoints of each run are kept; 0: none."""
-    workers: int | None = None
-    """Runs at a time; by default as many as there are processors, one on a GPU."""
-    threads: int | None = None
-    """Of each run; by default one on a CPU, where several runs use it better than one."""
-    engine: Literal["local", "ray"] = "local"
-    """Processes of this machine, or an existing Ray cluster whose machines all see --out at the same path."""
-    address: str = "auto"
-    """Of the Ray cluster."""
-    hours: float | None = None
-    """Begin no run after so many hours."""
-    train: bool = True
-    """Make the runs that are missing; --no-train only measures those that are there."""
-    plan: bool = False
-    """Say what would be done, method by method, and end; or why it cannot be."""
-    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Where all of it goes; by default runs/bench- and the preset."""
 
 
 def command(argv: list[str]) -> int:
     """Run the subcommand; its exit status."""
     options = tyro.cli(Bench, args=argv, prog="splatdistill bench")
     if options.list:
-        known = presets()
-        wide = max(map(len, known)) + 2
-        print("\n".join(f"{name:{wide}}{' '.join(preset.about.split())}" for name, preset in known.items()))
+        show_presets()
         return 0
+    from splatdistill.bench.conclude import Measuring, conclude
+    from splatdistill.bench.record import write_json
+    from splatdistill.bench.run import jobs_of, short_runs, steps_by_seconds
+    from splatdistill.bench.settle import settle
+    from splatdistill.cli.console import speaker
+    from splatdistill.cli.progress import telling
+
     planned, console = settle(options), speaker()
     root = (options.out or Path("runs") / f"bench-{planned.name}").expanduser().absolute()
     for line in planned.notes:
@@ -113,7 +53,12 @@ def command(argv: list[str]) -> int:
         return 0
     root.mkdir(parents=True, exist_ok=True)
     with stopping() as stop:
-        jobs = planned_jobs(options, planned, root, console, stop)
+        steps = planned.steps
+        if planned.budget == "seconds":
+            console.print("measuring how long a step of each method takes")
+            make(options, planned, short_runs(planned), root / "calibration", console, stop)
+            steps = steps_by_seconds(planned, root / "calibration")
+        jobs = jobs_of(planned, steps)
         write_json(root / "bench.json", planned.told(jobs, argv))
         console.print(told)
         if options.train:
@@ -121,13 +66,25 @@ def command(argv: list[str]) -> int:
         if stop.is_set():
             console.print(f"stopped; to go on: splatdistill bench {shlex.join(argv)}")
             return 128 + signal.SIGINT
-        return conclude(
-            planned, jobs, root, Measuring(options.image_reward, options.samples, options.threshold), console
-        )
+        found = conclude(planned, jobs, root, Measuring(options.image_reward, options.samples, options.threshold), telling(console))
+    for line in found.lines:
+        console.print(line)
+    for failure in found.failures:
+        console.print(failure, style="red")
+    return 1 if found.failures else 0
 
 
-def show_plan(planned: Planned, console: Console) -> None:
-    """What every method would be given: its steps, and the images that it asks networks about."""
+def show_presets() -> None:
+    """Print the names of all presets, and what each is about."""
+    from splatdistill.bench.preset import presets
+
+    known = presets()
+    wide = max(map(len, known)) + 2
+    print("\n".join(f"{name:{wide}}{' '.join(preset.about.split())}" for name, preset in known.items()))
+
+
+def show_plan(planned: "Planned", console: "Console") -> None:
+    """Print what every method would be given: its steps, and the images that it asks networks about."""
     wide = max(len(a.name) for a in planned.arms) + 2
     console.print(f"{'method':{wide}}{'steps':>8}{'images a step':>16}{'images':>10}  asked for as", style="bold")
     for arm in planned.arms:
@@ -141,23 +98,12 @@ def show_plan(planned: Planned, console: Console) -> None:
         console.print(f"{arm.name:{wide}}{cells[0]:>8}{cells[1]:>16}{cells[2]:>10}  {arm.text}")
 
 
-def planned_jobs(options: Bench, planned: Planned, root: Path, console: Console, stop: Flag) -> list[Job]:
-    """All jobs, their steps made out."""
-    steps = planned.steps
-    if planned.budget == "seconds":
-        console.print("measuring how long a step of each method takes")
-        place, prompt = root / "calibration", planned.prompts[0]
-        short = lambda jobs: make(options, planned, jobs, place, console, stop)  # noqa: E731
-        per_step = calibrate.seconds_per_step(planned.arms, planned.common, prompt, place, short)
-        steps = calibrate.steps_for(planned.amount, planned.arms, per_step)
-    calls = {a.name: planned.images[a.name] * steps[a.name] for a in planned.arms}
-    return plan.jobs(planned.prompts, planned.arms, planned.seeds, planned.common, steps, calls, planned.points)
-
-
-def make(options: Bench, planned: Planned, jobs: list[Job], root: Path, console: Console, stop: Flag) -> None:
+def make(options: Bench, planned: "Planned", jobs: "list[Job]", root: Path, console: "Console", stop: "Flag") -> None:
     """Have jobs done, with progress for all of them together."""
+    from splatdistill.bench import run
+    from splatdistill.cli.progress import Work, clock
+
     began = time.monotonic()
-    until = began + 3600 * options.hours if options.hours is not None else math.inf
     total = max(1, round(sum(max(j.calls, 1.0) for j in jobs)))
     done = [0, 0]  # ended, and not well
 
@@ -165,11 +111,9 @@ def make(options: Bench, planned: Planned, jobs: list[Job], root: Path, console:
 
         def show(part: float) -> None:
             most = total if done[0] == len(jobs) else total - 1  # a run that writes its files is not over
-            bar.done(
-                min(round(part * total), most), f"run {min(done[0] + 1, len(jobs))} of {len(jobs)}, network images"
-            )
+            bar.done(min(round(part * total), most), f"run {min(done[0] + 1, len(jobs))} of {len(jobs)}, network images")
 
-        def tell(job: Job, record: Record) -> None:
+        def tell(job: "Job", record: "JobRecord") -> None:
             if record.how == "stopped":
                 return
             done[0] += 1
@@ -178,24 +122,15 @@ def make(options: Bench, planned: Planned, jobs: list[Job], root: Path, console:
             if record.how != "done":
                 done[1] += 1
                 said = record.error.splitlines()[0] if record.error else ""
-                console.print(
-                    f"{record.how}: {job.arm}, {job.prompt!r}, seed {job.seed}: {said[:LONGEST]}", style="red"
-                )
+                console.print(f"{record.how}: {job.arm}, {job.prompt!r}, seed {job.seed}: {said[:LONGEST]}", style="red")
 
-        if options.engine == "ray":
-            from splatdistill.bench import cluster
-
-            cluster.run(jobs, root, options.address, planned.threads, planned.gpus, stop, until, tell, show)
-        else:
-            local.run(jobs, root, planned.workers, planned.threads, stop, until, tell, show)
-    console.print(
-        f"{done[0]} of {len(jobs)} runs ended, {done[1]} of them not well, after {clock(time.monotonic() - began)}"
-    )
+        run.make(options, planned, jobs, root, stop, tell, show)
+    console.print(f"{done[0]} of {len(jobs)} runs ended, {done[1]} of them not well, after {clock(time.monotonic() - began)}")
 
 
 @contextmanager
-def stopping() -> Iterator[Flag]:
-    """Ctrl-C, or a polite kill, asks all runs to save and end; a second one leaves at once."""
+def stopping() -> "Iterator[Flag]":
+    """Let Ctrl-C, or a polite kill, ask all runs to save and end; a second one leaves at once."""
     stop = threading.Event()
 
     def handle(number: int, frame: FrameType | None) -> None:

@@ -1,6 +1,8 @@
 """How far a run is: a bar on a terminal, a line every few seconds elsewhere."""
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import TypeVar
 
@@ -104,3 +106,14 @@ class Progress(_Shown):
     def took(self) -> float:
         """Seconds since the beginning."""
         return time.monotonic() - self.began
+
+
+def telling(console: Console) -> Callable[[str, int], AbstractContextManager[Callable[[int], None]]]:
+    """Return a function that begins to tell of work on a console, for what must know nothing of consoles."""
+
+    @contextmanager
+    def begin(what: str, total: int) -> Iterator[Callable[[int], None]]:
+        with Work(console, what, total) as work:
+            yield work.done
+
+    return begin

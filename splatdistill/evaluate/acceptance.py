@@ -14,7 +14,7 @@ from torch import Tensor
 
 from splatdistill.cameras import Cameras, orbit
 from splatdistill.estimators import ImageTextScorer
-from splatdistill.evaluate.fronts import BEHIND, SecondFront, second_front
+from splatdistill.evaluate.janus import BEHIND, Janus, detect_janus
 from splatdistill.evaluate.retrieval import Recognition, recognised
 from splatdistill.evaluate.truth import Comparison, compare
 from splatdistill.gaussians import Gaussians
@@ -61,7 +61,7 @@ class Judged:
     caption: Caption
     recognition: Recognition
     comparison: Comparison
-    front: SecondFront | None  # None where front and back are the same
+    front: Janus | None  # None where front and back are the same
 
     @property
     def views_right(self) -> int:
@@ -159,7 +159,7 @@ def judge(
 ) -> Judged:
     """One row. Without a prior the truth alone looks for a second front."""
     recognition = recognised(scorer, sight.seen.rgb, caption)
-    return Judged(caption, recognition, compare(sight.seen, caption), second_front(sight.behind, caption, prior, rng))
+    return Judged(caption, recognition, compare(sight.seen, caption), detect_janus(sight.behind, caption, prior, rng))
 
 
 def table(records: Sequence[Record]) -> str:

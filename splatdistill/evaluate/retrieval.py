@@ -2,7 +2,7 @@
 
 A hard negative is the caption with one attribute changed (its object, its colour, ...). Retrieval as in
 CLIP R-precision (Park et al., "Benchmark for compositional text-to-image synthesis", 2021), with the
-candidates fixed per caption, so that figures of different runs compare.
+candidates fixed per caption, so that measurements of different runs compare.
 """
 
 from dataclasses import dataclass, replace

@@ -1,6 +1,7 @@
 """A list of methods as it is typed for `bench` and `variance`: "sds,sdi[eta=0,jitter=0.2],ssd[baselines=depth]@strange"."""
 
 import re
+from collections.abc import Sequence
 
 from splatdistill.errors import UserError
 from splatdistill.guidance import Guidance
@@ -17,6 +18,15 @@ STEIN = {
     "+ shuffled depth": "ssd[baselines=depth]@strange",
 }
 """The seven methods that `stein` in a list stands for: from no control variate to depth that says nothing."""
+
+
+def listed(words: Sequence[str]) -> str:
+    """Return words of a command line as one list of methods: a space separates methods as a comma does, but within brackets."""
+    text = ""
+    for word in words:
+        inside = text.count("[") > text.count("]")
+        text += (" " if inside else ",") * bool(text) + word
+    return text
 
 
 def split(text: str) -> dict[str, str]:

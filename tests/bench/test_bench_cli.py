@@ -9,12 +9,12 @@ import pytest
 from helpers import write_sd_folder
 
 from splatdistill.bench import local
+from splatdistill.bench.job_runner import ended, locked, outcome, resumable, run_job
 from splatdistill.bench.plan import Job
-from splatdistill.bench.record import Record
-from splatdistill.bench.work import ended, locked, outcome, work
+from splatdistill.bench.preset import presets
+from splatdistill.bench.record import JobRecord
 from splatdistill.cli import main
-from splatdistill.cli.bench_plan import presets
-from splatdistill.evaluate.finished import holding
+from splatdistill.evaluate.run_summary import holding
 from splatdistill.priors import weights
 from splatdistill.train.run import RunDir
 
@@ -72,14 +72,14 @@ def test_a_job_that_is_stopped_goes_on_and_is_done_once(here, prior):
     run.mkdir(parents=True)
     for name, data in early.items():
         (run / name).write_bytes(data)
-    doing = threading.Thread(target=lambda: found.append(work(job, here, 1, stop)))
+    doing = threading.Thread(target=lambda: found.append(run_job(job, here, 1, stop)))
     doing.start()
     while not RunDir(run).last_events().get("Saved") and doing.is_alive():
         time.sleep(0.02)
     stop.set()
     doing.join()
     (first,) = found
-    assert first.how == "stopped" and Record.read(here / job.folder) == first and not first.final
+    assert first.how == "stopped" and JobRecord.read(here / job.folder) == first and not first.final
     done = int(RunDir(run).last_events()["Ended"]["step"])
     assert 0 < done < 60
     (kept,) = first.aside
@@ -89,13 +89,13 @@ def test_a_job_that_is_stopped_goes_on_and_is_done_once(here, prior):
     config = (run / "config.yaml").read_text(encoding="utf-8")
     (run / "config.yaml").write_text(config + "there_is_none: 3\n", encoding="utf-8")
     held = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
-    refused = work(job, here, 1, flag())
+    refused = run_job(job, here, 1, flag())
     assert (refused.how, refused.code, refused.tries) == ("failed", 2, 2) and not refused.final
     assert "--there-is-none" in refused.error and str(run) in refused.error, "the reason, and where its checkpoints are"
     assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == held, "a run that cannot be resumed stays as it is"
     (run / "config.yaml").write_text(config, encoding="utf-8")
     shares: list[float] = []
-    told: list[Record] = []
+    told: list[JobRecord] = []
     local.run([job], here, 1, 1, flag(), time.monotonic() + 600, lambda j, r: told.append(r), shares.append)
     (second,) = told
     assert (second.how, second.tries, second.code) == ("done", 3, 0) and second.seconds > first.seconds
@@ -104,7 +104,7 @@ def test_a_job_that_is_stopped_goes_on_and_is_done_once(here, prior):
     assert [e["step"] for e in events if e["event"] == "StepDone"] == list(range(1, 61)), "no step is made twice"
     assert shares[-1] == 1.0 and shares == sorted(shares)
     before = {p: p.stat().st_mtime_ns for p in here.rglob("*")}
-    assert work(job, here, 1, flag()) == second and {p: p.stat().st_mtime_ns for p in here.rglob("*")} == before
+    assert run_job(job, here, 1, flag()) == second and {p: p.stat().st_mtime_ns for p in here.rglob("*")} == before
 
 
 def test_a_whole_bench_with_a_method_that_fails(here, prior, capsys):
@@ -139,17 +139,17 @@ def test_a_whole_bench_with_a_method_that_fails(here, prior, capsys):
     assert main(argv) == 1, "what failed is told at the end, and stops nothing"
     said = capsys.readouterr().out
     assert "2 runs, 4 steps each" in said and "the eleventh <b>hour</b>" in said and "CLIP score" in said
-    records = {r.arm: r for p in Path("b/jobs").glob("*/*/record.json") if (r := Record.read(p.parent))}
+    records = {r.arm: r for p in Path("b/jobs").glob("*/*/record.json") if (r := JobRecord.read(p.parent))}
     assert (records["sds"].how, records["broken.py:Broken"].how) == ("done", "failed") and "eleventh" in records[
         "broken.py:Broken"
     ].error
     told = json.loads(Path("b/results.json").read_text())
     runs = {r["arm"]: r for r in told["runs"]}
-    figures = {f["metric"]: f for f in runs["sds"]["figures"]}
-    assert figures["calls"]["value"] == 4 * 2 and figures["steps"]["value"] == 4 and figures["iou"]["value"] is not None
-    assert figures["clip_score"]["by"].startswith("tiny-clip, 18 looks (sha256 ") and figures["clip_score"]["views"] == 50
-    assert figures["image_reward"]["value"] is None and "image-reward" in figures["image_reward"]["note"]
-    assert runs["broken.py:Broken"]["figures"] == [] and len(told["curves"][0]["points"]) == 2
+    measurements = {f["metric"]: f for f in runs["sds"]["measurements"]}
+    assert measurements["calls"]["value"] == 4 * 2 and measurements["steps"]["value"] == 4 and measurements["iou"]["value"] is not None
+    assert measurements["clip_score"]["by"].startswith("tiny-clip, 18 looks (sha256 ") and measurements["clip_score"]["views"] == 50
+    assert measurements["image_reward"]["value"] is None and "image-reward" in measurements["image_reward"]["note"]
+    assert runs["broken.py:Broken"]["measurements"] == [] and len(told["curves"][0]["points"]) == 2
     page = Path("b/report.html").read_text()
     assert "the eleventh &lt;b&gt;hour" in page and "<b>hour" not in page and 'src="data:image/png;base64,' in page
     for name in ("sheet.png", "curve-calls.png", "results.csv", "tables.md", "bench.json"):
@@ -167,8 +167,11 @@ def test_a_whole_bench_with_a_method_that_fails(here, prior, capsys):
         == 0
     )
     said = capsys.readouterr().out
-    assert "8 views; 32 pixels; on white" in said and "n/a" in said and "toybox's truth" in said
-    assert {f["metric"] for f in json.loads(Path("e.json").read_text())["runs"][0]["figures"]} >= {
+    assert "8 views; 32 pixels; on white" in " ".join(said.split()) and "n/a" in said and "toybox's truth" in said
+    assert max(map(len, said.splitlines()[2:])) <= 80, "what is printed fits the terminal"
+    assert main(["evaluate", "b/jobs/sds", "--views", "8", "--resolution", "32", "--csv", "f.csv"]) == 0
+    assert "nothing was measured anew" in capsys.readouterr().out and Path("f.csv").read_bytes() == Path("e.csv").read_bytes()
+    assert {f["metric"] for f in json.loads(Path("e.json").read_text())["runs"][0]["measurements"]} >= {
         "clip_score",
         "iou",
         "seconds",
@@ -180,12 +183,12 @@ def test_every_preset_tells_its_plan_and_makes_nothing(here, capsys, name):
     """A line for each method; equal steps or images for all, times their shares."""
     assert main(["bench", "--preset", name, "--prior", "tiny", "--device", "cpu", "--plan", "--out", "b"]) == 0
     lines, preset = capsys.readouterr().out.splitlines(), presets()[name]
-    rows = [line for line in lines if any(line.endswith(a.of) for a in preset.arms)]
+    rows = [line for line in lines if any(line.endswith(a.method) for a in preset.arms)]
     assert len(rows) == len(preset.arms) and not Path("b").exists()
     runs = len(preset.prompts) * len(preset.arms) * len(preset.seeds)
     assert f" {runs} runs, " in lines[-1]
     for arm, row in zip(preset.arms, rows, strict=True):
-        numbers = row.removesuffix(arm.of).split()[-3:]
+        numbers = row.removesuffix(arm.method).split()[-3:]
         steps, per, images = (float(n.replace(",", "")) for n in numbers)
         assert images == pytest.approx(steps * per, rel=0.02)
         if preset.budget == "calls":
@@ -240,7 +243,7 @@ def test_toybox_prompts_with_another_prior_are_refused(here, prior, capsys):
 def test_outcomes(code, event, text, asked, how):
     found, error = outcome(code, event, text, asked)
     assert found == how and bool(error) == (how not in ("done", "stopped"))
-    assert Record("p", "a", 0, (), how).final == (how in ("done", "empty", "oom"))
+    assert JobRecord("p", "a", 0, (), how).final == (how in ("done", "empty", "oom"))
 
 
 def test_a_log_that_goes_on_after_an_end_has_not_ended(tmp_path):
@@ -265,4 +268,14 @@ def test_one_process_at_a_time_has_a_job(tmp_path):
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"prompt": 1}', '{"argv": null}'])
 def test_a_torn_record_is_no_record(tmp_path, text):
     (tmp_path / "record.json").write_text(text)
-    assert Record.read(tmp_path) is None
+    assert JobRecord.read(tmp_path) is None
+
+
+def test_what_has_a_checkpoint_of_any_kind_is_never_moved_aside(tmp_path):
+    """--resume finds the newest good one, or says why there is none; a half-written first one is none."""
+    (tmp_path / "config.yaml").write_text("prompt: a red ball\n", encoding="utf-8")
+    assert not resumable(tmp_path)
+    (tmp_path / "checkpoints" / "step-000004.new").mkdir(parents=True)
+    assert not resumable(tmp_path)
+    (tmp_path / "checkpoints" / "step-000004").mkdir()
+    assert resumable(tmp_path)

@@ -11,7 +11,7 @@ ray = pytest.importorskip("ray", reason="no Ray here: pip install 'splatdistill[
 
 from splatdistill.bench import cluster  # noqa: E402
 from splatdistill.bench.plan import Job  # noqa: E402
-from splatdistill.bench.record import Record  # noqa: E402
+from splatdistill.bench.record import JobRecord  # noqa: E402
 from splatdistill.errors import UserError  # noqa: E402
 
 
@@ -47,7 +47,7 @@ def test_jobs_run_on_a_cluster_of_two_nodes_and_a_failure_stops_nothing(nodes, t
     )
     arms = {"sds": "sds", "wrong": "there-is-none"}
     jobs = [Job("a red ball", name, 0, ("--guidance", guidance, *argv), (), 2, 8.0) for name, guidance in arms.items()]
-    told: list[tuple[Job, Record]] = []
+    told: list[tuple[Job, JobRecord]] = []
     shares: list[float] = []
     root, until = tmp_path / "jobs", time.monotonic() + 900
     cluster.run(
@@ -59,7 +59,7 @@ def test_jobs_run_on_a_cluster_of_two_nodes_and_a_failure_stops_nothing(nodes, t
     assert "there is no guidance 'there-is-none'" in next(r.error for j, r in told if j.arm == "wrong")
     assert not list(root.glob(".seen-*")) and not (root / "stopping").exists() and not ray.is_initialized()
     before = {p: p.stat().st_mtime_ns for p in (root / jobs[0].folder).rglob("*")}
-    again: list[Record] = []
+    again: list[JobRecord] = []
     cluster.run(
         jobs[:1], root, nodes.address, 1, 0.0, threading.Event(), until, lambda j, r: again.append(r), shares.append
     )
@@ -74,7 +74,7 @@ def test_a_cluster_that_is_to_stop_begins_nothing(nodes, tmp_path: Path):
     stop.set()
     job = Job("a red ball", "sds", 0, ("--guidance", "sds"), (), 2, 8.0)
     (tmp_path / "late").touch()  # left behind by a bench that was killed
-    told: list[Record] = []
+    told: list[JobRecord] = []
     begun = time.monotonic()
     cluster.run(
         [job], tmp_path, nodes.address, 1, 0.0, stop, begun - 1, lambda j, r: told.append(r), lambda share: None

@@ -10,8 +10,9 @@ from splatdistill.bench import preset
 from splatdistill.bench.cost import cost
 from splatdistill.bench.plan import Arm, Job, jobs
 from splatdistill.bench.preset import Listed
-from splatdistill.cli.bench_plan import armed, configured, presets, settings
+from splatdistill.bench.settle import armed, configured, presets, settings
 from splatdistill.errors import UserError
+from splatdistill.evaluate import prompt_file
 from splatdistill.guidance import GUIDANCES, SDS, Times
 from splatdistill.settings.commands import parse_train
 from splatdistill.settings.resolve import Weights
@@ -66,7 +67,7 @@ def test_a_prompt_that_looks_like_an_option_stays_a_prompt():
     (job,) = jobs(
         ["--steps 9"], [Arm("sds", "sds", ("--guidance", "sds"))], [0], ["--prior", "tiny"], {"sds": 3}, {"sds": 1.0}, 0
     )
-    config = parse_train([*job.argv, *job.beside], lambda source: None).config
+    config = parse_train([*job.argv, *job.saving], lambda source: None).config
     assert (config.prompt, config.steps, config.checkpoint_every) == ("--steps 9", 3, 0)
 
 
@@ -98,8 +99,8 @@ def test_toybox_presets_ask_for_what_the_toybox_has():
         ("promts: [a]", "did you mean 'prompts'"),
         ("budget: hours", "budget is one of"),
         ("prompts: a red ball", "prompts is a list"),
-        ("arms: [{name: x}]", "with `of`"),
-        ("arms: [{of: sds, shares: 2}]", "with `of`"),
+        ("arms: [{name: x}]", "with `method`"),
+        ("arms: [{of: sds, shares: 2}]", "with `method`"),
         ("seeds: [one]", "seeds is a list"),
         ("amount: many", "amount is a number"),
         ("- a\n- b", "no keys"),
@@ -118,12 +119,12 @@ def test_prompt_files(tmp_path):
     lines.write_text("# mine\n a red ball \n\na blue cube\na red ball\n")
     lists.write_text('["a", "b", "a"]')
     tree.write_text('{"train": ["a"], "test": ["c"], "note": "x"}')
-    assert preset.prompts_of(lines) == ("a red ball", "a blue cube")
-    assert (preset.prompts_of(lists), preset.prompts_of(tree)) == (("a", "b"), ("a", "c"))
+    assert prompt_file.prompts_of(lines) == ("a red ball", "a blue cube")
+    assert (prompt_file.prompts_of(lists), prompt_file.prompts_of(tree)) == (("a", "b"), ("a", "c"))
     for text in ("[1, 2]", "{", "[]", '"x"', "3"):
         lists.write_text(text)
         with pytest.raises(UserError):
-            preset.prompts_of(lists)
+            prompt_file.prompts_of(lists)
 
 
 @pytest.mark.parametrize(

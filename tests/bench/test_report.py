@@ -12,30 +12,29 @@ import torch
 import torch.nn.functional as F
 
 from splatdistill.bench.curves import Curve, Point, calls_to, charts, means, reached
-from splatdistill.bench.judge import Judged, Results, pool
+from splatdistill.bench.measure_jobs import MeasuredJob, Results, pool
 from splatdistill.bench.plan import Job
-from splatdistill.bench.record import Record
+from splatdistill.bench.record import JobRecord
 from splatdistill.bench.report import Section, html
 from splatdistill.bench.tables import as_csv, as_json, tables
-from splatdistill.evaluate.finished import Finished
-from splatdistill.evaluate.measure import Laboratory, Measured
-from splatdistill.evaluate.metrics import Figure
+from splatdistill.evaluate.measure import Evaluator, Measured
+from splatdistill.evaluate.metrics import Measurement
 from splatdistill.evaluate.protocol import Protocol
-from splatdistill.render import rasterizer
+from splatdistill.evaluate.run_summary import RunSummary
 
 EVIL = '<img src=x onerror=alert(1)>|=HYPERLINK("x")'
 ARMS, PROMPTS = ("sds", EVIL), (*(f"prompt {k}" for k in range(7)), EVIL)
 
 
-def judged(arm: str, prompt: str, seed: int, how: str = "done", **values: float | None) -> Judged:
+def judged(arm: str, prompt: str, seed: int, how: str = "done", **values: float | None) -> MeasuredJob:
     """A job with these numbers."""
-    job, record = Job(prompt, arm, seed, (arm, prompt)), Record(prompt, arm, seed, (arm, prompt), how)
+    job, record = Job(prompt, arm, seed, (arm, prompt)), JobRecord(prompt, arm, seed, (arm, prompt), how)
     if how not in ("done", "empty"):
-        return Judged(job, record)
-    run = Finished(Path("run"), prompt, arm, "tiny", seed, 1, "r", how, 9, 1.0, None, None, ())
+        return MeasuredJob(job, record)
+    run = RunSummary(Path("run"), prompt, arm, "tiny", seed, 1, "r", how, 9, 1.0, None, None, ())
     values = {"diverged": 100.0 * (how != "done"), "image_reward": None, **values}
-    figures = [Figure(m, v, "a ruler (rev 1)", 50, 256, "white", "" if v is not None else "get it") for m, v in values.items()]
-    return Judged(job, record, Measured(run, tuple(figures), None))
+    measurements = [Measurement(m, v, "a ruler (rev 1)", 50, 256, "white", "" if v is not None else "get it") for m, v in values.items()]
+    return MeasuredJob(job, record, Measured(run, tuple(measurements), None))
 
 
 @pytest.fixture
@@ -47,7 +46,7 @@ def results() -> Results:
             made.append(judged("sds", prompt, seed, clip_score=20.0 + i + 0.1 * seed, iou=0.5))
             made.append(judged(EVIL, prompt, seed, clip_score=22.0 + i, iou=0.5))
     made[0], made[-1] = judged("sds", PROMPTS[0], 0, "killed"), judged(EVIL, PROMPTS[-1], 1, "empty", clip_score=5.0)
-    return Results(ARMS, PROMPTS, (0, 1), "sds", made, {a: [Figure("fid", 0.25, "a ruler")] for a in ARMS})
+    return Results(ARMS, PROMPTS, (0, 1), "sds", made, {a: [Measurement("fid", 0.25, "a ruler")] for a in ARMS})
 
 
 def column(table, head: str) -> dict[str, str]:
@@ -146,7 +145,7 @@ def test_methods_are_compared_in_diversity_prompt_by_prompt():
                 one = judged(arm, prompt, seed, iou=0.5)
                 made.append(replace(one, measured=replace(one.measured, run=replace(one.measured.run, seed=seed), features=features)))
     found = Results(("sds", "vsd"), tuple(f"prompt {k}" for k in range(8)), (0, 1, 2), "sds", made)
-    pool(found, Laboratory(Protocol(), None, None, rasterizer("cpu")), {})
+    pool(found, Evaluator(Protocol(), None, None), {})
     (gap,) = (c for c in found.comparisons() if c.metric == "diversity")
     assert gap.prompts == gap.pairs == 8 and gap.verdict == "better"
     assert gap.low < gap.difference < gap.high and abs(gap.difference - 0.5) < 0.1

@@ -2,16 +2,20 @@
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from PIL import Image
 
 from splatdistill.cli import main
-from splatdistill.cli.variance import Variance, arm
+from splatdistill.cli.variance import Variance
 from splatdistill.errors import UserError
-from splatdistill.evaluate.variance import SOURCES
+from splatdistill.evaluate.variance import options
+from splatdistill.evaluate.variance.experiment import estimator, matched_in
+from splatdistill.evaluate.variance.statistics import SOURCES
 from splatdistill.guidance import GUIDANCES
-from splatdistill.settings.methods import split
+from splatdistill.guidance.shaping import Weight
+from splatdistill.settings.methods import listed, split
 from splatdistill.settings.resolve import Weights as weights_of
 
 SMALL = ["--draws", "12", "--times", "2", "--noises", "2", "--encodings", "1", "--reference", "1", "--learn", "1"]
@@ -106,9 +110,22 @@ def test_commas_inside_brackets_belong_to_the_method():
         split(" ")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [("sds,sdi[eta=0,jitter=0.2],csd",), ("sds", "sdi[eta=0,jitter=0.2]", "csd"), ("sds", "sdi[eta=0,", "jitter=0.2]", "csd"), ("sds,", "sdi[eta=0,jitter=0.2],csd")],
+)
+def test_methods_are_separated_by_commas_or_by_spaces(words):
+    assert list(split(listed(words))) == ["sds", "sdi[eta=0,jitter=0.2]", "csd"] or [k.replace(" ", "") for k in split(listed(words))] == ["sds", "sdi[eta=0,jitter=0.2]", "csd"]
+    assert list(split(listed(("ssd[baselines=depth", "normal]", "sds")))) == ["ssd[baselines=depth normal]", "sds"]
+
+
+def test_the_options_know_the_weights_that_the_guidances_know():
+    assert get_args(options.Weight) == get_args(Weight)
+
+
 def test_the_seven_forms_of_stein_score_distillation_are_what_they_are_called():
-    matched = Variance(prompt="a red ball").common()
-    forms = {name: arm(name, text, "tiny", weights_of(), matched) for name, text in split("stein").items()}
+    matched = matched_in(Variance(prompt="a red ball"))
+    forms = {name: estimator(name, text, "tiny", weights_of(), matched) for name, text in split("stein").items()}
     assert {a.guidance.scale for a in forms.values()} == {7.5} and {a.guidance.weight for a in forms.values()} == {"sigma2"}
     assert not forms["none"].guidance.variance_reduction
     assert forms["mu on n"].guidance.baselines == () and forms["mu on n"].guidance.mu == "latent"

@@ -7,8 +7,8 @@ from splatdistill.estimators import TINY_CLIP, ClipScorer, load_judge
 from splatdistill.estimators.test_time_augmentation import LOOKS, AugmentedClip, look
 from splatdistill.estimators.weights import find
 from splatdistill.evaluate.acceptance import look_at_truth
+from splatdistill.evaluate.embedded_models import retrieval, true_pictures
 from splatdistill.evaluate.retrieval import recognised
-from splatdistill.evaluate.tiny import retrieval, true_pictures
 from splatdistill.toybox import ACCEPTANCE, parse
 
 pytestmark = pytest.mark.skipif(not (find(TINY_CLIP) / "config.json").is_file(), reason="the embedded weights are not in this checkout")

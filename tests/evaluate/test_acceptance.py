@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from splatdistill.evaluate.acceptance import VIEWS, Judged, Sight, judge, look, look_at_truth, sheet, table
-from splatdistill.evaluate.fronts import BEHIND, SecondFront
+from splatdistill.evaluate.janus import BEHIND, Janus
 from splatdistill.evaluate.retrieval import recognised
 from splatdistill.evaluate.truth import Comparison, likeness
 from splatdistill.gaussians import Gaussians
@@ -83,7 +83,7 @@ def test_each_condition_can_fail_it(perfect, judged):
     assert thin.comparison.nearer_than_wrong
     assert 0.3 < thin.iou < 0.75
     assert not thin.passed
-    two_faced = replace(judged, front=SecondFront(-1.0, None))
+    two_faced = replace(judged, front=Janus(-1.0, None))
     assert not two_faced.passed
     assert "YES -1.0 dB" in two_faced.record().cells()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from splatdistill.bench.record import Record as Ending
+from splatdistill.bench.record import JobRecord as Ending
 from splatdistill.errors import UserError
 from splatdistill.estimators import ClipScorer
 from splatdistill.gaussians import Gaussians

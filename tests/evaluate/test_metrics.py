@@ -4,7 +4,9 @@ import colorsys
 import json
 import math
 import os
+import shutil
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +22,8 @@ from splatdistill.cameras import orbit
 from splatdistill.errors import UserError
 from splatdistill.estimators.weights import TINY_CLIP, find
 from splatdistill.evaluate.acceptance import look_at_truth
-from splatdistill.evaluate.finished import costs, finished
-from splatdistill.evaluate.measure import Laboratory, measure
+from splatdistill.evaluate.clip_model import ClipModel, best_clip_model, clip_model
+from splatdistill.evaluate.measure import Evaluator, Measured, measure
 from splatdistill.evaluate.metrics import METRICS
 from splatdistill.evaluate.metrics.against_truth import against_truth
 from splatdistill.evaluate.metrics.clip_score import clip_scores
@@ -31,9 +33,9 @@ from splatdistill.evaluate.metrics.image_reward import image_reward
 from splatdistill.evaluate.metrics.janus import janus
 from splatdistill.evaluate.metrics.r_precision import r_precision
 from splatdistill.evaluate.metrics.saturation import saturation
-from splatdistill.evaluate.protocol import Protocol, Ruler, best_ruler, ruler
+from splatdistill.evaluate.protocol import Protocol
+from splatdistill.evaluate.run_summary import costs, summarise
 from splatdistill.io.ply import write_ply
-from splatdistill.render import rasterizer
 from splatdistill.scene.initial import Ball
 from splatdistill.toybox import parse, render
 
@@ -42,8 +44,8 @@ needs_models = pytest.mark.skipif(not EMBEDDED, reason="the embedded weights are
 
 
 @pytest.fixture(scope="module")
-def tiny() -> Ruler:
-    return ruler(TINY_CLIP)
+def tiny() -> ClipModel:
+    return clip_model(TINY_CLIP)
 
 
 def unit(n: int, d: int, rng: torch.Generator) -> torch.Tensor:
@@ -187,14 +189,14 @@ def write_run(folder: Path, prompt: str = "a red ball", splats: bool = True, **s
 
 def test_a_run_tells_what_it_cost_over_all_its_parts(tmp_path):
     run = write_run(tmp_path / "a")
-    found = {f.metric: f.value for f in costs(finished(run), 0.3)}
+    found = {f.metric: f.value for f in costs(summarise(run), 0.3)}
     assert found == {"diverged": 0.0, "seconds": 4.0, "peak_memory": 1.0, "calls": 8.0, "steps": 1.0}
     text = (run / "log.jsonl").read_text()
     resumed = json.dumps({"event": "Resumed", "step": 1}) + "\n"
     (run / "log.jsonl").write_text(text + resumed + text)
-    assert finished(run).calls == 16 and finished(run).seconds == 8.0
+    assert summarise(run).calls == 16 and summarise(run).seconds == 8.0
     (run / "log.jsonl").write_text(text.splitlines()[0] + "\n" + resumed + text)  # the first part was killed
-    assert finished(run).calls is None and finished(run).how == "done"
+    assert summarise(run).calls is None and summarise(run).how == "done"
 
 
 @pytest.mark.parametrize(
@@ -212,7 +214,7 @@ def test_a_run_tells_what_it_cost_over_all_its_parts(tmp_path):
 def test_what_counts_as_diverged(tmp_path, how, seen, wanted):
     run = write_run(tmp_path / "a")
     (run / "log.jsonl").write_text((run / "log.jsonl").read_text().replace('"done"', json.dumps(how)))
-    assert costs(finished(run), seen)[0].value == wanted
+    assert costs(summarise(run), seen)[0].value == wanted
 
 
 @pytest.mark.parametrize("text", [None, "", "prompt: x", "[", "- 1", "prompt: x\nseed: y\nprior: z\nguidance: sds"])
@@ -220,12 +222,12 @@ def test_what_is_no_run_is_refused(tmp_path, text):
     if text is not None:
         (tmp_path / "config.yaml").write_text(text)
     with pytest.raises(UserError):
-        finished(tmp_path)
+        summarise(tmp_path)
 
 
 def test_runs_that_differ_by_prompt_and_seed_alone_share_a_recipe(tmp_path):
     a, b, c = (
-        finished(write_run(tmp_path / n, **s)).recipe
+        summarise(write_run(tmp_path / n, **s)).recipe
         for n, s in (("a", {}), ("b", {"prompt": "x", "seed": 3}), ("c", {"batch": 9}))
     )
     assert a == b != c
@@ -234,36 +236,74 @@ def test_runs_that_differ_by_prompt_and_seed_alone_share_a_recipe(tmp_path):
 @needs_models
 def test_everything_is_measured_or_says_why_not_and_is_kept(tmp_path, tiny):
     small = Protocol(views=6, resolution=32)
-    lab = Laboratory(small, tiny, tiny, rasterizer("cpu"), better="get it so", prompts=("a red ball", "a blue cube"))
-    run = finished(write_run(tmp_path / "a"))
-    found = measure(run, lab)
-    for figure in found.figures:
-        assert figure.metric in METRICS
-        assert (figure.by and math.isfinite(figure.value)) if figure.value is not None else figure.note, figure
+    evaluator = Evaluator(small, tiny, tiny, better="get it so", prompts=("a red ball", "a blue cube"))
+    run = summarise(write_run(tmp_path / "a"))
+    found = measure(run, evaluator)
+    for measurement in found.measurements:
+        assert measurement.metric in METRICS
+        assert (measurement.by and math.isfinite(measurement.value)) if measurement.value is not None else measurement.note, measurement
     assert (
         found.of("clip_score").views == 6
         and found.of("clip_score").resolution == 32
         and found.features.shape[:2] == (1, 6)
     )
     assert all(found.of(m).value is None for m in ("iqa_quality", "iqa_sharpness", "iqa_real", "image_reward", "janus"))
-    file = run.path / "evaluation" / "figures.json"
-    before = file.stat().st_mtime_ns
-    assert measure(run, lab).figures == found.figures and file.stat().st_mtime_ns == before
-    without = measure(run, Laboratory(small, None, None, lab.rasterizer, better="get it so"))
-    assert (
-        file.stat().st_mtime_ns != before
-        and without.of("clip_score").value is None
-        and without.of("clip_score").note == "get it so"
-    )
+    assert not found.kept and measure(run, evaluator).measurements == found.measurements
+    without = measure(run, Evaluator(small, None, None, better="get it so"))
+    assert without.of("clip_score").value is None and without.of("clip_score").note == "get it so" and not without.kept
     assert without.of("iou").value == found.of("iou").value and without.of("r_precision_hard").value is None
-    file.write_text(file.read_text()[:50])
-    assert measure(run, lab).figures == found.figures, "a torn file is measured again"
+
+
+@needs_models
+def test_the_same_splats_are_measured_once_whatever_else_was_asked_between(tmp_path, monkeypatch):
+    """By the bytes of splats and weights and by every option: neither the place nor the time of a file counts."""
+
+    def asked(folder: Path, **more) -> Measured:
+        clip = clip_model(TINY_CLIP)
+        judges = Evaluator(**{"protocol": Protocol(views=4, resolution=16), "clip": clip, "tiny_clip": clip, "truth": False, **more})
+        found = measure(summarise(folder), judges)
+        used = "scorer" in vars(clip) or "rasterizer" in vars(judges)
+        assert used == (not found.kept), "what is kept takes no network and no rasteriser"
+        return found
+
+    here = write_run(tmp_path / "a")
+    first = asked(here)
+    assert not first.kept
+    assert not asked(here, protocol=Protocol(views=4, resolution=16, background="black")).kept
+    assert not asked(here, prompts=("a red ball", "a blue ball")).kept
+    again = asked(here)
+    assert again.kept and again.measurements == first.measurements and torch.equal(again.features, first.features)
+    os.utime(here / "splats.ply", (0, 0))
+    assert asked(here).kept and asked(here, prompts=("a red ball", "a blue ball")).kept
+    shutil.copytree(here, tmp_path / "moved")
+    assert asked(tmp_path / "moved").kept
+    (file,) = [p for p in (here / "evaluation").glob("*.json") if asked_key(p, first)]
+    file.write_text(file.read_text(encoding="utf-8")[:50], encoding="utf-8")
+    assert not asked(here).kept and asked(here).kept, "a torn file is measured again"
+    data = bytearray((here / "splats.ply").read_bytes())
+    data[-1] ^= 1
+    (here / "splats.ply").write_bytes(data)
+    assert not asked(here).kept, "one bit of the splats"
+    monkeypatch.setattr("splatdistill.evaluate.clip_model.sha256_of", lambda file: "0" * 64)
+    assert not asked(here).kept, "other weights of the judge"
+
+
+def asked_key(file: Path, found: Measured) -> bool:
+    """Tell if a file holds these numbers."""
+    return json.loads(file.read_text(encoding="utf-8"))["measurements"] == [asdict(m) for m in found.measurements]
+
+
+def test_numbers_are_told_where_they_cannot_be_kept(tmp_path):
+    here = write_run(tmp_path / "a")
+    (here / "evaluation").write_text("a file in the way", encoding="utf-8")
+    found = [measure(summarise(here), Evaluator(Protocol(views=4, resolution=16), None, None, truth=False)) for _ in range(2)]
+    assert found[0].measurements == found[1].measurements and not found[1].kept
 
 
 @needs_models
 def test_words_that_tiny_clip_does_not_know_are_not_measured_by_it(tmp_path, tiny):
-    lab = Laboratory(Protocol(views=4, resolution=32), tiny, tiny, rasterizer("cpu"))
-    found = measure(finished(write_run(tmp_path / "a", prompt="a typewriter")), lab)
+    evaluator = Evaluator(Protocol(views=4, resolution=32), tiny, tiny)
+    found = measure(summarise(write_run(tmp_path / "a", prompt="a typewriter")), evaluator)
     assert all(
         found.of(m).value is None and found.of(m).note
         for m in ("clip_score", "clip_distance", "r_precision", "iou", "psnr")
@@ -274,11 +314,11 @@ def test_words_that_tiny_clip_does_not_know_are_not_measured_by_it(tmp_path, tin
 @needs_models
 def test_rulers_are_never_replaced_silently(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *args, **kwargs: None)
-    chosen, how = best_ruler("auto")
+    chosen, how = best_clip_model("auto")
     assert chosen.name.startswith("tiny-clip, 18 looks (sha256 ") and "hf download openai/clip-vit-base-patch32" in how
-    assert best_ruler("auto", tiny=False)[0] is None
+    assert best_clip_model("auto", tiny=False)[0] is None
     with pytest.raises(UserError, match="openai/clip-vit-base-patch32"):
-        best_ruler("openai/clip-vit-base-patch32")
+        best_clip_model("openai/clip-vit-base-patch32")
 
 
 PACKAGE = """\

@@ -8,8 +8,8 @@ import scipy.stats
 import torch
 from torch import Tensor
 
-from splatdistill.evaluate import variance as v
-from splatdistill.evaluate.variance import Design, Drawn, figures, jackknife, moments, reduce
+from splatdistill.evaluate.variance import statistics as v
+from splatdistill.evaluate.variance.statistics import Design, Drawn, gradient_statistics, jackknife, moments, reduce
 
 DESIGN = Design(cameras=12, encodings=2, times=3, noises=4)
 SIGMAS = {"noise": 1.5, "time": 0.7, "encoder": 0.5, "camera": 0.9}
@@ -63,7 +63,7 @@ def test_the_naive_squared_mean_is_biased_and_ours_is_not():
 
 @pytest.mark.parametrize("space", v.SPACES)
 def test_the_split_sums_to_the_total(space):
-    f = figures(linear(DESIGN, 0), linear(DESIGN, 1), linear(DESIGN, 2), space, 2)
+    f = gradient_statistics(linear(DESIGN, 0), linear(DESIGN, 1), linear(DESIGN, 2), space, 2)
     assert sum(i.value for i in f.shares.values()) == pytest.approx(1, abs=1e-12)
     # one draw per camera: the sample variance over cameras is that of single draws, an independent estimate of it
     flat = linear(Design(400, 1, 2, 2), 3)
@@ -74,7 +74,7 @@ def test_the_split_sums_to_the_total(space):
 @pytest.mark.parametrize("space", v.SPACES)
 def test_shrinking_the_gradient_changes_no_figure(space):
     first, reference = linear(DESIGN, 1), linear(DESIGN, 2)
-    one, tenth = (figures(linear(DESIGN, 0, scale=s), first, reference, space, 3) for s in (1.0, 0.1))
+    one, tenth = (gradient_statistics(linear(DESIGN, 0, scale=s), first, reference, space, 3) for s in (1.0, 0.1))
     for name in ("ratio", "per_call", "against_first", "cosine", "bias"):
         for end in ("value", "low", "high"):
             assert getattr(getattr(one, name), end) == pytest.approx(getattr(getattr(tenth, name), end), rel=1e-9)
@@ -111,9 +111,9 @@ def test_cosine_is_that_of_the_means_and_not_of_noisy_averages(space):
     if space == "latents":  # each camera's own mean counts
         wanted = 72.0 / (144.0 + d * SIGMAS["camera"] ** 2)
     pairs = [(linear(DESIGN, s, mean=a), linear(DESIGN, 900 + s, mean=b)) for s in range(16)]
-    found = torch.tensor([figures(m, m, r, space, 1).cosine.value for m, r in pairs])
+    found = torch.tensor([gradient_statistics(m, m, r, space, 1).cosine.value for m, r in pairs])
     assert abs(float(found.mean()) - wanted) < 4 * float(found.std()) / math.sqrt(16) + 0.01
-    same = figures(linear(DESIGN, 0), linear(DESIGN, 0), linear(DESIGN, 0, scale=0.1), "latents", 1)
+    same = gradient_statistics(linear(DESIGN, 0), linear(DESIGN, 0), linear(DESIGN, 0, scale=0.1), "latents", 1)
     assert same.bias.value < 1.0
 
 
@@ -122,7 +122,7 @@ def test_without_a_signal_the_ratio_is_unresolved_and_says_so():
     small = Design(3, 1, 2, 2)
     seeds = [s for s in range(40) if moments(linear(small, s, mean=zero), "parameters", [0, 1, 2]).signal < 0]
     drawn = linear(small, seeds[0], mean=zero)
-    f = figures(drawn, drawn, drawn, "parameters", 1)
+    f = gradient_statistics(drawn, drawn, drawn, "parameters", 1)
     assert f.ratio.value is None and str(f.ratio) == "?" and f.cosine.value is None
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from splatdistill.evaluate.variance import Design, moments
-from splatdistill.evaluate.variance_draws import Arm, Draws, Held, Shot, Still, copies, learn, noise_errors, pinned
+from splatdistill.evaluate.variance.draws import Draws, GradientEstimator, Held, Shot, Still, copies, learn, noise_errors, pinned
+from splatdistill.evaluate.variance.statistics import Design, moments
 from splatdistill.guidance import GUIDANCES, SDS, Times, View
 from splatdistill.priors import Conditions
 from splatdistill.priors.exact import GaussianMixturePrior
@@ -69,7 +69,7 @@ def test_sds_on_one_gaussian_meets_the_closed_form(space):
     prior = gaussian()
     matrix = torch.randn(D, D + 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     s = still(prior, matrix)
-    arm = Arm("sds", SDS(scale=1.0, times=Times(t_min=0.1, t_max=0.9)))
+    arm = GradientEstimator("sds", SDS(scale=1.0, times=Times(t_min=0.1, t_max=0.9)))
     many = Design(cameras=12, encodings=1, times=24, noises=12)
     drawn = Draws(s, many, 0).measure(arm).spaces[space]
     m = moments(drawn, space, list(range(12)))
@@ -84,7 +84,7 @@ def test_sds_on_one_gaussian_meets_the_closed_form(space):
 
 def test_every_source_is_found_where_it_is():
     prior = gaussian()
-    arm = Arm("sds", SDS(scale=1.0))
+    arm = GradientEstimator("sds", SDS(scale=1.0))
     design = Design(cameras=16, encodings=3, times=3, noises=3)
     parts = {}
     for name, more in {"none": {}, "encoder": {"spread": 2.0}, "camera": {"cameras": 2.0}}.items():
@@ -106,10 +106,10 @@ class Tenth(SDS):
 
 
 def test_a_tenth_of_the_gradient_wins_nothing():
-    from splatdistill.evaluate.variance_report import rows
+    from splatdistill.evaluate.variance.report import rows
 
-    s, reference = still(two(), cameras=0.2), Arm("r", SDS(scale=3.0))
-    arms = [Arm("sds", SDS(scale=3.0)), Arm("tenth", Tenth(scale=3.0))]
+    s, reference = still(two(), cameras=0.2), GradientEstimator("r", SDS(scale=3.0))
+    arms = [GradientEstimator("sds", SDS(scale=3.0)), GradientEstimator("tenth", Tenth(scale=3.0))]
     measured = [Draws(s, DESIGN, 0).measure(a) for a in arms]
     one, tenth = rows(0, arms, measured, Draws(s, DESIGN, 0, "reference").measure(reference))
     for space in ("latents", "parameters"):
@@ -124,7 +124,7 @@ def test_a_tenth_of_the_gradient_wins_nothing():
 def test_every_guidance_is_measured_the_same_way_twice(name):
     s = still(two(), spread=0.1, cameras=0.2)
     design = Design(cameras=3, encodings=2, times=2, noises=2)
-    arm = Arm(name, GUIDANCES[name](scale=3.0, times=Times(t_min=0.1, t_max=0.9)))
+    arm = GradientEstimator(name, GUIDANCES[name](scale=3.0, times=Times(t_min=0.1, t_max=0.9)))
     first, again = (Draws(s, design, 5).measure(arm) for _ in range(2))
     assert torch.equal(first.spaces["parameters"].gram, again.spaces["parameters"].gram) and first.calls >= 1
     assert first.spaces["latents"].gram.diagonal().min() > 0
@@ -135,7 +135,7 @@ def test_every_guidance_is_measured_the_same_way_twice(name):
 def test_methods_meet_the_same_noise():
     """At scale 1 the null prompt is not asked, so scale 1 and 1.0000001 differ by that much: the draws are shared."""
     s = still(two(), cameras=0.2)
-    one, other = (Draws(s, DESIGN, 0).measure(Arm("a", SDS(scale=x))).spaces["latents"] for x in (1.0, 1.0 + 1e-7))
+    one, other = (Draws(s, DESIGN, 0).measure(GradientEstimator("a", SDS(scale=x))).spaces["latents"] for x in (1.0, 1.0 + 1e-7))
     torch.testing.assert_close(one.gram, other.gram, rtol=1e-4, atol=1e-8)
 
 
@@ -152,7 +152,7 @@ class Crowd(SDS):
 def test_views_that_act_on_each_other_are_measured_alone_and_marked():
     s = still(two())
     design = Design(cameras=3, encodings=1, times=2, noises=8)
-    alone, crowd, plain = (Draws(s, design, 0).measure(Arm("x", k(scale=3.0))) for k in (Crowd, Crowd, SDS))
+    alone, crowd, plain = (Draws(s, design, 0).measure(GradientEstimator("x", k(scale=3.0))) for k in (Crowd, Crowd, SDS))
     assert alone.alone and not plain.alone
     m, p = (moments(x.spaces["latents"], "latents", [0, 1, 2]) for x in (crowd, plain))
     assert m.parts[0] == pytest.approx(p.parts[0], rel=0.6)  # averaged over a batch of 8 it would be an eighth
@@ -180,7 +180,7 @@ def test_copies_are_a_batch_of_everything():
 
 @pytest.mark.parametrize("name", GUIDANCES)
 def test_learning_on_a_scene_leaves_the_arm_itself_alone(name):
-    s, arm = still(two()), Arm(name, GUIDANCES[name](scale=2.0))
+    s, arm = still(two()), GradientEstimator(name, GUIDANCES[name](scale=2.0))
     after = learn(arm, s, batch=2, steps=2, rng=torch.Generator().manual_seed(0))
     memory = arm.memory(s.prior)
     assert arm.learned is None and (after.learned is None) == (not memory.state_dict())
@@ -207,5 +207,5 @@ def test_the_view_of_the_draws_is_the_still_s():
             seen.append(view)
             return super().noise(view, t, memory)
 
-    Draws(replace(still(two()), progress=0.7), Design(3, 1, 2, 5), 0).measure(Arm("spy", Spy()))
+    Draws(replace(still(two()), progress=0.7), Design(3, 1, 2, 5), 0).measure(GradientEstimator("spy", Spy()))
     assert {v.progress for v in seen} == {0.7} and {len(v.x) for v in seen} == {2, 5}

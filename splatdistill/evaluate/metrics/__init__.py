@@ -78,7 +78,7 @@ METRICS: dict[str, Metric] = {
 
 
 @dataclass(frozen=True)
-class Figure:
+class Measurement:
     """One number, and what it is worth."""
 
     metric: str  # a key of METRICS
@@ -102,7 +102,7 @@ class Figure:
         return f"{self.value:.{METRICS[self.metric].digits}f}"
 
     @property
-    def beside(self) -> str:
+    def provenance(self) -> str:
         """What stands beside the number, whichever run it is of."""
         views = f"{self.views} view{'s' if self.views != 1 else ''}" if self.views else ""
         size = f"{self.resolution} pixels" if self.resolution else ""
@@ -110,11 +110,11 @@ class Figure:
         return "; ".join(filter(None, [f"by {self.by}" if self.by else "", views, size, ground, self.note]))
 
 
-def missing(metrics: tuple[str, ...], why: str) -> list[Figure]:
+def missing(metrics: tuple[str, ...], why: str) -> list[Measurement]:
     """Numbers that are not to be had."""
-    return [Figure(m, None, note=why) for m in metrics]
+    return [Measurement(m, None, note=why) for m in metrics]
 
 
-def noted(figure: Figure, note: str) -> Figure:
+def noted(measurement: Measurement, note: str) -> Measurement:
     """The same with something more to know."""
-    return replace(figure, note="; ".join(filter(None, [figure.note, note])))
+    return replace(measurement, note="; ".join(filter(None, [measurement.note, note])))

@@ -4,8 +4,8 @@ import torch
 
 from splatdistill.estimators import ImageTextScorer
 from splatdistill.evaluate.acceptance import Sight
-from splatdistill.evaluate.fronts import words_by_truth
-from splatdistill.evaluate.metrics import Figure, missing
+from splatdistill.evaluate.janus import words_by_truth
+from splatdistill.evaluate.metrics import Measurement, missing
 from splatdistill.evaluate.metrics.sharpness import tenengrad
 from splatdistill.evaluate.retrieval import recognised
 from splatdistill.evaluate.truth import STEP, Likeness, best_turn, likeness, turned
@@ -25,7 +25,7 @@ NAMES = (
 )
 
 
-def against_truth(sight: Sight, caption: Caption, scorer: ImageTextScorer | None, measured_by: str) -> list[Figure]:
+def against_truth(sight: Sight, caption: Caption, scorer: ImageTextScorer | None, measured_by: str) -> list[Measurement]:
     """The acceptance table's numbers without its wrong objects, from its eight views on white. scorer: tiny-clip."""
     views, size = len(sight.seen.rgb), sight.seen.rgb.shape[-1]
     near, straight = nearest(sight, caption), likeness(sight.seen, caption)
@@ -33,14 +33,14 @@ def against_truth(sight: Sight, caption: Caption, scorer: ImageTextScorer | None
     depth = near.depth_error.mean().item()
     truth = render([caption.parts()], turned(sight.seen.cameras, torch.tensor([near.turn]))).rgb
 
-    def of(metric: str, value: float | None, detail: str = "") -> Figure:
+    def of(metric: str, value: float | None, detail: str = "") -> Measurement:
         note = "" if value is not None else "nothing of it is where the object is"
-        return Figure(metric, value, TRUTH, views, size, "white", note, detail)
+        return Measurement(metric, value, TRUTH, views, size, "white", note, detail)
 
     right = None if scorer is None else recognised(scorer, sight.seen.rgb, caption).right
-    hard = Figure("r_precision_hard", None, note="tiny-clip is not in this installation")
+    hard = Measurement("r_precision_hard", None, note="tiny-clip is not in this installation")
     if right is not None:
-        hard = Figure("r_precision_hard", 100 * right.float().mean().item(), measured_by, views, size, "white")
+        hard = Measurement("r_precision_hard", 100 * right.float().mean().item(), measured_by, views, size, "white")
     return [
         hard,
         of("iou", near.iou.mean().item(), after),
@@ -53,13 +53,13 @@ def against_truth(sight: Sight, caption: Caption, scorer: ImageTextScorer | None
     ]
 
 
-def fronts(sight: Sight, caption: Caption, size: int) -> list[Figure]:
+def fronts(sight: Sight, caption: Caption, size: int) -> list[Measurement]:
     """Whether what is seen from behind is nearer to a front than to a back, by the truth."""
     if caption.symmetric:
         return missing(("janus_truth", "back_margin"), "its front and back are the same")
     margin = words_by_truth(sight.behind, caption).margin("back", "front")
     found = {"janus_truth": 100 * (margin <= 0).float().mean().item(), "back_margin": margin.mean().item()}
-    return [Figure(m, v, TRUTH, len(sight.behind), size, "white") for m, v in found.items()]
+    return [Measurement(m, v, TRUTH, len(sight.behind), size, "white") for m, v in found.items()]
 
 
 def nearest(sight: Sight, caption: Caption) -> Likeness:

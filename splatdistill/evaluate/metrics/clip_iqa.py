@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from splatdistill.estimators import ClipScorer
-from splatdistill.evaluate.metrics import Figure
+from splatdistill.evaluate.metrics import Measurement
 
 PAIRS = {
     "iqa_quality": ("Good photo.", "Bad photo."),
@@ -16,10 +16,10 @@ PAIRS = {
 NOTE = "not comparable with tables made by torchmetrics' clip_iqa, an RN50 without positional embedding"
 
 
-def clip_iqa(scorer: ClipScorer, features: Float[Tensor, "v d"]) -> list[Figure]:
+def clip_iqa(scorer: ClipScorer, features: Float[Tensor, "v d"]) -> list[Measurement]:
     """softmax(100 cos) of the first prompt of each pair, in percent, mean over views."""
-    figures = []
+    measurements = []
     for metric, pair in PAIRS.items():
         logits = 100 * features @ scorer.text_features(pair).T.to(features)
-        figures.append(Figure(metric, 100 * float(logits.softmax(1)[:, 0].mean()), note=NOTE))
-    return figures
+        measurements.append(Measurement(metric, 100 * float(logits.softmax(1)[:, 0].mean()), note=NOTE))
+    return measurements

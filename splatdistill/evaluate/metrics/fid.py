@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from splatdistill.evaluate.metrics import Figure
+from splatdistill.evaluate.metrics import Measurement
 
 
 def frechet(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> float:
@@ -21,13 +21,13 @@ def frechet(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> float:
     return max(0.0, float(gap + spread - 2 * cross))
 
 
-def fid(renders: Float[Tensor, "n d"], samples: Float[Tensor, "m d"], features: str) -> Figure:
+def fid(renders: Float[Tensor, "n d"], samples: Float[Tensor, "m d"], features: str) -> Measurement:
     """Fréchet distance between renders and the prior's samples, in unit features of a CLIP.
 
     Published FIDs are of Inception's features and do not compare with this. With fewer pictures than features it is biased
     upwards, for all methods alike where they have equally many.
     """
     if len(renders) < 2 or len(samples) < 2:
-        return Figure("fid", None, note="a distribution takes two pictures at least on either side")
+        return Measurement("fid", None, note="a distribution takes two pictures at least on either side")
     note = f"in image features of {features}, not of Inception; {len(renders)} renders against {len(samples)} samples of the prior"
-    return Figure("fid", frechet(renders, samples), note=note)
+    return Measurement("fid", frechet(renders, samples), note=note)

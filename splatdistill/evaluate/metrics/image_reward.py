@@ -13,7 +13,7 @@ from pathlib import Path
 from jaxtyping import Float
 from torch import Tensor
 
-from splatdistill.evaluate.metrics import Figure
+from splatdistill.evaluate.metrics import Measurement
 from splatdistill.io.images import write_png
 
 MODEL = "ImageReward-v1.0"
@@ -32,10 +32,10 @@ print(json.dumps({"scores": scores if isinstance(scores, list) else [scores], "v
 """
 
 
-def image_reward(rgb: Float[Tensor, "v 3 h w"], prompt: str, python: Path | None) -> Figure:
+def image_reward(rgb: Float[Tensor, "v 3 h w"], prompt: str, python: Path | None) -> Measurement:
     """Mean over views; None as its value, and why, where the package is not to be had or fails."""
     if python is None:
-        return Figure("image_reward", None, note=f"not installed: {GET}")
+        return Measurement("image_reward", None, note=f"not installed: {GET}")
     with tempfile.TemporaryDirectory() as folder:
         pictures = [str(Path(folder) / f"{k:04}.png") for k in range(len(rgb))]
         for path, image in zip(pictures, rgb):
@@ -47,6 +47,6 @@ def image_reward(rgb: Float[Tensor, "v 3 h w"], prompt: str, python: Path | None
                 raise ValueError((done.stderr.strip().splitlines() or ["it said nothing"])[-1])
             told = json.loads(done.stdout.strip().splitlines()[-1])
             scores = [float(s) for s in told["scores"]]
-            return Figure("image_reward", sum(scores) / len(scores), f"{MODEL} (package {told['version']})")
+            return Measurement("image_reward", sum(scores) / len(scores), f"{MODEL} (package {told['version']})")
         except (OSError, ValueError, KeyError, IndexError, ZeroDivisionError) as e:
-            return Figure("image_reward", None, note=f"{python} could not say: {str(e)[:300]}")
+            return Measurement("image_reward", None, note=f"{python} could not say: {str(e)[:300]}")

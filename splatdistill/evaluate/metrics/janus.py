@@ -5,12 +5,12 @@ from torch import Tensor
 
 from splatdistill.cameras import with_view
 from splatdistill.estimators import ClipScorer
-from splatdistill.evaluate.metrics import Figure
+from splatdistill.evaluate.metrics import Measurement
 
 SECTOR = 45.0  # degrees to either side of straight ahead and straight behind
 
 
-def janus(scorer: ClipScorer, features: Float[Tensor, "v d"], azimuth: Float[Tensor, " v"], prompt: str) -> Figure:
+def janus(scorer: ClipScorer, features: Float[Tensor, "v d"], azimuth: Float[Tensor, " v"], prompt: str) -> Measurement:
     """How often a view from behind looks as much like a front as a view from the front: over all pairs of the two, the share
     in which m = cos("PROMPT, front view") - cos("PROMPT, back view") of the one behind is at least that of the other, in
     percent. Our own measure; 0 is an object with one front, 50 one whose front and back cannot be told apart. Only views of
@@ -19,11 +19,11 @@ def janus(scorer: ClipScorer, features: Float[Tensor, "v d"], azimuth: Float[Ten
     away = (azimuth + 180) % 360 - 180  # from straight ahead, in [-180, 180)
     ahead, behind = away.abs() < SECTOR, away.abs() > 180 - SECTOR
     if not ahead.any() or not behind.any():
-        return Figure("janus", None, note="there are no views from the front and from behind; take more --views")
+        return Measurement("janus", None, note="there are no views from the front and from behind; take more --views")
     texts = scorer.text_features([with_view(prompt, "front"), with_view(prompt, "back")]).to(features)
     margin = features @ (texts[0] - texts[1])
     share = (margin[behind][:, None] >= margin[ahead]).float().mean()
-    return Figure(
+    return Measurement(
         "janus",
         100 * float(share),
         note=f"{int(behind.sum())} views from behind against {int(ahead.sum())} from the front",

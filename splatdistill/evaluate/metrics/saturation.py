@@ -4,20 +4,20 @@ from jaxtyping import Float
 from kornia.color import rgb_to_hsv
 from torch import Tensor
 
-from splatdistill.evaluate.metrics import Figure
+from splatdistill.evaluate.metrics import Measurement
 
 COVERED = 0.5  # of a pixel
 EDGE = 1.5 / 255  # of the range of values
 
 
-def saturation(rgb: Float[Tensor, "v 3 h w"], alpha: Float[Tensor, "v 1 h w"]) -> tuple[Figure, Figure]:
+def saturation(rgb: Float[Tensor, "v 3 h w"], alpha: Float[Tensor, "v 1 h w"]) -> tuple[Measurement, Measurement]:
     """Return the mean HSV saturation, (max - min) / max, of covered pixels; and the share of their values within 1.5/255 of 0 or 1, in
     percent.
     """
     pixels = rgb.movedim(1, -1)[alpha[:, 0] > COVERED]
     if not len(pixels):
         why = "nothing is seen"
-        return Figure("saturation", None, note=why), Figure("clipped", None, note=why)
+        return Measurement("saturation", None, note=why), Measurement("clipped", None, note=why)
     chroma = rgb_to_hsv(pixels.T[None, :, :, None])[:, 1].mean()
     clipped = ((pixels <= EDGE) | (pixels >= 1 - EDGE)).float().mean()
-    return Figure("saturation", float(chroma), "pixels"), Figure("clipped", 100 * float(clipped), "pixels")
+    return Measurement("saturation", float(chroma), "pixels"), Measurement("clipped", 100 * float(clipped), "pixels")

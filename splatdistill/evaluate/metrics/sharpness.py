@@ -4,10 +4,10 @@ from jaxtyping import Float
 from kornia.filters import spatial_gradient
 from torch import Tensor
 
-from splatdistill.evaluate.metrics import Figure
+from splatdistill.evaluate.metrics import Measurement
 
 
-def edge_width(alpha: Float[Tensor, "v 1 h w"]) -> Figure:
+def edge_width(alpha: Float[Tensor, "v 1 h w"]) -> Measurement:
     """How far opacity takes from nothing to all, in percent of the picture's side, averaged along the outline:
 
         6 sum alpha (1 - alpha) / sum |grad alpha|,
@@ -17,9 +17,9 @@ def edge_width(alpha: Float[Tensor, "v 1 h w"]) -> Figure:
     """
     length = spatial_gradient(alpha).norm(dim=2).sum()
     if not length > 0:
-        return Figure("edge_width", None, note="nothing is seen")
+        return Measurement("edge_width", None, note="nothing is seen")
     width = 6 * (alpha * (1 - alpha)).clamp(min=0).sum() / length
-    return Figure("edge_width", 100 * float(width) / alpha.shape[-1], "pixels")
+    return Measurement("edge_width", 100 * float(width) / alpha.shape[-1], "pixels")
 
 
 def tenengrad(rgb: Float[Tensor, "v 3 h w"]) -> float:

@@ -96,7 +96,7 @@ def words_by_prior(
 
 
 @dataclass(frozen=True)
-class SecondFront:
+class Janus:
     """Whether an object looks like its front from behind."""
 
     by_truth: float  # dB by which the true object's back is nearer to it than its front
@@ -110,9 +110,9 @@ class SecondFront:
         return self.by_truth <= 0 or (self.by_prior is not None and self.by_prior < -2)
 
 
-def second_front(
+def detect_janus(
     behind: Float[Tensor, "b 3 h w"], caption: Caption, prior: DiffusionPrior | None, rng: torch.Generator
-) -> SecondFront | None:
+) -> Janus | None:
     """Judge views from behind (the cameras `BEHIND`, on a plain background), all of one object together; None for
     objects whose front and back are the same. Without a prior the truth judges alone.
     """
@@ -120,6 +120,6 @@ def second_front(
         return None
     by_truth = words_by_truth(behind, caption).margin("back", "front").mean().item()
     if prior is None:
-        return SecondFront(by_truth, None)
+        return Janus(by_truth, None)
     margin = words_by_prior(prior, behind, str(caption), rng).margin("back", "front").flatten()
-    return SecondFront(by_truth, (margin.mean() / margin.std() * len(margin) ** 0.5).item())
+    return Janus(by_truth, (margin.mean() / margin.std() * len(margin) ** 0.5).item())

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from splatdistill.cameras import DIRECTIONS, VIEW_WORDS, orbit
-from splatdistill.evaluate.fronts import BEHIND, SecondFront, backdrop, second_front, words_by_prior, words_by_truth
+from splatdistill.evaluate.janus import BEHIND, Janus, backdrop, detect_janus, words_by_prior, words_by_truth
 from splatdistill.priors.exact import GaussianMixturePrior
 from splatdistill.toybox import parse, render
 from splatdistill.toybox.world import DIRECTED, SIZE, VIEWS, WORDS, backgrounds
@@ -68,18 +68,18 @@ def test_the_truth_has_no_second_front_and_a_two_faced_object_has():
         [CAT.parts()], orbit((BEHIND.azimuth + 180).tolist(), BEHIND.elevation.tolist(), 2.8, 42.0, SIZE)
     ).rgb
     rng = torch.Generator().manual_seed(0)
-    right, wrong = second_front(behind, CAT, None, rng), second_front(in_front, CAT, None, rng)
+    right, wrong = detect_janus(behind, CAT, None, rng), detect_janus(in_front, CAT, None, rng)
     assert right.by_truth > 3
     assert not right.there
     assert wrong.by_truth < -3
     assert wrong.there
-    assert second_front(behind, parse("a red mushroom"), None, rng) is None
+    assert detect_janus(behind, parse("a red mushroom"), None, rng) is None
 
 
 def test_the_prior_is_heard_when_it_is_sure(exact, rng):
     front, back = (render([CAT.parts()], orbit([a] * 2, 15.0, 2.8, 42.0, 16)).rgb.double() for a in (0.0, 180.0))
     assert words_by_prior(exact, front, str(CAT), rng).margin("back", "front").mean() < 0
     assert words_by_prior(exact, back, str(CAT), rng).margin("back", "front").mean() > 0
-    assert SecondFront(1.0, -2.5).there
-    assert not SecondFront(1.0, -1.5).there
-    assert SecondFront(-0.1, 5.0).there
+    assert Janus(1.0, -2.5).there
+    assert not Janus(1.0, -1.5).there
+    assert Janus(-0.1, 5.0).there

@@ -1,4 +1,4 @@
-"""What the variance laboratory found, as one value: for JSON, for the screen, and as diagrams."""
+"""Report of a variance experiment: for JSON, for the screen, and as charts."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from splatdistill.evaluate.plots import COLOURS, chart, line, picture
-from splatdistill.evaluate.variance import SOURCES, SPACES, Figures, Space, figures
-from splatdistill.evaluate.variance_draws import Arm, Measured
+from splatdistill.evaluate.variance.draws import GradientEstimator, MeasuredDraws
+from splatdistill.evaluate.variance.statistics import SOURCES, SPACES, GradientStatistics, Space, gradient_statistics
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,11 @@ class Row:
     """Pictures that networks were asked about, per draw."""
     alone: bool
     """Its views act on each other, which one view at a time does not show."""
-    latents: Figures
-    parameters: Figures
+    latents: GradientStatistics
+    parameters: GradientStatistics
 
-    def of(self, space: Space) -> Figures:
-        """The figures in one space."""
+    def of(self, space: Space) -> GradientStatistics:
+        """Return the statistics in one space."""
         return self.latents if space == "latents" else self.parameters
 
 
@@ -71,24 +71,24 @@ class Report:
     noise_errors: list[ErrorPoint] = field(default_factory=list)
 
     def record(self) -> dict[str, Any]:
-        """Plain data."""
+        """Return plain data."""
         return dataclasses.asdict(self)
 
 
-def rows(scene: int, arms: Sequence[Arm], measured: Sequence[Measured], reference: Measured) -> list[Row]:
-    """The figures of every arm on one scene."""
+def rows(scene: int, estimators: Sequence[GradientEstimator], measured: Sequence[MeasuredDraws], reference: MeasuredDraws) -> list[Row]:
+    """Return the statistics of every estimator on one scene."""
 
-    def row(arm: Arm, m: Measured) -> Row:
+    def row(estimator: GradientEstimator, m: MeasuredDraws) -> Row:
         found = {
-            s: figures(m.spaces[s], measured[0].spaces[s], reference.spaces[s], s, m.calls) for s in SPACES
+            s: gradient_statistics(m.spaces[s], measured[0].spaces[s], reference.spaces[s], s, m.calls) for s in SPACES
         }
-        return Row(scene, arm.name, dataclasses.asdict(arm.guidance), m.calls, m.alone, found["latents"], found["parameters"])
+        return Row(scene, estimator.name, dataclasses.asdict(estimator.guidance), m.calls, m.alone, found["latents"], found["parameters"])
 
-    return [row(arm, m) for arm, m in zip(arms, measured)]
+    return [row(estimator, m) for estimator, m in zip(estimators, measured)]
 
 
 def diagrams(report: Report) -> dict[str, Float[Tensor, "3 h w"]]:
-    """Pictures by file name."""
+    """Return charts by file name."""
     pictures = {f"noise-to-signal-{space}": ratios(report, space) for space in SPACES}
     pictures |= {f"sources-{space}": sources(report, space) for space in SPACES}
     if report.noise_errors:
@@ -97,7 +97,7 @@ def diagrams(report: Report) -> dict[str, Float[Tensor, "3 h w"]]:
 
 
 def names_of(report: Report) -> list[str]:
-    """The methods in their order."""
+    """Return the methods in their order."""
     return list(dict.fromkeys(row.name for row in report.rows))
 
 

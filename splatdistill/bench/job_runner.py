@@ -15,7 +15,7 @@ from typing import Protocol, runtime_checkable
 
 from splatdistill import __version__
 from splatdistill.bench.plan import Job
-from splatdistill.bench.record import VERDICTS, Record
+from splatdistill.bench.record import VERDICTS, JobRecord
 from splatdistill.errors import RunEnded, UserError
 from splatdistill.train.run import ASIDE, RunDir
 
@@ -42,22 +42,22 @@ class FileFlag:
     path: Path
 
     def is_set(self) -> bool:
-        """Whether someone asked."""
+        """Return True once the file is there."""
         return self.path.exists()
 
 
-def work(job: Job, root: Path, threads: int, stop: Flag) -> Record:
-    """Do a job unless it is done already; how it ended, which is also on disk beside it.
+def run_job(job: Job, root: Path, threads: int, stop: Flag) -> JobRecord:
+    """Do a job unless it is done already; return how it ended, which is also on disk beside it.
 
     Idempotent: whatever happened before, to this process or to the machine, calling it again goes on from there.
     """
     folder = root / job.folder
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / "lock", stop) as lock:
-        before = Record.read(folder)
+        before = JobRecord.read(folder)
         if before is not None and before.final:
             return before
-        blank = Record(job.prompt, job.arm, job.seed, job.argv, "stopped", version=__version__, tries=0)
+        blank = JobRecord(job.prompt, job.arm, job.seed, job.argv, "stopped", version=__version__, tries=0)
         if lock is None:
             return before or blank
         before = replace(before or blank, argv=job.argv, version=__version__)
@@ -73,7 +73,7 @@ def work(job: Job, root: Path, threads: int, stop: Flag) -> Record:
         return after
 
 
-def attempt(job: Job, run: Path, before: Record, threads: int, stop: Flag, lock: int) -> Record:
+def attempt(job: Job, run: Path, before: JobRecord, threads: int, stop: Flag, lock: int) -> JobRecord:
     """Go on with the run where it has a checkpoint, else begin it.
 
     Nothing of an earlier try is ever deleted. A run that cannot be resumed stays as it is and the job has failed, with the reason;
@@ -82,7 +82,7 @@ def attempt(job: Job, run: Path, before: Record, threads: int, stop: Flag, lock:
     if stop.is_set():
         return replace(before, how="stopped")
     if resumable(run):
-        record = process(["--resume", str(run), *job.beside], run, before, threads, stop, lock)
+        record = process(["--resume", str(run), *job.saving], run, before, threads, stop, lock)
         if record.code != UserError.code:
             return record
         return replace(record, error=f"{record.error}\nIts run is kept in {run}. To begin it anew, move that folder away")
@@ -90,7 +90,7 @@ def attempt(job: Job, run: Path, before: Record, threads: int, stop: Flag, lock:
         kept = set_aside(run)
         before = replace(before, aside=(*before.aside, f"{kept.relative_to(run.parent)}: {NO_CHECKPOINT}"))
         before.write(run.parent)
-    return process([*job.argv, *job.beside, "--out", str(run)], run, before, threads, stop, lock)
+    return process([*job.argv, *job.saving, "--out", str(run)], run, before, threads, stop, lock)
 
 
 def set_aside(run: Path) -> Path:
@@ -104,8 +104,8 @@ def set_aside(run: Path) -> Path:
         raise UserError(f"cannot move {run} to {kept}: {e.strerror or e}. Move it away yourself, and start the bench again") from e
 
 
-def process(argv: list[str], run: Path, before: Record, threads: int, stop: Flag, lock: int) -> Record:
-    """A process of `splatdistill train`, to its end or until it is to stop."""
+def process(argv: list[str], run: Path, before: JobRecord, threads: int, stop: Flag, lock: int) -> JobRecord:
+    """Run a process of `splatdistill train` to its end, or until it is to stop."""
     if stop.is_set():
         return replace(before, how="stopped")
     package = str(Path(__file__).resolve().parents[2])
@@ -143,7 +143,7 @@ def process(argv: list[str], run: Path, before: Record, threads: int, stop: Flag
 
 
 def outcome(code: int, event: str, text: str, asked: bool) -> tuple[str, str]:
-    """How a process ended, and what it said about it. event: how its log says that it ended."""
+    """Return how a process ended, and what it said about it. event: how its log says that it ended."""
     if code == 0 and event == "done":
         return "done", ""
     if code == RunEnded.code and event in VERDICTS:
@@ -160,7 +160,7 @@ def outcome(code: int, event: str, text: str, asked: bool) -> tuple[str, str]:
 
 
 def complaint(text: str) -> str:
-    """The error at the end of what a process said, what matters most in its first line."""
+    """Return the error at the end of what a process said, what matters most in its first line."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", text).strip()
     at = f"\n{text}".rfind("\nerror: ")
     if at >= 0:
@@ -172,8 +172,11 @@ def complaint(text: str) -> str:
 
 
 def resumable(run: Path) -> bool:
-    """Return True if there is something to go on from."""
-    return RunDir(run).config.is_file() and bool(RunDir(run).checkpoints())
+    """Return True if there are checkpoints, whole ones or not: `--resume` finds the newest good one, or says why there is none. One that
+    was being written when the process was killed (step-*.new) is none.
+    """
+    written = [p for p in (run / "checkpoints").glob("step-*") if p.suffix != ".new"]
+    return RunDir(run).config.is_file() and bool(written)
 
 
 def ended(run: Path) -> str:
@@ -189,7 +192,7 @@ def share_done(run: Path) -> float:
 
 @contextmanager
 def locked(path: Path, stop: Flag) -> Iterator[int | None]:
-    """The file descriptor of a lock that one process at a time holds, with those that it starts; None where it was to
+    """Give the file descriptor of a lock that one process at a time holds, with those that it starts; None where it was to
     stop before it could be had.
     """
     lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)

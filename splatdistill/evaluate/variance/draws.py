@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from splatdistill.cameras import Cameras
-from splatdistill.evaluate.variance import SPACES, Design, Drawn, Sample, Space, reduce
+from splatdistill.evaluate.variance.statistics import SPACES, Design, Drawn, Sample, Space, reduce
 from splatdistill.guidance import Guidance, Times, View
 from splatdistill.priors import Conditions, DiffusionPrior
 from splatdistill.priors.prompts import Prompts
@@ -74,7 +74,7 @@ def pinned(guidance: Guidance, t: float) -> Guidance:
 
 
 @dataclass(frozen=True)
-class Arm:
+class GradientEstimator:
     """A guidance to be measured, under a name; and what it has learned so far, None for nothing."""
 
     name: str
@@ -91,8 +91,8 @@ class Arm:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """The draws of one arm on one still."""
+class MeasuredDraws:
+    """The draws of one estimator on one still."""
 
     spaces: dict[Space, Drawn]
     calls: float  # pictures that networks were asked about, per draw
@@ -100,7 +100,7 @@ class Measured:
 
 
 class Draws:
-    """Nested draws on one still, from one seed: every arm meets the same cameras, encodings, times and noise."""
+    """Nested draws on one still, from one seed: every estimator meets the same cameras, encodings, times and noise."""
 
     def __init__(self, still: Still, design: Design, seed: int, stream: str = "") -> None:
         self.still, self.design, self.seed, self.stream = still, design, seed, stream
@@ -110,14 +110,14 @@ class Draws:
         key = repr((self.seed, "" if shared else self.stream, place)).encode()
         return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(key).digest()[:7]))
 
-    def measure(self, arm: Arm, tick: Callable[[int], None] = lambda count: None) -> Measured:
+    def measure(self, estimator: GradientEstimator, tick: Callable[[int], None] = lambda count: None) -> MeasuredDraws:
         """Every draw of the design; tick is told how many were made since it was last told."""
-        memory, prior = Held(arm.memory(self.still.prior)), self.still.prior
+        memory, prior = Held(estimator.memory(self.still.prior)), self.still.prior
         samples: dict[Space, list[Sample]] = {space: [] for space in SPACES}
-        alone, calls = self.mixes(arm.guidance, memory), 0
+        alone, calls = self.mixes(estimator.guidance, memory), 0
         for i in range(self.design.cameras):
             shot = self.still.shoot(self.rng("camera", i, shared=True))
-            if arm.strange:
+            if estimator.strange:
                 other = self.still.shoot(self.rng("camera", (i + 1) % self.design.cameras, shared=True))
                 shot = replace(shot, render=other.render)
             kept: dict[Space, list[list[Tensor]]] = {space: [] for space in SPACES}
@@ -127,16 +127,16 @@ class Draws:
                     kept[space].append([])
                 for k in range(self.design.times):
                     before = prior.calls
-                    t = float(arm.guidance.value("times").draw(1, self.still.progress, self.rng("time", i, e, k))[0])
-                    g = self.gradients(pinned(arm.guidance, t), x, shot, memory, self.rng("noise", i, e, k), alone)
+                    t = float(estimator.guidance.value("times").draw(1, self.still.progress, self.rng("time", i, e, k))[0])
+                    g = self.gradients(pinned(estimator.guidance, t), x, shot, memory, self.rng("noise", i, e, k), alone)
                     calls += prior.calls - before
                     kept["latents"][-1].append(g.flatten(1))
                     kept["parameters"][-1].append(self.pull(x, g))
                     tick(len(g))
             for space in SPACES:
                 samples[space].append(reduce(kept[space]))
-        drawn = {space: Drawn.of(self.design, samples[space]) for space in SPACES}
-        return Measured(drawn, calls / self.design.cameras / self.design.below, alone)
+        drawn: dict[Space, Drawn] = {space: Drawn.of(self.design, samples[space]) for space in SPACES}
+        return MeasuredDraws(drawn, calls / self.design.cameras / self.design.below, alone)
 
     def gradients(
         self, guidance: Guidance, x: Tensor, shot: Shot, memory: "Held", rng: torch.Generator, alone: bool
@@ -205,22 +205,22 @@ def copies(value: Any, n: int) -> Any:
     return value
 
 
-def learn(arm: Arm, still: Still, batch: int, steps: int, rng: torch.Generator) -> Arm:
-    """The arm after its guidance has learned on this still for some steps, as in a run that does not move; at once the
-    same arm where it learns nothing.
+def learn(estimator: GradientEstimator, still: Still, batch: int, steps: int, rng: torch.Generator) -> GradientEstimator:
+    """The estimator after its guidance has learned on this still for some steps, as in a run that does not move; at once the
+    same estimator where it learns nothing.
     """
-    memory = arm.memory(still.prior)
+    memory = estimator.memory(still.prior)
     if not memory.state_dict() or not steps:
-        return arm
+        return estimator
     for _ in range(steps):
         shots = [still.shoot(rng) for _ in range(batch)]
         x = torch.cat([s.encode(rng) for s in shots])
         renders = [s.render for s in shots]
-        shown = joined(renders[1:] + renders[:1] if arm.strange else renders)
+        shown = joined(renders[1:] + renders[:1] if estimator.strange else renders)
         view = View(x, joined([s.text for s in shots]), still.prior, rng, still.progress, shown)
-        arm.guidance(view, memory)
-        arm.guidance.learn(view, memory)
-    return replace(arm, learned={k: v.clone() for k, v in memory.state_dict().items()})
+        estimator.guidance(view, memory)
+        estimator.guidance.learn(view, memory)
+    return replace(estimator, learned={k: v.clone() for k, v in memory.state_dict().items()})
 
 
 def joined(values: Sequence[Any]) -> Any:
@@ -238,11 +238,11 @@ def joined(values: Sequence[Any]) -> Any:
 
 
 def noise_errors(
-    arms: Sequence[Arm], still: Still, levels: Sequence[float], views: int, rng: torch.Generator
+    estimators: Sequence[GradientEstimator], still: Still, levels: Sequence[float], views: int, rng: torch.Generator
 ) -> Iterator[tuple[str, float, Float[Tensor, " v"]]]:
-    """How well noise in renders is told, mean |eps_hat - eps|^2 per latent, at every noise level for every view.
+    """Measure how well noise in renders is told, mean |eps_hat - eps|^2 per latent, at every noise level for every view.
 
-    ("prompt" or "null", t, errors) of the prior itself, and (an arm's name, t, errors) of each adapter that the arm
+    ("prompt" or "null", t, errors) of the prior itself, and (an estimator's name, t, errors) of each adapter that the estimator
     asks; ScaleDreamer's measurement of what a network knows of renders (arXiv:2407.02040).
     """
     from splatdistill.guidance.noising import diffuse
@@ -251,11 +251,11 @@ def noise_errors(
     shots = [still.shoot(rng) for _ in range(views)]
     x = torch.cat([s.encode(rng).detach() for s in shots])
     view = View(x, joined([s.text for s in shots]), still.prior, rng, still.progress, joined([s.render for s in shots]))
-    memories = [arm.memory(still.prior) for arm in arms]
+    memories = [estimator.memory(still.prior) for estimator in estimators]
     for t in levels:
         n = diffuse(view, torch.full((views,), t, dtype=torch.float64).to(x))
         asked = [("prompt", Query(n.x_t, n.t, view.text.positive)), ("null", Query(n.x_t, n.t, view.text.null))]
-        for arm, memory in zip(arms, memories):
-            asked += [(arm.name, q) for q in arm.guidance.ask(view, n, memory) if q.network is not None]
+        for estimator, memory in zip(estimators, memories):
+            asked += [(estimator.name, q) for q in estimator.guidance.ask(view, n, memory) if q.network is not None]
         for (name, _), eps_hat in zip(asked, still.prior.answer([q for _, q in asked])):
             yield name, t, (eps_hat - n.eps).square().flatten(1).mean(1).double().cpu()

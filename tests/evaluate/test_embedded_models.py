@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from splatdistill.cameras import orbit
-from splatdistill.evaluate.retrieval import Recognition
-from splatdistill.evaluate.tiny import (
+from splatdistill.evaluate.embedded_models import (
     Obeyed,
     Retrieval,
     Samples,
@@ -19,6 +18,7 @@ from splatdistill.evaluate.tiny import (
     retrieval,
     true_pictures,
 )
+from splatdistill.evaluate.retrieval import Recognition
 from splatdistill.priors.exact import GaussianMixturePrior
 from splatdistill.toybox import Caption, is_held_out, parse, render
 from splatdistill.toybox.world import SIZE, WORDS

@@ -6,28 +6,27 @@ import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from splatdistill import __version__
 from splatdistill.bench.cost import Cost, cost
+from splatdistill.bench.options import Bench
 from splatdistill.bench.plan import Arm, Job
-from splatdistill.bench.preset import Budget, Listed, Preset, prompts_of, read
+from splatdistill.bench.preset import Budget, Listed, Preset, presets, read
 from splatdistill.errors import UserError, WeightsError
 from splatdistill.estimators.weights import CLIP, DPT, TINY_CLIP, TINY_GEOMETRY, find
+from splatdistill.evaluate.clip_model import VIT_B32
+from splatdistill.evaluate.prompt_file import prompts_of
 from splatdistill.guidance import SSD
 from splatdistill.settings import recipes, yaml
 from splatdistill.settings.commands import CHOICES, parse_train
-from splatdistill.settings.methods import apart, split, typed
+from splatdistill.settings.methods import apart, listed, split, typed
 from splatdistill.settings.resolve import TINY, Weights, device_of, refuse_prompt
 from splatdistill.train.config import Train
 from splatdistill.train.session import check
 
-if TYPE_CHECKING:
-    from splatdistill.cli.bench import Bench
-
-RULER = "openai/clip-vit-base-patch32"
 FIELDS = {f.name for f in dataclasses.fields(Train)} - {"guidance"}
 OURS = ("prompt", "seed", "prior", "device", "steps", "checkpoint_every", "preview_every")  # what the bench itself sets
 
@@ -50,7 +49,7 @@ class Planned:
     steps: dict[str, int]  # by arm; empty where they are to be measured
     images: dict[str, float]  # that networks are asked about per step, by arm
     costs: dict[str, Cost | None]  # the same along the run; None for what cannot be counted
-    clip: str  # the ruler
+    clip: str  # that measures
     against: str
     points: int
     workers: int
@@ -87,12 +86,7 @@ class Planned:
         }
 
 
-def presets() -> dict[str, Preset]:
-    """The benches that are known by name."""
-    return {path.stem: read(path) for path in sorted((recipes.folder() / "bench").glob("*.yaml"))}
-
-
-def settle(o: "Bench") -> Planned:
+def settle(o: Bench) -> Planned:
     """What is to be done; UserError or WeightsError for what cannot be, or would measure nothing."""
     name, preset = chosen(o)
     prompts = tuple(o.prompt) + (prompts_of(o.prompts) if o.prompts else ())
@@ -103,19 +97,19 @@ def settle(o: "Bench") -> Planned:
     weights = Weights()
     source, family = suited(o.prior or preset.prior, needs, prompts, weights)
     device = device_of(o.device)
-    listed = [Listed(text, called) for called, text in split(o.guidances).items()] if o.guidances else None
-    listed = listed or list(preset.arms_sd if family == "sd" and preset.arms_sd else preset.arms)
-    if not listed:
+    asked = [Listed(text, called) for called, text in split(listed(o.guidances)).items()] if o.guidances else None
+    asked = asked or list(preset.arms_sd if family == "sd" and preset.arms_sd else preset.arms)
+    if not asked:
         raise UserError(
-            'bench needs methods: --guidances NAME,..., such as "sds,sdi[eta=0]", or a preset that has some'
+            'bench needs methods: --guidances NAME ..., such as sds "sdi[eta=0]", or a preset that has some'
         )
     common = ("--prior", source, "--device", device, *(yaml.to_argv(yaml.read(o.config)) if o.config else ()))
-    arms = tuple(armed(one) for one in listed)
+    arms = tuple(armed(one) for one in asked)
     if doubled := [a.name for a in arms if [b.name for b in arms].count(a.name) > 1]:
         raise UserError(f"two methods are called {doubled[0]!r}; give each a name of its own")
     configs = {a.name: configured(a, common, prompts[0], weights) for a in arms}
     arms = tuple(dataclasses.replace(a, settings=settings(configs[a.name])) for a in arms)
-    clip = ruler(o.clip, family)
+    clip = judge(o.clip, family)
     budget = o.budget or preset.budget
     amount = o.amount if o.amount is not None else (preset.amount_sd if family == "sd" else 0.0) or preset.amount
     if budget != "recipe" and not amount > 0:
@@ -139,7 +133,7 @@ def settle(o: "Bench") -> Planned:
     )  # fmt: skip
 
 
-def chosen(o: "Bench") -> tuple[str, Preset]:
+def chosen(o: Bench) -> tuple[str, Preset]:
     """The preset that was asked for; one without anything where none was."""
     if o.preset is None:
         return ("own", Preset(prompts=(), seeds=(0,)))
@@ -181,18 +175,18 @@ def suited(asked: str, needs: str, prompts: tuple[str, ...], weights: Weights) -
 
 def armed(one: Listed) -> Arm:
     """An arm as the options of `train`: those in the brackets that are fields of a run are a run's, others the guidance's."""
-    kind, options, strange = apart(one.of)
+    kind, options, strange = apart(one.method)
     if strange:
-        raise UserError(f"{one.of}: @strange is for `variance`; a run has its own render")
+        raise UserError(f"{one.method}: @strange is for `variance`; a run has its own render")
     argv = ["--guidance", CHOICES[0].spell(CHOICES[0].find(kind))]
     for key, value in options:
         head = key.split(".")[0].replace("-", "_")
         if head in OURS:
-            raise UserError(f"{one.of}: {key} is the bench's own to set, and the same for all methods")
+            raise UserError(f"{one.method}: {key} is the bench's own to set, and the same for all methods")
         argv += typed(key if head in FIELDS else f"guidance.{key}", value)
     if not one.share > 0:
-        raise UserError(f"{one.of}: its share of the budget is {one.share:g}; expected a number above 0")
-    return Arm(one.name or one.of, one.of, tuple(argv), one.share, one.about)
+        raise UserError(f"{one.method}: its share of the budget is {one.share:g}; expected a number above 0")
+    return Arm(one.name or one.method, one.method, tuple(argv), one.share, one.about)
 
 
 def configured(arm: Arm, common: tuple[str, ...], prompt: str, weights: Weights) -> Train:
@@ -215,9 +209,9 @@ def settings(config: Train) -> str:
     return hashlib.sha256(repr(alike).encode()).hexdigest()[:10]
 
 
-def ruler(asked: str, family: recipes.Family) -> str:
-    """The CLIP that will measure; WeightsError where there is none, since a bench without a ruler measures nothing."""
-    for source in [asked] if asked != "auto" else [RULER, *([TINY_CLIP] if family == "tiny" else [])]:
+def judge(asked: str, family: recipes.Family) -> str:
+    """The CLIP that will measure; WeightsError where there is none, since a bench without one measures nothing."""
+    for source in [asked] if asked != "auto" else [VIT_B32, *([TINY_CLIP] if family == "tiny" else [])]:
         try:
             find(source)
             return source
@@ -225,7 +219,7 @@ def ruler(asked: str, family: recipes.Family) -> str:
             missing = e
     raise WeightsError(
         f"The bench would have nothing to measure with. {str(missing).splitlines()[0]}\nWhat to do, one of:\n"
-        f'  hf download {RULER} --include "*.json" "*.txt" "*.safetensors"\n  --clip DIR, a folder of a CLIP in transformers\' layout'
+        f'  hf download {VIT_B32} --include "*.json" "*.txt" "*.safetensors"\n  --clip DIR, a folder of a CLIP in transformers\' layout'
     )
 
 

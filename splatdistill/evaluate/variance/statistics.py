@@ -176,7 +176,7 @@ def jackknife(estimate: Callable[[list[int]], float], cameras: int, log: bool = 
 
 
 @dataclass(frozen=True)
-class Figures:
+class GradientStatistics:
     """One method on one scene in one space; every number is the same for any multiple of the gradient."""
 
     ratio: Interval
@@ -200,7 +200,7 @@ def within(cosine: Interval) -> Interval:
     return Interval(*(min(max(v, -1.0), 1.0) for v in (cosine.value, cosine.low, cosine.high)))
 
 
-def figures(drawn: Drawn, first: Drawn, reference: Drawn, space: Space, calls: float) -> Figures:
+def gradient_statistics(drawn: Drawn, first: Drawn, reference: Drawn, space: Space, calls: float) -> GradientStatistics:
     """All figures with their intervals. calls: pictures that networks are asked about for one draw."""
     count, cross = drawn.design.cameras, drawn.against(reference)
 
@@ -218,7 +218,7 @@ def figures(drawn: Drawn, first: Drawn, reference: Drawn, space: Space, calls: f
 
     plain, cos = jackknife(lambda i: ratio(drawn, i), count, log=True), within(jackknife(cosine, count))
     scaled = Interval(*(None if v is None else calls * v for v in (plain.value, plain.low, plain.high)))
-    return Figures(
+    return GradientStatistics(
         ratio=plain,
         shares={s: jackknife(lambda i, k=k: share(k, i), count) for k, s in enumerate(SOURCES)},
         per_call=scaled,

@@ -1,4 +1,4 @@
-"""What a bench ends with: numbers, tables, pictures, and the report."""
+"""Conclude a bench: numbers, tables, pictures, and the report."""
 
 import statistics
 from collections.abc import Sequence
@@ -6,22 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from rich.console import Console
 
 from splatdistill import __version__
 from splatdistill.bench.curves import Curve, Reached, all_curves, charts, reached
-from splatdistill.bench.judge import Judged, Results, judge, pool
+from splatdistill.bench.measure_jobs import MeasuredJob, Results, measure_jobs, pool
 from splatdistill.bench.plan import Job
 from splatdistill.bench.record import write_json
 from splatdistill.bench.report import Section, html
+from splatdistill.bench.settle import Planned
 from splatdistill.bench.sheet import sheet
 from splatdistill.bench.tables import Table, as_csv, as_json, tables
-from splatdistill.cli.bench_plan import Planned
-from splatdistill.cli.laboratory import laboratory
-from splatdistill.cli.progress import Work
-from splatdistill.evaluate.measure import Laboratory
-from splatdistill.evaluate.pooled import samples_of
+from splatdistill.evaluate.across_runs import identity, samples_of
+from splatdistill.evaluate.evaluation import Progress
+from splatdistill.evaluate.measure import Evaluator
 from splatdistill.evaluate.protocol import Protocol
+from splatdistill.evaluate.setup import evaluator
 from splatdistill.io.atomic import write_text
 from splatdistill.io.images import write_png
 from splatdistill.priors import weights
@@ -38,69 +37,66 @@ class Measuring:
     threshold: float | None
 
 
-def conclude(planned: Planned, jobs: Sequence[Job], root: Path, how: Measuring, console: Console) -> int:
-    """Measure what is done and write all of it; the exit status, 1 where a run has failed."""
-    lab = laboratory(planned.clip, Protocol(), planned.device, planned.tiny, how.image_reward, planned.prompts)
+@dataclass(frozen=True)
+class Conclusion:
+    """What a person is told at the end."""
+
+    lines: tuple[str, ...]  # tables, and where the files are
+    failures: tuple[str, ...]  # runs that ended without a result, or could not be measured
+
+
+def conclude(planned: Planned, jobs: Sequence[Job], root: Path, how: Measuring, progress: Progress) -> Conclusion:
+    """Measure what is done and write all of it."""
+    judges = evaluator(planned.clip, Protocol(), planned.device, planned.tiny, how.image_reward, planned.prompts)
     results = Results(tuple(a.name for a in planned.arms), planned.prompts, planned.seeds, planned.against, [])
-    with Work(console, "measuring", len(jobs)) as work:
-        judge(jobs, root / "jobs", lab, results, work.done)
+    with progress("measuring", len(jobs)) as tell:
+        measure_jobs(jobs, root / "jobs", judges, results, tell)
+    failures = tuple(failure(j) for j in failed(results))
     measured = [j for j in results.judged if j.measured is not None]
     if not measured:
-        console.print("no run is done yet, so there is nothing to measure", style="yellow")
-        return complain(results, console)
-    pool(results, lab, drawn(planned, measured, root, how.samples, lab, console))
-    with Work(console, "measuring curves", len(jobs)) as work:
-        curves = all_curves(results, root / "jobs", planned.costs, lab, work.done)
-    write(planned, results, curves, root, how, lab)
-    for table in tables(results)[:3]:
-        console.print("\n" + table.text())
-    console.print(
-        f"\n  {'report':10}{root / 'report.html'}\n  {'tables':10}{root / 'tables.md'}, results.csv, results.json\n  {'sheet':10}{root / 'sheet.png'}"
-    )
-    return complain(results, console)
+        return Conclusion(("no run is done yet, so there is nothing to measure",), failures)
+    pool(results, judges, drawn(planned, measured, root, how.samples, judges, progress))
+    with progress("measuring curves", len(jobs)) as tell:
+        curves = all_curves(results, root / "jobs", planned.costs, judges, tell)
+    write(planned, results, curves, root, how, judges)
+    files = {"report": "report.html", "tables": "tables.md, results.csv, results.json", "sheet": "sheet.png"}
+    shown = ["\n" + table.text() for table in tables(results)[:3]]
+    return Conclusion((*shown, "", *(f"  {name:10}{root}/{file}" for name, file in files.items())), failures)
 
 
-def drawn(
-    planned: Planned, measured: Sequence[Judged], root: Path, count: int, lab: Laboratory, console: Console
-) -> dict:
-    """Features of the prior's own pictures for the prompts that have runs."""
-    if not count or lab.ruler is None:
+def drawn(planned: Planned, measured: Sequence[MeasuredJob], root: Path, count: int, judges: Evaluator, progress: Progress) -> dict:
+    """Return features of the prior's own pictures for the prompts that have runs."""
+    if not count or judges.clip is None:
         return {}
-    prior = weights.load(planned.prior, planned.device)
+    found = weights.find(planned.prior)
     prompts = list(dict.fromkeys(j.job.prompt for j in measured))
-    with Work(console, "sampling the prior", len(prompts)) as work:
-        return samples_of(prior, lab.ruler, prompts, count, root / "samples", work.done)
+    with progress("sampling the prior", len(prompts)) as tell:
+        load = lambda: weights.load(found, planned.device)  # noqa: E731
+        return samples_of(identity(found), load, judges.clip, prompts, count, root / "samples", tell)
 
 
-def complain(results: Results, console: Console) -> int:
-    """Name what failed; the exit status."""
-    for j in failed(results):
-        console.print(failure(j), style="red")
-    return 1 if failed(results) else 0
-
-
-def failed(results: Results) -> list[Judged]:
+def failed(results: Results) -> list[MeasuredJob]:
     """Jobs that ended without a result, or whose result could not be measured."""
     return [j for j in results.judged if j.error or (j.record and not j.record.final and j.record.how != "stopped")]
 
 
-def failure(j: Judged) -> str:
+def failure(j: MeasuredJob) -> str:
     """One of them in words."""
     said = (j.error or (j.record.error if j.record else ""))[:LONGEST]
     return f"{j.ended}: {j.job.arm}, {j.job.prompt!r}, seed {j.job.seed}: {said}"
 
 
 def write(
-    planned: Planned, results: Results, curves: Sequence[Curve], root: Path, how: Measuring, lab: Laboratory
+    planned: Planned, results: Results, curves: Sequence[Curve], root: Path, how: Measuring, judges: Evaluator
 ) -> None:
     """Everything into the bench's folder."""
     shown = tables(results)
     times = reached(curves, results.arms, results.against, how.threshold)
-    timed = [reached_table(times, results.against, how.threshold, lab)] if curves else []
-    pictures = charts(curves, results.arms, lab.ruler.scorer.name if lab.ruler else "")
+    timed = [reached_table(times, results.against, how.threshold, judges)] if curves else []
+    pictures = charts(curves, results.arms, judges.clip.scorer.name if judges.clip else "")
     for name, picture in pictures.items():
         write_png(root / f"{name}.png", picture)
-    sheets = {f"results of seed {seed}": sheet(results, lab, seed) for seed in results.seeds}
+    sheets = {f"results of seed {seed}": sheet(results, judges, seed) for seed in results.seeds}
     write_png(root / "sheet.png", torch.cat(list(sheets.values()), 1))
     write_text(root / "tables.md", "\n\n".join(t.markdown() for t in [*shown, *timed]) + "\n")
     write_text(root / "results.csv", as_csv(results))
@@ -144,7 +140,7 @@ def steps_of(results: Results, arm: str) -> str:
     return str(round(statistics.median(j.job.steps for j in results.of(arm))))
 
 
-def reached_table(times: Sequence[Reached], against: str, score: float | None, lab: Laboratory) -> Table:
+def reached_table(times: Sequence[Reached], against: str, score: float | None, judges: Evaluator) -> Table:
     """Images to a score, for each method."""
     rows = tuple((t.arm, f"{t.reached} of {t.jobs}", "-" if t.median is None else f"{t.median:,.0f}") for t in times)
     goal = (
@@ -154,7 +150,7 @@ def reached_table(times: Sequence[Reached], against: str, score: float | None, l
     )
     note = (
         f"Median over runs of the network images until the CLIP score of 8 views first reaches {goal}; between checkpoints in a "
-        f"line; - where less than half get there. By {lab.ruler.name if lab.ruler else ''}. After SteinDreamer's figure 8."
+        f"line; - where less than half get there. By {judges.clip.name if judges.clip else ''}. After SteinDreamer's measurement 8."
     )
     return Table("Network images to a score", ("method", "runs that reach it", "network images"), rows, (note,))
 

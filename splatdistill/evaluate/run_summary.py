@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from splatdistill.errors import UserError
-from splatdistill.evaluate.metrics import Figure
+from splatdistill.evaluate.metrics import Measurement
 from splatdistill.train.events import Verdict
 from splatdistill.train.run import ASIDE, RunDir
 
@@ -15,7 +15,7 @@ VERDICTS = get_args(Verdict)
 
 
 @dataclass(frozen=True)
-class Finished:
+class RunSummary:
     """One run."""
 
     path: Path
@@ -48,7 +48,7 @@ def holding(path: Path, *names: str) -> list[Path]:
     return [p for p in inside if ASIDE not in p.relative_to(path).parts and all((p / n).is_file() for n in names)]
 
 
-def finished(path: Path) -> Finished:
+def summarise(path: Path) -> RunSummary:
     """Read a run directory; UserError for what is none."""
     folder = RunDir(path)
     try:
@@ -66,7 +66,7 @@ def finished(path: Path) -> Finished:
     except (KeyError, TypeError, ValueError) as e:
         raise UserError(f"{folder.config} is not the configuration of a run ({type(e).__name__}: {e})") from e
     splats = tuple(p for k in range(facts["particles"]) if (p := folder.artefact("splats.ply", k)).is_file())
-    return Finished(path, **facts, **logged(folder), splats=splats)
+    return RunSummary(path, **facts, **logged(folder), splats=splats)
 
 
 def logged(run: RunDir) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def logged(run: RunDir) -> dict[str, Any]:
     }
 
 
-def costs(run: Finished, seen: float | None, least: float = 0.002) -> list[Figure]:
+def costs(run: RunSummary, seen: float | None, least: float = 0.002) -> list[Measurement]:
     """What it cost, and whether it came to anything. seen: mean alpha over all views, None where there are no splats; one
     below `least` counts as diverged, as an empty volume does in SDI's tables (arXiv:2405.15891).
     """
@@ -104,13 +104,13 @@ def costs(run: Finished, seen: float | None, least: float = 0.002) -> list[Figur
     known = run.diverged or seen is not None or run.how == "done"
     log, old = "the run's log", "its log does not say; it is of an earlier version, or of a process that was killed"
     return [
-        Figure("diverged", 100.0 * (run.diverged or empty), f"{log} and the renders", detail=how)
+        Measurement("diverged", 100.0 * (run.diverged or empty), f"{log} and the renders", detail=how)
         if known
-        else Figure("diverged", None, note="the run has not come to its end"),
-        Figure("seconds", run.seconds, log) if run.seconds is not None else Figure("seconds", None, note=old),
-        Figure("peak_memory", run.peak_memory / 2**30, log)
+        else Measurement("diverged", None, note="the run has not come to its end"),
+        Measurement("seconds", run.seconds, log) if run.seconds is not None else Measurement("seconds", None, note=old),
+        Measurement("peak_memory", run.peak_memory / 2**30, log)
         if run.peak_memory
-        else Figure("peak_memory", None, note=old),
-        Figure("calls", float(run.calls), log) if run.calls is not None else Figure("calls", None, note=old),
-        Figure("steps", float(run.steps), log),
+        else Measurement("peak_memory", None, note=old),
+        Measurement("calls", float(run.calls), log) if run.calls is not None else Measurement("calls", None, note=old),
+        Measurement("steps", float(run.steps), log),
     ]

@@ -5,23 +5,23 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from splatdistill.bench.plan import Job
-from splatdistill.bench.record import VERDICTS, Record
+from splatdistill.bench.record import VERDICTS, JobRecord
 from splatdistill.bench.statistics import Comparison, Values, comparisons
 from splatdistill.errors import UserError
-from splatdistill.evaluate.finished import finished
-from splatdistill.evaluate.measure import Laboratory, Measured, measure
-from splatdistill.evaluate.metrics import METRICS, Figure
-from splatdistill.evaluate.pooled import across_seeds, by_prompt, from_the_prior, placed
+from splatdistill.evaluate.across_runs import across_seeds, by_prompt, from_the_prior, placed
+from splatdistill.evaluate.measure import Evaluator, Measured, measure
+from splatdistill.evaluate.metrics import METRICS, Measurement
+from splatdistill.evaluate.run_summary import summarise
 
 LOST = ("oom", "killed")  # ended without results by memory, or by what looks like it: counted as diverged
 
 
 @dataclass(frozen=True)
-class Judged:
+class MeasuredJob:
     """One job, how it ended, and its numbers."""
 
     job: Job
-    record: Record | None  # None: not begun
+    record: JobRecord | None  # None: not begun
     measured: Measured | None = None
     error: str = ""  # of the measuring
 
@@ -46,11 +46,11 @@ class Results:
     prompts: tuple[str, ...]
     seeds: tuple[int, ...]
     against: str
-    judged: list[Judged]
-    pooled: dict[str, list[Figure]] = field(default_factory=dict)  # by arm: what takes several runs
+    judged: list[MeasuredJob]
+    pooled: dict[str, list[Measurement]] = field(default_factory=dict)  # by arm: what takes several runs
     diverse: dict[str, Values] = field(default_factory=dict)  # by arm: diversity over the seeds of each prompt
 
-    def of(self, arm: str) -> list[Judged]:
+    def of(self, arm: str) -> list[MeasuredJob]:
         """The jobs of one arm."""
         return [j for j in self.judged if j.job.arm == arm]
 
@@ -76,22 +76,22 @@ class Results:
         """Every arm against one, in every metric."""
         return comparisons(self.all_values(), self.against)
 
-    def example(self, metric: str) -> Figure | None:
-        """A figure of this metric that has a value, or else one that says why there is none."""
-        own = [f for figures in self.pooled.values() for f in figures if f.metric == metric]  # these say why not
+    def example(self, metric: str) -> Measurement | None:
+        """A measurement of this metric that has a value, or else one that says why there is none."""
+        own = [f for measurements in self.pooled.values() for f in measurements if f.metric == metric]  # these say why not
         own += [j.measured.of(metric) for j in self.judged if j.measured is not None]
         return next((f for f in own if f.value is not None), own[0] if own else None)
 
 
-def judge(jobs: Sequence[Job], root: Path, lab: Laboratory, results: Results, tell: Callable[[int], None]) -> Results:
+def measure_jobs(jobs: Sequence[Job], root: Path, judges: Evaluator, results: Results, tell: Callable[[int], None]) -> Results:
     """Measure all jobs that left splats, or ended in a way that says something. tell: how many are done."""
     for k, job in enumerate(jobs):
         folder = root / job.folder
-        record = Record.read(folder)
-        one = Judged(job, record)
+        record = JobRecord.read(folder)
+        one = MeasuredJob(job, record)
         if record is not None and record.final and (folder / "run" / "config.yaml").is_file():
             try:
-                one = replace(one, measured=measure(finished(folder / "run"), lab))
+                one = replace(one, measured=measure(summarise(folder / "run"), judges))
             except UserError as e:
                 one = replace(one, error=str(e))
         results.judged.append(one)
@@ -99,12 +99,12 @@ def judge(jobs: Sequence[Job], root: Path, lab: Laboratory, results: Results, te
     return results
 
 
-def pool(results: Results, lab: Laboratory, samples: dict) -> None:
+def pool(results: Results, judges: Evaluator, samples: dict) -> None:
     """What takes several runs: diversity over seeds, and the distance to the prior's own pictures."""
-    by = lab.ruler.name if lab.ruler else ""
+    by = judges.clip.name if judges.clip else ""
     for arm in results.arms:
         runs = [j.measured for j in results.of(arm) if j.measured is not None]
         diverse = by_prompt(runs)
         results.diverse[arm] = {(p, results.seeds[0]): f.value for p, f in diverse.items() if f.value is not None}
         spread = replace(across_seeds(list(diverse.values())), by=by)
-        results.pooled[arm] = [placed(f, lab.protocol) for f in (from_the_prior(runs, samples, by), spread)]
+        results.pooled[arm] = [placed(f, judges.protocol) for f in (from_the_prior(runs, samples, by), spread)]

@@ -1,4 +1,4 @@
-"""What the embedded models can do: tiny-clip on true pictures, the prior by its samples and its words for views."""
+"""Measure what the embedded models can do: tiny-clip on true pictures, the prior by its samples and its words for views."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from splatdistill.cameras import VIEW_WORDS, ViewWord, ViewWords, orbit, with_view
+from splatdistill.cameras import VIEW_WORDS, ViewWords, orbit, with_view
 from splatdistill.estimators import ImageTextScorer
-from splatdistill.evaluate.fronts import words_by_prior, words_by_truth
+from splatdistill.evaluate.janus import words_by_prior, words_by_truth
 from splatdistill.evaluate.retrieval import Recognition, recognised
 from splatdistill.priors import DiffusionPrior
 from splatdistill.priors.sampling import sample
@@ -58,7 +58,7 @@ Family = Literal["named", "primitive", "patterned", "stack"]
 
 
 def family(caption: Caption) -> Family:
-    """Which of the grammar's forms a caption has."""
+    """Return which of the grammar's forms a caption has."""
     if caption.below is not None:
         return "stack"
     return "patterned" if caption.pattern != "plain" else "named" if caption.kind in NAMED else "primitive"
@@ -66,8 +66,8 @@ def family(caption: Caption) -> Family:
 
 def true_pictures(
     count: int, seed: int, held_out: bool
-) -> tuple[Float[Tensor, "count 3 h w"], list[Caption], list[ViewWord]]:
-    """Pictures as the models are shown them: random captions, views and backgrounds; and their view words."""
+) -> tuple[Float[Tensor, "count 3 h w"], list[Caption], list[str]]:
+    """Make pictures as the models are shown them: random captions, views and backgrounds; and their view words."""
     shown = pictures(count, seed, held_out)
     rgba = torch.from_numpy(shown.rgba).permute(0, 3, 1, 2).float() / 255
     ground = backgrounds(count, torch.Generator().manual_seed(seed))[:, :, None, None]
@@ -129,7 +129,7 @@ def draw_samples(
 
 
 def obeyed(samples: Samples, words: ViewWords = WORDS) -> Obeyed:
-    """Whether samples of objects with a front show the view that was asked for, by the nearest true view."""
+    """Count if samples of objects with a front show the view that was asked for, by the nearest true view."""
     asked, seen = [], []
     for caption in dict.fromkeys(c for c in samples.captions if not c.symmetric):
         mine = [i for i, c in enumerate(samples.captions) if c == caption]
@@ -140,7 +140,7 @@ def obeyed(samples: Samples, words: ViewWords = WORDS) -> Obeyed:
 
 @dataclass(frozen=True)
 class Judges:
-    """How often the judges of views name a true picture's view right."""
+    """Shares in which the judges of views name a true picture's view right."""
 
     by_truth: Obeyed  # of all four words
     by_prior: Obeyed  # of front and back

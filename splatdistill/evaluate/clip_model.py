@@ -1,0 +1,88 @@
+"""The CLIP that measures: which one, which version of it, and the network itself once it is needed."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+
+import torch
+
+from splatdistill.errors import WeightsError
+from splatdistill.estimators import TINY_CLIP, ClipScorer, load_judge
+from splatdistill.estimators.clip import called
+from splatdistill.estimators.test_time_augmentation import LOOKS
+from splatdistill.estimators.weights import check, find
+from splatdistill.weight_files import SharedWeights
+
+VIT_B32 = "openai/clip-vit-base-patch32"
+GET_CLIP = f'hf download {VIT_B32} --include "*.json" "*.txt" "*.safetensors", or --clip DIR'
+
+
+@dataclass(frozen=True)
+class ClipModel:
+    """A CLIP that measures. Its weights are read when it is first asked something."""
+
+    source: str  # how it was asked for
+    folder: Path
+    revision: str
+    device: torch.device | str = "cpu"
+
+    @cached_property
+    def scorer(self) -> ClipScorer:
+        """Load the network; WeightsError where that fails."""
+        return load_judge(self.folder, self.device)
+
+    @property
+    def name(self) -> str:
+        """Return what stands beside its numbers: its source and its revision."""
+        return f"{f'{TINY_CLIP}, {len(LOOKS)} looks' if self.tiny else self.source} ({self.revision})"
+
+    @property
+    def tiny(self) -> bool:
+        """Tell if it knows nothing but the toybox's words."""
+        return called(self.folder) == TINY_CLIP
+
+
+def clip_model(source: str, device: torch.device | str = "cpu") -> ClipModel:
+    """Find the CLIP of a source: tiny-clip, a folder, or a hub id in the local cache. WeightsError where there is none."""
+    folder = find(source)
+    check(folder, source)
+    return ClipModel(source, folder, revision(folder), device)
+
+
+def best_clip_model(source: str, device: torch.device | str = "cpu", tiny: bool = True) -> tuple[ClipModel | None, str]:
+    """Find the CLIP that is asked for, or with `auto` ViT-B/32 where its weights are, else (if `tiny`) tiny-clip, which is named
+    as itself; or None. With it, how to get a better one, where there is one.
+    """
+    if source != "auto":
+        return clip_model(source, device), ""
+    try:
+        return clip_model(VIT_B32, device), ""
+    except WeightsError:
+        how = f"{VIT_B32} is not here: {GET_CLIP}"
+    try:
+        return (clip_model(TINY_CLIP, device) if tiny else None), how
+    except WeightsError:
+        return None, how
+
+
+def revision(folder: Path) -> str:
+    """Return which version of its weights a folder holds: the hub's commit, or the beginning of the weights' SHA-256."""
+    folder = Path(folder)
+    if folder.parent.name == "snapshots":
+        return f"revision {folder.name[:12]}"
+    bundled = SharedWeights.of(folder)
+    file = folder / "model.safetensors"
+    file = bundled.file if bundled is not None and not file.is_file() else file
+    if not file.is_file():
+        return "revision unknown"
+    return f"sha256 {sha256_of(file)[:12]}"
+
+
+def sha256_of(file: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    digest = sha256()
+    with open(file, "rb") as data:
+        while block := data.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
