@@ -97,6 +97,12 @@ class Guidance(ABC):
         """Return w(t), by default that of the field `weight`."""
         return weight_of(self.weight, *view.prior.schedule(n.t))
 
+    def targetless(self) -> str:
+        """Return why splats cannot take several steps towards one target (`--inner`), nothing where they can: where the residual
+        is the prior's prediction minus the noise, so that x - (sigma_t / alpha_t) residual is its estimate of the clean x.
+        """
+        return "its gradient is the difference of two predictions, a direction in which there is no picture to arrive at"
+
     def learn(self, view: View, memory: nn.Module) -> None:
         """Learn from the views, after the splats have moved. Usually nothing."""
 
@@ -109,10 +115,14 @@ class Guidance(ABC):
             n = self.noise(view, t, memory)
             answers = view.prior.answer(self.ask(view, n, memory))
             residual = self.residual(view, n, answers, memory)
-            raw = self.w(view, n) * self.mix(view, n, residual, memory)
+            mixed, w = self.mix(view, n, residual, memory), self.w(view, n)
+            raw = w * mixed
             grad = shaped(raw, self.grad_clip, self.normalise)
+            alpha, sigma = view.prior.schedule(n.t)
+            kept = torch.where(raw == 0, torch.ones_like(raw), grad / raw)  # by clipping and normalising
+            target, gain = view.x - sigma / alpha * mixed, kept * w * alpha / sigma
         loss = (grad * view.x).sum() / len(view.x)
-        return Distilled(loss, grad, n, self.predict(view, answers), raw, residual)
+        return Distilled(loss, grad, n, self.predict(view, answers), raw, residual, target, gain)
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,10 @@ class Collaborative(Guided):
     variant: Literal["paper", "code"] = "paper"
     """The paper's update, or the official code's."""
 
+    def targetless(self) -> str:
+        """Return nothing around SDS: the target is a mean of the prior's estimates of the clean latents."""
+        return "" if self.base_residual == "sds" else super().targetless()
+
     def residual(self, view: View, n: Noised, answers: tuple[Tensor, ...], memory: nn.Module) -> Float[Tensor, "b *d"]:
         """r of each view by itself."""
         eps_hat = self.predict(view, answers)

@@ -75,6 +75,10 @@ class SDI(Guided):
         steps = max(1, int(self.inversion_steps * float(t.max()) + 1e-9))
         return diffuse(view, t.clamp(max=0.999), invert(view, beyond, steps, self.inversion, self.value("eta")).eps)
 
+    def targetless(self) -> str:
+        """Return nothing: the target is the prior's estimate of the clean latents."""
+        return ""
+
     def residual(self, view: View, n: Noised, answers: tuple[Tensor, ...], memory: nn.Module) -> Float[Tensor, "b *d"]:
         """Return prediction minus the inverted noise."""
         return self.predict(view, answers) - n.eps

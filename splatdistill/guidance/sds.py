@@ -24,6 +24,10 @@ class SDS(Guided):
     variant: Literal["paper", "code"] = "paper"
     """code: as threestudio, times are integers t/1000 in 20..980, both ends included."""
 
+    def targetless(self) -> str:
+        """Return nothing: the target is the prior's estimate of the clean latents."""
+        return ""
+
     def residual(self, view: View, n: Noised, answers: tuple[Tensor, ...], memory: nn.Module) -> Float[Tensor, "b *d"]:
         """Prediction minus the noise that was added."""
         return self.predict(view, answers) - n.eps

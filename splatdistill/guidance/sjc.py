@@ -37,6 +37,10 @@ class SJC(Guided):
     variant: Literal["paper", "code"] = "paper"
     """The paper's update, or the official code's."""
 
+    def targetless(self) -> str:
+        """Return nothing where the noise is subtracted: the target is then the prior's estimate of the clean latents."""
+        return "" if self.variance_reduction else "without variance reduction the noise stays in its gradient, and in any target"
+
     def residual(self, view: View, n: Noised, answers: tuple[Tensor, ...], memory: nn.Module) -> Float[Tensor, "b *d"]:
         """Prediction, minus the noise that was added if variance is to be reduced."""
         eps_hat = self.predict(view, answers)

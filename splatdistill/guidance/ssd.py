@@ -75,6 +75,10 @@ class SSD(Guided):
         losses = known.load(self.baselines, self.geometry, self.clip, prior)
         return SteinMemory(1 + len(self.baselines), self.decay, losses).to(prior.device)
 
+    def targetless(self) -> str:
+        """Return nothing: the target is the prior's estimate of the clean latents."""
+        return ""
+
     def residual(self, view: View, n: Noised, answers: tuple[Tensor, ...], memory: nn.Module) -> Float[Tensor, "b *d"]:
         """Prediction minus the weighted control variates; mu is used first and learned from them after."""
         assert isinstance(memory, SteinMemory)

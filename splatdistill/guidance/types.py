@@ -52,6 +52,14 @@ class Distilled:
     eps_hat: Float[Tensor, "b *d"]  # the prior's guided prediction, for x_0 previews
     raw: Float[Tensor, "b *d"]  # grad before it was clipped and normalised: unbiased where the method is
     residual: Float[Tensor, "b *d"]  # of each view by itself, before mixing and w(t)
+    target: Float[Tensor, "b *d"]  # x - (sigma_t / alpha_t) residual, after mixing: of SDS and SDI, the prior's estimate of x
+    gain: Float[Tensor, "b *d"]  # grad = gain (x - target), elementwise
+
+    def loss_at(self, x: Float[Tensor, "b *d"]) -> Float[Tensor, ""]:
+        """Return sum gain |x - target|^2 / 2 over the batch's size, for latents that have moved on; at the x that this was said
+        of, its gradient is that of `loss`.
+        """
+        return 0.5 * (self.gain * (x - self.target).square()).sum() / len(x)
 
 
 def check_sets(batch: int, prior: DiffusionPrior) -> None:

@@ -49,6 +49,10 @@ class Train:
     """Views per step."""
     accumulate: int = 1
     """Batches whose gradients are added up per optimiser step."""
+    inner: int = 1
+    """Steps of the splats that keep one target: after each step, so many less one are made towards the same estimate of the same
+    views, rendered anew, without asking the prior. `--steps` and all that follows progress count the outer ones.
+    """
     resolutions: tuple[int, ...] = ()
     """Rendered pixels per side, one per stage; empty: the prior's own size."""
     milestones: tuple[float, ...] = ()

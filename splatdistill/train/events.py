@@ -48,6 +48,7 @@ class StepDone:
     timing: Timing
     refused: int  # steps refused so far because a gradient was not finite
     particle: int | None = None  # whose step it was, from 0; None in a run of one
+    inner: int = 1  # optimiser steps that it was made of
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,8 @@ def line_of(event: Logged) -> str:
     if isinstance(event, StepDone):
         if event.particle is None:
             del values["particle"]
+        if event.inner == 1:
+            del values["inner"]
         values["timing"] = {k: round(v, 5) for k, v in dataclasses.asdict(event.timing).items()}
     if isinstance(event, Applied | Refused):
         values["command"] = {"name": type(event.command).__name__, **dataclasses.asdict(event.command)}

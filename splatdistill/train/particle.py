@@ -53,6 +53,11 @@ class Particle:
             raise UserError(f"the initial scene has {len(gaussians)} splats, more than --max-gaussians {config.max_gaussians}; raise that or start with fewer")
         return cls.around(Splats.from_gaussians(gaussians).to(device), torch.zeros(3, device=device), config)
 
+    def zero_grad(self) -> None:
+        """Forget the gradients of the scene and of the background."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self.background_optimizer.zero_grad(set_to_none=True)
+
     def tensors(self) -> dict[str, Tensor]:
         """All of it but the step as named tensors."""
         named: dict[str, Tensor] = {f"scene.{n}": getattr(self.scene, n) for n in PARAMETERS}

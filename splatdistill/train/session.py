@@ -75,6 +75,7 @@ class Session:
             timing=self.last.timing,
             refused=self.state.refused,
             particle=self.last.particle if len(self.state.particles) > 1 else None,
+            inner=self.last.inner,
         )
 
     @torch.no_grad()
@@ -153,10 +154,13 @@ def check(config: Train) -> None:
             raise UserError(message)
 
     Prompts(config.prompt)  # raises on an empty prompt
-    for name in ("steps", "batch", "accumulate", "max_gaussians"):
+    for name in ("steps", "batch", "accumulate", "inner", "max_gaussians"):
         need(getattr(config, name) >= 1, f"--{name.replace('_', '-')} must be at least 1, got {getattr(config, name)}")
     need(config.rates.steps >= 0, f"--rates.steps must be at least 0, got {config.rates.steps}")
     need(1 <= config.particles <= 8, f"--particles must lie within 1 and 8, got {config.particles}")
+    if config.inner > 1 and (why := config.guidance.targetless()):
+        name = type(config.guidance).__name__
+        raise UserError(f"--inner {config.inner} needs a guidance with a target, and {name} has none: {why}.\nTake --inner 1, or a guidance such as sds, sdi or ssd.")
     sizes, marks = config.resolutions, config.milestones
     need(all(s >= 8 for s in sizes), f"--resolutions are pixels per side, at least 8; got {sizes}")
     need(len(marks) == max(len(sizes) - 1, 0), f"{len(sizes)} resolutions need {max(len(sizes) - 1, 0)} milestones, got {len(marks)}")

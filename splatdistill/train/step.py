@@ -1,6 +1,7 @@
 """One training step as a flow of values."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,7 @@ from splatdistill.render import Rasterizer, RenderOutput
 from splatdistill.train.config import Train
 from splatdistill.train.events import Timing
 from splatdistill.train.losses import finite
+from splatdistill.train.particle import Particle
 from splatdistill.train.state import State
 
 
@@ -30,6 +32,17 @@ class Step:
     out: RenderOutput
     distilled: Distilled
     timing: Timing
+    inner: int = 1  # optimiser steps that it was made of
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A batch of views that a step has looked at, for more steps towards the same targets."""
+
+    cameras: Cameras
+    behind: Float[Tensor, "b 3"] | None  # None: the learned background
+    encoding: Tensor  # state of the generator from which the encoder's noise was drawn
+    distilled: Distilled
 
 
 def resolution(config: Train, prior: DiffusionPrior, progress: float) -> int:
@@ -61,28 +74,34 @@ def to_prior_size(rgb: Float[Tensor, "b 3 h w"], prior: DiffusionPrior) -> Float
 def train_step(
     state: State, config: Train, guidance: Guidance, prior: DiffusionPrior, prompts: Prompts, rasterizer: Rasterizer
 ) -> Step:
-    """Look at one particle from new cameras, ask the prior, move its splats."""
+    """Look at one particle from new cameras, ask the prior, move its splats; then config.inner - 1 more moves towards the same
+    targets, as in the inner loop of MicroDreamer's score-based iterative reconstruction (arXiv:2404.19525), but of the loss
+
+        guidance_weight sum gain |x_k - target|^2 / 2 + regularisers,
+
+    whose gradient is the guidance's where x_k is the x that it was asked about (`Distilled.loss_at`).
+    """
     clock = [time.perf_counter()]
     spent = [0.0, 0.0, 0.0]  # render, guidance, backward
     progress = state.step / config.steps
     turn = state.choose()
     particle = state.particles[turn]
-    config.rates.over(config.steps / config.particles).apply(particle.optimizer, progress)
+    config.rates.over(config.steps * config.inner / config.particles).apply(particle.optimizer, progress)
     size = resolution(config, prior, progress)
-    particle.optimizer.zero_grad(set_to_none=True)
-    particle.background_optimizer.zero_grad(set_to_none=True)
+    particle.zero_grad()
 
     def lap(stage: int) -> None:
         clock.append(time.perf_counter())
         spent[stage] += clock[-1] - clock[-2]
 
-    ok, total = True, 0.0
+    ok, total, shots = True, 0.0, []
     for _ in range(config.accumulate):
         cameras: Cameras = config.cameras.sample(config.batch, size, size, state.rng).to(prior.device)
         behind = backgrounds(config, particle.background, config.batch, state.rng)
         g = particle.scene.gaussians()  # what there is
         out = rasterizer(g, cameras, behind)  # what is seen
         lap(0)
+        encoding = state.rng.get_state()
         x = prior.encode(to_prior_size(out.rgb, prior), state.rng)  # what the prior is shown
         view = View(x, prompts.conditions(prior, cameras), prior, state.rng, progress, out)
         distilled = guidance(view, state.memory)  # what the prior wants changed
@@ -96,13 +115,16 @@ def train_step(
         lap(2)
         total += float(terms.detach()) / config.accumulate
         config.densify.observe(particle.densify, out.screen, size, size, config.accumulate)
+        shots.append(Shot(cameras, None if config.background.kind == "learned" else behind, encoding, distilled))
 
     ok = ok and finite(*(p.grad for p in particle.scene.parameters()))
+    made = 0
     if ok:
-        particle.optimizer.step()
-        if config.background.kind == "learned":
-            particle.background_optimizer.step()
-        config.densify.after_step(particle.densify, particle.scene, particle.optimizer, state.rng)
+        move(particle, config, state.rng)
+        made = 1
+        while made < config.inner and towards(shots, particle, config, prior, rasterizer, lap):
+            move(particle, config, state.rng)
+            made += 1
         guidance.learn(view, state.memory)
         state.step += 1
         particle.step += 1
@@ -111,4 +133,35 @@ def train_step(
     else:
         state.refused += 1
     timing = Timing(*spent, rest=time.perf_counter() - clock[0] - sum(spent))
-    return Step(ok, turn, total, view, out, distilled, timing)
+    return Step(ok, turn, total, view, out, distilled, timing, made)
+
+
+def move(particle: Particle, config: Train, rng: torch.Generator) -> None:
+    """Take the optimizers' steps along the gradients that are there."""
+    particle.optimizer.step()
+    if config.background.kind == "learned":
+        particle.background_optimizer.step()
+    config.densify.after_step(particle.densify, particle.scene, particle.optimizer, rng)
+
+
+def towards(
+    shots: list[Shot], particle: Particle, config: Train, prior: DiffusionPrior, rasterizer: Rasterizer, lap: Callable[[int], None]
+) -> bool:
+    """Put the gradients of another move towards the targets of `shots` in place; tell whether they are finite, without which
+    there is none. The densifier's statistics stay those of the outer steps, whose gradients its thresholds are meant for.
+    """
+    particle.zero_grad()
+    for shot in shots:
+        behind = particle.background.sigmoid().expand(len(shot.cameras), 3) if shot.behind is None else shot.behind
+        g = particle.scene.gaussians()
+        out = rasterizer(g, shot.cameras, behind)
+        same = torch.Generator()
+        same.set_state(shot.encoding)
+        x = prior.encode(to_prior_size(out.rgb, prior), same)
+        lap(0)
+        loss = (config.guidance_weight * shot.distilled.loss_at(x) + config.regularise(out, g)) / config.accumulate
+        if not finite(loss):
+            return False
+        loss.backward()
+        lap(2)
+    return finite(*(p.grad for p in particle.scene.parameters()))

@@ -91,6 +91,36 @@ def test_views_act_on_each_other_only_where_they_are_said_to(cls, variant):
     assert torch.allclose(one.raw[:2], other.raw[:2], rtol=1e-12, atol=1e-14) == (cls.__name__ not in MIXING)
 
 
+@pytest.mark.parametrize("cls, variant", ALL)
+@pytest.mark.parametrize("shaping", [{}, {"grad_clip": 0.05, "normalise": True}], ids=["free", "shaped"])
+def test_the_loss_towards_the_target_has_the_reported_gradient_where_it_began(cls, variant, shaping):
+    """And less of it at the target's side, none at the target."""
+    prior, guidance = mixture(), make(cls, variant, **shaping)
+    v = view(prior, 3)
+    d = guidance(v, guidance.init(prior))
+    x = v.x.detach().clone().requires_grad_()
+    (grad,) = torch.autograd.grad(d.loss_at(x), x)
+    torch.testing.assert_close(grad, d.grad / 3, rtol=1e-9, atol=1e-13 + 1e-11 * float(d.grad.abs().max()))
+    half = ((x + d.target) / 2).detach().requires_grad_()
+    torch.testing.assert_close(torch.autograd.grad(d.loss_at(half), half)[0], d.grad / 6, rtol=1e-9, atol=1e-10 * float(d.grad.abs().max()))
+
+
+@pytest.mark.parametrize("cls, variant", ALL)
+def test_a_target_is_the_priors_estimate_of_the_clean_latents_or_there_is_none(cls, variant):
+    prior, guidance = mixture(), make(cls, variant)
+    v = view(prior, 1)  # alone, so that nothing is mixed
+    d = guidance(v, guidance.init(prior))
+    alpha, sigma = prior.schedule(d.noised.t)
+    estimate = (d.noised.x_t - sigma * d.eps_hat) / alpha
+    has = torch.allclose(d.target, estimate, rtol=1e-8, atol=1e-9)
+    assert has == (guidance.targetless() == "") == (cls.__name__ in ("SDS", "SDI", "SJC", "SSD", "Collaborative"))
+
+
+def test_methods_that_may_have_a_target_say_when_they_have_none():
+    assert "noise stays" in GUIDANCES["sjc"](variance_reduction=False).targetless()
+    assert "direction" in GUIDANCES["collaborative"](base_residual="csd").targetless()
+
+
 EVALUATIONS = {  # network evaluations per view, and the batched calls they are made in
     ("sds", "paper"): (2, 1),
     ("sds", "code"): (2, 1),

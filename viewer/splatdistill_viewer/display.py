@@ -52,7 +52,8 @@ class Status:
 
     def update(self, config: Train, step: int, splats: int, speed: float, state: str) -> None:
         """Show where the run is. speed: steps a second."""
-        now = text(f"<b>{escape(config.prompt)}</b>: {state}, step {step} of {config.steps}, {splats} splats, {speed:.3g} steps/s")
+        moves = f" ({config.inner} moves each)" if config.inner > 1 else ""
+        now = text(f"<b>{escape(config.prompt)}</b>: {state}, step {step} of {config.steps}{moves}, {splats} splats, {speed:.3g} steps/s")
         if now != self.text.content:
             self.text.content = now
             self.bar.value = min(100.0, 100.0 * step / max(config.steps, 1))
