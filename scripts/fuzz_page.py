@@ -1,0 +1,282 @@
+"""Hostile messages for the page of a run: python scripts/fuzz_page.py [--seed N] [--count N]
+
+A real run of the embedded prior is watched by its page. The messages that a browser sends (a camera's pose, one for each
+control that the page has) are taken as they are and damaged: types, sizes, nesting, handles, numbers that are none, huge
+texts, keys that are missing or too many, bytes flipped, cut and inserted; other messages of viser's protocol come too
+(uploads, sharing, whatever the server itself sends), frames of other kinds, and requests with other Hosts, Origins, tokens
+and versions. After every batch a good browser must find the page answering and the run going on, memory bounded, nothing
+but lines of ours in the terminal. Whatever fails is printed with the batch that did it, and the exit status is 1.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import os
+import random
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import zstandard
+from hostile_messages import CAMERA, PROTOCOL, Hostile
+from websockets.exceptions import WebSocketException
+from websockets.sync.client import ClientConnection, connect
+
+BATCH = 100
+PATIENCE = 120.0  # seconds for an answer on a busy machine
+MORE = 400  # MiB that a process may grow by
+
+class Failed(Exception):
+    """The page, the run or the terminal is not as it must be."""
+
+
+def decoded(raw: bytes) -> list[dict[str, Any]]:
+    """Return the messages of one frame of the server."""
+    whole, packed = struct.unpack("<QQ", raw[:16])
+    return msgspec.msgpack.decode(zstandard.ZstdDecompressor().decompress(raw[16 : 16 + packed], max_output_size=whole))["messages"]
+
+
+class Visitor:
+    """Good browser: reads everything, knows the controls and the step that the page tells. A context."""
+
+    def __init__(self, address: str) -> None:
+        self.controls: dict[str, dict[str, Any]] = {}
+        self.values: dict[str, Any] = {}
+        self.step = -1
+        self.socket = connect(address.replace("http", "ws", 1), subprotocols=[PROTOCOL], max_size=None, compression=None, open_timeout=PATIENCE)
+        self.socket.send(msgspec.msgpack.encode(CAMERA))
+        self.reader = threading.Thread(target=self.read, daemon=True)
+        self.reader.start()
+
+    def __enter__(self) -> "Visitor":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.socket.close()
+        self.reader.join(10)
+
+    def read(self) -> None:
+        """Take note of what comes, until the end."""
+        with contextlib.suppress(WebSocketException):
+            for raw in self.socket:
+                assert isinstance(raw, bytes)
+                for message in decoded(raw):
+                    self.note(message)
+
+    def note(self, message: dict[str, Any]) -> None:
+        """Take note of a control, of a value, of the step."""
+        if message["type"].startswith("Gui") and "props" in message:
+            self.controls[message["uuid"]] = message
+        elif message["type"] == "GuiUpdateMessage":
+            self.values[message["uuid"]] = message["updates"].get("value")
+        elif message["type"] == "GuiRemoveMessage":
+            self.controls.pop(message["uuid"], None)
+        said = (message.get("updates") or message.get("props") or {}).get("content")
+        if isinstance(said, str) and (found := re.search(r"step (\d+) of", said)):
+            self.step = int(found[1])
+
+    def find(self, label: str) -> str:
+        """Return the uuid of the control with this label."""
+        until(lambda: any(c["props"].get("label") == label for c in list(self.controls.values())), f"the control {label!r}")
+        return next(u for u, c in list(self.controls.items()) if c["props"].get("label") == label)
+
+    def set(self, uuid: str, value: Any) -> None:
+        """Use a control."""
+        self.socket.send(msgspec.msgpack.encode({"type": "GuiUpdateMessage", "uuid": uuid, "updates": {"value": value}}))
+
+
+def until(condition: Callable[[], Any], what: str, do: Callable[[], object] = lambda: None) -> None:
+    """Wait for something, doing something meanwhile; Failed if it does not come."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        if time.monotonic() > end:
+            raise Failed(f"waited {PATIENCE:.0f} s for {what}")
+        do()
+        time.sleep(0.02)
+
+
+@dataclasses.dataclass
+class Target:
+    """Page under test. memory: bytes of its process; terminal: what was printed."""
+
+    address: str
+    memory: Callable[[], int]
+    terminal: Callable[[], str]
+    steps: int = 0  # that the run had done at the last look
+    least: int = 0
+
+    def look(self) -> None:
+        """Raise Failed unless the page answers, the run goes on, memory is bounded and the terminal is clean."""
+        with Visitor(self.address) as one, Visitor(self.address) as other:
+            cutoff, value = one.find("opacity cut-off"), round(random.uniform(0.05, 0.9), 2)
+            group = next(u for u, c in one.controls.items() if c["type"] == "GuiButtonGroupMessage")
+            other.find("opacity cut-off")
+            until(lambda: other.values.get(cutoff) == value, "an answer of the page", lambda: (one.set(cutoff, value), time.sleep(0.3)))
+            one.set(group, "Go on")
+            until(lambda: other.step >= 0, "the step in the page")
+            before = other.step
+            until(lambda: other.step > before, "a step of the run", lambda: (one.set(group, "Go on"), time.sleep(0.3)))
+            self.steps = other.step
+            one.set(cutoff, 0.0)
+        said = self.terminal()
+        if found := re.search(r"Traceback|\(viser\)|[Ee]xception|viewer failed|never retrieved|[\x00-\x09\x0b\x0c\x0e-\x1f\x7f-\x9f]", said):
+            raise Failed(f"in the terminal: {said[max(0, found.start() - 500) : found.end() + 1500]}")
+        memory = self.memory()
+        self.least = self.least or memory
+        if memory > self.least + MORE * 2**20:
+            raise Failed(f"memory grew from {self.least / 2**20:.0f} to {memory / 2**20:.0f} MiB")
+
+
+
+
+
+def send_request(address: str, raw: bytes) -> None:
+    """Send a request; raise Failed if it is let in."""
+    name = address.removeprefix("http://").partition("/")[0]
+    host, _, port = name.rpartition(":")
+    with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=15) as s:
+        s.sendall(raw)
+        s.shutdown(socket.SHUT_WR)
+        answer = s.recv(4096)
+        if answer.startswith(b"HTTP/1.1 101") or b"Set-Cookie" in answer:
+            raise Failed(f"let in: {raw!r} -> {answer[:200]!r}")
+
+
+class Sender:
+    """Connection that sends what is hostile, opened again whenever the page closes it."""
+
+    def __init__(self, address: str, rng: random.Random) -> None:
+        self.address, self.rng = address, rng
+        self.socket: ClientConnection | None = None
+
+    def send(self, raw: bytes | str) -> None:
+        """Send it; sometimes in pieces, sometimes before the page knows a camera."""
+        for _ in range(2):
+            try:
+                if self.socket is None:
+                    self.socket = connect(self.address.replace("http", "ws", 1), subprotocols=[PROTOCOL], max_size=None, compression=None, open_timeout=PATIENCE)
+                    threading.Thread(target=drain, args=(self.socket,), daemon=True).start()
+                    if self.rng.random() < 0.9:
+                        self.socket.send(msgspec.msgpack.encode(CAMERA))
+                pieces = self.rng.random() < 0.1 and len(raw) > 3
+                self.socket.send([raw[:2], raw[2:]] if pieces else raw)  # type: ignore[list-item, arg-type]
+                if self.rng.random() < 0.005:
+                    self.close()
+                return
+            except (WebSocketException, OSError):
+                self.socket = None
+
+    def close(self) -> None:
+        """Leave."""
+        if self.socket is not None:
+            with contextlib.suppress(WebSocketException, OSError):
+                self.socket.close()
+            self.socket = None
+
+
+def drain(socket: ClientConnection) -> None:
+    """Read what comes and throw it away."""
+    with contextlib.suppress(WebSocketException):
+        for _ in socket:
+            pass
+
+
+def fuzz(target: Target, seed: int, count: int, tell: Callable[[str], None] = print) -> Counter[str]:
+    """Send so many inputs; return how many of each kind. Raises Failed, with the batch that did it in the folder of temporary files."""
+    rng, kinds = random.Random(seed), Counter[str]()
+    target.look()
+    with Visitor(target.address) as visitor:
+        visitor.find("Checkpoint")
+        until(lambda: len(visitor.controls) > 40, "the controls")
+        hostile = Hostile(rng, dict(visitor.controls))
+    senders = [Sender(target.address, rng) for _ in range(3)]
+    for first in range(0, count, BATCH):
+        sent: list[bytes | str] = []
+        try:
+            for _ in range(min(BATCH, count - first)):
+                request = rng.random() < 0.08
+                kind, raw = hostile.request(target.address) if request else hostile.message()
+                kinds[kind] += 1
+                sent.append(raw)
+                if request:
+                    assert isinstance(raw, bytes)
+                    send_request(target.address, raw)
+                else:
+                    rng.choice(senders).send(raw)
+            target.look()
+        except Failed:
+            kept = Path(tempfile.gettempdir()) / f"fuzz_page-{seed}-{first}.txt"
+            kept.write_text("\n".join(map(repr, sent)), encoding="utf-8")
+            tell(f"inputs {first} to {first + len(sent)} of seed {seed} did it: {kept}")
+            raise
+        if first % (10 * BATCH) == 0:
+            tell(f"{first + len(sent)} inputs, step {target.steps}, {target.memory() / 2**20:.0f} MiB")
+    for sender in senders:
+        sender.close()
+    return kinds
+
+
+@contextlib.contextmanager
+def running(folder: Path, port: int) -> Iterator[Target]:
+    """A real run and its page, in a process of its own; ended as a person ends it."""
+    said = folder / "said"
+    words = ["--prompt", "a red mushroom", "--guidance", "sds", "--prior", "tiny", "--steps", "1000000", "--init.count", "60", "--resolutions", "16", "--batch", "1"]
+    words += ["--preview-every", "0", "--checkpoint-every", "0", "--viewer", "--no-wait", "--port", str(port), "--out", str(folder / "run")]
+    with said.open("wb") as file:
+        child = subprocess.Popen([sys.executable, "-m", "splatdistill", "train", *words], stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT)
+    try:
+
+        def terminal() -> str:
+            return said.read_text(encoding="utf-8", errors="replace")
+
+        def memory() -> int:
+            return int(Path(f"/proc/{child.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+        until(lambda: child.poll() is not None or "token=" in terminal(), "the page's address")
+        found = re.search(r"http://\S+token=\S+", terminal())
+        if found is None:
+            raise Failed(terminal())
+        yield Target(found[0], memory, terminal)
+        child.send_signal(signal.SIGTERM)
+        if child.wait(PATIENCE) != 128 + signal.SIGTERM or "stopped" not in terminal():
+            raise Failed(f"the run did not end well: {terminal()[-2000:]}")
+    finally:
+        child.kill()
+        child.wait()
+
+
+def main() -> int:
+    """Run as a program; return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--count", type=int, default=10_000)
+    parser.add_argument("--port", type=int, default=8990)
+    asked = parser.parse_args()
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            with running(Path(folder), asked.port) as target:
+                kinds = fuzz(target, asked.seed, asked.count)
+                memory = target.memory()
+        except Failed as e:
+            print(f"FAILED: {e}")
+            return 1
+    told = ", ".join(f"{n} {kind}" for kind, n in kinds.most_common())
+    print(f"{asked.count} inputs of seed {asked.seed} ({told}) in {time.monotonic() - began:.0f} s:")
+    print(f"the page answered, the run went on to step {target.steps} and ended when asked; {target.least / 2**20:.0f} -> {memory / 2**20:.0f} MiB")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,73 @@
+"""A small count of scripts/fuzz_page.py: hostile messages to the page of a run in this process. The script's own run has 10,000."""
+
+import random
+import resource
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from splatdistill_viewer.run_page import RunPage
+from train.small import config, red_and_blue
+
+from splatdistill.densify.relocate import Relocate
+from splatdistill.scene.initial import Ball
+from splatdistill.train.events import Commands, Stop
+from splatdistill.train.loop import run
+from splatdistill.train.run import RunDir
+from splatdistill.train.session import Session
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
+from fuzz_page import Failed, Target, fuzz, send_request
+from hostile_messages import PROTOCOL, Hostile
+
+
+@pytest.fixture
+def target(tmp_path, monkeypatch, capfd):
+    from functools import partial
+
+    from splatdistill.train import loop
+
+    monkeypatch.setattr(loop, "finish", partial(loop.finish, size=16, frames=2))
+    session = Session(config(steps=1_000_000, densify=Relocate(), init=Ball(count=40), particles=2), red_and_blue())
+    folder, commands, told = RunDir.create("p", tmp_path / "run"), Commands(), []
+    page, ended = RunPage(session, folder, commands, 8940, told.append), []
+    thread = threading.Thread(target=lambda: ended.append(run(session, folder, [page], commands)))
+    thread.start()
+    seen = []
+
+    def terminal() -> str:
+        seen.extend(capfd.readouterr())
+        return "".join(seen) + "\n".join(told)
+
+    yield Target(page.where[0], lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, terminal)
+    commands.put(Stop())
+    thread.join(120)
+    page.close()
+    assert ended and ended[0][0].how == "stopped" and not page.guard.off and not told
+
+
+def test_a_page_answers_and_its_run_goes_on_whatever_is_sent(target):
+    kinds = fuzz(target, seed=11, count=200)
+    assert sum(kinds.values()) == 200 and len(kinds) >= 8 and target.steps > 0
+
+
+def test_the_script_sees_what_is_wrong(target):
+    with pytest.raises(Failed, match="let in"):
+        name, token = target.address.removeprefix("http://").split("/")
+        words = f"GET /{token} HTTP/1.1\r\nHost: {name}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        send_request(target.address, f"{words}Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: {PROTOCOL}\r\n\r\n".encode())
+    for said in ("Traceback (most recent call last):", "a\x1b[2Jb", "(viser) Share URL requested!", "the viewer failed and is switched off"):
+        with pytest.raises(Failed, match="in the terminal"):
+            Target(target.address, target.memory, lambda said=said: said).look()
+    sizes = iter([1, 2**40])
+    growing = Target(target.address, lambda: next(sizes), lambda: "")
+    growing.look()
+    with pytest.raises(Failed, match="memory grew"):
+        growing.look()
+
+
+def test_inputs_follow_the_seed():
+    controls = {"u": {"type": "GuiSliderMessage", "uuid": "u", "value": 0.5, "props": {"label": "splat size"}}}
+    made = [[Hostile(random.Random(seed), controls).message() for _ in range(50)] for seed in (1, 1, 2)]
+    assert made[0] == made[1] != made[2]
