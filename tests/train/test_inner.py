@@ -17,7 +17,7 @@ from train.small import config, red_and_blue
 
 PARTS = {
     "plain": {},
-    "learned background": {"background": Background("learned")},
+    "learned background": {"background": Background("learned", rate=1e-9)},
     "accumulated": {"accumulate": 2, "regularise": Regularisers(sparsity=0.3)},
     "densified": {"densify": Gradient(every=2, since=0.0, threshold=1e-9)},
     "relocated": {"densify": Relocate(every=2, since=0.0)},
