@@ -41,7 +41,7 @@ class ASD(Guided):
         checks.at_least(self, 0, "eta")
 
     def ask(self, view: View, n: Noised, memory: nn.Module) -> tuple[Query, ...]:
-        """The classifier-free guidance pair, and the prompt at the later time."""
+        """Return the classifier-free guidance pair, and the prompt at the later time."""
         later = diffuse(view, self.later(view, n.t), n.eps)
         return (*super().ask(view, n, memory), Query(later.x_t, later.t, view.text.positive))
 
@@ -59,5 +59,5 @@ class ASD(Guided):
         return (step + (delta + 1e-4).floor()).clamp(1, 999) / 1000  # 0.1 * 480 may be 47.99...
 
     def residual(self, view: View, n: Noised, answers: tuple[Tensor, ...], memory: nn.Module) -> Float[Tensor, "b *d"]:
-        """The guided prediction minus the prompt's at the later time."""
+        """Return the guided prediction minus the prompt's at the later time."""
         return self.predict(view, answers) - answers[-1]

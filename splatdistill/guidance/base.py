@@ -134,7 +134,7 @@ class Directed(Guidance):
     perp_weight: float = 1.0
     """Factor on the weights of Perp-Neg (arXiv:2304.04968), where it is on."""
     view_weight: float = 0.0
-    """How much harder the words of the view pull than the rest of the prompt: pos - neg becomes
+    """Extra pull of the view's words, beside that of the rest of the prompt: pos - neg becomes
     pos - neg + view_weight (pos - plain), plain being the prompt without them; one more evaluation a view.
     """
 
@@ -149,7 +149,7 @@ class Guided(Directed):
     """Guidance by one prediction under classifier-free guidance."""
 
     rescale: float = 0.0
-    """How much of the guided prediction's excess contrast is taken back, phi in [0, 1] (arXiv:2305.08891, eq. 15-16)."""
+    """Share of the guided prediction's excess contrast that is taken back, phi in [0, 1] (arXiv:2305.08891, eq. 15-16)."""
 
     def __post_init__(self) -> None:
         """Refuse contrast below that of the prompt's own prediction."""

@@ -24,7 +24,7 @@ BaselineName = Literal["depth", "normal", "segment", "clip"]
 
 @dataclass(frozen=True)
 class Seen:
-    """What is rendered, in the resolution of the decoded picture, without history."""
+    """Maps of a render, in the resolution of the decoded picture, without history."""
 
     alpha: Float[Tensor, "b 1 h w"]
     inverse_depth: Float[Tensor, "b 1 h w"]
@@ -32,7 +32,7 @@ class Seen:
 
     @classmethod
     def of(cls, view: View, size: tuple[int, int]) -> "Seen":
-        """From the render of a view; UserError where there is none."""
+        """Return the maps of a view's render; UserError where there is none."""
         out = view.render
         if out is None:
             raise UserError(
@@ -50,7 +50,7 @@ class Seen:
 
 
 def geometry_loss(name: BaselineName, seen: Seen, told: "Geometry") -> Float[Tensor, " b"]:
-    """SteinDreamer's losses, over pixels weighted by the rendered alpha: depth, 1 - Pearson's correlation of inverse
+    """Return one of SteinDreamer's losses, over pixels weighted by the rendered alpha: depth, 1 - Pearson's correlation of inverse
     depths; normal, 1 - mean cosine, where a network that tells only depth gives normals by the derivatives of inverse
     depth, of the render's too. segment, ours: 1 - Dice's overlap of rendered alpha and foreground.
     """
@@ -81,7 +81,7 @@ class Baselines:
     scorer: "ClipScorer | None" = None
 
     def __call__(self, view: View, picture: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, " b"], ...]:
-        """One loss per name, for what is seen in a decoded picture."""
+        """Return one loss per name, for what is seen in a decoded picture."""
         seen = told = None
         if self.network is not None:
             seen, told = Seen.of(view, (picture.shape[-2], picture.shape[-1])), self.network(picture)
@@ -98,7 +98,7 @@ class Baselines:
 
 
 def load(names: tuple[BaselineName, ...], geometry: str, clip: str, prior: DiffusionPrior) -> Baselines:
-    """Some baselines, with networks on the prior's device, loaded now.
+    """Load baselines, with networks on the prior's device.
 
     geometry, clip: what splatdistill.estimators loads; "auto" is the embedded one for the prior `tiny`, and DPT-hybrid
     and CLIP ViT-L/14 for others. Raises WeightsError when a network is not here, UserError when it does not tell what

@@ -30,7 +30,7 @@ class Collaborative(Guided):
     """
 
     times: Times = field(default_factory=lambda: Times(shared=True))
-    """Which noise levels are visited."""
+    """Noise levels that are visited."""
     base_residual: Literal["sds", "csd", "score"] = "sds"
     """r: eps_cfg minus the noise; minus what the prompt says, (scale - 1) (pos - neg); or minus nothing."""
     repulsion: float = 1.0
@@ -43,7 +43,7 @@ class Collaborative(Guided):
         return "" if self.base_residual == "sds" else super().targetless()
 
     def residual(self, view: View, n: Noised, answers: tuple[Tensor, ...], memory: nn.Module) -> Float[Tensor, "b *d"]:
-        """r of each view by itself."""
+        """Return r of each view by itself."""
         eps_hat = self.predict(view, answers)
         match self.base_residual:
             case "sds":
@@ -54,7 +54,7 @@ class Collaborative(Guided):
                 return eps_hat
 
     def mix(self, view: View, n: Noised, residual: Float[Tensor, "b *d"], memory: nn.Module) -> Float[Tensor, "b *d"]:
-        """Every view listens to those that look like it, and keeps its distance."""
+        """Return the mean of the residuals, weighted by likeness, minus what drives views apart."""
         x, r, count = n.x_t.flatten(1), residual.flatten(1), len(residual)
         apart = x[:, None] - x
         square = apart.square().sum(-1)
@@ -64,7 +64,7 @@ class Collaborative(Guided):
         return ((kernel @ r - self.repulsion * repulsion) / count).view_as(residual)
 
     def median(self, square: Float[Tensor, "n n"]) -> float:
-        """m; infinite where no two views differ."""
+        """Return m; infinite where no two views differ."""
         count = len(square)
         if self.variant == "code" and (m := float(square.median())) > 0:
             return m

@@ -50,11 +50,11 @@ class CSD(Directed):
         checks.positive(self, "until")
 
     def at(self, ramp: Ramp, progress: float) -> float:
-        """A weight at this progress."""
+        """Return a weight at this progress."""
         return ramp[0] + (ramp[1] - ramp[0]) * min(max(progress / self.until, 0.0), 1.0)
 
     def terms(self, view: View) -> tuple[tuple[Condition, float], ...]:
-        """The prompts that are asked and their weights; the text first, then the negative prompt."""
+        """Return the prompts that are asked and their weights; the text first, then the negative prompt."""
         k_c, k_u, k_null = (self.at(k, view.progress) for k in (self.k_c, self.k_u, self.k_null))
         terms = [(view.text.positive, k_c)]
         if k_u or view.text.perp is not None:
@@ -69,11 +69,11 @@ class CSD(Directed):
         return (*terms, *self.cfg.extra_queries(view, n.x_t, n.t))
 
     def predict(self, view: View, answers: tuple[Tensor, ...]) -> Float[Tensor, "b *d"]:
-        """The prompt's prediction; the difference is no prediction."""
+        """Return the prompt's prediction; the difference is no prediction."""
         return answers[0]
 
     def residual(self, view: View, n: Noised, answers: tuple[Tensor, ...], memory: nn.Module) -> Float[Tensor, "b *d"]:
-        """The weighted sum of what the prompts say."""
+        """Return the weighted sum of what the prompts say."""
         total = self.at(self.k_noise, view.progress) * n.eps
         terms = self.terms(view)
         for (_, k), answer in zip(terms, answers):

@@ -46,7 +46,7 @@ class ISM(Guided):
     }
 
     times: Times = field(default_factory=lambda: Times(t_max_end=0.5, until=0.3, shared=True))
-    """Which noise levels are visited."""
+    """Noise levels that are visited."""
     weight: Weight = "sigma_alpha"
     """w(t), the weight of noise level t."""
     lambda_guidance: float = 1.0
@@ -70,14 +70,14 @@ class ISM(Guided):
         checks.need(self, "begin", self.begin is None or 0 <= self.begin < 1, "must be a noise level, from 0 to below 1")
 
     def span(self, progress: float) -> float:
-        """t - s at this progress."""
+        """Return t - s at this progress."""
         warm = max(0.0, 1 - max(progress, 0.0) / self.times.until) if self.times.until > 0 else 0.0
         if self.variant == "code":
             return math.floor(1000 * (self.interval + (self.interval_first - self.interval) * warm) + 1e-6) / 1000
         return self.interval + (self.interval_first - self.interval) * warm
 
     def noise(self, view: View, t: Float[Tensor, " b"], memory: nn.Module) -> Interval:
-        """Inversion to s, then to t."""
+        """Return x carried to t by inversion to s and one move more."""
         t, offset, floor = t.clamp(max=0.999), 0.0, 0.0
         if self.variant == "code":  # index i of its timesteps is step i + 1, and all starts at index 0
             t, floor = ((1000 * t + 1e-4).floor() + 1).clamp(max=999) / 1000, 0.001
@@ -93,11 +93,11 @@ class ISM(Guided):
         return Interval(n.x_t, n.t, n.eps, eps_s)
 
     def unprompted(self, view: View, n: Noised) -> Float[Tensor, "b *d"]:
-        """What the prior says under the null prompt."""
+        """Ask the prior under the null prompt."""
         return view.prior.answer((Query(n.x_t, n.t, view.text.null),))[0]
 
     def residual(self, view: View, n: Noised, answers: tuple[Tensor, ...], memory: nn.Module) -> Float[Tensor, "b *d"]:
-        """The guided prediction at t minus the unprompted one at s."""
+        """Return the guided prediction at t minus the unprompted one at s."""
         assert isinstance(n, Interval)
         gain = self.lambda_guidance * (len(view.x) if self.variant == "code" else 1)
         return gain * (self.predict(view, answers) - n.eps_s)

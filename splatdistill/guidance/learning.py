@@ -1,4 +1,4 @@
-"""What a guidance learns while training, as a module whose state_dict holds the optimizer too."""
+"""A network that a guidance trains beside the splats, as a module whose state_dict holds the optimizer too."""
 
 import torch
 from jaxtyping import Float
@@ -32,7 +32,7 @@ class Learning(nn.Module):
             self.optimizer.state[p] = {k: self.get_buffer(v) for k, v in moments.items()}
 
     def update(self, loss: Float[Tensor, ""], rate: float, factor: float = 1.0) -> bool:
-        """One step down the loss, refused and counted where a gradient is not finite; whether it was made.
+        """Take one step down the loss, refused and counted where a gradient is not finite; return whether it was made.
 
         factor: the loss is multiplied by it and the gradients divided again, so that those inside of a network of
         low precision do not vanish.

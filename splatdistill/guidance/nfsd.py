@@ -35,18 +35,18 @@ class NFSD(Directed):
         checks.within(self, 0, 1, "threshold")
 
     def ask(self, view: View, n: Noised, memory: nn.Module) -> tuple[Query, ...]:
-        """Prompt, null prompt and negative prompt."""
+        """Return the questions under prompt, null prompt and negative prompt, and what is added to the direction."""
         texts = (view.text.positive, view.text.null, view.text.negative)
         return (*(Query(n.x_t, n.t, text) for text in texts), *self.cfg.extra_queries(view, n.x_t, n.t))
 
     def predict(self, view: View, answers: tuple[Tensor, ...]) -> Float[Tensor, "b *d"]:
-        """null + scale delta_C."""
+        """Return null + scale delta_C."""
         pos, null, _, *others = answers
         more = self.cfg.extra_directions(view, pos, null, tuple(others))
         return null + self.scale * (pos - null + more)
 
     def residual(self, view: View, n: Noised, answers: tuple[Tensor, ...], memory: nn.Module) -> Float[Tensor, "b *d"]:
-        """delta_D + s delta_C."""
+        """Return delta_D + s delta_C."""
         _, null, neg, *_ = answers
         domain = torch.where(per_view(n.t, null) < self.threshold, null, null - neg)
         return domain + self.predict(view, answers) - null

@@ -10,7 +10,7 @@ from splatdistill.guidance.types import Noised, View
 
 
 def diffuse(view: View, t: Float[Tensor, " b"], eps: Float[Tensor, "b *d"] | None = None) -> Noised:
-    """x_t = alpha_t x + sigma_t eps, with fresh noise unless given (DDPM, arXiv:2006.11239, eq. 4)."""
+    """Return x_t = alpha_t x + sigma_t eps, with fresh noise unless given (DDPM, arXiv:2006.11239, eq. 4)."""
     eps = view.randn() if eps is None else eps
     alpha, sigma = view.prior.schedule(t)
     return Noised(alpha * view.x + sigma * eps, t, eps)
@@ -19,7 +19,7 @@ def diffuse(view: View, t: Float[Tensor, " b"], eps: Float[Tensor, "b *d"] | Non
 def ddim(
     view: View, n: Noised, t: Float[Tensor, " b"], eps_hat: Float[Tensor, "b *d"], eta: float = 0.0, reduce: bool = True
 ) -> Noised:
-    """One move from n.t to t, up or down (DDIM, arXiv:2010.02502, eq. 12 and 16), with s = n.t:
+    """Return one move from n.t to t, up or down (DDIM, arXiv:2010.02502, eq. 12 and 16), with s = n.t:
 
         x_t = alpha_t (x_s - sigma_s eps_hat) / alpha_s + sqrt(sigma_t^2 - v) eps_hat + sqrt(v) z,
         v = eta^2 (sigma_s^2 / sigma_t^2) u going up, u the variance that the schedule adds from s to t, which is
@@ -37,7 +37,7 @@ def ddim(
 
 
 def at_level(view: View, x_t: Float[Tensor, "b *d"], t: Float[Tensor, " b"]) -> Noised:
-    """The noise that takes x to a given x_t: eps = (x_t - alpha_t x) / sigma_t."""
+    """Return a given x_t with the noise that takes x there: eps = (x_t - alpha_t x) / sigma_t."""
     alpha, sigma = view.prior.schedule(t)
     return Noised(x_t, t, (x_t - alpha * view.x) / sigma)
 

@@ -42,7 +42,7 @@ class SDI(Guided):
     scale: float = 8.5
     """Classifier-free guidance: neg + scale (pos - neg); 1 is the prompt alone."""
     times: Times = field(default_factory=lambda: Times("linear", t_min=None, t_max=None))
-    """Which noise levels are visited; by default from 1 down to 0.2 (code: from 0.98 to 0.25)."""
+    """Noise levels that are visited; by default from 1 down to 0.2 (code: from 0.98 to 0.25)."""
     weight: Weight = "sigma"
     """w(t), the weight of noise level t."""
     inversion_scale: float = -6.5

@@ -29,5 +29,5 @@ class SDS(Guided):
         return ""
 
     def residual(self, view: View, n: Noised, answers: tuple[Tensor, ...], memory: nn.Module) -> Float[Tensor, "b *d"]:
-        """Prediction minus the noise that was added."""
+        """Return prediction minus the noise that was added."""
         return self.predict(view, answers) - n.eps

@@ -1,4 +1,4 @@
-"""What is done to predictions and gradients, whatever the method: weights, contrast, directions, clipping."""
+"""Operations on predictions and gradients that all methods share: weights, contrast, directions, clipping."""
 
 from typing import Literal
 
@@ -30,7 +30,7 @@ def weight_of(kind: Weight, alpha: Tensor, sigma: Tensor) -> Tensor:
 
 
 def rescaled(eps_hat: Float[Tensor, "b *d"], pos: Float[Tensor, "b *d"], phi: float) -> Float[Tensor, "b *d"]:
-    """Guidance rescale (Lin et al., "Common Diffusion Noise Schedules and Sample Steps are Flawed", arXiv:2305.08891,
+    """Return eps_hat after guidance rescale (Lin et al., "Common Diffusion Noise Schedules and Sample Steps are Flawed", arXiv:2305.08891,
     eq. 15 and 16), each view by itself, on eps whatever the network predicts:
 
         phi eps_hat std(pos) / std(eps_hat) + (1 - phi) eps_hat.
@@ -42,7 +42,7 @@ def rescaled(eps_hat: Float[Tensor, "b *d"], pos: Float[Tensor, "b *d"], phi: fl
 def perpendicular(
     weights: Float[Tensor, "b 2"], others: tuple[Tensor, ...], pos: Float[Tensor, "b *d"], neg: Float[Tensor, "b *d"]
 ) -> Float[Tensor, "b *d"]:
-    """Perp-Neg's part of the guidance direction (Armandpour et al., "Re-imagine the Negative Prompt Algorithm",
+    """Return Perp-Neg's part of the guidance direction (Armandpour et al., "Re-imagine the Negative Prompt Algorithm",
     arXiv:2304.04968): sum_i w_i perp(other_i - neg, pos - neg), with perp(a, d) = a - <a, d> / <d, d> d in each view.
     """
     d = pos - neg
@@ -56,7 +56,7 @@ def perpendicular(
 
 
 def shaped(grad: Float[Tensor, "b *d"], clip: float | None, normalise: bool) -> Float[Tensor, "b *d"]:
-    """Elementwise clipping (threestudio's grad_clip), then division by the norm of the whole batch, as in Classifier
+    """Return the gradient after elementwise clipping (threestudio's grad_clip), then division by the norm of the whole batch, as in Classifier
     Score Distillation's code (arXiv:2310.19415): grad / (|grad| + 1e-8).
     """
     grad = grad if clip is None else grad.clamp(-clip, clip)

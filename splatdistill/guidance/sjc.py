@@ -29,7 +29,7 @@ class SJC(Guided):
     scale: float = 101.0
     """Classifier-free guidance: neg + scale (pos - neg); 1 is the prompt alone."""
     times: Times = field(default_factory=lambda: Times(t_min=0.01, t_max=0.97))
-    """Which noise levels are visited."""
+    """Noise levels that are visited."""
     weight: Weight = "one"
     """w(t), the weight of noise level t."""
     variance_reduction: bool = True
@@ -42,6 +42,6 @@ class SJC(Guided):
         return "" if self.variance_reduction else "without variance reduction the noise stays in its gradient, and in any target"
 
     def residual(self, view: View, n: Noised, answers: tuple[Tensor, ...], memory: nn.Module) -> Float[Tensor, "b *d"]:
-        """Prediction, minus the noise that was added if variance is to be reduced."""
+        """Return the prediction, minus the noise that was added if variance is to be reduced."""
         eps_hat = self.predict(view, answers)
         return eps_hat - n.eps if self.variance_reduction else eps_hat

@@ -21,7 +21,7 @@ Losses = Callable[[View, Tensor], tuple[Tensor, ...]]
 
 
 class SteinMemory(ControlWeights):
-    """What SSD remembers: mu and the averages it is made from. The baselines' networks are beside it and not kept."""
+    """Memory of SSD: mu and the averages it is made from. The baselines' networks are beside it and not kept."""
 
     def __init__(self, terms: int, decay: float, losses: Losses):
         super().__init__(terms, decay)
@@ -54,15 +54,15 @@ class SSD(Guided):
     strength: float = 0.01
     """Factor on the losses; a learned mu undoes it."""
     mu: Literal["latent", "splats", "one"] = "latent"
-    """What mu makes small: the update of the latents (a map per term), that of the splats' parameters (a number per
+    """Quantity that mu makes small: the update of the latents (a map per term), that of the splats' parameters (a number per
     term, and a backward pass each), or nothing (mu = 1)."""
     share: Share = "channels"
-    """Which latents share one mu: none of a pixel's, its channels, or all."""
+    """Latents that share one mu: none of a pixel's, its channels, or all."""
     decay: float = 0.99
     """Of the moving averages, per step."""
 
     def __post_init__(self) -> None:
-        """A folder is remembered by its whole path; numbers that make no sense are refused."""
+        """Remember a folder by its whole path; refuse averages that forget nothing or everything."""
         super().__post_init__()
         checks.need(self, "decay", 0 <= self.decay < 1, "must be 0 or more and less than 1")
         for name in ("geometry", "clip"):
@@ -71,7 +71,7 @@ class SSD(Guided):
                 object.__setattr__(self, name, str(folder.absolute()))
 
     def init(self, prior: DiffusionPrior) -> SteinMemory:
-        """mu at ones, nothing averaged, and the baselines' networks. Raises WeightsError where one is not to be had."""
+        """Return mu at ones, nothing averaged, and the baselines' networks. Raises WeightsError where one is not to be had."""
         losses = known.load(self.baselines, self.geometry, self.clip, prior)
         return SteinMemory(1 + len(self.baselines), self.decay, losses).to(prior.device)
 
@@ -80,7 +80,7 @@ class SSD(Guided):
         return ""
 
     def residual(self, view: View, n: Noised, answers: tuple[Tensor, ...], memory: nn.Module) -> Float[Tensor, "b *d"]:
-        """Prediction minus the weighted control variates; mu is used first and learned from them after."""
+        """Return prediction minus the weighted control variates; mu is used first and learned from them after."""
         assert isinstance(memory, SteinMemory)
         eps_hat, w = self.predict(view, answers), self.w(view, n)
         sigma = view.prior.schedule(n.t)[1]
@@ -94,7 +94,7 @@ class SSD(Guided):
         return eps_hat - control
 
     def phis(self, view: View, x_t: Float[Tensor, "b *d"], memory: SteinMemory) -> tuple[Float[Tensor, " b"], ...]:
-        """The baselines' values, differentiable in x_t through the decoder and the networks."""
+        """Return the baselines' values, differentiable in x_t through the decoder and the networks."""
         if memory.terms == 1:
             return ()
         return tuple(-self.strength * loss for loss in memory.losses(view, view.prior.decode(x_t)))

@@ -23,7 +23,7 @@ Share = Literal["none", "channels", "all"]
 def stein_terms(
     n: Noised, sigma: Float[Tensor, "b *one"], phis: Callable[[Float[Tensor, "b *d"]], tuple[Float[Tensor, " b"], ...]]
 ) -> Float[Tensor, "k b *d"]:
-    """h_0 = eps and h_k of every phi. A view's phi must depend on no other view's x_t."""
+    """Return h_0 = eps and h_k of every phi. A view's phi must depend on no other view's x_t."""
     with torch.enable_grad():
         x_t = n.x_t.detach().requires_grad_()
         values = phis(x_t)
@@ -36,7 +36,7 @@ def stein_terms(
 
 
 class ControlWeights(nn.Module):
-    """mu of sum_k mu_k h_k, by least squares on moving averages; begins at ones, as the paper's.
+    """Weights mu of sum_k mu_k h_k, by least squares on moving averages; begins at ones, as the paper's.
 
     mu = argmin E|eps_cfg - sum_k mu_k h_k|^2 solves gram mu = cross, gram_kl = E[w^2 h_k h_l], cross_k =
     E[w^2 eps_hat h_k]. They are averaged over past steps only, so that mu never depends on the noise that it is applied
@@ -58,13 +58,13 @@ class ControlWeights(nn.Module):
         self.register_buffer("seen", torch.zeros(2, dtype=torch.float64))
 
     def weights(self, like: Float[Tensor, "b *d"]) -> Float[Tensor, "k *e"]:
-        """mu as it is now, to multiply (k, b, *d) after a dimension for the batch."""
+        """Return mu as it is now, to multiply (k, b, *d) after a dimension for the batch."""
         if not self.mu.numel():
             return torch.ones((self.terms, *[1] * (like.ndim - 1)), dtype=like.dtype, device=like.device)
         return self.mu.to(like)
 
     def observe(self, gram: Float[Tensor, "k k *e"], cross: Float[Tensor, "k *e"], count: int) -> None:
-        """One more step's averages, each over `count` observations; what is not finite is not learned from."""
+        """Take in one more step's averages, each over `count` observations; what is not finite is not learned from."""
         if not (gram.isfinite().all() and cross.isfinite().all()):
             return
         if not self.mu.numel():
@@ -77,7 +77,7 @@ class ControlWeights(nn.Module):
         self.mu = self.solve()
 
     def solve(self) -> Float[Tensor, "k *e"]:
-        """mu of the averages."""
+        """Return mu of the averages."""
         mass = self.seen[0]
         gram, cross = (self.gram / mass).flatten(2), (self.cross / mass).flatten(1)
         observations = self.seen[1] * mass / (1 - self.decay)
@@ -98,7 +98,7 @@ class ControlWeights(nn.Module):
 def latent_moments(
     target: Float[Tensor, "b *d"], terms: Float[Tensor, "k b *d"], w: Float[Tensor, "b *one"], share: Share
 ) -> tuple[Float[Tensor, "k k *e"], Float[Tensor, "k *e"], int]:
-    """gram and cross of the update on the latents, averaged over the batch and over what shares one mu; and the number
+    """Return gram and cross of the update on the latents, averaged over the batch and over what shares one mu; and the number
     of views, which are what phi is independent between.
     """
     h, y = (w * terms).double(), (w * target).double()
@@ -115,7 +115,7 @@ def splat_moments(
     x: Float[Tensor, "b *d"],
     leaves: tuple[Tensor, ...],
 ) -> tuple[Float[Tensor, "k k *e"], Float[Tensor, "k *e"], int]:
-    """gram and cross of the update on the parameters behind x, one number each: inner products of the vector-Jacobian
+    """Return gram and cross of the update on the parameters behind x, one number each: inner products of the vector-Jacobian
     products of w h_k and w eps_hat. One backward pass per term, and one more.
     """
     rows = []
@@ -128,7 +128,7 @@ def splat_moments(
 
 
 def parameters_behind(x: Tensor, apart: Tensor | None = None) -> tuple[Tensor, ...]:
-    """The leaves that a tensor's gradient reaches, in the order of its graph, but for one."""
+    """Return the leaves that a tensor's gradient reaches, in the order of its graph, but for one."""
     if x.grad_fn is None:
         return (x,)
     found: dict[int, Tensor] = {}

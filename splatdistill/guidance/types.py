@@ -1,4 +1,4 @@
-"""What a guidance is shown, what it makes of it, and what it says."""
+"""Types of one evaluation of a guidance: the views, the latents with noise, the result."""
 
 from dataclasses import dataclass
 
@@ -44,7 +44,7 @@ class Noised:
 
 @dataclass(frozen=True)
 class Distilled:
-    """What one call of a guidance says."""
+    """Result of one call of a guidance."""
 
     loss: Float[Tensor, ""]  # its gradient is right; its value means nothing
     grad: Float[Tensor, "b *d"]  # d loss / d x, times the batch

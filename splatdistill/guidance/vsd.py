@@ -35,7 +35,7 @@ class VSD(Guided):
     scale: float = 7.5
     """Classifier-free guidance: neg + scale (pos - neg); 1 is the prompt alone."""
     times: Times = field(default_factory=lambda: Times(t_max_end=0.5, switch=0.2))
-    """Which noise levels are visited; by default up to 0.98, after a fifth of the run up to 0.5."""
+    """Noise levels that are visited; by default up to 0.98, after a fifth of the run up to 0.5."""
     rank: int = 4
     """Rank of the adapter's matrices (LoRA, arXiv:2106.09685)."""
     adapter_rate: float = 1e-4
@@ -43,7 +43,7 @@ class VSD(Guided):
     adapter_steps: int = 1
     """Steps that the adapter learns per step of the splats."""
     camera_dropout: float = 0.1
-    """How often the adapter learns without being told the cameras."""
+    """Share of the adapter's steps in which it is not told the cameras."""
     variant: Literal["paper", "code"] = "paper"
     """The paper's update, or the official code's."""
 
@@ -56,21 +56,21 @@ class VSD(Guided):
         checks.within(self, 0, 1, "camera_dropout")
 
     def init(self, prior: DiffusionPrior) -> Learning:
-        """The adapter and the moments of its optimizer."""
+        """Return the adapter and the moments of its optimizer."""
         adapter = prior.adapter(self.rank, torch.Generator().manual_seed(0), exact_start=self.variant == "paper")
         return Learning(adapter, self.adapter_rate, (0.9, 0.99), 1e-15 if self.variant == "code" else 1e-8, 0.01)
 
     def ask(self, view: View, n: Noised, memory: nn.Module) -> tuple[Query, ...]:
-        """The classifier-free guidance pair, and the adapter."""
+        """Return the classifier-free guidance pair, and the question to the adapter."""
         assert isinstance(memory, Learning)
         return (*super().ask(view, n, memory), Query(n.x_t, n.t, replace(view.text.plain, camera=poses(view)), memory.network))
 
     def residual(self, view: View, n: Noised, answers: tuple[Tensor, ...], memory: nn.Module) -> Float[Tensor, "b *d"]:
-        """What the prior says minus what the adapter says."""
+        """Return what the prior says minus what the adapter says."""
         return self.predict(view, answers) - answers[-1]
 
     def learn(self, view: View, memory: nn.Module) -> None:
-        """The adapter learns what the renders look like."""
+        """Train the adapter on the renders."""
         assert isinstance(memory, Learning)
         x, camera = view.x.detach(), poses(view)
         for _ in range(self.adapter_steps):
@@ -82,5 +82,5 @@ class VSD(Guided):
 
 
 def poses(view: View) -> Float[Tensor, "b 4 4"] | None:
-    """Camera to world, unnormalised; None in the 2D case."""
+    """Return camera to world, unnormalised; None in the 2D case."""
     return None if view.text.cameras is None else view.text.cameras.camera_to_world

@@ -12,6 +12,7 @@ from torch import Tensor
 from splatdistill.cameras import Cameras
 from splatdistill.errors import UserError
 from splatdistill.gaussians import Gaussians
+from splatdistill.guidance.types import check_sets
 from splatdistill.priors import DiffusionPrior
 from splatdistill.priors.prompts import Prompts
 from splatdistill.render import Rasterizer
@@ -34,6 +35,7 @@ class Session:
 
     def __init__(self, config: Train, prior: DiffusionPrior, rasterizer: Rasterizer | None = None, state: State | None = None) -> None:
         check(config)
+        check_sets(config.batch, prior)
         self.config, self.prior = config, prior
         self.rasterizer = default_rasterizer(prior.device) if rasterizer is None else rasterizer
         self.state = start(config, prior) if state is None else state
@@ -119,6 +121,7 @@ class Session:
             raise UserError("--particles cannot be changed while a run goes on; start another one")
         self.config = with_field(self.config, change.path.split("."), change.value)
         check(self.config)
+        check_sets(self.config.batch, self.prior)
 
 
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "none"}

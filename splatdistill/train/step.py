@@ -23,7 +23,7 @@ from splatdistill.train.state import State
 
 @dataclass(frozen=True)
 class Step:
-    """What one step saw and did."""
+    """Views and result of one step."""
 
     taken: bool  # False: refused, because a gradient was not finite
     particle: int  # whose step it was, from 0
@@ -46,25 +46,26 @@ class Shot:
 
 
 def resolution(config: Train, prior: DiffusionPrior, progress: float) -> int:
-    """Rendered pixels per side at this progress: one stage after the other, as milestones pass."""
+    """Return rendered pixels per side at this progress: one stage after the other, as milestones pass."""
     sizes = config.resolutions or (prior.image_size,)
     return sizes[sum(progress >= m for m in config.milestones)]
 
 
-def backgrounds(config: Train, learned: Tensor, batch: int, rng: torch.Generator) -> Float[Tensor, "b 3"]:
-    """The colour behind each view."""
+def backgrounds(config: Train, learned: Tensor, batch: int, rng: torch.Generator, views: int = 1) -> Float[Tensor, "b 3"]:
+    """Return the colour behind each view, the same behind the `views` that a prior sees as one set."""
     match config.background.kind:
         case "white" | "black" as kind:
             return torch.full((batch, 3), float(kind == "white"), device=learned.device)
         case "learned":
             return learned.sigmoid().expand(batch, 3)
         case kind:
-            u, colour = torch.rand(batch, 1, generator=rng), torch.rand(batch, 3, generator=rng)
-            return (colour if kind == "random" else torch.where(u < 0.5, 1.0, colour)).to(learned.device)
+            u, colour = torch.rand(batch // views, 1, generator=rng), torch.rand(batch // views, 3, generator=rng)
+            each = colour if kind == "random" else torch.where(u < 0.5, 1.0, colour)
+            return each.repeat_interleave(views, 0).to(learned.device)
 
 
 def to_prior_size(rgb: Float[Tensor, "b 3 h w"], prior: DiffusionPrior) -> Float[Tensor, "b 3 p p"]:
-    """Bilinear to the size that the prior wants to see; averaging where it is smaller."""
+    """Return images in the size that the prior wants to see; averaging where it is smaller."""
     if rgb.shape[-1] == prior.image_size:
         return rgb
     larger = rgb.shape[-1] > prior.image_size
@@ -97,7 +98,7 @@ def train_step(
     ok, total, shots = True, 0.0, []
     for _ in range(config.accumulate):
         cameras: Cameras = config.cameras.sample(config.batch, size, size, state.rng).to(prior.device)
-        behind = backgrounds(config, particle.background, config.batch, state.rng)
+        behind = backgrounds(config, particle.background, config.batch, state.rng, prior.views)
         g = particle.scene.gaussians()  # what there is
         out = rasterizer(g, cameras, behind)  # what is seen
         lap(0)

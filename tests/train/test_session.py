@@ -16,6 +16,7 @@ from splatdistill.train.loop import run
 from splatdistill.train.losses import Regularisers
 from splatdistill.train.run import RunDir
 from splatdistill.train.session import Session
+from splatdistill.train.step import backgrounds
 from train.small import config, red_and_blue
 
 
@@ -216,3 +217,16 @@ def test_a_full_disk_loses_nothing(tmp_path, monkeypatch):
 def test_times_schedule_reaches_the_guidance():
     session = Session(config(SDS(scale=1.0, times=Times("linear", t_min=0.2, t_max=0.8)), steps=4), red_and_blue())
     assert [round(session.step().t, 6) for _ in range(4)] == [0.8, 0.65, 0.5, 0.35]
+
+
+def test_views_that_a_prior_sees_together_share_their_background_and_come_in_whole_sets():
+    prior = red_and_blue()
+    prior.views = 2
+    with pytest.raises(UserError, match="sees 2 views of one object at a time; --batch must be a multiple of that, got 3"):
+        Session(config(batch=3), prior)
+    behind = backgrounds(config(background=Background("random")), torch.zeros(3), 6, torch.Generator().manual_seed(0), 2)
+    assert torch.equal(behind[0::2], behind[1::2]) and len(behind.unique(dim=0)) == 3
+    session = Session(config(batch=4, background=Background("random")), prior)
+    session.step()
+    t = session.last.distilled.noised.t
+    assert torch.equal(t[0::2], t[1::2]) and t[0] != t[2]
