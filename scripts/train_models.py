@@ -95,7 +95,7 @@ class Trainer:
                 self.ema[k].copy_(tensors[f"ema.{k}"])
             state = self.optimizer.state_dict()
             for i, name in enumerate(self.parameters):
-                state["state"][i] = {k: tensors[f"adam.{name}.{k}"].to(self.device if k != "step" else "cpu") for k in ("exp_avg", "exp_avg_sq", "step")}
+                state["state"][i] = {k: tensors[f"adam.{name}.{k}"] for k in ("exp_avg", "exp_avg_sq", "step")}
             self.optimizer.load_state_dict(state)
             self.warmed = told["warmed"]
         elif pieces := sorted(self.out.glob("average-*.safetensors")):

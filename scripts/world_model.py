@@ -148,8 +148,10 @@ def loss(model: WorldModel, batch: Batch, rng: torch.Generator) -> Tensor:
 
 def half_precision(device: torch.device) -> bool:
     """Whether bfloat16 is the faster there: on a CUDA device, and on CPUs that multiply it natively."""
+    if device.type != "cpu":
+        return device.type == "cuda"
     can = torch.cpu.get_capabilities()
-    return device.type == "cuda" or (device.type == "cpu" and bool(can.get("avx512_bf16") or can.get("amx_bf16")))
+    return bool(can.get("avx512_bf16") or can.get("amx_bf16"))
 
 
 @torch.no_grad()
