@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+import torch
 import tyro
+from torch import Tensor
 
 from splatdistill.cameras import Cameras, orbit
 from splatdistill.errors import UserError
@@ -12,6 +14,9 @@ from splatdistill.io.images import contact_sheet, write_png
 from splatdistill.toybox import COLOURS, NAMED, PRIMITIVES, Caption, parse, render
 from splatdistill.toybox.captions import plain_captions
 from splatdistill.toybox.parts import PATTERNS
+from splatdistill.toybox.real import RealCaption, parse_real, truth
+from splatdistill.toybox.real_split import SPLIT
+from splatdistill.toybox.triangles import rasterise
 
 Word = Literal["front", "side", "back", "overhead"]
 PLACES: dict[str, tuple[float, float]] = {
@@ -59,6 +64,7 @@ def words() -> str:
         f"primitives  {', '.join(PRIMITIVES)}\n"
         f"colours     {', '.join(COLOURS)}\n"
         f"patterns    {', '.join(PATTERNS[1:])} (of primitives)\n"
+        f"real        {', '.join(SPLIT.kinds)} (of the next prior's world; the one that ships was not trained on them)\n"
         'captions    "a red mushroom", "a striped red and white ball", "a red ball on a blue cube"\n'
         "`splatdistill toybox --captions` lists the plain ones, `splatdistill toybox --sheet FILE.png` shows them."
     )
@@ -75,16 +81,31 @@ def examples() -> list[Caption]:
     return plain + patterned + stacked
 
 
+def real_examples() -> list[RealCaption]:
+    """The acceptance prompts of real objects."""
+    return [c for prompt in SPLIT.truth if (c := parse_real(prompt))]
+
+
+def understood(text: str) -> Caption | RealCaption:
+    """The object that a text names, real or procedural. Raises UserError where the toybox has no such object."""
+    return parse_real(text) or parse(text)
+
+
+def pictures(caption: Caption | RealCaption, cameras: Cameras) -> Tensor:
+    """(b,3,h,w) of what a caption names."""
+    seen = rasterise([truth(caption)], cameras, samples=3) if isinstance(caption, RealCaption) else render([caption.parts()], cameras)
+    return seen.rgb.clamp(0, 1)
+
+
 def draw(options: Toybox) -> None:
-    """Trace the pictures and write the sheet, a group of views for each caption."""
+    """Render the pictures and write the sheet, a group of views for each caption."""
     if options.size < 8 or options.size > 1024:
         raise UserError(f"--size is pixels per side, 8 to 1024; got {options.size}")
-    shown = [parse(text) for text in options.caption] or examples()
+    shown = [understood(text) for text in options.caption] or [*examples(), *real_examples()]
     path = options.sheet or Path("toybox.png")
     views = list(options.view) or list(PLACES)
-    cameras = Cameras.cat([orbit([PLACES[v][0]], PLACES[v][1], 2.8, 42.0, options.size) for v in views] * len(shown))
-    truth = render([c.parts() for c in shown for _ in views], cameras)
+    cameras = Cameras.cat([orbit([PLACES[v][0]], PLACES[v][1], 2.8, 42.0, options.size) for v in views])
     labels = [str(c) if i == 0 else v for c in shown for i, v in enumerate(views)]
     columns = len(views) * max(1, CELLS // len(views))
-    write_png(path, contact_sheet(truth.rgb.clamp(0, 1), columns, labels))
+    write_png(path, contact_sheet(torch.cat([pictures(c, cameras) for c in shown]), columns, labels))
     print(f"wrote {path}: {len(shown)} objects, each from {', '.join(views)}")

@@ -1,9 +1,13 @@
 """Captions of the real objects: "a red armchair", and "a horse" in its own colours."""
 
+import re
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 
+from splatdistill.errors import UserError
 from splatdistill.toybox.captions import Pair
 from splatdistill.toybox.pack import PackedWorld, RealObject
 from splatdistill.toybox.palette import COLOURS
@@ -57,10 +61,29 @@ def sample_object(
     return caption, thing.mesh(caption.colour)
 
 
-def truth(caption: RealCaption, world: PackedWorld) -> Mesh:
-    """The mesh that stands for a caption: of the acceptance prompts the one named in the split, else the first that is shown."""
-    named = SPLIT.truth.get(str(caption))
-    things = [o for o in world.kinds[caption.kind] if o.name == named or (named is None and o.name not in SPLIT.instances_not_seen)]
-    if caption.colour is not None:
-        things = [o for o in things if o.tinted]
-    return things[0].mesh(caption.colour)
+@cache
+def truth_pack() -> PackedWorld:
+    """The CC0 objects that the acceptance prompts name; the package brings them."""
+    return PackedWorld.load(Path(__file__).with_name("real_truth.npz"))
+
+
+def parse_real(text: str) -> RealCaption | None:
+    """The real object that a text names; None where it names none, or asks for a colour of one that takes none."""
+    words = re.sub(r",\s*[a-z ]+ view$", "", " ".join(text.lower().split())).rstrip(". ")
+    words = re.sub(r"^(an?|the) ", "", words)
+    colour, _, kind = words.partition(" ")
+    if words in SPLIT.kinds:
+        return RealCaption(words)
+    return RealCaption(kind, colour) if colour in COLOURS and SPLIT.kinds.get(kind) else None
+
+
+def truth(caption: RealCaption, world: PackedWorld | None = None) -> Mesh:
+    """The mesh that stands for a caption: of an acceptance prompt's kind the object named in the split, else the first that is
+    shown. Raises UserError where the world, by default the package's, has none.
+    """
+    named = next((thing for prompt, thing in SPLIT.truth.items() if prompt.endswith(f" {caption.kind}")), None)
+    things = (truth_pack() if world is None else world).kinds.get(caption.kind, [])
+    things = [o for o in things if o.name not in SPLIT.instances_not_seen and (o.tinted or caption.colour is None)]
+    if not things:
+        raise UserError(f"the package has no mesh of {str(caption)!r}; it has those of the acceptance prompts: {', '.join(SPLIT.truth)}")
+    return next((o for o in things if o.name == named), things[0]).mesh(caption.colour)
