@@ -10,7 +10,7 @@ mean the same. `Session(Train(...), prior)` takes everything literally.
 import dataclasses
 import difflib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from splatdistill.io.atomic import write_text
 from splatdistill.settings import yaml
 from splatdistill.settings.commands import CHOICES, parse_train
 from splatdistill.settings.layers import Parsed
-from splatdistill.settings.resolve import Weights, changed, refuse_unknown, resolved
+from splatdistill.settings.resolve import Weights, changed, refuse_prompt, resolved
 from splatdistill.train.begin import begin
 from splatdistill.train.config import Train
 from splatdistill.train.events import Callback, Commands, Ended
@@ -95,8 +95,8 @@ def settle(prompt: str, guidance: Guidance | str | None, settings: dict[str, Any
     weights = Weights()
     parsed = parse_train(argv, weights.family, kinds=kinds)
     over = {k: v for k, v in given.items() if not (isinstance(v, str) and k in parsed.spell)}
-    config = overlay(parsed.config, replace(Train(), **over), Train())
-    refuse_unknown(config, weights.family(config.prior))
+    config = laid_over(parsed.config, over, Train())
+    refuse_prompt(config.prompt, config.negative, weights.family(config.prior))
     found = weights.find(config.prior)
     if found.notice:
         warnings.warn(found.notice, stacklevel=3)
@@ -111,10 +111,17 @@ def overlay(below: Any, above: Any, default: Any) -> Any:
     """Return `below` with every field that `above` has away from the default; parts of another class are taken whole."""
     if not (dataclasses.is_dataclass(above) and type(above) is type(below)):
         return above if above != default else below
-    if type(default) is not type(above):
-        default = type(above)()
-    values = {
-        f.name: overlay(getattr(below, f.name), getattr(above, f.name), getattr(default, f.name))
-        for f in dataclasses.fields(above)
-    }
-    return replace(below, **values)
+    return laid_over(below, fields_of(above), default if type(default) is type(above) else type(above)())
+
+
+def laid_over(below: Any, values: Mapping[str, Any], default: Any) -> Any:
+    """Return a configuration, or a part of one, with those of these values that are away from the default. It is built, and
+    checked, with all of them at once.
+    """
+    over = {name: overlay(getattr(below, name), value, getattr(default, name)) for name, value in values.items()}
+    return replace(below, **over)
+
+
+def fields_of(part: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass by name."""
+    return {f.name: getattr(part, f.name) for f in dataclasses.fields(part)}

@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from splatdistill import checks
+
 ViewWord = Literal["front", "side", "back", "overhead"]
 VIEW_WORDS: tuple[ViewWord, ...] = ("front", "side", "back", "overhead")
 DIRECTIONS = ("front", "front left", "left side", "back left", "back", "back right", "right side", "front right")
@@ -132,7 +134,7 @@ def orbit(
 
 @dataclass(frozen=True)
 class Orbit:
-    """Where training looks from: a random view on a part of a sphere around the object."""
+    """Random views on a part of a sphere around the object, from which training looks."""
 
     elevation: tuple[float, float] = (-10.0, 70.0)
     """Lowest and highest camera, degrees above the horizon."""
@@ -142,6 +144,14 @@ class Orbit:
     """Narrowest and widest vertical field of view, degrees."""
     uniform: Literal["sphere", "degrees"] = "sphere"
     """Elevations spread evenly over the sphere's area within the range, or evenly in degrees."""
+
+    def __post_init__(self) -> None:
+        """Raise UserError for ranges that fall, or that no camera can be in."""
+        checks.types(self)
+        checks.rising(self, "elevation", "distance", "fov")
+        checks.within(self, -90, 90, "elevation")
+        checks.positive(self, "distance")
+        checks.between(self, 0, 180, "fov")
 
     def sample(self, batch: int, width: int, height: int, rng: torch.Generator) -> Cameras:
         """`batch` random cameras. One random turn, then azimuths 360/batch apart (jittered within their
@@ -170,46 +180,52 @@ class Orbit:
 
 @dataclass(frozen=True)
 class ViewWords:
-    """Which word describes a view ("a mug, side view"), as threestudio's view-dependent prompting.
+    """Words that describe a view ("a mug, side view"), as threestudio's view-dependent prompting.
 
-    With azimuth a in [-180, 180): front if |a| < front, back if |a| > 180 - back, else side; elevations
-    above `overhead` win over all. All inequalities are strict.
+    With azimuth a in [-180, 180): front if |a| < front_angle, back if |a| > 180 - back_angle, else side; elevations
+    above overhead_angle win over all. All inequalities are strict.
     """
 
-    front: float = 45.0
+    front_angle: float = 45.0
     """Half-width of the front sector, degrees."""
-    back: float = 45.0
+    back_angle: float = 45.0
     """Half-width of the back sector, degrees."""
-    overhead: float = 60.0
+    overhead_angle: float = 60.0
     """Elevation above which a view is overhead, degrees."""
-    directions: bool = False
+    left_right: bool = False
     """Say left and right too, in eighths of a turn ("a mug, front left view", "a mug, overhead back view"), for a prior
-    that was taught these words, as the embedded one was; `front` and `back` then have no say. Without, "side view" is said
+    that was taught these words, as the embedded one was; front_angle and back_angle then have no say. Without, "side view" is said
     of either side, and nothing tells the two apart.
     """
 
+    def __post_init__(self) -> None:
+        """Raise UserError for angles that a sphere does not have."""
+        checks.types(self)
+        checks.within(self, 0, 180, "front_angle", "back_angle")
+        checks.within(self, -90, 90, "overhead_angle")
+
     def word(self, azimuth: float, elevation: float) -> ViewWord:
-        """The word for one view, angles in degrees."""
+        """Return the word for one view, angles in degrees."""
         a = abs((azimuth + 180) % 360 - 180)
-        if elevation > self.overhead:
+        if elevation > self.overhead_angle:
             return "overhead"
-        return "front" if a < self.front else "back" if a > 180 - self.back else "side"
+        return "front" if a < self.front_angle else "back" if a > 180 - self.back_angle else "side"
 
     def words(self, cameras: Cameras) -> list[ViewWord]:
-        """The word for each camera of a batch."""
+        """Return the word for each camera of a batch."""
         return [self.word(a, e) for a, e in zip(cameras.azimuth.tolist(), cameras.elevation.tolist())]
 
     def phrase(self, azimuth: float, elevation: float) -> str:
-        """What a prompt says of one view: the word, or with `directions` the nearest eighth of a turn. Left is the
+        """Return what a prompt says of one view: the word, or with left_right the nearest eighth of a turn. Left is the
         object's own, where the camera's azimuth is 90.
         """
-        if not self.directions:
+        if not self.left_right:
             return self.word(azimuth, elevation)
         direction = DIRECTIONS[round(azimuth / 45) % 8]
-        return f"overhead {direction}" if elevation > self.overhead else direction
+        return f"overhead {direction}" if elevation > self.overhead_angle else direction
 
     def phrases(self, cameras: Cameras) -> list[str]:
-        """What a prompt says of each camera of a batch."""
+        """Return what a prompt says of each camera of a batch."""
         return [self.phrase(a, e) for a, e in zip(cameras.azimuth.tolist(), cameras.elevation.tolist())]
 
 

@@ -117,7 +117,7 @@ def rising(config: Any, *names: str) -> None:
 def shown(value: Any) -> str:
     """Return a value for a message: as it is typed, and not too long."""
     if isinstance(value, tuple | list):
-        text = " ".join(map(shown, value[:8])) + (" ..." if len(value) > 8 else "") if value else "none"
+        text = " ".join(map(shown, value[:8])) + (" ..." if len(value) > 8 else "") if value else "nothing"
     else:
         try:
             text = repr(value) if isinstance(value, str) else str(value)
@@ -158,7 +158,9 @@ def described(kind: Any) -> str:
     if origin in (Union, UnionType):
         return " or ".join(dict.fromkeys("left out" if k is NoneType else described(k) for k in of))
     if origin is tuple:
-        many = {int: "whole numbers", float: "numbers", str: "words"}.get(of[0], "values")
+        if get_origin(of[0]) is Literal:
+            return f"some of {', '.join(map(str, get_args(of[0])))}"
+        many = {int: "whole numbers", float: "numbers", str: "words", Path: "paths"}.get(of[0], "values")
         return many if of[-1:] == (Ellipsis,) else f"{len(of)} {many}"
     words = {bool: "true or false", float: "a number", int: "a whole number", str: "text", Path: "a path", NoneType: "left out"}
     return words.get(kind, f"one of the class {getattr(kind, '__name__', kind)}")

@@ -8,6 +8,12 @@ RENAMED = {
     "guidance.times.low_end": "guidance.times.t_min_end",
     "guidance.times.high_end": "guidance.times.t_max_end",
     "guidance.around": "guidance.base_residual",
+    "rates.steps": "rates.tuned_for_steps",
+    "views": "directions",
+    "views.front": "directions.front_angle",
+    "views.back": "directions.back_angle",
+    "views.overhead": "directions.overhead_angle",
+    "views.directions": "directions.left_right",
 }
 """Dotted path, as it was and as it is."""
 
@@ -27,10 +33,7 @@ def tree_now(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         path = f"{prefix}{key}"
         if tree.get("name") in GONE.get(path, ()):
             continue
-        new = path_now(path)
-        value = tree_now(value, f"{path}.") if isinstance(value, dict) else value
-        if new == path:
-            now[key] = value
-        elif (name := new.removeprefix(prefix)) not in tree:
-            now[name] = value
+        name = key if path_now(path) == path else path_now(path).rpartition(".")[2]
+        if name == key or name not in tree:
+            now[name] = tree_now(value, f"{path}.") if isinstance(value, dict) else value
     return now

@@ -166,7 +166,7 @@ def test_view_words(azimuth: float, elevation: float, word: str) -> None:
 def test_view_words_of_cameras() -> None:
     cameras = orbit([0.0, 90.0, 180.0, 0.0, 20.0], [0.0, 0, 0, 75, 0])
     assert ViewWords().words(cameras) == ["front", "side", "back", "overhead", "front"]
-    assert ViewWords(front=15, back=60, overhead=80).words(cameras) == ["front", "side", "back", "front", "side"]
+    assert ViewWords(front_angle=15, back_angle=60, overhead_angle=80).words(cameras) == ["front", "side", "back", "front", "side"]
 
 
 def test_with_view() -> None:
@@ -179,7 +179,7 @@ def test_with_view() -> None:
     (-135, 0, "back right"), (-90, 0, "right side"), (270, 0, "right side"), (-45, 0, "front right"), (90, 61, "overhead left side"), (0, 75, "overhead front"),
 ])
 def test_directions_tell_left_from_right(azimuth: float, elevation: float, phrase: str) -> None:
-    words = ViewWords(directions=True)
+    words = ViewWords(left_right=True)
     assert words.phrase(azimuth, elevation) == phrase
     assert words.phrases(orbit([azimuth], elevation)) == [phrase]
 

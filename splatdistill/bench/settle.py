@@ -25,7 +25,6 @@ from splatdistill.settings.commands import CHOICES, parse_train
 from splatdistill.settings.methods import apart, listed, split, typed
 from splatdistill.settings.resolve import TINY, Weights, device_of, refuse_prompt
 from splatdistill.train.config import Train
-from splatdistill.train.session import check
 
 FIELDS = {f.name for f in dataclasses.fields(Train)} - {"guidance"}
 OURS = ("prompt", "seed", "prior", "device", "steps", "checkpoint_every", "preview_every")  # what the bench itself sets
@@ -192,7 +191,6 @@ def armed(one: Listed) -> Arm:
 def configured(arm: Arm, common: tuple[str, ...], prompt: str, weights: Weights) -> Train:
     """The configuration that an arm's runs will have; refused where its numbers make no sense or its networks are missing."""
     config: Train = parse_train([*arm.argv, *common, f"--prompt={prompt}"], weights.family).config
-    check(config)
     guidance = config.guidance
     if isinstance(guidance, SSD) and guidance.baselines:
         tiny = config.prior == TINY

@@ -12,9 +12,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-import tyro
-
 from splatdistill.bench.options import Bench
+from splatdistill.settings.command_line import command_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,7 +28,7 @@ LONGEST = 400  # characters of a failure on the screen; all of it is in its reco
 
 def command(argv: list[str]) -> int:
     """Run the subcommand; its exit status."""
-    options = tyro.cli(Bench, args=argv, prog="splatdistill bench")
+    options = command_line(Bench, argv, "splatdistill bench")
     if options.list:
         show_presets()
         return 0

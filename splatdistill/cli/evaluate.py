@@ -2,9 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-import tyro
-
 from splatdistill.evaluate.options import Evaluate
+from splatdistill.settings.command_line import command_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,7 +16,7 @@ FEW = 6  # runs whose numbers are shown one by one
 
 def command(argv: list[str]) -> int:
     """Run the subcommand; its exit status."""
-    options = tyro.cli(Evaluate, args=argv, prog="splatdistill evaluate")
+    options = command_line(Evaluate, argv, "splatdistill evaluate")
     from splatdistill.cli.console import speaker
     from splatdistill.cli.progress import telling
     from splatdistill.evaluate.evaluation import evaluate, write_csv, write_json

@@ -20,6 +20,7 @@ from splatdistill.export.write import FORMATS, Asked, export
 from splatdistill.gaussians import Gaussians
 from splatdistill.io.frames import Up
 from splatdistill.render import rasterizer
+from splatdistill.settings.command_line import command_line
 
 Format = Literal["ply", "splat", "spz", "sog", "html", "glb", "obj", "mp4", "png"]
 MESHES: tuple[Literal["glb"], Literal["obj"]] = ("glb", "obj")
@@ -140,7 +141,7 @@ class Export:
 
 def command(argv: list[str]) -> int:
     """Run the subcommand; its exit status."""
-    asked = tyro.cli(Export, args=argv, prog="splatdistill export")
+    asked = command_line(Export, argv, "splatdistill export")
     if asked.path is None:
         raise UserError(
             "what to export? Give a run or a file of splats: splatdistill export runs/a-red-mushroom --format spz"

@@ -27,7 +27,7 @@ from splatdistill.settings.layers import Beside, Layer, Parsed, Subcommand, pars
 from splatdistill.settings.recipes import Family
 from splatdistill.settings.resolve import Weights, changed, device_of, refuse_prompt, resolved
 from splatdistill.train.events import Commands
-from splatdistill.train.flat import Flat, Pictures, check
+from splatdistill.train.flat import Flat, Pictures
 from splatdistill.train.run import RunDir
 
 TAKEN = ("guidance",)  # of a recipe for splats: its steps and rates are for splats
@@ -122,7 +122,6 @@ def command(argv: list[str]) -> int:
 def settled(parsed: Parsed, found: Weights) -> tuple[Parsed, DiffusionPrior, str]:
     """The configuration with nothing left open, its prior, and what the person must be told."""
     before = parsed.config
-    check(before)
     if before.prior == plane.NAME:
         after = replace(before, device=device_of(before.device))
         if after.space == "pixels":

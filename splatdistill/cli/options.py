@@ -12,7 +12,7 @@ CLASSES: dict[str, tuple[type, tuple[str, ...]]] = {
     "evaluate": (evaluate.Evaluate, ()),
     "export": (export.Export, ()),
     "render": (render.Render, ()),
-    "toybox": (toybox.Toybox, ("FlagCreatePairsOff",)),
+    "toybox": (toybox.Toybox, ()),
     "variance": (variance.Variance, ()),
     "view": (view.View, ()),
 }

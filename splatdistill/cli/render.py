@@ -21,6 +21,7 @@ from splatdistill.io.extent import centred, fitting
 from splatdistill.io.images import check_png, write_png
 from splatdistill.io.video import check_mp4, write_mp4
 from splatdistill.render import rasterizer
+from splatdistill.settings.command_line import command_line
 from splatdistill.settings.resolve import device_of
 
 COLOURS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0), "grey": (0.5, 0.5, 0.5), "transparent": None}
@@ -76,7 +77,7 @@ class Render:
 
 def command(argv: list[str]) -> int:
     """Run the subcommand; its exit status."""
-    asked = tyro.cli(Render, args=argv, prog="splatdistill render")
+    asked = command_line(Render, argv, "splatdistill render")
     if asked.what is None:
         raise UserError("what to render? Give a run or a file of splats: splatdistill render runs/a-red-mushroom")
     colour(asked)

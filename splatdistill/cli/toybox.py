@@ -11,6 +11,7 @@ from torch import Tensor
 from splatdistill.cameras import Cameras, orbit
 from splatdistill.errors import UserError
 from splatdistill.io.images import contact_sheet, write_png
+from splatdistill.settings.command_line import command_line
 from splatdistill.toybox import COLOURS, NAMED, PRIMITIVES, Caption, parse, render
 from splatdistill.toybox.captions import plain_captions
 from splatdistill.toybox.parts import PATTERNS
@@ -47,7 +48,7 @@ class Toybox:
 
 def command(argv: list[str]) -> int:
     """Run the subcommand; its exit status."""
-    options = tyro.cli(Toybox, args=argv, prog="splatdistill toybox", config=(tyro.conf.FlagCreatePairsOff,))
+    options = command_line(Toybox, argv, "splatdistill toybox")
     if options.captions:
         print("\n".join(map(str, plain_captions())))
     if options.sheet is not None or options.caption:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
-from splatdistill import __version__
+from splatdistill import __version__, checks
 from splatdistill.cli.console import speaker, watched
 from splatdistill.cli.missing_prompt import offer
 from splatdistill.cli.run_with_progress import follow
@@ -21,7 +21,7 @@ from splatdistill.settings import yaml
 from splatdistill.settings.commands import TRAIN
 from splatdistill.settings.layers import Beside, Parsed, parse, peek
 from splatdistill.settings.recipes import Family
-from splatdistill.settings.resolve import Weights, changed, device_of, refuse_unknown, resolved
+from splatdistill.settings.resolve import Weights, changed, device_of, refuse_prompt, resolved
 from splatdistill.train.begin import begin
 from splatdistill.train.log import told
 from splatdistill.train.replay import Replay
@@ -56,6 +56,11 @@ class Options(Beside):
     """Of the viewer; one that is taken moves on to the next."""
     viewer_host: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME")] = ()
     """Names beside 127.0.0.1 by which a browser reaches the viewer through a tunnel or a proxy: localhost:9000, box.lan."""
+
+    def __post_init__(self) -> None:
+        """Raise UserError for numbers that make no sense."""
+        checks.types(self)
+        checks.within(self, 1, MOST, "variants")
 
     @property
     def watching(self) -> Watching:
@@ -101,11 +106,11 @@ def fresh(argv: list[str], server: Any = None) -> int:
     asked = parsed.beside
     assert isinstance(asked, Options)
     watching = asked.watching  # checks it, before anything is loaded
-    if not 1 <= asked.variants <= MOST or (asked.variants > 1 and commands):
-        raise UserError(f"--variants lies within 1 and {MOST}, and a replayed run has none; got {asked.variants}")
+    if asked.variants > 1 and commands:
+        raise UserError(f"a replayed run has no variants; got --variants {asked.variants}")
     if not parsed.config.prompt.strip():
         raise UserError(offer([]))
-    refuse_unknown(parsed.config, weights.family(parsed.config.prior))
+    refuse_prompt(parsed.config.prompt, parsed.config.negative, weights.family(parsed.config.prior))
     found = weights.find(parsed.config.prior)
     config = resolved(parsed.config, found)
     console = speaker()
@@ -120,7 +125,7 @@ def fresh(argv: list[str], server: Any = None) -> int:
     )
     if (slower := config.rates.over(config.steps / config.particles)) != config.rates:
         part = slower.means / config.rates.means
-        console.print(f"learning rates are {part:.2g} of those given, which are meant for {config.rates.steps} steps (--rates.steps 0: for any)")
+        console.print(f"learning rates are {part:.2g} of those given, which are meant for {config.rates.tuned_for_steps} steps (--rates.tuned-for-steps 0: for any)")
     if asked.variants > 1:
         return several(parsed, asked, session, folder, found.notice, console)
     describe(parsed, folder, found.notice)

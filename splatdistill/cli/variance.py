@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import tyro
-
 from splatdistill.evaluate.variance.options import Variance
+from splatdistill.settings.command_line import command_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
 
 def command(argv: list[str]) -> int:
     """Run the subcommand; its exit status."""
-    options = tyro.cli(Variance, args=argv, prog="splatdistill variance")
+    options = command_line(Variance, argv, "splatdistill variance")
     from splatdistill.cli.console import speaker
     from splatdistill.cli.progress import telling
     from splatdistill.evaluate.variance.experiment import conduct, prepare

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from splatdistill.cli.viewer import PORT, Watching
 from splatdistill.errors import UserError
+from splatdistill.settings.command_line import command_line
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class View:
 
 def command(argv: list[str]) -> int:
     """Run the subcommand; return its exit status."""
-    asked = tyro.cli(View, args=argv, prog="splatdistill view")
+    asked = command_line(View, argv, "splatdistill view")
     if not asked.paths:
         raise UserError("what to look at? Give runs, checkpoints or .ply files: splatdistill view runs/a-red-mushroom")
     Watching(port=asked.port, hosts=asked.viewer_host)

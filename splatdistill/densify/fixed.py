@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
+from splatdistill import checks
 from splatdistill.densify.base import Change, Densifier, DensifyState, due
 from splatdistill.densify.ops import resize
 from splatdistill.scene.splats import Splats
@@ -17,6 +18,12 @@ class Fixed(Densifier):
     """Gaussians less opaque than this are removed; 0 removes none."""
     every: int = 100
     """Steps between removals."""
+
+    def __post_init__(self) -> None:
+        """Raise UserError for numbers that make no sense."""
+        checks.types(self)
+        checks.within(self, 0, 1, "prune_opacity")
+        checks.at_least(self, 1, "every")
 
     def update(
         self,

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from splatdistill import checks
 from splatdistill.densify.base import Change, Densifier, DensifyState, due
 from splatdistill.densify.ops import Rows, forget, resize, rows
 from splatdistill.gaussians import rotation_matrices
@@ -64,6 +65,15 @@ class Gradient(Densifier):
     """Steps between resets of the opacities; None: never."""
     reset_opacity: float = 0.01
     """A reset lowers opacities above this to it; those that matter come back, the others are removed."""
+
+    def __post_init__(self) -> None:
+        """Raise UserError for numbers that make no sense."""
+        checks.types(self)
+        checks.at_least(self, 1, "every", "reset_every")
+        checks.within(self, 0, 1, "since", "until", "fraction", "prune_opacity")
+        checks.at_least(self, 0, "threshold", "split_scale")
+        checks.positive(self, "prune_scale")
+        checks.between(self, 0, 1, "reset_opacity")
 
     def init(self, n: int) -> GradientState:
         return GradientState(torch.zeros(n), torch.zeros(n))

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from splatdistill import checks
 from splatdistill.densify.base import Change, Densifier, DensifyState, due
 from splatdistill.densify.ops import Rows, forget, overwrite, resize, rows
 from splatdistill.gaussians import rotation_matrices
@@ -47,6 +48,13 @@ class Relocate(Densifier):
     """Noise on the means, times their learning rate, times the covariance; 0 switches it off."""
     gate: float = 0.005
     """Opacity around which noise fades: it acts on Gaussians below (the authors' code; the paper's text has 0.995)."""
+
+    def __post_init__(self) -> None:
+        """Raise UserError for numbers that make no sense."""
+        checks.types(self)
+        checks.at_least(self, 1, "every")
+        checks.within(self, 0, 1, "since", "until", "min_opacity", "gate")
+        checks.at_least(self, 0, "growth", "noise")
 
     @torch.no_grad()
     def after_step(

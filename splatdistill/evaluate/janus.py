@@ -61,8 +61,8 @@ def words_by_truth(images: Float[Tensor, "b 3 h w"], caption: Caption, words: Vi
         [caption.parts()], orbit(azimuth, elevation, distance, 42.0, size), torch.zeros(len(views), 3), samples=1
     )
     named = [words.phrase(a, e) for a, e, _ in views]
-    options = DIRECTIONS if words.directions else VIEW_WORDS
-    options += tuple(f"overhead {d}" for d in DIRECTIONS) if words.directions else ()
+    options = DIRECTIONS if words.left_right else VIEW_WORDS
+    options += tuple(f"overhead {d}" for d in DIRECTIONS) if words.left_right else ()
     score = torch.empty(len(images), 1, len(options))
     for i, ground in enumerate(backdrop(images)):
         shown = truth.rgb + (1 - truth.alpha) * ground[:, None, None]

@@ -26,11 +26,11 @@ class Turn:
 
 def turn(azimuth: float, elevation: float, words: ViewWords) -> Turn:
     """The words for one view, angles in degrees. Where the words tell left from right, so does the side."""
-    if elevation > words.overhead:
+    if elevation > words.overhead_angle:
         over = words.phrase(azimuth, elevation)
         return Turn((over, over), 1.0, (over, over), (0.0, 0.0))
     azimuth = (azimuth + 180) % 360 - 180
-    side = ("left side" if azimuth > 0 else "right side") if words.directions else "side"
+    side = ("left side" if azimuth > 0 else "right side") if words.left_right else "side"
     r = abs(azimuth) / 90
     if r < 1:
         r = 1 - r

@@ -1,6 +1,5 @@
 """Initial scenes: Gaussians drawn in a ball or a blob, or read from a file."""
 
-import math
 import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from splatdistill import checks
 from splatdistill.errors import UserError
 from splatdistill.gaussians import SH_C0, Gaussians
 from splatdistill.io import is_splats, load_splats
@@ -19,6 +19,7 @@ from splatdistill.io.points import Points, read_points
 
 SMALLEST = 1e-4  # world units: coincident points still get a size
 ROWS = 1024  # distances are computed for so many points at a time
+MOST = 10_000_000  # Gaussians: with gradients and Adam's moments about 10 GB
 MOST_POINTS = 200_000  # of a cloud: every distance is computed, which takes minutes beyond
 
 
@@ -45,12 +46,18 @@ class Drawn(Initial):
     colour: Literal["gray", "random"] = "gray"
     """All mid-gray, or each of its own colour."""
 
+    def __post_init__(self) -> None:
+        """Raise UserError for numbers that make no sense."""
+        checks.types(self)
+        checks.within(self, 1, MOST, "count")
+        checks.positive(self, "radius", "scale")
+        checks.between(self, 0, 1, "opacity")
+
     @abstractmethod
     def points(self, rng: torch.Generator) -> Float[Tensor, "n 3"]:
         """Draw `count` points."""
 
     def make(self, rng: torch.Generator) -> Gaussians:
-        _check(self.count, self.radius, self.scale, self.opacity)
         points = self.points(rng)
         return cloud(points, _colours(self.colour, self.count, rng), self.scale, self.opacity)
 
@@ -86,11 +93,16 @@ class FromFile(Initial):
     """Leave out rows that hold NaN or infinite values, instead of refusing the file."""
     opacity: float = 0.1
     """Opacity of every Gaussian made from a point, in (0, 1)."""
+
+    def __post_init__(self) -> None:
+        """Raise UserError for numbers that make no sense."""
+        checks.types(self)
+        checks.within(self, 1, MOST, "count")
+        checks.between(self, 0, 1, "opacity")
     centre: bool = False
     """Move the middle of what is read to the origin, in the file's own precision: for files in map coordinates."""
 
     def make(self, rng: torch.Generator) -> Gaussians:
-        _check(1 if self.count is None else self.count, 1.0, None, self.opacity)
         if self.path is None:
             raise UserError("which file to start from? Give one of splats or points with --init.path FILE")
         if is_splats(self.path):
@@ -142,7 +154,7 @@ INITIALS: dict[str, type[Initial]] = {"ball": Ball, "blob": Blob, "file": FromFi
 def cloud(
     points: Float[Tensor, "n 3"], rgb: Float[Tensor, "n 3"], scale: float | None, opacity: float
 ) -> Gaussians:
-    """Round Gaussians of degree 0 at these points; without a scale as large as they are far apart, and no larger
+    """Return round Gaussians of degree 0 at these points; without a scale as large as they are far apart, and no larger
     than twice the median of that, so that stray points do not become fog.
     """
     n = len(points)
@@ -161,7 +173,7 @@ def cloud(
 
 
 def spacing(points: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
-    """Root mean square distance of each point to its 3 nearest others (3D Gaussian Splatting's initial size)."""
+    """Return the root mean square distance of each point to its 3 nearest others (3D Gaussian Splatting's initial size)."""
     if len(points) < 4:
         raise UserError(f"{len(points)} points have no 3 nearest others: give at least 4 points, or a scale")
     nearest = [
@@ -174,14 +186,3 @@ def spacing(points: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
 def _colours(colour: Literal["gray", "random"], count: int, rng: torch.Generator) -> Float[Tensor, "n 3"]:
     return torch.full((count, 3), 0.5) if colour == "gray" else torch.rand(count, 3, generator=rng)
 
-
-def _check(count: int, radius: float, scale: float | None, opacity: float) -> None:
-    """Numbers that a person may have typed."""
-    if count < 1:
-        raise UserError(f"a scene needs at least 1 Gaussian, got count {count}")
-    if not (math.isfinite(radius) and radius > 0):
-        raise UserError(f"radius must be positive, got {radius}")
-    if scale is not None and not (math.isfinite(scale) and scale > 0):
-        raise UserError(f"scale must be positive, got {scale}; leave it out to have it from the distances")
-    if not 0 < opacity < 1:
-        raise UserError(f"opacity must lie between 0 and 1, got {opacity}")

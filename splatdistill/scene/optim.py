@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor, nn
 
+from splatdistill import checks
 from splatdistill.scene.splats import PARAMETERS, ParameterName, Splats
 
 BETAS, EPS = (0.9, 0.99), 1e-15
@@ -35,22 +36,28 @@ class LearningRates:
     """The constant band of the colours."""
     sh_rest: float = 5e-4
     """The bands that depend on the direction; a twentieth of the constant one in 3D Gaussian Splatting."""
-    steps: int = 0
+    tuned_for_steps: int = 0
     """Of the run that these are meant for: in one with more (for each particle) all are smaller by as much. 0: of any."""
 
+    def __post_init__(self) -> None:
+        """Raise UserError for rates that are negative; of positions, whose logarithm is interpolated, also for 0."""
+        checks.types(self)
+        checks.positive(self, "means", "means_end")
+        checks.at_least(self, 0, "quats", "scales", "opacities", "colours", "sh_rest", "tuned_for_steps")
+
     def over(self, steps: float) -> "LearningRates":
-        """The rates for a run of so many steps.
+        """Return the rates for a run of so many steps.
 
         A recipe's are tuned to its length, since Adam moves a parameter by about its rate whatever the gradient's size.
         SDI with `--steps 960` in place of its recipe's 240 and the same rates: PSNR of a green duck and a blue house fell
         from 18.5 and 14.4 to 15.3 and 11.1 dB; with a quarter of the rates it was 18.8 and 14.2 (scripts/acceptance.py).
         That is no law: CSD at 1.6 times its recipe's length carved less with slower rates (IoU 0.84 in place of 0.86).
         """
-        factor = self.steps / steps
+        factor = self.tuned_for_steps / steps
         return self if factor == 0 or factor >= 1 else replace(self, **{n: factor * getattr(self, n) for n in RATES})
 
     def at(self, name: ParameterName, progress: float) -> float:
-        """Learning rate of one parameter at progress in [0, 1]."""
+        """Return the learning rate of one parameter at progress in [0, 1]."""
         match name:
             case "means":
                 return self.means ** (1 - progress) * self.means_end**progress
@@ -66,7 +73,7 @@ class LearningRates:
                 return self.sh_rest
 
     def optimizer(self, scene: Splats) -> torch.optim.Adam:
-        """A fresh Adam with one group per parameter, in the order of PARAMETERS, each with its name."""
+        """Return a fresh Adam with one group per parameter, in the order of PARAMETERS, each with its name."""
         groups = [{"params": [getattr(scene, n)], "name": n, "lr": self.at(n, 0.0)} for n in PARAMETERS]
         return torch.optim.Adam(groups, betas=BETAS, eps=EPS)
 
@@ -77,21 +84,21 @@ class LearningRates:
                 group["lr"] = self.at(group["name"], progress)
 
 
-RATES = tuple(f.name for f in fields(LearningRates) if f.name != "steps")
+RATES = tuple(f.name for f in fields(LearningRates) if f.name != "tuned_for_steps")
 
 
 def group(optimizer: torch.optim.Optimizer, name: ParameterName) -> dict:
-    """The optimizer's group of one parameter."""
+    """Return the optimizer's group of one parameter."""
     return next(g for g in optimizer.param_groups if g.get("name") == name)
 
 
 def parameter(optimizer: torch.optim.Optimizer, name: ParameterName) -> nn.Parameter:
-    """The tensor that the optimizer updates under this name."""
+    """Return the tensor that the optimizer updates under this name."""
     return group(optimizer, name)["params"][0]
 
 
 def tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Moments and step counts by "<parameter>.<what>", for safetensors; nothing before the first step."""
+    """Return moments and step counts by "<parameter>.<what>", for safetensors; nothing before the first step."""
     return {
         f"{name}.{key}": torch.as_tensor(value).detach().clone()
         for name in PARAMETERS

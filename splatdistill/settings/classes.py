@@ -74,7 +74,8 @@ def own_class(spelling: str, base: type, what: str) -> type:
             f"--{what} {spelling}: {name} is no {base.__name__}; derive it from {base.__module__}.{base.__name__}"
         )
     if inspect.isabstract(kind):
-        raise UserError(f"--{what} {spelling}: {name} does not define {', '.join(sorted(kind.__abstractmethods__))}")
+        missing = sorted(getattr(kind, "__abstractmethods__", ()))
+        raise UserError(f"--{what} {spelling}: {name} does not define {', '.join(missing)}")
     if not dataclasses.is_dataclass(kind) or (
         inspect.get_annotations(kind) and "__dataclass_fields__" not in vars(kind)
     ):

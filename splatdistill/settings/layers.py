@@ -3,18 +3,22 @@ guidance, then --config FILE, then the options typed. Every layer is a command l
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
+from splatdistill.checks import BadValue, annotations, described, shown
 from splatdistill.errors import UserError
 from splatdistill.settings import recipes, yaml
 from splatdistill.settings.classes import Choice
+from splatdistill.settings.command_line import command_line
 from splatdistill.settings.documentation import documentation
+from splatdistill.settings.options import Option, options_of, unknown
 from splatdistill.settings.recipes import Family
+from splatdistill.settings.values import converted, unchecked
 
 TYPED = "command line"
 
@@ -94,10 +98,6 @@ class Layer:
 
         return dataclasses.replace(self, options={k: fits(k, v) for k, v in self.options.items()})
 
-    def line(self) -> list[str]:
-        """Return the layer as a command line."""
-        return [*yaml.to_argv(self.options), *self.argv]
-
 
 def peek(argv: list[str], option: str) -> str | None:
     """Return the value of the last `option value` or `option=value`, without judging the rest."""
@@ -119,7 +119,7 @@ def parse(
     family: of the prior that was asked for, or its own lowest layer; it may raise for one that cannot be had. None
     means no recipe.
     kinds: classes that are already chosen, by field, whatever the options say.
-    Raises UserError, or SystemExit with status 2 after the parser has said what is wrong with an option.
+    Raises UserError; SystemExit with status 0 after --help.
     """
     layers = [Layer(TYPED, {}, tuple(argv))] if argv else []
     if file := peek(argv, "--config"):
@@ -154,27 +154,70 @@ def chosen_class(choice: Choice, layers: list[Layer], kinds: Mapping[str, type],
 
 
 def read(layers: list[Layer], kinds: Mapping[str, type], command: Subcommand) -> Parsed:
-    """Return the configuration that the layers make, the later ones above the earlier."""
+    """Return the configuration that the layers make, the later ones above the earlier: the files' values are merged, and the
+    parser is called once, with what is typed, on the result.
+    """
     kinds = {c.field: chosen_class(c, layers, kinds, command) for c in command.choices}
     for choice in command.choices:
         asked = [la.asks(choice) for la in layers]
         same = [a is None or choice.find(a) is kinds[choice.field] for a in asked]
         layers = [la if ok else la.without(choice.field) for la, ok in zip(layers, same)]
     shape = form(kinds, command)
-    here = shape(**{k: kind() for k, kind in kinds.items()})
+    known = {o.path: o for o in options_of(command.config, kinds)}
+    values: dict[str, Any] = {}
     chosen_by: dict[str, str] = {}
+    argv: list[str] = []
     for layer in layers:
-        try:
-            here = tyro.cli(shape, args=layer.line(), default=here, prog=f"splatdistill {command.name}")
-        except SystemExit as e:
-            if e.code and layer.who != TYPED:
-                raise UserError(f"that was in {layer.who}, which is read as a saved command line") from None
-            raise
-        chosen_by |= dict.fromkeys(yaml.paths_in(layer.line()), layer.who)
-    config, beside = (
-        part(**{f.name: getattr(here, f.name) for f in dataclasses.fields(part)}) for part in (command.config, command.beside)
-    )
+        argv += layer.argv
+        said = {c.field for c in command.choices} & set(dict(yaml.leaves(layer.options)))
+        chosen_by |= dict.fromkeys([*said, *yaml.paths_in(list(layer.argv))], layer.who)
+        for path, value in values_in(layer, known, kinds, command):
+            values[path], chosen_by[path] = value, layer.who
+    try:
+        here = command_line(shape, argv, f"splatdistill {command.name}", unchecked(shape(), values), kinds, command.choices)
+        config, beside = (
+            part(**{f.name: getattr(here, f.name) for f in dataclasses.fields(part)}) for part in (command.config, command.beside)
+        )
+    except BadValue as e:
+        raise placed(e, shape, kinds, chosen_by) from None
     return Parsed(config, {c.field: c.spell(kinds[c.field]) for c in command.choices}, chosen_by, beside)
+
+
+def values_in(
+    layer: Layer, known: Mapping[str, Option], kinds: Mapping[str, type], command: Subcommand
+) -> Iterator[tuple[str, Any]]:
+    """Yield the values of a layer's file by the path of their option; UserError for one that there is none of, or that its option
+    cannot have. The classes of choices are left out: they have been chosen.
+    """
+    for said, value in yaml.leaves(layer.options):
+        if said in (c.field for c in command.choices):
+            continue
+        if said not in known:
+            if any(k.startswith(f"{said}.") for k in known):
+                raise UserError(f"{layer.who}: {said} has options of its own, got {shown(value)}; expected {said}: {{OPTION: VALUE}}")
+            raise UserError(f"{layer.who}: {unknown(said, known, command.choices, kinds)}")
+        try:
+            yield said, converted(value, known[said].kind)
+        except (ValueError, OverflowError):
+            quotes = "; put it in quotes" if known[said].kind is str and isinstance(value, int | float) else ""
+            raise UserError(f"{layer.who}: {said} must be {described(known[said].kind)}, got {shown(value)}{quotes}") from None
+
+
+def placed(error: BadValue, shape: type, kinds: Mapping[str, type], chosen_by: Mapping[str, str]) -> UserError:
+    """Return the error of a class about one of its fields with the way to the field, and who chose its value if nobody typed it."""
+    homes = {kind: name for name, kind in parts_of(shape, kinds)}
+    error = error.under(homes.get(error.owner, ""))
+    who = chosen_by.get(error.path, TYPED)
+    return error if who == TYPED else UserError(f"{error} (of {who})")
+
+
+def parts_of(kind: type, kinds: Mapping[str, type], prefix: str = "") -> Iterator[tuple[str, type]]:
+    """Yield the dataclasses that sit in the fields of one, by dotted path."""
+    for name, hint in annotations(kind).items():
+        inner = kinds.get(f"{prefix}{name}", hint)
+        if isinstance(inner, type) and dataclasses.is_dataclass(inner):
+            yield f"{prefix}{name}", inner
+            yield from parts_of(inner, {}, f"{prefix}{name}.")
 
 
 def form(kinds: Mapping[str, type], command: Subcommand) -> Any:

@@ -12,13 +12,14 @@ import torch
 from splatdistill import toybox
 from splatdistill.errors import UserError
 from splatdistill.priors import weights
+from splatdistill.priors.prompts import Prompts
 from splatdistill.priors.weights import Found
 from splatdistill.settings.recipes import Family
 from splatdistill.train.config import Train
-from splatdistill.train.session import check
+from splatdistill.train.flat import Flat
 
 TINY = "tiny"
-C = TypeVar("C")  # a configuration with a prior and a device
+C = TypeVar("C", Train, Flat)  # configurations with a prior and a device
 
 
 @dataclass
@@ -40,16 +41,11 @@ class Weights:
         return self.found
 
 
-def refuse_unknown(config: Train, family: Family) -> None:
-    """Raise UserError for numbers that make no sense, and for a prompt that the embedded prior has never seen."""
-    check(config)
-    refuse_prompt(config.prompt, config.negative, family)
-
-
 def refuse_prompt(prompt: str, negative: str, family: Family) -> None:
-    """Raise UserError for a prompt that is no text, or that the embedded prior has never seen."""
+    """Raise UserError for a prompt that is empty, is no text, or that the embedded prior has never seen."""
     if any("\ud800" <= c <= "\udfff" for c in prompt + negative):  # what bytes that are no UTF-8 become
         raise UserError(f"the prompt {prompt!r} holds bytes that are not text; type it in UTF-8")
+    Prompts(prompt)  # raises on an empty one
     if family != TINY:
         return
     try:

@@ -1,6 +1,11 @@
-"""A configuration as plain data, as a saved command line, and as a YAML file that says who chose what."""
+"""A configuration as plain data, as a saved command line, and as a YAML file that says who chose what.
+
+Files are read as YAML 1.2 has it: only `true` and `false` are booleans, so that `off` is a word, and 1e-3 is a number. What a
+file of options does not need is refused: aliases, merge keys, keys given twice, nesting without end.
+"""
 
 import dataclasses
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +19,63 @@ Tree = dict[str, Any]
 """Nested plain data: option names to values; a choice's class is under "name"."""
 
 NAME = "name"
+DEEPEST = 8  # mappings and lists in each other; a configuration has three
+LARGEST = 100_000  # characters; a configuration has some thousands
+
+
+class Loader(yaml.SafeLoader):
+    """Loader of YAML 1.2's plain values, without what makes a small file large."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Compose a node; aliases and deep nesting are errors with their place."""
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.MarkedYAMLError(problem="aliases (*name) are not read here; write the value out", problem_mark=self.peek_event().start_mark)
+        self.depth += 1
+        if self.depth > DEEPEST:
+            raise yaml.MarkedYAMLError(problem=f"options are nested more than {DEEPEST} deep", problem_mark=self.peek_event().start_mark)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        """Construct a mapping; a key that is no word, or is there twice, is an error with its place."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            problem = ""
+            if key.tag != "tag:yaml.org,2002:str":
+                problem = f"the key {getattr(key, 'value', '?')!r} is not a word; expected the name of an option"
+            elif key.value == "<<":
+                problem = "merge keys (<<) are not read here; write the options out"
+            elif key.value in seen:
+                problem = f"the key {key.value!r} is there twice"
+            if problem:
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+    def construct_whole(self, node: yaml.ScalarNode) -> int:
+        """Construct a whole number: digits are decimal, whatever stands before them."""
+        return int(self.construct_scalar(node))
+
+
+class Dumper(yaml.SafeDumper):
+    """Dumper that quotes what YAML 1.1 or 1.2 would take for something else than text."""
+
+
+FLOAT = re.compile(r"^(?:[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$")
+PLAIN: tuple[tuple[str, re.Pattern[str], list[str] | None], ...] = (
+    ("bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")),
+    ("int", re.compile(r"^[-+]?[0-9]+$"), list("-+0123456789")),
+    ("float", FLOAT, list("-+.0123456789")),
+    ("null", re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""]),
+)
+Loader.yaml_implicit_resolvers = {}
+for _kind, _form, _first in PLAIN:
+    Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", _form, _first)
+Dumper.add_implicit_resolver("tag:yaml.org,2002:float", FLOAT, list("-+.0123456789"))
+Loader.add_constructor("tag:yaml.org,2002:int", Loader.construct_whole)
 
 
 def to_tree(config: Any, spell: Mapping[str, str]) -> Tree:
@@ -28,9 +90,7 @@ def to_tree(config: Any, spell: Mapping[str, str]) -> Tree:
 
 def plain(value: Any) -> Any:
     """Return a field's value as YAML has it."""
-    return (
-        list(map(plain, value)) if isinstance(value, tuple | list) else str(value) if isinstance(value, Path) else value
-    )
+    return list(map(plain, value)) if isinstance(value, tuple | list) else str(value) if isinstance(value, Path) else value
 
 
 def leaves(tree: Tree, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -73,32 +133,48 @@ def paths_in(argv: list[str]) -> list[str]:
 
 
 def read(path: Path) -> Tree:
-    """Read a YAML file of options; UserError if it is not one."""
+    """Read a YAML file of options; UserError, with the place, if it is not one."""
     try:
+        if path.is_file() and path.stat().st_size > 4 * LARGEST:  # of bytes, at most four to a character
+            raise UserError(f"{path} has {path.stat().st_size:,} bytes; expected a YAML file of options, at most {LARGEST:,} characters")
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as e:
-        raise UserError(
-            f"could not read {path}: {getattr(e, 'strerror', None) or e}; expected a YAML file of options"
-        ) from e
+    except (OSError, UnicodeDecodeError, ValueError) as e:
+        raise UserError(f"could not read {path}: {getattr(e, 'strerror', None) or e}; expected a YAML file of options") from e
+    return parsed(text, str(path))
+
+
+def parsed(text: str, where: str) -> Tree:
+    """Return the options of a YAML text; UserError with the place for one that holds anything else."""
+    if len(text) > LARGEST:
+        raise UserError(f"{where} has {len(text):,} characters; expected options, at most {LARGEST:,} characters")
     try:
-        tree = yaml.safe_load(text)
+        tree = yaml.load(text, Loader)
+    except yaml.MarkedYAMLError as e:
+        place = f", line {e.problem_mark.line + 1}" if e.problem_mark else ""
+        ours = e.context is None and e.note is None and isinstance(e, yaml.MarkedYAMLError) and type(e) is yaml.MarkedYAMLError
+        said = e.problem if ours else f"is not YAML: {' '.join(' '.join(filter(None, [e.context, e.problem])).split())}"
+        raise UserError(f"{where}{place}{':' if ours else ''} {said}") from e
     except yaml.YAMLError as e:
-        raise UserError(f"{path} is not YAML: {' '.join(str(e).split())}") from e
+        raise UserError(f"{where} is not YAML: {' '.join(str(e).split())}") from e
+    except (ValueError, TypeError, OverflowError, RecursionError) as e:  # of a scalar: a number of thousands of digits
+        raise UserError(f"{where} holds a value that cannot be read: {' '.join(str(e).split())[:200]}") from e
     tree = {} if tree is None else tree
     if not isinstance(tree, dict):
-        raise UserError(f"{path} holds a {type(tree).__name__}; expected options, one a line, such as `steps: 600`")
-    return tree_now(checked(tree, path))
+        raise UserError(f"{where} holds a {type(tree).__name__}; expected options, one a line, such as `steps: 600`")
+    return tree_now(checked(tree, where))
 
 
-def checked(tree: dict, path: Path) -> Tree:
-    """Return the tree if every key is a string and every list flat, else raise UserError."""
+def checked(tree: dict, where: str) -> Tree:
+    """Return the tree if it holds plain values and every list is flat, else raise UserError."""
     for key, value in tree.items():
-        if not isinstance(key, str):
-            raise UserError(f"{path}: the key {key!r} is not a word; expected the name of an option")
         if isinstance(value, dict):
-            checked(value, path)
-        elif isinstance(value, list) and any(isinstance(v, list | dict) for v in value):
-            raise UserError(f"{path}: {key} is a list of lists; expected a value, or a list of values")
+            checked(value, where)
+            continue
+        values = value if isinstance(value, list) else [value]
+        if any(isinstance(v, list | dict) for v in values):
+            raise UserError(f"{where}: {key} is a list of lists; expected a value, or a list of values")
+        if strange := [v for v in values if not (v is None or isinstance(v, str | int | float))]:
+            raise UserError(f"{where}: {key} holds a {type(strange[0]).__name__}; expected text, numbers, true or false")
     return tree
 
 
@@ -114,9 +190,7 @@ def write(tree: Tree, chosen_by: Mapping[str, str], heading: list[str]) -> str:
                 body.append((f"{indent}{scalar(key)}:", ""))
                 add(value, f"{path}.", indent + "  ")
             else:
-                body.append(
-                    (f"{indent}{scalar(key)}: {scalar(value)}", " ".join(chosen_by.get(path, "default").split()))
-                )
+                body.append((f"{indent}{scalar(key)}: {scalar(value)}", " ".join(chosen_by.get(path, "default").split())))
 
     add(tree, "", "")
     width = min(max((len(text) for text, _ in body), default=0), 48)
@@ -126,8 +200,5 @@ def write(tree: Tree, chosen_by: Mapping[str, str], heading: list[str]) -> str:
 def scalar(value: Any) -> str:
     """Return one value, or a flat list, on one line of YAML."""
     style = '"' if isinstance(value, str) and len(f"{value}.".splitlines()) > 1 else None  # line breaks as escapes
-    return (
-        yaml.safe_dump(value, default_flow_style=True, default_style=style, width=float("inf"), allow_unicode=True)
-        .split("\n...")[0]
-        .rstrip("\n")
-    )
+    text = yaml.dump(value, Dumper=Dumper, default_flow_style=True, default_style=style, width=float("inf"), allow_unicode=True)
+    return text.split("\n...")[0].rstrip("\n")

@@ -18,7 +18,7 @@ from splatdistill.toybox.tracer import render
 SIZE = 64  # pixels per side of the images that the embedded models know
 VIEWS = Orbit(elevation=(-15.0, 75.0), distance=(2.6, 3.0), fov=(40.0, 44.0), uniform="degrees")
 WORDS = ViewWords()
-DIRECTED = ViewWords(directions=True)
+DIRECTED = ViewWords(left_right=True)
 
 
 def backgrounds(count: int, rng: torch.Generator) -> Float[Tensor, "count 3"]:

@@ -1,9 +1,9 @@
 """A training run as typed data. Docstrings are the command line's help; recipes set what belongs to a prior."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
+from splatdistill import checks
 from splatdistill.cameras import Orbit, ViewWords
 from splatdistill.densify import Densifier
 from splatdistill.densify.fixed import Fixed
@@ -12,15 +12,22 @@ from splatdistill.scene.initial import Ball, Initial
 from splatdistill.scene.optim import LearningRates
 from splatdistill.train.losses import Regularisers
 
+MOST = 10_000_000  # steps, Gaussians
+
 
 @dataclass(frozen=True)
 class Background:
-    """What is behind the object while training."""
+    """Background of the object while training."""
 
     kind: Literal["white", "black", "random", "mixed", "learned"] = "mixed"
     """One colour; a random colour per view; white or random at equal odds; or one learned colour."""
     rate: float = 0.01
     """Learning rate of the learned background."""
+
+    def __post_init__(self) -> None:
+        """Raise UserError for a rate that is not above 0."""
+        checks.types(self)
+        checks.positive(self, "rate")
 
 
 @dataclass(frozen=True)
@@ -69,8 +76,8 @@ class Train:
     """Never more splats than this."""
     cameras: Orbit = field(default_factory=Orbit)
     """Where training looks from."""
-    views: ViewWords = field(default_factory=ViewWords)
-    """When a view is called front, side, back or overhead."""
+    directions: ViewWords = field(default_factory=ViewWords)
+    """Angles at which a view is called front, side, back or overhead."""
     view_dependent: bool = True
     """Append ", front view" and so on to the prompt."""
     perp_neg: Literal["auto", "on", "off"] = "auto"
@@ -88,10 +95,20 @@ class Train:
     preview_every: int = 50
     """Steps between preview pictures (0: none)."""
 
+    def __post_init__(self) -> None:
+        """Raise UserError for numbers that make no sense; the parts have checked theirs."""
+        checks.types(self)
+        checks.within(self, -(2**63), 2**63 - 1, "seed")
+        checks.within(self, 1, MOST, "steps", "max_gaussians")
+        checks.within(self, 1, 8, "particles")
+        checks.within(self, 1, 10_000, "batch", "accumulate", "inner")
+        checks.within(self, 0, MOST, "checkpoint_every", "preview_every")
+        checks.within(self, 8, 4096, "resolutions")
+        checks.between(self, 0, 1, "milestones")
+        checks.rising(self, "milestones")
+        if self.inner > 1 and (why := self.guidance.targetless()):
+            name = type(self.guidance).__name__
+            raise checks.BadValue(type(self), "inner", f"{self.inner} needs a guidance with a target, and {name} has none: {why}.\nTake --inner 1, or a guidance such as sds, sdi or ssd.")
+        stages = max(len(self.resolutions) - 1, 0)
+        checks.need(self, "milestones", len(self.milestones) == stages, f"must be {stages} with {len(self.resolutions)} resolutions")
 
-@dataclass(frozen=True)
-class Resume:
-    """Go on with a run that was stopped."""
-
-    folder: Path
-    """The run directory."""

@@ -12,8 +12,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from splatdistill import checks
 from splatdistill.cameras import ViewWord, with_view
-from splatdistill.errors import RunEnded, UserError
+from splatdistill.errors import RunEnded
 from splatdistill.guidance import SDI, Guidance, View
 from splatdistill.priors import Conditions, DiffusionPrior
 from splatdistill.train.divergence import EXPLANATIONS, Limits
@@ -51,14 +52,14 @@ class Flat:
     init: float = 0.1
     """Standard deviation of the noise that the particles begin as, around gray pixels or zero latents."""
 
-
-def check(config: Flat) -> None:
-    """UserError for numbers that make no sense."""
-    for name in ("steps", "particles"):
-        if getattr(config, name) < 1:
-            raise UserError(f"--{name} must be at least 1, got {getattr(config, name)}")
-    if not config.rate > 0 or not config.init >= 0:
-        raise UserError(f"--rate must be positive and --init not negative, got {config.rate} and {config.init}")
+    def __post_init__(self) -> None:
+        """Raise UserError for numbers that make no sense."""
+        checks.types(self)
+        checks.within(self, -(2**63), 2**63 - 1, "seed")
+        checks.within(self, 1, 10_000_000, "steps")
+        checks.within(self, 1, 100_000, "particles")
+        checks.positive(self, "rate")
+        checks.at_least(self, 0, "init")
 
 
 def conditions(prior: DiffusionPrior, prompt: str, count: int, negative: str = "", word: ViewWord | None = None) -> Conditions:
@@ -86,7 +87,6 @@ class Pictures:
 
     def __post_init__(self) -> None:
         c = self.config
-        check(c)
         self.rng = torch.Generator().manual_seed(c.seed)
         self.text = conditions(self.prior, c.prompt, c.particles, c.negative, None if c.view == "any" else c.view)
         noise = c.init * torch.randn(c.particles, *self.shape(), generator=self.rng, dtype=self.prior.dtype)

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from splatdistill import checks
 from splatdistill.gaussians import Gaussians
 from splatdistill.render import RenderOutput
 
@@ -27,8 +28,13 @@ class Regularisers:
     smooth_depth: float = 0.0
     """Total variation of depth where the object is."""
 
+    def __post_init__(self) -> None:
+        """Raise UserError for weights that are negative or not finite."""
+        checks.types(self)
+        checks.at_least(self, 0, "sparsity", "opaque", "scale", "position", "smooth", "smooth_depth")
+
     def __call__(self, out: RenderOutput, g: Gaussians) -> Float[Tensor, ""]:
-        """The weighted sum; zero without a graph when every weight is zero."""
+        """Return the weighted sum; zero without a graph when every weight is zero."""
         total = out.alpha.new_zeros(())
         if self.sparsity:
             total = total + self.sparsity * out.alpha.mean()
@@ -48,13 +54,13 @@ class Regularisers:
 
 
 def total_variation(image: Float[Tensor, "b c h w"]) -> Float[Tensor, ""]:
-    """Mean squared difference of neighbouring pixels, both directions."""
+    """Return the mean squared difference of neighbouring pixels, both directions."""
     across = (image[..., :, 1:] - image[..., :, :-1]).square().mean()
     down = (image[..., 1:, :] - image[..., :-1, :]).square().mean()
     return across + down
 
 
 def finite(*values: Tensor | None) -> bool:
-    """Whether every given tensor is finite throughout; one synchronisation."""
+    """Return whether every given tensor is finite throughout; one synchronisation."""
     sums = [v.detach().sum() for v in values if v is not None]
     return bool(torch.stack([s.float() for s in sums]).isfinite().all()) if sums else True

@@ -10,6 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from splatdistill.densify import DENSIFIERS
 from splatdistill.errors import UserError
 from splatdistill.guidance import GUIDANCES
+from splatdistill.renamed import tree_now
 from splatdistill.scene.initial import INITIALS
 from splatdistill.train.config import Train
 from splatdistill.train.events import Choose, SetField
@@ -43,6 +44,7 @@ def from_plain(base: Train, plain: Plain) -> Train:
     that do not fit.
     """
     changes: dict[str, Any] = {}
+    plain = tree_now(plain)
     for part, kinds in KINDS.items():
         said = plain.get(part)
         name = str(said.get(NAME)) if isinstance(said, dict) else ""

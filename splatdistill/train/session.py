@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from splatdistill import checks
 from splatdistill.cameras import Cameras
 from splatdistill.errors import UserError
 from splatdistill.gaussians import Gaussians
@@ -34,7 +35,7 @@ class Session:
     """
 
     def __init__(self, config: Train, prior: DiffusionPrior, rasterizer: Rasterizer | None = None, state: State | None = None) -> None:
-        check(config)
+        Prompts(config.prompt)  # raises on an empty one
         check_sets(config.batch, prior)
         self.config, self.prior = config, prior
         self.rasterizer = default_rasterizer(prior.device) if rasterizer is None else rasterizer
@@ -45,7 +46,7 @@ class Session:
     @classmethod
     def resumed(cls, config: Train, prior: DiffusionPrior, checkpoint: Checkpoint | Path) -> "Session":
         """Go on from a checkpoint, as if there had been no pause. UserError where it is damaged or of another kind of run."""
-        check(config)
+        Prompts(config.prompt)
         saved = checkpoint if isinstance(checkpoint, Checkpoint) else read_checkpoint(checkpoint)
         session = cls(config, prior, state=restore(saved, config, prior))
         session.resumed_from = replace(saved, tensors={})  # the state has them
@@ -59,7 +60,7 @@ class Session:
         """The texts in use."""
         c = self.config
         perp_neg = self.prior.perp_neg if c.perp_neg == "auto" else c.perp_neg == "on"
-        return Prompts(c.prompt, c.negative, c.views if c.view_dependent else None, perp_neg)
+        return Prompts(c.prompt, c.negative, c.directions if c.view_dependent else None, perp_neg)
 
     def step(self) -> StepDone:
         """One optimiser step (or a refused one)."""
@@ -119,9 +120,10 @@ class Session:
         """Change a field of the configuration from the next step on."""
         if change.path == "particles":
             raise UserError("--particles cannot be changed while a run goes on; start another one")
-        self.config = with_field(self.config, change.path.split("."), change.value)
-        check(self.config)
-        check_sets(self.config.batch, self.prior)
+        changed = with_field(self.config, change.path.split("."), change.value)
+        Prompts(changed.prompt)
+        check_sets(changed.batch, self.prior)
+        self.config = changed
 
 
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "none"}
@@ -136,7 +138,9 @@ def with_field(config: Any, path: list[str], value: Any) -> Any:
     if len(path) > 1:
         if not is_dataclass(old):
             raise UserError(f"{path[0]!r} has no fields of its own")
-        return replace(config, **{path[0]: with_field(old, path[1:], value)})
+        with checks.part(path[0]):
+            part = with_field(old, path[1:], value)
+        return replace(config, **{path[0]: part})
     allowed = get_type_hints(type(config))[path[0]]
     if get_origin(allowed) is Literal and value not in get_args(allowed):
         raise UserError(f"{path[0]!r} is one of {', '.join(map(str, get_args(allowed)))}; got {value!r}")
@@ -147,31 +151,4 @@ def with_field(config: Any, path: list[str], value: Any) -> Any:
         wanted = " or ".join(KINDS.get(k, str(k)) for k in kinds)
         raise UserError(f"{path[0]!r} is {wanted}, now {'none' if old is None else repr(old)}; got {value!r}")
     return replace(config, **{path[0]: value})
-
-
-def check(config: Train) -> None:
-    """What a parser cannot know: whether the numbers make sense together."""
-
-    def need(ok: bool, message: str) -> None:
-        if not ok:
-            raise UserError(message)
-
-    Prompts(config.prompt)  # raises on an empty prompt
-    for name in ("steps", "batch", "accumulate", "inner", "max_gaussians"):
-        need(getattr(config, name) >= 1, f"--{name.replace('_', '-')} must be at least 1, got {getattr(config, name)}")
-    need(config.rates.steps >= 0, f"--rates.steps must be at least 0, got {config.rates.steps}")
-    need(1 <= config.particles <= 8, f"--particles must lie within 1 and 8, got {config.particles}")
-    if config.inner > 1 and (why := config.guidance.targetless()):
-        name = type(config.guidance).__name__
-        raise UserError(f"--inner {config.inner} needs a guidance with a target, and {name} has none: {why}.\nTake --inner 1, or a guidance such as sds, sdi or ssd.")
-    sizes, marks = config.resolutions, config.milestones
-    need(all(s >= 8 for s in sizes), f"--resolutions are pixels per side, at least 8; got {sizes}")
-    need(len(marks) == max(len(sizes) - 1, 0), f"{len(sizes)} resolutions need {max(len(sizes) - 1, 0)} milestones, got {len(marks)}")
-    need(list(marks) == sorted(marks) and all(0 < m < 1 for m in marks), f"--milestones must rise within (0, 1), got {marks}")
-    for name in ("elevation", "distance", "fov"):
-        low, high = getattr(config.cameras, name)
-        need(low <= high, f"--cameras.{name} goes from low to high, got {low} {high}")
-    need(config.cameras.elevation[0] >= -90 and config.cameras.elevation[1] <= 90, "--cameras.elevation must lie within -90 and 90 degrees")
-    need(config.cameras.distance[0] > 0 and config.cameras.fov[0] > 0 and config.cameras.fov[1] < 180, "--cameras.distance must be positive and --cameras.fov within 0 and 180 degrees")
-
 

@@ -1,22 +1,23 @@
 """What commands do to a run between two steps. A command that cannot be applied is a UserError and changes nothing."""
 
 from dataclasses import fields, is_dataclass, replace
-from math import isfinite
 from typing import Any
 
 import torch
 
+from splatdistill import checks
 from splatdistill.densify import DENSIFIERS, Densifier
 from splatdistill.densify.ops import resize
 from splatdistill.errors import UserError
 from splatdistill.guidance import GUIDANCES
+from splatdistill.priors.prompts import Prompts
 from splatdistill.train.checkpoint import Checkpoint
 from splatdistill.train.config import Train
 from splatdistill.train.events import Choose, Command, Densify, Prune, SetField
 from splatdistill.train.log import Given
 from splatdistill.train.plain import from_plain
 from splatdistill.train.run import RunDir
-from splatdistill.train.session import Session, check, with_field
+from splatdistill.train.session import Session, with_field
 
 UNCHANGING = ("particles", "prior", "device", "precision", "seed", "init")  # what a run is begun with
 
@@ -48,9 +49,10 @@ def configured(config: Train, command: SetField | Choose) -> Train:
             raise UserError(f"there is no {command.part} {command.kind!r}; expected {', '.join(kinds)}")
         part = kinds[command.kind]()
         for name, value in command.fields:
-            part = with_field(part, name.split("."), value)
+            with checks.part(command.part):
+                part = with_field(part, name.split("."), value)
         changed = replace(config, **{command.part: part})
-    sensible(changed)
+    Prompts(changed.prompt)  # raises on an empty one
     return changed
 
 
@@ -112,12 +114,3 @@ def prune(session: Session, min_opacity: float) -> None:
         if not bool(stays.all()):
             p.densify.follow(resize(p.scene, p.optimizer, torch.nonzero(stays)[:, 0]))
 
-
-def sensible(config: Train) -> None:
-    """UserError for numbers that a step could not live with."""
-    check(config)
-    for part in ("rates", "regularise"):
-        for f in fields(getattr(config, part)):
-            value = getattr(getattr(config, part), f.name)
-            if isinstance(value, float) and not (isfinite(value) and (part != "rates" or value > 0)):
-                raise UserError(f"--{part}.{f.name} must be {'positive' if part == 'rates' else 'finite'}, got {value}")

@@ -53,7 +53,7 @@ def test_a_run_leaves_everything_and_its_configuration_repeats_it(here, tmp_path
 
 def test_a_run_longer_than_its_rates_are_meant_for_says_so(here, prior, capsys):
     for meant, said in (("0", False), ("4", False), ("1", True)):
-        assert train(prior, "--rates.steps", meant, "--out", meant) == 0
+        assert train(prior, "--rates.tuned-for-steps", meant, "--out", meant) == 0
         assert ("learning rates are 0.25 of those given" in " ".join(capsys.readouterr().out.split())) is said
     splats = [(here / meant / "splats.ply").read_bytes() for meant in ("0", "4", "1")]
     assert splats[0] == splats[1] != splats[2]

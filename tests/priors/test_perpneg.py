@@ -57,7 +57,7 @@ def test_the_positive_prompt_turns_without_a_jump():
 
 
 def test_words_that_tell_left_from_right_do_so_here_too():
-    words = ViewWords(directions=True)
+    words = ViewWords(left_right=True)
     assert turn(60.0, 10.0, words).words == ("front", "left side")
     assert turn(-60.0, 10.0, words).words == ("front", "right side")
     assert turn(100.0, 70.0, words).words == ("overhead left side",) * 2

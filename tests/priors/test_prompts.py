@@ -40,7 +40,7 @@ def test_without_a_negative_prompt_it_is_the_null_prompt(prior: GaussianMixtureP
 
 def test_words_can_be_moved_or_left_out() -> None:
     cameras = orbit([0.0, 40.0], 10.0)
-    assert Prompts("mug", words=ViewWords(front=30)).texts(cameras) == ["mug, front view", "mug, side view"]
+    assert Prompts("mug", words=ViewWords(front_angle=30)).texts(cameras) == ["mug, front view", "mug, side view"]
     assert Prompts("mug", words=None).texts(cameras) == ["mug", "mug"]
 
 

@@ -45,7 +45,7 @@ def test_means_decay_exponentially(progress: float, rate: float) -> None:
 
 @pytest.mark.parametrize(("meant", "steps", "factor"), [(0, 900, 1), (300, 300, 1), (300, 40, 1), (300, 1200, 0.25), (300, 450.0, 2 / 3)])
 def test_a_run_longer_than_they_are_meant_for_has_slower_rates(meant: int, steps: float, factor: float) -> None:
-    long = replace(RATES, steps=meant).over(steps)
+    long = replace(RATES, tuned_for_steps=meant).over(steps)
     for name in PARAMETERS:
         for progress in (0.0, 0.3, 1.0):
             assert long.at(name, progress) == pytest.approx(factor * RATES.at(name, progress), rel=1e-12)

@@ -179,7 +179,6 @@ def test_the_learned_background_goes_where_the_prior_wants_it():
         ({"resolutions": (16, 32)}, "milestones"),
         ({"resolutions": (16, 32), "milestones": (1.5,)}, "milestones"),
         ({"max_gaussians": 10}, "more than"),
-        ({"rates": LearningRates(steps=-1)}, "--rates.steps"),
     ],
 )
 def test_senseless_settings_are_refused(change, message):
@@ -189,7 +188,7 @@ def test_senseless_settings_are_refused(change, message):
 
 @pytest.mark.parametrize(("meant", "factor"), [(0, 1), (10, 0.25), (30, 0.75), (80, 1)])
 def test_rates_meant_for_a_shorter_run_are_slower_for_every_particle(meant, factor):
-    rates = LearningRates(opacities=0.04, steps=meant)
+    rates = LearningRates(opacities=0.04, tuned_for_steps=meant)
     session = Session(config(guidance=VSD(), particles=2, steps=80, rates=rates), red_and_blue())
     while session.state.step < 6:
         session.step()

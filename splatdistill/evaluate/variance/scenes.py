@@ -7,7 +7,7 @@ from pathlib import Path
 from splatdistill.errors import UserError
 from splatdistill.evaluate.variance.options import Variance
 from splatdistill.settings.commands import parse_train
-from splatdistill.settings.resolve import Weights, refuse_unknown, resolved
+from splatdistill.settings.resolve import Weights, refuse_prompt, resolved
 from splatdistill.train.begin import begin
 from splatdistill.train.checkpoint import read_checkpoint
 from splatdistill.train.config import Train
@@ -39,7 +39,7 @@ def short(o: Variance, weights: Weights) -> Train:
     """Return the configuration of the short run."""
     argv = ["--prompt", o.prompt, "--guidance", o.run, "--prior", o.prior, "--device", o.device]
     config = parse_train([*argv, "--steps", str(o.steps), "--seed", str(o.seed)], weights.family).config
-    refuse_unknown(config, weights.family(config.prior))
+    refuse_prompt(config.prompt, config.negative, weights.family(config.prior))
     return resolved(config, weights.find(config.prior))
 
 
