@@ -108,7 +108,7 @@ def test_a_session_is_stepped_by_hand_and_writes_nothing(tmp_path):
 def test_mistakes_are_told():
     with pytest.raises(TypeError, match="did you mean 'steps'"):
         splatdistill.distil("a red ball", stesp=3)
-    with pytest.raises(UserError, match="the nearest it has"):
+    with pytest.raises(UserError, match="nothing like it"):
         splatdistill.distil("a knight", prior="tiny")
     with pytest.raises(UserError, match="--guidance sdi"):
         splatdistill.session("a red ball", "sdii", prior="tiny")

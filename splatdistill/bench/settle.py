@@ -25,6 +25,7 @@ from splatdistill.settings.commands import CHOICES, parse_train
 from splatdistill.settings.methods import apart, listed, split, typed
 from splatdistill.settings.resolve import TINY, Weights, device_of, refuse_prompt
 from splatdistill.train.config import Train
+from splatdistill.weight_files import download_command
 
 FIELDS = {f.name for f in dataclasses.fields(Train)} - {"guidance"}
 OURS = ("prompt", "seed", "prior", "device", "steps", "checkpoint_every", "preview_every")  # what the bench itself sets
@@ -197,7 +198,7 @@ def configured(arm: Arm, common: tuple[str, ...], prompt: str, weights: Weights)
         if set(guidance.baselines) - {"clip"}:
             find((TINY_GEOMETRY if tiny else DPT) if guidance.geometry == "auto" else guidance.geometry)
         if "clip" in guidance.baselines:
-            find((TINY_CLIP if tiny else CLIP) if guidance.clip == "auto" else guidance.clip)
+            find((TINY_CLIP if tiny else CLIP) if guidance.clip == "auto" else guidance.clip, "clip")
     return config
 
 
@@ -211,13 +212,13 @@ def judge(asked: str, family: recipes.Family) -> str:
     """The CLIP that will measure; WeightsError where there is none, since a bench without one measures nothing."""
     for source in [asked] if asked != "auto" else [VIT_B32, *([TINY_CLIP] if family == "tiny" else [])]:
         try:
-            find(source)
+            find(source, "clip")
             return source
         except WeightsError as e:
             missing = e
     raise WeightsError(
         f"The bench would have nothing to measure with. {str(missing).splitlines()[0]}\nWhat to do, one of:\n"
-        f'  hf download {VIT_B32} --include "*.json" "*.txt" "*.safetensors"\n  --clip DIR, a folder of a CLIP in transformers\' layout'
+        f"  {download_command(VIT_B32)}\n  --clip DIR, a folder of a CLIP in transformers' layout"
     )
 
 

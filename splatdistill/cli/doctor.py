@@ -75,7 +75,7 @@ def device() -> Iterator[str]:
         )
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     set_by = ", set by OMP_NUM_THREADS" if "OMP_NUM_THREADS" in os.environ else ""
-    yield f"{cores} cores, {torch.get_num_threads()} threads{set_by}"
+    yield f"{counted(cores or 1, 'core')}, {counted(torch.get_num_threads(), 'thread')}{set_by}"
 
 
 def backend() -> Iterator[str]:
@@ -139,9 +139,22 @@ def embedded() -> Iterator[str]:
     if not records:
         yield f"none in {TINY.parent}"
     for path in records:
-        record = json.loads(path.read_text())
-        size = sum(f.stat().st_size for f in path.parent.rglob("*.safetensors")) / 1e6
-        yield f"{record['name']}: {size:.1f} MB, {record['step']} training steps; record in {path}"
+        record = json.loads(path.read_text(encoding="utf-8"))
+        yield f"{record['name']}: {weight_bytes(path.parent) / 1e6:.1f} MB, {record['step']} training steps; record in {path}"
+
+
+def weight_bytes(folder: Path) -> int:
+    """Bytes of all weights below a folder, its own and its part of a shared file."""
+    from splatdistill.weight_files import POINTER, SharedWeights
+
+    own = sum(f.stat().st_size for f in folder.rglob("*.safetensors"))
+    shared = (SharedWeights.of(f.parent) for f in folder.rglob(POINTER))
+    return own + sum(s.size() for s in shared if s is not None)
+
+
+def counted(count: int, what: str) -> str:
+    """A number of things in words."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def fast_path() -> Iterator[str]:

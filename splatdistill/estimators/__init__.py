@@ -63,4 +63,4 @@ def load_geometry(source: str, device: torch.device | str = "cpu") -> GeometryEs
 
 def load_clip(source: str, device: torch.device | str = "cpu") -> ClipScorer:
     """The CLIP of a source: tiny-clip, a folder, or a hub id in the local cache. Raises WeightsError."""
-    return ClipScorer(find(source), device)
+    return ClipScorer(find(source, "clip"), device)

@@ -5,10 +5,10 @@ preprocessing is read from `preprocessor_config.json` and done in torch, so it i
 scorer's `name` belongs beside every figure that it gives; scores of different models do not compare.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +17,15 @@ from torch import Tensor
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 from splatdistill.errors import WeightsError
-from splatdistill.weight_files import POINTER, SharedWeights
+from splatdistill.estimators.weights import attempt, called, check, read_json, refusal
+from splatdistill.weight_files import (
+    POINTER,
+    SharedWeights,
+    configuration_fault,
+    shown,
+    tensor_faults,
+    tensors,
+)
 
 NEEDED: tuple[tuple[str, ...], ...] = (  # of each row, one
     ("config.json",),
@@ -25,6 +33,7 @@ NEEDED: tuple[tuple[str, ...], ...] = (  # of each row, one
     ("preprocessor_config.json",),
     ("vocab.json", "tokenizer.json"),
 )
+MOST_LAYERS = 64  # CLIP ViT-bigG has 48
 
 
 @dataclass(frozen=True)
@@ -39,7 +48,7 @@ class Preprocessing:
     @classmethod
     def read(cls, file: Path) -> "Preprocessing":
         """From a CLIPImageProcessor's file; sizes are numbers in old ones and named in newer ones."""
-        config = json.loads(file.read_text())
+        config = read_json(file, str(file.parent), "clip")
         size, crop = config["size"], config.get("crop_size", config["size"])
         shortest = size if isinstance(size, int) else size.get("shortest_edge")
         crop = (crop, crop) if isinstance(crop, int) else (crop.get("height", shortest), crop.get("width", shortest))
@@ -58,22 +67,37 @@ class Preprocessing:
 
 
 def load(folder: Path) -> CLIPModel:
-    """The network of a folder, whose weights may be bundled with others'."""
+    """The network of a folder, whose weights may be shared with others'. Raises WeightsError."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # which would stand between a command's own lines
-    bundled = SharedWeights.of(folder)
-    if bundled is None or (folder / "model.safetensors").is_file():
+    compare(folder)
+    shared = SharedWeights.of(folder)
+    if shared is None or (folder / "model.safetensors").is_file():
         return CLIPModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
     config = CLIPConfig.from_pretrained(folder, local_files_only=True)
-    return CLIPModel.from_pretrained(None, config=config, state_dict=bundled.tensors())
+    return CLIPModel.from_pretrained(None, config=config, state_dict=shared.tensors())
 
 
-def called(folder: Path) -> str:
-    """What a folder says it holds (in training.json), or else its own name."""
-    training = folder / "training.json"
-    record = json.loads(training.read_text()) if training.is_file() else {}
-    return str(record.get("name", folder.resolve().name))
+def compare(folder: Path) -> None:
+    """WeightsError where a folder's tensors are not those of the CLIP that its configuration describes."""
+    source = str(folder)
+    config = read_json(folder / "config.json", source, "clip")
+    parts = [config, *(p for k in ("text_config", "vision_config") if isinstance(p := config.get(k), dict))]
+    fault = next((f for p in parts if (f := configuration_fault(p))), "")
+    layers = [p.get("num_hidden_layers", 12) for p in parts[1:]]
+    if not fault and any(type(n) is not int or not 1 <= n <= MOST_LAYERS for n in layers):
+        fault = f"says num_hidden_layers {shown(layers)}; expected at most {MOST_LAYERS}"
+    if fault:
+        raise refusal(source, f"{folder}/config.json {fault}", "clip")
+    check(folder, source, role="clip")
+    try:
+        with torch.device("meta"):
+            expected = {k: v.shape for k, v in CLIPModel(CLIPConfig(**config)).state_dict().items()}
+    except Exception as error:  # whatever a library raises over a configuration is a fault of the configuration
+        raise refusal(source, f"{folder}/config.json describes no CLIP ({type(error).__name__})", "clip") from error
+    if faults := tensor_faults(expected, tensors(folder, "model"), ("position_ids",)):
+        raise refusal(source, f"{folder} {'; '.join(faults)}", "clip")
 
 
 class ClipScorer:
@@ -93,10 +117,11 @@ class ClipScorer:
             )
         self.name = called(folder)
         self.device = torch.device(device)
-        self.preprocessing = Preprocessing.read(folder / "preprocessor_config.json")
-        self.model = load(folder).float().to(self.device).eval()
-        self.model.requires_grad_(False)
-        self.tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+        source = str(folder)
+        self.preprocessing = attempt(source, lambda: Preprocessing.read(folder / "preprocessor_config.json"), "clip")
+        self.model: Any = attempt(source, lambda: load(folder), "clip")
+        self.model = self.model.float().to(self.device).eval().requires_grad_(False)
+        self.tokenizer: Any = attempt(source, lambda: CLIPTokenizer.from_pretrained(folder, local_files_only=True), "clip")
         self._length = int(self.model.config.text_config.max_position_embeddings)
         self._texts: dict[str, Tensor] = {}
 

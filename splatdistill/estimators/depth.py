@@ -14,7 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from splatdistill.estimators.geometry import Geometry, Kind
-from splatdistill.estimators.weights import check, read_json, refusal
+from splatdistill.estimators.weights import attempt, check, read_json, refusal
+from splatdistill.weight_files import configuration_fault
 
 ARCHITECTURES = ("DPTForDepthEstimation", "DepthAnythingForDepthEstimation")
 
@@ -68,10 +69,15 @@ class DepthNetwork:
         if config.get("depth_estimation_type", "relative") != "relative":
             raise refusal(name, f"{folder} tells metric depth; expected a network of relative inverse depth")
         check(folder, name)
-        self.preparation = Preparation.of(read_json(folder / "preprocessor_config.json", name))
+        preparation = read_json(folder / "preprocessor_config.json", name)
+        self.preparation = attempt(name, lambda: Preparation.of(preparation))
         from transformers import AutoModelForDepthEstimation
 
-        model = AutoModelForDepthEstimation.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+        if fault := configuration_fault(config):
+            raise refusal(name, f"{folder}/config.json {fault}")
+        model: Any = attempt(
+            name, lambda: AutoModelForDepthEstimation.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+        )
         self.name, self.model = name, model.float().to(device).eval().requires_grad_(False)
 
     def __call__(self, rgb: Float[Tensor, "b 3 h w"]) -> Geometry:

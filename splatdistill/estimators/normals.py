@@ -3,6 +3,7 @@ Estimation", arXiv:2312.02145; its normals models are in diffusers), as a differ
 """
 
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from splatdistill.estimators.geometry import Geometry, Kind, unit
-from splatdistill.estimators.weights import read_json, refusal
+from splatdistill.estimators.weights import attempt, read_json, refusal
 
 PIPELINE = "MarigoldNormalsPipeline"
 
@@ -29,12 +30,11 @@ class MarigoldNormals:
         kind = read_json(folder / "model_index.json", name).get("_class_name")
         if kind != PIPELINE:
             raise refusal(name, f"{folder} holds a {kind}; expected a {PIPELINE}")
-        from diffusers import MarigoldNormalsPipeline
+        from diffusers.pipelines.marigold.pipeline_marigold_normals import MarigoldNormalsPipeline
 
-        try:
-            pipe = MarigoldNormalsPipeline.from_pretrained(folder, local_files_only=True, use_safetensors=True)
-        except OSError as e:
-            raise refusal(name, f"{folder} is not complete: {e}".splitlines()[0]) from e
+        pipe: Any = attempt(
+            name, lambda: MarigoldNormalsPipeline.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+        )
         self.name, self.steps, self.seed = name, steps, seed
         self.unet, self.vae = (m.float().to(device).eval().requires_grad_(False) for m in (pipe.unet, pipe.vae))
         self.scheduler, self.full_z = pipe.scheduler, bool(pipe.use_full_z_range)

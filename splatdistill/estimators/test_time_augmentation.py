@@ -6,6 +6,7 @@ it does not know two of twelve true objects of the acceptance table from enough 
 `scripts/evaluate_tiny.py` prints both. The CLIPs of papers look once, as the papers' did.
 """
 
+from functools import reduce
 from itertools import product
 from pathlib import Path
 
@@ -14,8 +15,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from splatdistill.estimators.clip import ClipScorer, called
-from splatdistill.estimators.weights import TINY_CLIP
+from splatdistill.estimators.clip import ClipScorer
+from splatdistill.estimators.weights import TINY_CLIP, called
 
 ZOOMS, SHIFTS = (0.92, 1.0, 1.08), (-0.06, 0.0, 0.06)  # factors; halves of a side. Within what tiny-clip was trained with
 LOOKS = tuple(product(ZOOMS, SHIFTS, (False, True)))  # the last: mirrored, which changes neither an object nor its colours
@@ -30,7 +31,7 @@ class AugmentedClip(ClipScorer):
 
     def image_features(self, rgb: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
         """Unit features of images in [0,1]; differentiable in the images."""
-        return F.normalize(sum(super(AugmentedClip, self).image_features(look(rgb, *how)) for how in LOOKS), dim=-1)
+        return F.normalize(reduce(torch.add, (super(AugmentedClip, self).image_features(look(rgb, *how)) for how in LOOKS)), dim=-1)
 
 
 def look(rgb: Float[Tensor, "b 3 h w"], zoom: float, shift: float, mirrored: bool) -> Float[Tensor, "b 3 h w"]:

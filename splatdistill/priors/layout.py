@@ -9,42 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from splatdistill.priors import model_configs
-from splatdistill.weight_files import LARGEST, Entry, SharedWeights, Unreadable, read_header, read_object, regular_size, shown
+from splatdistill.weight_files import LARGEST, Entry, Unreadable, file_fault, read_object, regular_size, shown
+from splatdistill.weight_files import tensors as component_tensors
+from splatdistill.weight_files import weight_files as component_files
 
 WEIGHTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
 PICKLES = ("*.bin", "*.ckpt", "*.pt", "*.pth")
-MOST_SHARDS = 1000
 
 
 def weight_files(folder: Path, component: str, variant: str | None = None) -> list[Path]:
-    """The safetensors of one component and variant that its index, or the plain name, calls for; [] when absent.
-
-    Raises Unreadable for an index that is none.
-    """
-    stem, part = WEIGHTS[component], folder / component
-    middle = f".{variant}" if variant else ""
-    index = part / f"{stem}.safetensors.index{middle}.json"
-    if index.exists() or index.is_symlink():
-        return shards(index)
-    single = part / f"{stem}{middle}.safetensors"
-    shared = None if variant else SharedWeights.of(part)
-    return [single] if single.exists() or single.is_symlink() else [shared.file] if shared else []
-
-
-def shards(index: Path) -> list[Path]:
-    """The files that an index names, all of them beside it. Raises Unreadable."""
-    try:
-        names = read_object(index, LARGEST).get("weight_map")
-        if not isinstance(names, dict) or not names or not all(isinstance(n, str) for n in names.values()):
-            raise Unreadable("has no weight_map of file names")
-    except Unreadable as error:
-        raise Unreadable(f"{index.parent.name}/{index.name} {error}") from error
-    files = sorted(set(names.values()))
-    outside = [n for n in files if Path(n).name != n or not n.endswith(".safetensors")]
-    if outside or len(files) > MOST_SHARDS:
-        what = f"names {shown(outside[0])}" if outside else f"names {len(files):,} files"
-        raise Unreadable(f"{index.parent.name}/{index.name} {what}; expected safetensors in the same folder")
-    return [index.parent / n for n in files]
+    """The safetensors of one component and variant; [] when absent. Raises Unreadable."""
+    return component_files(folder / component, WEIGHTS[component], variant)
 
 
 def half_variant(folder: Path, component: str, prefer: bool) -> str | None:
@@ -55,14 +30,7 @@ def half_variant(folder: Path, component: str, prefer: bool) -> str | None:
 
 def tensors(folder: Path, component: str, variant: str | None) -> dict[str, Entry]:
     """The tensors of one component and variant, unread. Raises Unreadable."""
-    files = weight_files(folder, component, variant)
-    shared = SharedWeights.of(folder / component)
-    if shared and files == [shared.file]:
-        return shared.header()
-    found: dict[str, Entry] = {}
-    for file in files:
-        found |= read_header(file)
-    return found
+    return component_tensors(folder / component, WEIGHTS[component], variant)
 
 
 def problems(folder: Path) -> tuple[str, ...]:
@@ -143,13 +111,3 @@ def weight_problems(folder: Path, component: str) -> list[str]:
             f"read here; expected {WEIGHTS[component]}.safetensors, which diffusers' save_pretrained writes"
         ]
     return [f"{component}/{WEIGHTS[component]}.safetensors (or .fp16.safetensors) is missing"]
-
-
-def file_fault(part: Path, file: Path) -> str:
-    """Why a file of weights cannot be read, with its name; "" if it can."""
-    pointed = file.parent != part
-    try:
-        read_header(file)
-    except Unreadable as error:
-        return f"weights.json points to {shown(str(file), 200)}, which {error}" if pointed else f"{shown(file.name)} {error}"
-    return ""

@@ -105,8 +105,7 @@ class StableDiffusionPrior(DiffusionPrior):
         schedule, prediction = networks.read_schedule(folder / "scheduler" / "scheduler_config.json", name)
         image_size = factor * int(unet.config.sample_size)
         if device.type == "cuda":
-            channels_last: Any = torch.channels_last
-            unet, vae = (m.to(memory_format=channels_last) for m in (unet, vae))
+            unet, vae = channels_last(unet), channels_last(vae)
         if compile:
             unet.compile()
         return cls(
@@ -237,3 +236,8 @@ class StableDiffusionPrior(DiffusionPrior):
     def adapter(self, rank: int, rng: torch.Generator, exact_start: bool = True) -> Adapter:
         """A low-rank adapter of the UNet, see lowrank.LowRank."""
         return LowRank(self, rank, rng, exact_start)
+
+
+def channels_last(network: Any) -> Any:
+    """The network with its convolutions in the order that tensor cores want."""
+    return network.to(memory_format=torch.channels_last)

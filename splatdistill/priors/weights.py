@@ -86,6 +86,8 @@ def explicit(source: str, download: bool, origin: str = "") -> Found:
     tried = (Tried(f"folder {folder}", "does not exist"),)
     if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", source):
         raise refusal(f"{source}{origin}", (*tried, Tried("hub", "not a hub id, which reads OWNER/NAME")))
+    if other := hub.other_model(source):
+        raise unusable(f"{source}{origin}", (f"they are {other}",))
     place = look_in_cache(source, download)
     if isinstance(place, Found):
         return replace(place, tried=(*tried, *place.tried))
@@ -106,21 +108,16 @@ def automatic(download: bool, cuda: bool) -> Found:
         elif cuda:
             return replace(place, tried=(*tried, *place.tried))
         else:
-            why = f"{repo} is in the hub cache, but takes many hours a run without CUDA; --prior {repo} insists on it."
+            why = f"{repo} is here, but takes many hours a run without CUDA; --prior {repo} insists."
             return embedded((*tried, *place.tried), notice(why))
     torn = "".join(f" ({t.where}: {t.outcome})" for t in tried[1:] if t.outcome != NOT_CACHED)
-    why = f"{'No' if cuda else 'There is no CUDA, and no'} Stable Diffusion weights were found{torn}."
-    return embedded(
-        tuple(tried), notice(f"{why} To use real weights: {hub.command(hub.CANDIDATES[0])}, or --prior DIR.")
-    )
+    why = f"{'No' if cuda else 'No CUDA and no'} Stable Diffusion weights are here{torn}."
+    return embedded(tuple(tried), notice(why))
 
 
 def notice(why: str) -> str:
-    """What is said when auto takes the embedded prior."""
-    return (
-        f"Using the embedded prior `tiny`. {why} `tiny` knows only the toybox (simple shapes and a few named objects "
-        "in plain colours, at 64x64): it shows the method at work, not what real weights can make."
-    )
+    """The line that a person is told when auto takes the embedded prior."""
+    return f"Using the embedded prior `tiny`, which knows only the toybox. {why} `splatdistill doctor` says how to get real ones."
 
 
 def look_in_cache(repo: str, download: bool) -> Found | Tried:
@@ -154,11 +151,9 @@ def embedded(tried: tuple[Tried, ...], said: str = "") -> Found:
 def refusal(asked: str, tried: tuple[Tried, ...], repo: str = "", hint: str = "") -> WeightsError:
     """One screen: what was asked for, where it was looked for in which order, why not, and what to do."""
     target = hub.MIRRORS.get(repo, repo) or hub.CANDIDATES[0]
+    size = "about 2.6 GB" if hub.known(target) else "of use where it is Stable Diffusion 1.x/2.x"
     fixes = [
-        (
-            hub.command(target),
-            "downloads it (SD: about 2.6 GB); with --local-dir DIR it can be carried to where there is no network",
-        ),
+        (hub.command(target), f"downloads it ({size}); with --local-dir DIR it can be carried to where there is no network"),
         ("--prior DIR", "takes a folder in the diffusers layout of SD 1.x/2.x"),
         ("--prior tiny", "takes the small prior that comes with this package"),
     ]

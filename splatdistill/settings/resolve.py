@@ -56,6 +56,11 @@ def refuse_prompt(prompt: str, negative: str, family: Family) -> None:
             "Take one of those (`splatdistill toybox` lists all it knows), or give real Stable Diffusion weights,\n"
             "which know what you ask for: --prior DIR or --prior HUB_ID (`splatdistill doctor` says how to get them)."
         ) from None
+    if unknown := toybox.unknown_words(negative):
+        raise UserError(
+            f"The embedded prior `tiny` does not know these words of the negative prompt: {', '.join(map(repr, unknown[:8]))}.\n"
+            "Leave --negative out, or name what the toybox has, such as 'a blue cube' (`splatdistill toybox` lists it)."
+        )
 
 
 def resolved(config: C, found: Found) -> C:

@@ -5,7 +5,7 @@ normals exist for every prompt, from any camera. The embedded models are trained
 acceptance checks compare against it. Everything is deterministic.
 """
 
-from splatdistill.toybox.captions import Caption, parse, sample_caption
+from splatdistill.toybox.captions import Caption, parse, sample_caption, unknown_words
 from splatdistill.toybox.catalogue import NAMED, build
 from splatdistill.toybox.palette import COLOURS
 from splatdistill.toybox.primitives import PRIMITIVES
@@ -25,4 +25,5 @@ __all__ = [
     "parse",
     "render",
     "sample_caption",
+    "unknown_words",
 ]

@@ -72,7 +72,7 @@ _STACK = re.compile(rf"(?:an? )?({_COLOUR}) ({_PRIMITIVE}) on (?:an? )?({_COLOUR
 def parse(text: str) -> Caption:
     """The object that a caption names; a trailing ", front view" is ignored.
 
-    Raises UserError with the nearest captions when the toybox has no such object.
+    Raises UserError when the toybox has no such object: with the captions that resemble it, or with others, and says which.
     """
     words = re.sub(rf",\s*({_VIEW}) view$", "", " ".join(text.lower().split())).rstrip(". ")
     if m := _PLAIN.fullmatch(words):
@@ -81,19 +81,42 @@ def parse(text: str) -> Caption:
         return Caption(m[4], m[2], m[1], m[3])
     if m := _STACK.fullmatch(words):
         return Caption(m[2], m[1], below=m[4], below_colour=m[3])
-    raise UserError(f"the toybox has no {text!r}; the nearest it has: {', '.join(map(repr, nearest(text)))}")
+    near = nearest(text)
+    offer = f"the nearest it has: {listed(near)}" if near else f"it has nothing like it, but for example {listed(examples(text))}"
+    raise UserError(f"the toybox has no {text!r}; {offer}")
 
 
 def nearest(text: str, count: int = 3) -> list[str]:
-    """Captions of the toybox that resemble a prompt: words in common first, then spelling."""
+    """Captions of the toybox with an object that a prompt names, rightly or almost rightly spelt; [] where it names none."""
+    words, colours = re.findall(r"[a-z]+", text.lower()), named_colours(text)
+    # a horse is no misspelt house (0.8), a mushrom is a mushroom (0.93)
+    kinds = [m[0] for w in words if (m := difflib.get_close_matches(w, [*NAMED, *PRIMITIVES], 1, 0.81))]
+    captions = [str(Caption(k, c)) for k, c in product(kinds, [*colours, "red", "blue", "yellow"])]
+    return list(dict.fromkeys(captions))[:count]
+
+
+def examples(text: str, count: int = 3) -> list[str]:
+    """Captions of the toybox, in the colours that a prompt names where it names some."""
+    colours = (named_colours(text) * count or ["red", "blue", "purple"])[:count]
+    return [str(Caption(k, c)) for k, c in zip(("mushroom", "snowman", "teapot"), colours)]
+
+
+def named_colours(text: str) -> list[str]:
+    """Colours of the toybox that a prompt names, rightly or almost rightly spelt."""
     words = re.findall(r"[a-z]+", text.lower())
-    matched = {w: m[0] for w in words if (m := difflib.get_close_matches(w, [*NAMED, *PRIMITIVES, *COLOURS], 1, 0.75))}
-    kinds = [m for m in matched.values() if m in NAMED or m in PRIMITIVES]
-    colours = [m for m in matched.values() if m in COLOURS]
-    spelt = difflib.get_close_matches(" ".join(words), [str(c) for c in plain_captions()], count * 2, 0.0)
-    wanted = [str(Caption(k, c)) for k, c in product(kinds, colours or ["red", "blue", "yellow"])]
-    wanted += [str(Caption(k, c)) for k, c in product(["mushroom", "robot", "cat"] if not kinds else [], colours)]
-    return list(dict.fromkeys(wanted + spelt))[:count]
+    return [m[0] for w in words if (m := difflib.get_close_matches(w, COLOURS, 1, 0.75))]
+
+
+def listed(captions: list[str]) -> str:
+    """Captions in quotation marks."""
+    return ", ".join(map(repr, captions))
+
+
+def unknown_words(text: str) -> list[str]:
+    """Words that no caption has, of any object, colour, pattern or view."""
+    known = {*NAMED, *PRIMITIVES, *COLOURS, *PATTERNS[1:], "a", "an", "the", "and", "on", "view"}
+    known |= {w for words in (*DIRECTIONS, "side", "overhead") for w in words.split()}
+    return [w for w in dict.fromkeys(re.findall(r"[^\s,.]+", text.lower())) if w not in known]
 
 
 def plain_captions() -> list[Caption]:

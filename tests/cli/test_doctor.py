@@ -37,10 +37,23 @@ def test_it_tells_what_there_is(tmp_path, monkeypatch, capsys):
     assert main(["doctor"]) == 0
     said = lines(capsys)
     assert list(said) == [name for name, _ in doctor.PROBES]
-    assert "torch 2" in said["libraries"] and "is right" in said["backend"] and "threads" in said["device"]
+    assert "torch 2" in said["libraries"] and "is right" in said["backend"] and "thread" in said["device"] and "1 threads" not in said["device"]
     assert "--prior auto takes tiny" in said["weights"] and all(repo in said["weights"] for repo in hub.CANDIDATES)
     assert "tiny: " in said["embedded"] and "1234 training steps" in said["embedded"]
     assert len(said["fast path"].splitlines()) == 1
+
+
+def test_the_embedded_models_have_their_true_size(capsys, monkeypatch):
+    if not (weights.TINY / "model_index.json").is_file():
+        pytest.skip("the embedded weights are not in this checkout")
+    file = weights.TINY.parent / "weights.safetensors"
+    sizes = [float(line.split(": ")[1].split(" MB")[0]) for line in doctor.embedded()]
+    assert len(sizes) == 3 and min(sizes) > 0.5
+    assert sum(sizes) == pytest.approx(file.stat().st_size / 1e6, rel=0.02)
+
+
+def test_numbers_of_things_are_words():
+    assert [doctor.counted(n, "thread") for n in (0, 1, 2)] == ["0 threads", "1 thread", "2 threads"]
 
 
 def test_missing_weights_are_lines(tmp_path, monkeypatch, capsys):

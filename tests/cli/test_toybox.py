@@ -58,7 +58,7 @@ def test_the_sheet_is_the_same_every_time_and_shows_what_was_asked(tmp_path, cap
 
 @pytest.mark.parametrize(
     ("argv", "message"),
-    [(["--caption", "a red knight"], "the nearest it has"), (["--sheet", "x.png", "--size", "0"], "--size")],
+    [(["--caption", "a red knight"], "it has nothing like it, but for example 'a red mushroom'"), (["--sheet", "x.png", "--size", "0"], "--size")],
 )
 def test_what_cannot_be_shown_is_refused(tmp_path, monkeypatch, capsys, argv, message):
     monkeypatch.chdir(tmp_path)

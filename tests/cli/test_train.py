@@ -222,3 +222,9 @@ def test_an_interruption_outside_a_run_is_no_traceback(monkeypatch, capsys):
 
     monkeypatch.setattr("splatdistill.cli.dispatch", interrupted)
     assert main([]) == 130 and "interrupted" in capsys.readouterr().err
+
+
+def test_a_negative_prompt_that_tiny_cannot_read_is_refused_as_the_prompt_is(here, tiny, capsys):
+    assert main(["train", "--prior", "tiny", "--prompt", "a red mushroom", "--negative", "blurry, a red ball, ugly"]) == 2
+    said = capsys.readouterr().err
+    assert "negative prompt: 'blurry', 'ugly'" in said and "--negative" in said and not (here / "runs").exists()

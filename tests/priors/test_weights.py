@@ -65,7 +65,8 @@ def message(source: str) -> str:
 def test_auto_without_weights_is_tiny_and_says_so(small: Path) -> None:
     found = find("auto", cuda=True)
     assert (found.name, found.path, found.licence, found.tiny) == ("tiny", small, "Apache-2.0", True)
-    assert "`tiny`" in found.notice and f"hf download {SD21}" in found.notice and "toybox" in found.notice
+    assert "`tiny`" in found.notice and "splatdistill doctor" in found.notice and "toybox" in found.notice
+    assert len(found.notice.split()) < 30 and "\n" not in found.notice
     looked = [t.where for t in found.tried]
     assert [next(i for i, w in enumerate(looked) if repo in w) for repo in hub.CANDIDATES] == [1, 2, 3, 4]
     assert weights.VARIABLE in looked[0] and "embedded" in looked[-1]
@@ -220,3 +221,52 @@ def test_looking_imports_nothing_heavy() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2], check=True
     )
     assert run.stdout.strip() == "set()"
+
+
+# -- ids of other models -----------------------------------------------------------------------------
+
+OTHERS = {
+    "stabilityai/stable-diffusion-xl-base-1.0": "two text encoders",
+    "stabilityai/sdxl-turbo": "two text encoders",
+    "stabilityai/stable-diffusion-3.5-large": "Stable Diffusion 3",
+    "black-forest-labs/FLUX.1-dev": "Flux",
+    "DeepFloyd/IF-I-XL-v1.0": "DeepFloyd IF",
+    "PixArt-alpha/PixArt-XL-2-1024-MS": "another text-to-image network",
+    "kandinsky-community/kandinsky-2-2-decoder": "image embeddings",
+    "stabilityai/stable-diffusion-2-1-unclip": "image embeddings",
+    "stabilityai/sd-turbo": "distilled",
+    "SimianLuo/LCM_Dreamshaper_v7": "distilled",
+    "runwayml/stable-diffusion-inpainting": "a picture it is given",
+    "ashawkey/mvdream-sd2.1-diffusers": "several views",
+    "lllyasviel/sd-controlnet-canny": "an addition to another model",
+}
+
+
+@pytest.mark.parametrize("repo", OTHERS)
+@pytest.mark.parametrize("download", [False, True])
+def test_other_models_are_refused_by_their_id_before_a_download_is_advised(repo: str, download: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "fetch", lambda repo: pytest.fail("downloaded"))
+    with pytest.raises(WeightsError) as caught:
+        find(repo, download=download)
+    assert OTHERS[repo] in str(caught.value) and "hf download" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "repo",
+    [*hub.CANDIDATES, *hub.MIRRORS, "Lykon/dreamshaper-8", "SG161222/Realistic_Vision_V5.1_noVAE", "prompthero/openjourney", "nitrosocke/Ghibli-Diffusion"],
+)  # fmt: skip
+def test_models_that_may_be_stable_diffusion_are_not_taken_for_others(repo: str) -> None:
+    assert hub.other_model(repo) == "" and "hf download" in message(repo)
+
+
+def test_a_cached_repository_is_judged_by_its_files_and_not_by_its_name(cache: Path, sd: Path, folder: Path) -> None:
+    put_in_cache(cache, "someone/sdxl-in-name-only", sd)
+    assert find("someone/sdxl-in-name-only").name == "someone/sdxl-in-name-only"
+    (folder / "model_index.json").write_text('{"_class_name": "FluxPipeline", "text_encoder_2": ["a", "b"]}')
+    put_in_cache(cache, "someone/my-model", folder)
+    text = message("someone/my-model")
+    assert "a FluxPipeline with two text encoders" in text and "hf download" not in text
+
+
+def test_only_known_sizes_are_told() -> None:
+    assert "2.6 GB" in message(SD15) and "2.6 GB" not in message("someone/my-model")

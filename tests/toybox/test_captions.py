@@ -9,7 +9,7 @@ import torch
 from splatdistill.cameras import DIRECTIONS, VIEW_WORDS, orbit, with_view
 from splatdistill.errors import UserError
 from splatdistill.toybox import COLOURS, NAMED, PRIMITIVES, Caption, parse, render, sample_caption
-from splatdistill.toybox.captions import nearest, plain_captions
+from splatdistill.toybox.captions import examples, nearest, plain_captions, unknown_words
 from splatdistill.toybox.parts import PATTERNS, table
 
 
@@ -89,16 +89,29 @@ def test_an_unknown_prompt_gets_the_nearest_captions(text, first):
     "text", ["a knight in armour", "", "red", "a mug", "a red and white striped ball", "a striped red and red ball"]
 )
 def test_what_is_refused_comes_with_captions_that_are_not(text):
-    with pytest.raises(UserError, match="nearest"):
+    with pytest.raises(UserError, match="nearest|for example"):
         parse(text)
-    suggested = nearest(text)
+    suggested = nearest(text) or examples(text)
     assert len(set(suggested)) == 3
     assert all(str(parse(s)) == s for s in suggested)
 
 
-def test_nearest_keeps_the_colour_that_was_named():
-    assert all(parse(s).colour == "red" for s in nearest("a red dog"))
+def test_what_is_offered_keeps_the_colour_and_the_object_that_were_named():
+    assert all(parse(s).colour == "red" for s in examples("a red dog"))
     assert all(parse(s).kind == "mug" for s in nearest("a mug"))
+    assert nearest("a gren hous")[0] == "a green house"
+
+
+@pytest.mark.parametrize("text", ["an astronaut riding a horse", "a corgi", "a knight in armour", "red", "a DSLR photo of an icecream"])
+def test_what_resembles_nothing_is_not_said_to_resemble_something(text):
+    assert nearest(text) == []
+    with pytest.raises(UserError, match="nothing like it, but for example"):
+        parse(text)
+
+
+def test_words_that_no_caption_has_are_told():
+    assert unknown_words("a red and blue striped ball on a chair, overhead left side view.") == []
+    assert unknown_words("blurry, low quality red ball, blurry") == ["blurry", "low", "quality"]
 
 
 def test_sampling_repeats_and_covers():
