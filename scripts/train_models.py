@@ -36,7 +36,7 @@ from splatdistill.priors.multiview import camera_numbers, no_camera
 from splatdistill.toybox.real_split import SPLIT
 
 PIECE = 15 * 2**20 - 4096  # bytes of tensors in a file, its header left room for
-SHOWN = ("a blue robot", "a red mushroom", "a horse", "a hamburger", "a yellow teapot", "a teddy bear")
+SHOWN = ("a blue robot", "a horse", "a hamburger", "a teddy bear", "a red fire hydrant")
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ class Pace:
     reuse: float = 5.0  # times that each picture is drawn, about
     saved: float = 240.0  # seconds between saves
     sampled: float = 1200.0  # seconds between sheets
+    sheet_steps: int = 16  # of a sheet's pictures
 
 
 @dataclass
@@ -162,17 +163,17 @@ class Trainer:
         """The model with the average of its weights, for a while."""
         return Averaged(self)
 
-    def sheet(self, steps: int = 25) -> None:
+    def sheet(self) -> None:
         """Samples of what is shown and of what is kept for acceptance: sets of four, and front and back by words."""
-        prompts = [*SHOWN, *list(SPLIT.truth)[:6]]
+        prompts = [*SHOWN, *list(SPLIT.truth)[:5]]
         azimuth = [30.0, 120.0, 210.0, 300.0]
         size = self.model.shape.size
         camera = camera_numbers(orbit(azimuth * len(prompts), 15.0, width=size)).to(self.device)
         rng = torch.Generator(self.device).manual_seed(1)
         with self.averaged() as model:
-            sets = sample(model, [p for p in prompts for _ in azimuth], camera, rng, views=4, steps=steps)
+            sets = sample(model, [p for p in prompts for _ in azimuth], camera, rng, views=4, steps=self.pace.sheet_steps)
             words = [f"{p}, {w} view" for p in prompts for w in ("front", "side", "back", "overhead")]
-            single = sample(model, words, no_camera(len(words)).to(self.device), rng, steps=steps)
+            single = sample(model, words, no_camera(len(words)).to(self.device), rng, steps=self.pace.sheet_steps)
         rows = torch.cat([sets.unflatten(0, (-1, 4)), single.unflatten(0, (-1, 4))], 1).flatten(0, 1).cpu()
         labels = [label for p in prompts for label in (p, *"   ", "front", "side", "back", "overhead")]
         replaced(self.out / "samples.png", lambda p: write_png(p, contact_sheet(rows, 8, labels)))
@@ -267,6 +268,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--fill", type=int, default=64, help="sets rendered before the first step")
     parser.add_argument("--saved", type=float, default=Pace.saved, help="seconds between saves")
     parser.add_argument("--sampled", type=float, default=Pace.sampled, help="seconds between sheets")
+    parser.add_argument("--sheet-steps", type=int, default=Pace.sheet_steps, help="of the sampler, for the sheets")
     parser.add_argument("--seed", type=int, default=0, help="of what is rendered; the step it goes on from is added")
     parser.add_argument("--shape", default="{}", help="JSON of Shape's fields, for rehearsals")
     args = parser.parse_args(argv)
@@ -275,7 +277,7 @@ def main(argv: list[str] | None = None) -> int:
     torch.backends.cudnn.benchmark = True
     shape = replace(Shape(), **{k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(args.shape).items()})
     state = None if args.state == "none" else Path(args.state) if args.state else args.out / "state"
-    pace = Pace(args.minutes, args.batch, args.lr, settle=args.settle, saved=args.saved, sampled=args.sampled)
+    pace = Pace(args.minutes, args.batch, args.lr, settle=args.settle, saved=args.saved, sampled=args.sampled, sheet_steps=args.sheet_steps)
     torch.manual_seed(args.seed)
     trainer = Trainer(args.out, state, device, pace, shape)
     seed = args.seed + trainer.progress.step

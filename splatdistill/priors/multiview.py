@@ -6,7 +6,7 @@ self-attention the pictures of a set see each other, with the weights of the sin
 embedded multi-view prior has the same two.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,7 @@ from torch import Tensor
 from splatdistill.cameras import Cameras
 
 if TYPE_CHECKING:
-    from diffusers import UNet2DConditionModel
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
 NUMBERS = 16  # of a camera
 
@@ -66,7 +66,7 @@ class JointAttention:
 
 def joint(unet: "UNet2DConditionModel") -> "UNet2DConditionModel":
     """The same network, its self-attention joint over the views that a call names."""
-    unet.set_attn_processor(JointAttention())
+    unet.set_attn_processor(cast(Any, JointAttention()))  # diffusers lists its own processors only
     return unet
 
 

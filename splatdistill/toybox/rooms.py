@@ -115,9 +115,10 @@ def _together(first: Mesh, second: Mesh) -> Mesh:
     """Two meshes as one."""
     materials = second.materials.copy()
     materials[:, 3] += np.where(materials[:, 3] >= 0, len(first.texels), 0)
-    both = (np.concatenate([getattr(first, n), getattr(second, n)]) for n in ("corners", "normals", "uv", "openness"))
+    corners, normals, uv, openness = (np.concatenate([getattr(first, n), getattr(second, n)]) for n in ("corners", "normals", "uv", "openness"))
     material = np.concatenate([first.material, second.material + len(first.materials)]).astype(np.int32)
-    return Mesh(*both, material, np.concatenate([first.materials, materials]), np.concatenate([first.texels, second.texels]))
+    table, texels = np.concatenate([first.materials, materials]), np.concatenate([first.texels, second.texels])
+    return Mesh(corners, normals, uv, openness, material, table, texels)
 
 
 def _texture(surface: Surface, side: int = 32) -> np.ndarray:

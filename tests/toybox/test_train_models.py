@@ -1,0 +1,126 @@
+"""scripts/train_models.py rehearsed: it trains at a toy width, is killed, and goes on."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from packs import SCRIPTS, script, small_pack
+from safetensors.torch import load_file
+
+SHAPE = json.dumps({"size": 32, "channels": [16, 32], "text": 16, "layers": 1, "heads": 2, "groups": 8})
+
+
+def arguments(out: Path, pack: Path, minutes: float, *more: str) -> list[str]:
+    """A run at a toy width."""
+    told = ["--minutes", str(minutes), "--out", str(out), "--pack", str(pack), "--batch", "10", "--fill", "8", "--pool", "16", "--sheet-steps", "1"]
+    return [*told, "--shape", SHAPE, "--device", "cpu", *more]
+
+
+def step(out: Path) -> int:
+    """The step that a run's folder has reached."""
+    return json.loads((out / "training.json").read_text(encoding="utf-8"))["progress"]["step"]
+
+
+@pytest.mark.parametrize("workers", ["0", pytest.param("2", marks=pytest.mark.slow)])
+def test_it_is_killed_and_goes_on(tmp_path: Path, workers: str) -> None:
+    pack, out = small_pack(tmp_path / "small.pack"), tmp_path / "out"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(SCRIPTS.parent), str(SCRIPTS)]), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(SCRIPTS / "train_models.py"), *arguments(out, pack, 60, "--saved", "0.5", "--workers", workers)]
+    run = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
+    end = time.monotonic() + 120
+    while not (out / "training.json").exists() and run.poll() is None and time.monotonic() < end:
+        time.sleep(0.2)
+    reached = step(out) if (out / "training.json").exists() else 0
+    os.killpg(run.pid, signal.SIGKILL)
+    told = run.communicate()[1].decode()
+    assert reached > 0, told
+    reached = step(out)
+    train_models = script("train_models")
+    assert train_models.main(arguments(out, pack, 0.02)) == 0
+    after = json.loads((out / "training.json").read_text(encoding="utf-8"))["progress"]
+    assert after["step"] > reached and len(after["parts"]) == 2 and after["pictures"] > after["step"]
+    assert (out / "state" / "full.safetensors").exists() and (out / "samples.png").exists()
+    files = [p for p in out.iterdir() if p.is_file()]
+    assert len(files) <= 8 and not [p for p in files if p.name.startswith("new-")]
+
+
+def test_the_average_alone_is_enough_to_go_on(tmp_path: Path) -> None:
+    train_models = script("train_models")
+    pack, first, second = small_pack(tmp_path / "small.pack"), tmp_path / "first", tmp_path / "second"
+    assert train_models.main(arguments(first, pack, 0.02, "--state", "none")) == 0
+    assert not (first / "state").exists() and not (first / "tokenizer").exists()
+    second.mkdir()
+    for name in ("training.json", *(p.name for p in first.glob("average-*.safetensors"))):
+        (second / name).write_bytes((first / name).read_bytes())
+    shape = train_models.Shape(**{k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(SHAPE).items()})
+    trainer = train_models.Trainer(second, None, torch.device("cpu"), train_models.Pace(1, 8, 1e-3), shape)
+    kept = {k: v.float() for p in first.glob("average-*.safetensors") for k, v in load_file(p).items()}
+    assert trainer.progress.step == step(first) > 0 and trainer.warmed == 0
+    assert all(torch.equal(p, kept[k]) for k, p in trainer.parameters.items())
+    assert trainer.rate() <= 1e-3 / trainer.pace.warm * 1.01  # warmed up again
+    with pytest.raises(SystemExit, match="another network"):
+        train_models.Trainer(second, None, torch.device("cpu"), train_models.Pace(1, 8, 1e-3), train_models.Shape(32, (16, 32, 32), 16, 1, 2, 8))
+
+
+def test_pieces_are_small_and_whole() -> None:
+    train_models = script("train_models")
+    tensors = {f"w{i}": torch.full((1000, 300 + i), float(i), dtype=torch.float16) for i in range(40)}
+    pieces = train_models.in_pieces(tensors, 2_000_000)
+    assert len(pieces) > 5 and {k for p in pieces for k in p} == set(tensors)
+    assert all(sum(v.numel() * 2 for v in p.values()) <= 2_000_000 for p in pieces)
+
+
+def test_batches_are_what_they_say(tmp_path: Path) -> None:
+    """Sets share a caption and a background; the prompt of a set has no camera; single pictures have words of their view."""
+    world_data = script("world_data")
+    pool = world_data.Pool(40, 32, torch.device("cpu"))
+    supply = world_data.Supply(pool, small_pack(tmp_path / "small.pack"), 32, 0, 0)
+    supply.take(10, wait=True)
+    assert pool.filled == 40 and 10 < len(pool.rings) < 40
+    prompted = pool.sets(4, [4, 0, 1, 2, 3], True)
+    camera = prompted.camera.view(4, 5, 16)
+    assert (camera[:, 0] == 0).all() and (camera[:, 1:, 15] == 1).all() and prompted.prompted and prompted.views == 5
+    height = camera[:, 1:, 11]  # of the camera's place: the four stand at one height
+    assert torch.allclose(height, height[:, :1].expand(4, 4), atol=1e-5)
+    assert (prompted.picture[:, :, 0, 0].view(4, 5, 3).std(1) < 0.05).sum() >= 9  # corners: one background, but for rooms
+    single = pool.singles(200)
+    assert single.picture.shape == (200, 3, 32, 32) and sum(t.endswith(" view") for t in single.texts) > 120
+    kept = (single.camera[:, 15] == 1).float().mean()
+    assert 0.1 < kept < 0.4 and 5 < sum(t == "" for t in single.texts) < 45
+    assert {t for t in single.texts if "armchair" in t and "armchair in" not in t}, single.texts
+
+
+def test_the_loss_leaves_prompts_out(tmp_path: Path) -> None:
+    """With one clean picture before four, only the four are asked for."""
+    world_model = script("world_model")
+
+    class Perfect(torch.nn.Module):
+        """Answers the clean pictures that it was given to know, the prompts wrongly."""
+
+        def __init__(self, clean: torch.Tensor):
+            super().__init__()
+            self.clean, self.times = clean, torch.zeros(0)
+
+        def ids(self, texts: list[str]) -> torch.Tensor:
+            return torch.zeros(len(texts), 1, dtype=torch.long)
+
+        def forward(self, x_t: torch.Tensor, t: torch.Tensor, *_: object) -> torch.Tensor:
+            self.times = t
+            wrong = (t == 0).view(-1, 1, 1, 1) * 9.0
+            assert torch.allclose(x_t[t == 0], self.clean[t == 0])
+            return self.clean + wrong
+
+    picture = torch.rand(10, 3, 16, 16)
+    model = Perfect(world_model.patches(picture))
+    batch = world_model.Batch(picture, [""] * 10, torch.zeros(10, 16), 5, True)
+    value = world_model.loss(model, batch, torch.Generator().manual_seed(0))
+    assert value < 1e-3
+    times = model.times.view(2, 5)
+    assert (times[:, 0] == 0).all() and (times[:, 1:] == times[:, 1:2]).all() and times[0, 1] != times[1, 1]
+    assert torch.allclose(world_model.pictures(world_model.patches(picture)), picture, atol=1e-6)
