@@ -1,4 +1,4 @@
-"""What the live viewer costs a run: with nobody looking on, and with one page open.
+"""Cost of the live viewer to a run: with nobody looking on, and with one page open.
 
     python scripts/benchmark_viewer.py                     # 20,000 splats, the embedded prior
 

@@ -114,7 +114,7 @@ class Hostile:
         if control["type"] == "GuiButtonGroupMessage":
             return value == "Stop"
         if control["type"] == "GuiButtonMessage":
-            return control["props"]["label"] in ("Prune now", "Densify now", "Turntable (.mp4)", "Replay (.html)")
+            return control["props"]["label"] in ("Prune now", "Densify now", "Turntable (.mp4)", "Replay (.html)", "Refine this one")
         if control["type"] == "GuiTextMessage":  # a number or none, or a prompt that nobody takes over without its button
             return isinstance(value, str) and re.fullmatch(r"\s*[-+.\de_]*\s*", value) is not None
         return type(value) is type(control.get("value")) or (isinstance(value, (int, float)) and isinstance(control.get("value"), (int, float)))

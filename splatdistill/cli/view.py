@@ -23,7 +23,7 @@ class View:
     viewer_host: tuple[str, ...] = ()
     """Names beside 127.0.0.1 by which a browser reaches the page through a tunnel or a proxy: localhost:9000, box.lan."""
     out: Path | None = None
-    """Where cleaned splats are written; by default beside what they came from."""
+    """Folder of cleaned splats; by default they are written beside what they came from."""
 
 
 def command(argv: list[str]) -> int:
