@@ -18,17 +18,16 @@ import torch
 from torch import Tensor
 from world_model import Batch
 
-from splatdistill.cameras import Cameras, ViewWords, orbit, with_view
+from splatdistill.cameras import Cameras, orbit, with_view
 from splatdistill.priors.multiview import NUMBERS, camera_numbers
 from splatdistill.toybox import is_held_out, render, sample_caption
 from splatdistill.toybox.pack import PackedWorld
 from splatdistill.toybox.real import sample_object, shown
 from splatdistill.toybox.rooms import ROOM_VIEWS, room_mesh, sample_room
 from splatdistill.toybox.triangles import rasterise
-from splatdistill.toybox.world import VIEWS, backgrounds
+from splatdistill.toybox.world import DIRECTED, VIEWS, WORDS, backgrounds
 
 FRAMES = 5  # pictures of a set
-WORDS, DIRECTED = ViewWords(), ViewWords(directions=True)
 
 
 @dataclass(frozen=True)
