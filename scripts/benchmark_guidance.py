@@ -26,7 +26,7 @@ from splatdistill.guidance import GUIDANCES, Guidance, View
 from splatdistill.priors import Condition, DiffusionPrior, Query
 from splatdistill.priors.weights import TINY, load
 from splatdistill.train.divergence import peak_memory
-from splatdistill.train.flat import conditions
+from splatdistill.train.image2d import conditions
 
 PROGRESS = 0.4  # of the run: times and stages of the schedules are those of this moment
 SEEDS = 3  # different steps of each method, in turn: how often ISM asks depends on the time it draws

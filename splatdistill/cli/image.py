@@ -27,7 +27,7 @@ from splatdistill.settings.layers import Beside, Layer, Parsed, Subcommand, pars
 from splatdistill.settings.recipes import Family
 from splatdistill.settings.resolve import Weights, changed, device_of, refuse_prompt, resolved
 from splatdistill.train.events import Commands
-from splatdistill.train.flat import Flat, Pictures
+from splatdistill.train.image2d import Image2D, Pictures
 from splatdistill.train.run import RunDir
 
 TAKEN = ("guidance",)  # of a recipe for splats: its steps and rates are for splats
@@ -43,7 +43,7 @@ class Folder(Beside):
 
 COMMAND = Subcommand(
     "image",
-    Flat,
+    Image2D,
     CHOICES[:1],
     TAKEN,
     ("guidance.baselines", "guidance.view_weight"),  # they compare with a render; there are no views

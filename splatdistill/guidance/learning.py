@@ -6,16 +6,25 @@ from torch import Tensor, nn
 
 from splatdistill.priors import Adapter
 
+GROWTH = 2000  # updates in a row after which the loss scale is doubled
+
 
 class Learning(nn.Module):
     """A network and its AdamW (Loshchilov & Hutter, "Decoupled Weight Decay Regularization", arXiv:1711.05101).
 
     The moments are buffers that the optimizer writes to, so that state_dict and load_state_dict carry all of it.
     Stays on the device of its network.
+
+    The loss is scaled up before gradients are taken and they are scaled back, so that those inside of a network of low
+    precision do not vanish: by a factor of the caller's times a dynamic one as in torch.amp.GradScaler, halved at every update
+    that overflows and doubled after GROWTH that did not (Micikevicius et al., "Mixed Precision Training", arXiv:1710.03740,
+    section 3.2). Both are exact in float32 where the caller's is a power of two.
     """
 
     network: Adapter
     refused: Tensor  # updates not made because a gradient was not finite
+    scale: Tensor  # the dynamic factor
+    since: Tensor  # updates made since it changed
 
     def __init__(
         self, network: Adapter, rate: float, betas: tuple[float, float], eps: float, weight_decay: float
@@ -23,6 +32,8 @@ class Learning(nn.Module):
         super().__init__()
         self.network = network
         self.register_buffer("refused", torch.zeros((), dtype=torch.long))
+        self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("since", torch.zeros((), dtype=torch.long))
         self.optimizer = torch.optim.AdamW(network.parameters(), lr=rate, betas=betas, eps=eps, weight_decay=weight_decay)
         for i, p in enumerate(network.parameters()):  # as AdamW itself would at its first step
             self.register_buffer(f"step_{i}", torch.zeros(()))
@@ -31,17 +42,29 @@ class Learning(nn.Module):
             moments = {"step": f"step_{i}", "exp_avg": f"mean_{i}", "exp_avg_sq": f"square_{i}"}
             self.optimizer.state[p] = {k: self.get_buffer(v) for k, v in moments.items()}
 
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: object) -> None:
+        """Load what was saved; earlier versions had no dynamic scale."""
+        state_dict.setdefault(f"{prefix}scale", torch.ones(()))
+        state_dict.setdefault(f"{prefix}since", torch.zeros((), dtype=torch.long))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
     def update(self, loss: Float[Tensor, ""], rate: float, factor: float = 1.0) -> bool:
         """Take one step down the loss, refused and counted where a gradient is not finite; return whether it was made.
 
-        factor: the loss is multiplied by it and the gradients divided again, so that those inside of a network of
-        low precision do not vanish.
+        factor: the caller's share of the loss scale.
         """
+        factor = factor * float(self.scale)
         parameters = list(self.network.parameters())
         gradients = torch.autograd.grad(factor * loss, parameters, allow_unused=True, materialize_grads=True)
         if not torch.stack([g.sum() for g in gradients]).isfinite().all():
             self.refused += 1
+            self.scale.mul_(0.5)
+            self.since.zero_()
             return False
+        self.since += 1
+        if int(self.since) >= GROWTH:
+            self.scale.mul_(2.0)
+            self.since.zero_()
         for p, g in zip(parameters, gradients):
             p.grad = g / factor
         self.optimizer.param_groups[0]["lr"] = rate

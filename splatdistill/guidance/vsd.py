@@ -41,7 +41,7 @@ class VSD(Guided):
     adapter_rate: float = 1e-4
     """Learning rate of the adapter."""
     adapter_steps: int = 1
-    """Steps that the adapter learns per step of the splats."""
+    """Steps that the adapter learns per step of the splats, on each of its batches."""
     camera_dropout: float = 0.1
     """Share of the adapter's steps in which it is not told the cameras."""
     variant: Literal["paper", "code"] = "paper"

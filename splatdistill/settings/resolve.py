@@ -16,10 +16,10 @@ from splatdistill.priors.prompts import Prompts
 from splatdistill.priors.weights import Found
 from splatdistill.settings.recipes import Family
 from splatdistill.train.config import Train
-from splatdistill.train.flat import Flat
+from splatdistill.train.image2d import Image2D
 
 TINY = "tiny"
-C = TypeVar("C", Train, Flat)  # configurations with a prior and a device
+C = TypeVar("C", Train, Image2D)  # configurations with a prior and a device
 
 
 @dataclass

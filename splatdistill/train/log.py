@@ -46,6 +46,8 @@ NEEDED: dict[str, dict[str, type]] = {
 """Events by name, with the fields that each must have."""
 MAY: dict[str, type] = {"steps": int, "refused": int, "timing": dict, "calls": int, "peak_memory": int}
 """Fields that are read where they are; versions differ in them."""
+NO_EVENT = (ValueError, KeyError, TypeError, RecursionError, OverflowError)
+"""What `event_of` raises for a line that is none."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def read_log(path: Path) -> list[Line]:
             break
         try:
             events.append(event_of(line))
-        except (ValueError, KeyError, TypeError, RecursionError) as e:
+        except NO_EVENT as e:
             if last:
                 break
             shown = line[:60].decode("utf-8", "backslashreplace")
@@ -102,7 +104,7 @@ def mend(path: Path) -> None:
     try:
         event_of(last)
         whole = True
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except NO_EVENT:
         whole = False
     try:
         with path.open("r+b") as log:

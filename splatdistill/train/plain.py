@@ -1,7 +1,7 @@
 """Settings as plain data, such as JSON and YAML hold, and back."""
 
 import dataclasses
-import math
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import NoneType, UnionType
@@ -84,7 +84,7 @@ def _value(hint: Any, value: Any, path: str) -> Any:
             return tuple(_value(of[0] if of[-1] is Ellipsis else of[k], v, path) for k, v in enumerate(value))
         if kind is Path and isinstance(value, str):
             return Path(value)
-        if kind is float and isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        if kind is float and isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max:
             return float(value)
         if kind is NoneType and value is None:
             return value

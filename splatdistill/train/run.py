@@ -23,7 +23,7 @@ from splatdistill.io.atomic import append, reason, remove_temporaries, write_tex
 from splatdistill.renamed import tree_now
 from splatdistill.train.checkpoint import NEW, NOTE, OLD, Checkpoint, read_checkpoint, read_note
 from splatdistill.train.events import Choose, Event, Paused, Preview, SetField
-from splatdistill.train.log import Given, Line, commands_of, event_of, line_of, mend, read_log, told
+from splatdistill.train.log import NO_EVENT, Given, Line, commands_of, event_of, line_of, mend, read_log, told
 from splatdistill.train.plain import KINDS, NAME, Plain, commanded
 
 ARTEFACTS = ("splats.ply", "turntable.mp4", "sheet.png")
@@ -133,7 +133,7 @@ class RunDir:
         for line in lines:
             try:
                 event = event_of(line)
-            except (ValueError, KeyError, TypeError, RecursionError):  # cut off, at the beginning or the end
+            except NO_EVENT:  # cut off, at the beginning or the end
                 continue
             if event["event"] != "Ended":
                 found.pop("Ended", None)
@@ -194,7 +194,6 @@ class RunDir:
         with, and what it was steered to. From the checkpoint; where there is none, or one of an earlier version, from
         config.yaml and the log.
         """
-        begun = self.begun()
         saved: Plain | None = None
         for folder in reversed(self.checkpoints()) if step is None else [self.checkpoint(step)]:
             try:
@@ -203,6 +202,7 @@ class RunDir:
             except UserError:
                 if step is not None:
                     raise
+        begun = self.begun() if saved is None or self.config.is_file() else {}  # a run from Python may have no config.yaml
         if saved is None:
             for given in self.commands(step) if self.log.is_file() else []:
                 if isinstance(given.command, SetField | Choose):

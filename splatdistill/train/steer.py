@@ -1,6 +1,6 @@
 """What commands do to a run between two steps. A command that cannot be applied is a UserError and changes nothing."""
 
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -89,8 +89,8 @@ def begin_parts(session: Session, config: Train, command: SetField | Choose) -> 
 def due_now(densifier: Any) -> Densifier:
     """The same densifier with an update at every step of the run and no resets."""
     now: dict[str, Any] = {"every": 1, "since": 0.0, "until": 1.0, "reset_every": None}
-    names = {f.name for f in fields(densifier)} if is_dataclass(densifier) else set()
-    return replace(densifier, **{k: v for k, v in now.items() if k in names}) if names else densifier
+    changes = {k: v for k, v in now.items() if k in getattr(densifier, "__dataclass_fields__", {})}
+    return replace(densifier, **changes) if changes else densifier
 
 
 def densify(session: Session) -> None:

@@ -13,7 +13,7 @@ from splatdistill.cameras import Cameras
 from splatdistill.guidance import Distilled, Guidance, View
 from splatdistill.priors import DiffusionPrior
 from splatdistill.priors.prompts import Prompts
-from splatdistill.render import Rasterizer, RenderOutput
+from splatdistill.render import Rasterizer, RenderOutput, Screen
 from splatdistill.train.config import Train
 from splatdistill.train.events import Timing
 from splatdistill.train.losses import finite
@@ -96,6 +96,8 @@ def train_step(
         spent[stage] += clock[-1] - clock[-2]
 
     ok, total, shots = True, 0.0, []
+    views: list[View] = []
+    screens: list[Screen] = []
     for _ in range(config.accumulate):
         cameras: Cameras = config.cameras.sample(config.batch, size, size, state.rng).to(prior.device)
         behind = backgrounds(config, particle.background, config.batch, state.rng, prior.views)
@@ -115,18 +117,22 @@ def train_step(
         loss.backward()
         lap(2)
         total += float(terms.detach()) / config.accumulate
-        config.densify.observe(particle.densify, out.screen, size, size, config.accumulate)
+        views.append(view)
+        screens.append(out.screen)
         shots.append(Shot(cameras, None if config.background.kind == "learned" else behind, encoding, distilled))
 
     ok = ok and finite(*(p.grad for p in particle.scene.parameters()))
     made = 0
     if ok:
+        for screen in screens:  # only now: a refused step leaves no statistics
+            config.densify.observe(particle.densify, screen, size, size, config.accumulate)
         move(particle, config, state.rng)
         made = 1
         while made < config.inner and towards(shots, particle, config, prior, rasterizer, lap):
             move(particle, config, state.rng)
             made += 1
-        guidance.learn(view, state.memory)
+        for seen in views:  # from all of them, a batch at a time
+            guidance.learn(seen, state.memory)
         state.step += 1
         particle.step += 1
         at = particle.step, state.step / config.steps

@@ -88,7 +88,7 @@ def test_help_shows_the_options_and_their_values(here, capsys):
 
 @pytest.mark.skipif(shutil.which("kill") is None, reason="needs signals")
 def test_an_interrupted_run_keeps_what_it_has(here, monkeypatch):
-    from splatdistill.train.flat import Pictures
+    from splatdistill.train.image2d import Pictures
 
     step = Pictures.step
 

@@ -11,7 +11,7 @@ from splatdistill.evaluate.variance.statistics import Design, moments
 from splatdistill.guidance import GUIDANCES, SDS, Times, View
 from splatdistill.priors import Conditions
 from splatdistill.priors.exact import GaussianMixturePrior
-from splatdistill.train.flat import conditions
+from splatdistill.train.image2d import conditions
 
 D = 6
 DESIGN = Design(cameras=6, encodings=1, times=12, noises=12)

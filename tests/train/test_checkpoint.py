@@ -197,7 +197,7 @@ def test_what_differs_is_told_as_commands_that_make_it_so():
 
 
 @pytest.mark.parametrize(
-    "change", [{"steps": "9"}, {"steps": True}, {"guidance": 3}, {"guidance": {"scale": None}}, {"nails": 1}, {"rates": {"means": "x"}}]
+    "change", [{"steps": "9"}, {"steps": True}, {"guidance": 3}, {"guidance": {"scale": None}}, {"nails": 1}, {"guidance_weight": 10**400}, {"guidance_weight": float("nan")}, {"rates": {"means": "x"}}]
 )
 def test_settings_of_other_types_are_refused(change):
     with pytest.raises(UserError, match="the saved settings hold"):

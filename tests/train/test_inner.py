@@ -79,7 +79,7 @@ def test_it_goes_on_from_a_checkpoint_bit_for_bit(parts, tmp_path):
 
 def test_everything_that_follows_progress_counts_outer_steps():
     """Rates made for 60 moves hold in 20 steps of 3, and positions' rates fall with the outer steps."""
-    rates = LearningRates(means=1e-3, means_end=1e-4, steps=60)
+    rates = LearningRates(means=1e-3, means_end=1e-4, tuned_for_steps=60)
     session = run(10, inner=3, rates=rates)
     lr = {g["name"]: g["lr"] for g in session.state.optimizer.param_groups}
     assert lr["means"] == pytest.approx(1e-3**0.55 * 1e-4**0.45)  # as step 9 of 20 has it
@@ -105,7 +105,7 @@ def test_a_move_that_is_not_finite_is_not_made(monkeypatch):
 def test_methods_without_a_target_are_refused_with_the_reason(guidance):
     with pytest.raises(UserError, match=f"--inner 2 needs a guidance with a target, and {type(guidance).__name__} has none: "):
         Session(config(guidance, inner=2), red_and_blue())
-    with pytest.raises(UserError, match="--inner must be at least 1"):
+    with pytest.raises(UserError, match="--inner must lie within 1"):
         Session(config(inner=0), red_and_blue())
 
 

@@ -56,6 +56,7 @@ BAD = [
     b'{"event": "StepDone", "step": true}',
     b'{"event": "StepDone", "step": 1, "refused": "0"}',
     b'{"event": "StepDone", "step": 1, "timing": {"render": "x"}}',
+    b'{"event": "StepDone", "step": 1, "timing": {"render": 1' + b"0" * 400 + b"}}",
     b'{"event": "Danced", "step": 1}',
     b'{"event": "Applied", "step": 1, "command": {"name": "Erase"}}',
     b'{"event": "Applied", "step": 1, "command": {"name": "SetField"}}',

@@ -108,6 +108,28 @@ def test_a_non_finite_gradient_is_refused_and_counted():
     assert session.step().step == 2
 
 
+def test_a_step_refused_at_its_second_batch_leaves_nothing_of_the_first():
+    densify = Gradient(since=0.0, until=1.0, every=100)
+    session = Session(config(Broken(scale=1.0, bad=(3,)), accumulate=2, densify=densify), red_and_blue())
+    session.step()
+    before = {k: v for k, v in tensors(session).items() if k != "rng"}
+    assert before["densify.views"].sum() > 0
+    session.step()
+    assert not session.last.taken and same(before, {k: v for k, v in tensors(session).items() if k != "rng"})
+    session.step()
+    assert (tensors(session)["densify.views"] >= before["densify.views"]).all() and session.state.step == 2
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_what_a_guidance_learns_is_from_all_batches_of_a_step(accumulate, monkeypatch):
+    seen, learn = [], VSD.learn
+    monkeypatch.setattr(VSD, "learn", lambda self, view, memory: (seen.append(view.x.detach().clone()), learn(self, view, memory))[1])
+    session = Session(config(VSD(scale=2.0), accumulate=accumulate, batch=2), red_and_blue())
+    session.step()
+    assert len(seen) == accumulate and len({float(x.sum()) for x in seen}) == accumulate
+    assert float(session.state.memory.get_buffer("step_0")) == accumulate
+
+
 def test_a_run_of_refusals_ends_with_a_verdict_and_a_checkpoint(tmp_path):
     session = Session(config(Broken(scale=1.0, bad=tuple(range(3, 99)))), red_and_blue())
     events = []
@@ -122,6 +144,113 @@ def test_an_empty_scene_ends_with_a_verdict(tmp_path):
     c = config(SDS(scale=1.0, weight="one"), steps=400, guidance_weight=0.0, regularise=Regularisers(sparsity=100.0))
     with pytest.raises(RunEnded, match="empty"):
         run(Session(c, red_and_blue()), RunDir.create("x", tmp_path / "r"))
+
+
+FADING = {"guidance_weight": 0.0, "regularise": Regularisers(sparsity=100.0), "rates": LearningRates(opacities=0.5)}
+
+
+def ending(folder: RunDir) -> str:
+    """How a run's log says that it ended."""
+    return folder.last_events()["Ended"]["how"]
+
+
+def test_a_short_run_that_ends_empty_is_no_success_and_neither_is_going_on_with_it(tmp_path):
+    c, folder = config(SDS(scale=1.0, weight="one"), steps=30, checkpoint_every=10, **FADING), RunDir.create("x", tmp_path / "r")
+    with pytest.raises(RunEnded, match="empty"):
+        run(Session(c, red_and_blue()), folder)
+    assert ending(folder) == "empty" and folder.splats.exists() and not folder.finished()
+    assert folder.newest_checkpoint().note.sign == "empty"
+    with pytest.raises(RunEnded, match="empty"):
+        run(Session.resumed(c, red_and_blue(), folder.newest_checkpoint()), folder)
+    assert ending(folder) == "empty"
+
+
+def test_the_last_good_state_is_one_that_was_looked_at(tmp_path, monkeypatch):
+    """One splat turns NaN after step 7; steps after it are refused."""
+    from splatdistill.train import session as module
+
+    real = module.train_step
+
+    def step(state, *rest):
+        if state.step == 7:
+            state.scene.means.data[3] = float("nan")
+        return real(state, *rest)
+
+    monkeypatch.setattr(module, "train_step", step)
+    folder = RunDir.create("x", tmp_path / "r")
+    with pytest.raises(RunEnded, match=r"\(nan\)[\s\S]*last good state is in .*step-000005"):
+        run(Session(config(checkpoint_every=5, steps=40), red_and_blue()), folder)
+    assert ending(folder) == "nan" and [p.name for p in folder.checkpoints()] == ["step-000005"]
+
+
+def test_sizes_that_explode_are_a_verdict_though_no_picture_can_be_made(tmp_path, monkeypatch):
+    session, folder = Session(config(steps=5), red_and_blue()), RunDir.create("x", tmp_path / "r")
+
+    def grow(event):
+        if isinstance(event, StepDone) and event.step == 5:
+            session.state.scene.log_scales.data.fill_(200.0)
+
+    with pytest.raises(RunEnded, match="exploded"):
+        run(session, folder, [grow])
+    assert ending(folder) == "exploded" and not folder.splats.exists()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), MemoryError(), RuntimeError("std::bad_alloc")])
+def test_memory_that_runs_out_is_a_verdict_and_the_state_is_saved(tmp_path, monkeypatch, error):
+    session, folder = Session(config(steps=9), red_and_blue()), RunDir.create("x", tmp_path / "r")
+    real, calls = session.prior.answer, []
+
+    def answer(*rest):
+        calls.append(1)
+        if len(calls) == 4:
+            raise error
+        return real(*rest)
+
+    session.prior.answer = answer
+    with pytest.raises(RunEnded, match="oom"):
+        run(session, folder)
+    assert folder.newest_checkpoint().note.step == 3 and ending(folder) == "oom"
+
+
+def test_other_errors_are_no_verdict(tmp_path):
+    session = Session(config(), red_and_blue())
+
+    def answer(*_):
+        raise RuntimeError("a mistake of ours")
+
+    session.prior.answer = answer
+    with pytest.raises(RuntimeError, match="ours"):
+        run(session, RunDir.create("x", tmp_path / "r"))
+
+
+def test_more_splats_than_allowed_are_refused_before_they_are_made():
+    with pytest.raises(UserError, match=r"--init.count 9000000 is more than"):
+        Session(config(init=dataclasses.replace(config().init, count=9_000_000)), red_and_blue())
+
+
+def test_a_run_killed_before_its_files_gets_them(tmp_path):
+    c, folder = config(steps=4), RunDir.create("x", tmp_path / "r")
+    whole = RunDir.create("x", tmp_path / "whole")
+    run(Session(c, red_and_blue()), whole)
+
+    def killed(event):
+        if isinstance(event, Saved):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(Session(c, red_and_blue()), folder, [killed])
+    assert not folder.splats.exists() and not folder.finished()
+    run(Session.resumed(c, red_and_blue(), folder.newest_checkpoint()), folder)
+    assert folder.finished() and folder.splats.read_bytes() == whole.splats.read_bytes()
+
+
+def test_what_a_run_goes_on_with_otherwise_is_recorded(tmp_path):
+    c, folder = config(steps=4), RunDir.create("x", tmp_path / "r")
+    run(Session(c, red_and_blue()), folder)
+    longer = dataclasses.replace(c, steps=6)
+    run(Session.resumed(longer, red_and_blue(), folder.newest_checkpoint()), folder)
+    assert [g.command for g in folder.commands()] == [SetField("steps", 6)] and folder.settings(4)["steps"] == 6
+    assert folder.newest_checkpoint().note.step == 6
 
 
 def test_commands_take_effect_and_are_logged(tmp_path):

@@ -22,7 +22,7 @@ from splatdistill.train.losses import finite
 
 
 @dataclass(frozen=True)
-class Flat:
+class Image2D:
     """Distil a text prompt into pictures."""
 
     prompt: str = ""
@@ -74,13 +74,13 @@ def conditions(prior: DiffusionPrior, prompt: str, count: int, negative: str = "
 class Pictures:
     """Particles being distilled.
 
-        pictures = Pictures(Flat(prompt="ring", guidance=SDS(scale=1.0)), plane())
+        pictures = Pictures(Image2D(prompt="ring", guidance=SDS(scale=1.0)), plane())
         while pictures.step():
             ...
         x = pictures.latents()
     """
 
-    config: Flat
+    config: Image2D
     prior: DiffusionPrior
     done: int = 0  # steps
     refused: int = 0  # steps in a row that were not taken because a gradient was not finite
