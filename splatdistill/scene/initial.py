@@ -18,9 +18,7 @@ from splatdistill.io.extent import FAR
 from splatdistill.io.points import Points, read_points
 
 SMALLEST = 1e-4  # world units: coincident points still get a size
-ROWS = 1024  # distances are computed for so many points at a time
 MOST = 10_000_000  # Gaussians: with gradients and Adam's moments about 10 GB
-MOST_POINTS = 200_000  # of a cloud: every distance is computed, which takes minutes beyond
 
 
 class Initial(ABC):
@@ -120,10 +118,9 @@ class FromFile(Initial):
     def _round(self, points: Points, rng: torch.Generator) -> Gaussians:
         """Return points as round Gaussians."""
         chosen = self._choice(len(points.xyz), rng)
-        xyz = points.xyz[chosen]
-        if len(xyz) > MOST_POINTS:
-            raise UserError(f"{self.path} has {len(xyz)} points; take at most {MOST_POINTS} of them with --init.count")
-        xyz = self._placed(xyz)
+        xyz = self._placed(points.xyz[chosen])
+        if len(xyz) > 1 and torch.equal(xyz.amin(0), xyz.amax(0)):
+            raise UserError(f"{self.path} has {len(xyz)} points, all in one place; expected the points of an object")
         rgb = torch.full_like(xyz, 0.5) if points.rgb is None else points.rgb[chosen]
         return cloud(xyz, rgb, None, self.opacity)
 
@@ -175,12 +172,13 @@ def cloud(
 def spacing(points: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
     """Return the root mean square distance of each point to its 3 nearest others (3D Gaussian Splatting's initial size)."""
     if len(points) < 4:
-        raise UserError(f"{len(points)} points have no 3 nearest others: give at least 4 points, or a scale")
-    nearest = [
-        torch.cdist(rows, points, compute_mode="donot_use_mm_for_euclid_dist").topk(4, largest=False).values[:, 1:]
-        for rows in points.split(ROWS)
-    ]
-    return torch.cat(nearest).square().mean(1).sqrt()
+        raise UserError(f"{len(points)} points have no 3 nearest others: give at least 4 points, or drawn ones a scale")
+    from scipy.spatial import cKDTree  # here: a run that starts from splats has no use for it
+
+    places = points.detach().double().cpu().numpy()
+    _, nearest = cKDTree(places).query(places, 4)
+    others = points[torch.from_numpy(nearest[:, 1:]).to(points.device)]
+    return torch.linalg.vector_norm(points[:, None] - others, dim=-1).square().mean(1).sqrt()
 
 
 def _colours(colour: Literal["gray", "random"], count: int, rng: torch.Generator) -> Float[Tensor, "n 3"]:

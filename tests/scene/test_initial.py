@@ -9,7 +9,7 @@ from plyfile import PlyData, PlyElement
 
 from splatdistill.errors import UserError
 from splatdistill.io.ply import write_ply
-from splatdistill.scene.initial import MOST_POINTS, Ball, Blob, FromFile, cloud, spacing
+from splatdistill.scene.initial import Ball, Blob, FromFile, cloud, spacing
 
 
 def rng(seed: int = 0) -> torch.Generator:
@@ -111,11 +111,21 @@ def test_broken_rows_of_a_file_are_refused_or_dropped(tmp_path: Path) -> None:
     assert len(FromFile(tmp_path / "a.ply", drop_invalid=True).make(rng())) == 47
 
 
-def test_too_many_points_are_explained(tmp_path: Path) -> None:
-    write_points(tmp_path / "a.ply", MOST_POINTS + 1)
-    with pytest.raises(UserError, match="--init.count"):
-        FromFile(tmp_path / "a.ply").make(rng())
+def test_many_points_take_seconds_and_some_of_them_are_chosen(tmp_path: Path) -> None:
+    write_points(tmp_path / "a.ply", 60_000)
+    got = FromFile(tmp_path / "a.ply").make(rng())
+    assert len(got) == 60_000 and got.scales.isfinite().all()
     assert len(FromFile(tmp_path / "a.ply", count=100).make(rng())) == 100
+
+
+def test_points_in_one_place_are_no_object(tmp_path: Path) -> None:
+    rows = write_points(tmp_path / "a.ply", 40)
+    rows["x"], rows["y"], rows["z"] = 1.0, 2.0, 3.0
+    PlyData([PlyElement.describe(rows, "vertex")]).write(str(tmp_path / "a.ply"))
+    with pytest.raises(UserError, match="all in one place"):
+        FromFile(tmp_path / "a.ply").make(rng())
+    twice = torch.rand(50, 3, generator=rng()).repeat_interleave(2, 0)
+    assert (spacing(twice) > 0).all()  # the one beside it counts, and two more
 
 
 def test_a_file_must_be_named() -> None:
