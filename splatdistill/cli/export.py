@@ -224,6 +224,6 @@ def places(error: float, radius: float) -> str:
 
 
 def sized(count: int) -> str:
-    """1234567 bytes are 1.2 MB."""
+    """Return a number of bytes as a person reads it: 1234567 is 1.2 MB."""
     power = min(int(math.log(max(count, 1), 1000)), 3)
     return f"{count / 1000**power:.{1 if power else 0}f} {('bytes', 'kB', 'MB', 'GB')[power]}"

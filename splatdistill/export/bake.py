@@ -18,7 +18,7 @@ AT_ONCE = 1 << 18  # texels coloured at a time
 
 
 def baked(shape: Surface, seen: Seen, size: int | None = None) -> Mesh:
-    """The surface with a texture of size x size pixels, by default as many as it needs; UserError if there are too many
+    """Return the surface with a texture of size x size pixels, by default as many as it needs; UserError if there are too many
     triangles for so many.
     """
     size, across, cell = layout(len(shape.faces), size)
@@ -29,7 +29,7 @@ def baked(shape: Surface, seen: Seen, size: int | None = None) -> Mesh:
 
 
 def layout(count: int, size: int | None) -> tuple[int, int, int]:
-    """Pixels and cells along a side, and texels along a cell. Two triangles share a square cell, each in one half of it."""
+    """Return pixels and cells along a side, and texels along a cell. Two triangles share a square cell, each in one half of it."""
     across = math.ceil(math.ceil(count / 2) ** 0.5)
     across = across if across <= TILE else TILE * math.ceil(across / TILE)
     if size is None:
@@ -45,7 +45,7 @@ def layout(count: int, size: int | None) -> tuple[int, int, int]:
 
 
 def corners(count: int, across: int, cell: int, size: int) -> Float32[np.ndarray, "count 3 2"]:
-    """Where triangles lie in the texture, (0, 0) its upper left: corners on centres of texels, so that a viewer that
+    """Return the places of triangles in the texture, (0, 0) its upper left: corners on centres of texels, so that a viewer that
     blends neighbouring texels stays inside the cell.
     """
     column, row = squares(np.arange(count) // 2, across)
@@ -58,7 +58,7 @@ def corners(count: int, across: int, cell: int, size: int) -> Float32[np.ndarray
 
 
 def squares(index: Int[np.ndarray, " n"], across: int) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
-    """Column and row of the cells in order: tile by tile, row by row inside a tile."""
+    """Return column and row of the cells in order: tile by tile, row by row inside a tile."""
     tile = min(TILE, across)
     block, rest = index // tile**2, index % tile**2
     return block % (across // tile) * tile + rest % tile, block // (across // tile) * tile + rest // tile
@@ -66,7 +66,7 @@ def squares(index: Int[np.ndarray, " n"], across: int) -> tuple[Int[np.ndarray, 
 
 @torch.no_grad()
 def coloured(mesh: Mesh, seen: Seen, across: int, cell: int, tolerance: float) -> UInt8[np.ndarray, "size size 3"]:
-    """The texture: for every texel the mean of what views show there, those that see it best counting most."""
+    """Return the texture: for every texel the mean of what views show there, those that see it best counting most."""
     size = mesh.texture.shape[0]
     rows, columns = np.mgrid[0:size, 0:size].reshape(2, -1)
     x, y = columns % cell, rows % cell
@@ -94,7 +94,7 @@ def coloured(mesh: Mesh, seen: Seen, across: int, cell: int, tolerance: float) -
 def colours(
     points: Float[torch.Tensor, "n 3"], normals: Float[torch.Tensor, "n 3"], seen: Seen, tolerance: float
 ) -> Float[torch.Tensor, "n 3"]:
-    """What points of the surface look like: views that look at them squarely and see them count, by the fourth power of
+    """Return the colours of points of the surface: views that look at them squarely and see them count, by the fourth power of
     the cosine; where none does, all that are on the outer side, a little.
     """
     total, weight = torch.zeros(len(points), 3), torch.full((len(points), 1), 1e-12)

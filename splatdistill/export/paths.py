@@ -20,7 +20,7 @@ EXAMPLE = '[{"azimuth": 0, "elevation": 10, "distance": 3}, {"azimuth": 180, "el
 
 @dataclass(frozen=True)
 class Place:
-    """Where a camera stands, looking at the middle."""
+    """Place of a camera that looks at the middle."""
 
     azimuth: float = 0.0  # degrees; 0 sees the front, 90 the object's left
     elevation: float = 15.0  # degrees above the horizon
@@ -29,12 +29,12 @@ class Place:
 
 
 def turntable(frames: int, elevation: float, distance: float, fov: float, first: float = 0.0) -> list[Place]:
-    """Once around, the last frame one step short of the first, so that it loops."""
+    """Go once around, the last frame one step short of the first, so that it loops."""
     return [Place(first + 360 * k / frames, elevation, distance, fov) for k in range(frames)]
 
 
 def spiral(frames: int, elevation: float, distance: float, fov: float, first: float = 0.0) -> list[Place]:
-    """Twice around while rising from below `elevation` to above and sinking back; it loops."""
+    """Go twice around while rising from below `elevation` to above and sinking back; it loops."""
     return [
         Place(first + 720 * k / frames, elevation + 30 * math.sin(2 * math.pi * k / frames), distance, fov)
         for k in range(frames)
@@ -42,7 +42,7 @@ def spiral(frames: int, elevation: float, distance: float, fov: float, first: fl
 
 
 def key_frames(path: Name, frames: int, default: Place) -> list[Place]:
-    """Key frames of a JSON file, with smooth steps between them: a list of objects with azimuth, elevation, distance
+    """Read key frames of a JSON file, with smooth steps between them: a list of objects with azimuth, elevation, distance
     and fov, each as it was before where it is left out. Azimuths go as written: 0 to 350 is nearly once around.
     UserError if it is no such file.
     """
@@ -62,7 +62,7 @@ def key_frames(path: Name, frames: int, default: Place) -> list[Place]:
 
 
 def smooth(keys: Float[Tensor, "k d"], count: int) -> Float[Tensor, "count d"]:
-    """Catmull-Rom splines through key frames, evenly spaced in time, from the first to the last."""
+    """Return Catmull-Rom splines through key frames, evenly spaced in time, from the first to the last."""
     if len(keys) == 1:
         return keys.expand(count, -1)
     at = torch.linspace(0, len(keys) - 1, count, dtype=keys.dtype)
@@ -74,7 +74,7 @@ def smooth(keys: Float[Tensor, "k d"], count: int) -> Float[Tensor, "count d"]:
 
 
 def check(places: Sequence[Place]) -> None:
-    """UserError for places where no camera can stand."""
+    """Raise a UserError for places where no camera can stand."""
     for p in places:
         if not (abs(p.elevation) <= 90 and 0 < p.distance < math.inf and 0 < p.fov < 180 and math.isfinite(p.azimuth)):
             raise UserError(
@@ -83,7 +83,7 @@ def check(places: Sequence[Place]) -> None:
 
 
 def cameras(places: Sequence[Place], width: int, height: int) -> Cameras:
-    """The cameras at these places, around the origin."""
+    """Return the cameras at these places, around the origin."""
     columns = [[getattr(p, f.name) for p in places] for f in fields(Place)]
     return orbit(columns[0], columns[1], columns[2], columns[3], width, height)
 

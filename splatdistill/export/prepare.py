@@ -70,7 +70,7 @@ class Preparation:
     """Keep splats that lie far from all others or are far larger than the object (`extent.strays`)."""
 
     def check(self) -> None:
-        """UserError for numbers that make no sense."""
+        """Raise a UserError for numbers that make no sense."""
         if self.height is not None and not 0 < self.height < math.inf:
             raise UserError(f"--height is a length above 0; got {self.height}")
         if not 0 < self.scale < math.inf:

@@ -17,7 +17,7 @@ NAMED = 3  # rows that a message lists
 
 @dataclass(frozen=True)
 class Limits:
-    """How near splats must come back from a format."""
+    """Greatest differences of what comes back from a format."""
 
     place: float  # error of each position, relative to its splat's middle axis, or
     reach: float  # relative to the object's radius, below which no picture shows it
@@ -67,7 +67,7 @@ def differences(meant: Gaussians, got: Gaussians, path: Name) -> Differences:
 
 
 def check(found: Differences, limits: Limits, meant: Gaussians, path: Name) -> None:
-    """UserError that names the rows and the reason unless every splat is what was meant, within the limits."""
+    """Raise a UserError that names the rows and the reason unless every splat is what was meant, within the limits."""
     if (bad := found.displaced(limits)).any():
         row = int(torch.where(bad, found.place / found.own, -1).nan_to_num(nan=torch.inf).argmax())
         complain(path, meant, f"{rows(bad)} {'has' if bad.sum() == 1 else 'have'} another place: row {row} by {found.place[row]:.2g}, and its size is {found.own[row]:.2g}")

@@ -62,7 +62,7 @@ class Seen:
 
 @torch.no_grad()
 def look_around(g: Gaussians, render: Rasterizer, size: int, step: Callable[[int], None] = lambda k: None) -> Seen:
-    """Views from directions spread evenly over the sphere (Fibonacci's spiral), each with all of it in the picture."""
+    """Render views from directions spread evenly over the sphere (Fibonacci's spiral), each with all of it in the picture."""
     radius = max((g.means.norm(dim=1) + g.scales.amax(1)).quantile(0.995).item(), 1e-6)
     distance = 3 * radius
     fov = 2 * math.degrees(math.asin(1.05 / 3))
@@ -95,7 +95,7 @@ class Surface:
 
 
 def at_most(g: Gaussians, seen: Seen, triangles: int) -> Surface:
-    """The surface on the finest grid that gives at most so many triangles, or nearly; UserError if none does."""
+    """Return the surface on the finest grid that gives at most so many triangles, or nearly; UserError if none does."""
     resolution, best, count = 48, None, 0
     for _ in range(TRIES):
         found = surface(g, seen, resolution)
@@ -117,7 +117,7 @@ def at_most(g: Gaussians, seen: Seen, triangles: int) -> Surface:
 
 @torch.no_grad()
 def surface(g: Gaussians, seen: Seen, resolution: int) -> Surface:
-    """The surface of what is more than half opaque; UserError if nothing is. resolution: cells along the long side."""
+    """Return the surface of what is more than half opaque; UserError if nothing is. resolution: cells along the long side."""
     low, high = (corner.double() for corner in box(g))
     longest = (high - low).max().item()
     cell = longest / resolution
@@ -137,7 +137,7 @@ def surface(g: Gaussians, seen: Seen, resolution: int) -> Surface:
 
 
 def distance(points: Float[Tensor, "n 3"], seen: Seen, band: float) -> Float[Tensor, " n"]:
-    """The field at points: positive outside."""
+    """Return the field at points: positive outside."""
     total, count = torch.zeros(len(points)), torch.zeros(len(points))
     for view in range(len(seen.alpha)):
         shown, z = seen.at(view, points)
@@ -151,7 +151,7 @@ def distance(points: Float[Tensor, "n 3"], seen: Seen, band: float) -> Float[Ten
 
 
 def marched(field: Float32[np.ndarray, "x y z"]) -> tuple[Float[np.ndarray, "v 3"], Int[np.ndarray, "f 3"]]:
-    """Marching cubes at 0, stray pieces left out, smoothed a little without shrinking; in cells."""
+    """Run marching cubes at 0, stray pieces left out, smoothed a little without shrinking; in cells."""
     try:
         import trimesh
         from skimage.measure import marching_cubes

@@ -42,7 +42,7 @@ ROWS: dict[Up, tuple[tuple[int, int, int], ...]] = {  # of the matrix from our w
 
 
 def into(up: Up, facing: float = 0.0) -> Float[Tensor, "3 3"]:
-    """The orthogonal matrix from our world to another, float64, after which azimuth `facing` (degrees) is the front
+    """Return the orthogonal matrix from our world to another, float64, after which azimuth `facing` (degrees) is the front
     there; of determinant -1 where that world is left-handed.
     """
     a = math.radians(-facing)
@@ -51,7 +51,7 @@ def into(up: Up, facing: float = 0.0) -> Float[Tensor, "3 3"]:
 
 
 def placed(gaussians: Gaussians, world: Float[Tensor, "3 3"]) -> Gaussians:
-    """All of it through an orthogonal matrix M, which may mirror: M mu, covariances M Sigma M^T, and colours seen along
+    """Move all of it through an orthogonal matrix M, which may mirror: M mu, covariances M Sigma M^T, and colours seen along
     M d as they were along d. A mirroring M turns Gaussians as -M does, for they are symmetric about their centres.
     """
     proper = world * torch.linalg.det(world).sign()
@@ -64,7 +64,7 @@ def placed(gaussians: Gaussians, world: Float[Tensor, "3 3"]) -> Gaussians:
 
 
 def quaternion(rotation: Float[Tensor, "3 3"]) -> Quaternion:
-    """The unit quaternion of a rotation matrix, by its largest component, where nothing cancels."""
+    """Return the unit quaternion of a rotation matrix, by its largest component, where nothing cancels."""
     r = rotation.tolist()
     trace = r[0][0] + r[1][1] + r[2][2]
     fourfold = [1 + trace, *(1 - trace + 2 * r[i][i] for i in range(3))]  # 4 w^2, 4 x^2, 4 y^2, 4 z^2
@@ -80,7 +80,7 @@ def quaternion(rotation: Float[Tensor, "3 3"]) -> Quaternion:
 
 
 def _product(a: tuple, b: tuple) -> tuple:
-    """Hamilton's product of quaternions wxyz, of numbers or of tensors."""
+    """Return Hamilton's product of quaternions wxyz, of numbers or of tensors."""
     w, x, y, z = a
     v, i, j, k = b
     return (

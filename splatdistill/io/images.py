@@ -20,14 +20,14 @@ LABEL = 16  # pixels of a line of text above a picture
 
 
 def to_bytes(image: Float[Tensor, "c h w"]) -> UInt8[np.ndarray, "h w c"]:
-    """Rounded to the nearest of 256 values; what is outside [0, 1] is cut. ValueError for NaN."""
+    """Round to the nearest of 256 values; what is outside [0, 1] is cut. ValueError for NaN."""
     if image.isnan().any():
         raise ValueError("a picture with NaN in it")
     return (image.detach().cpu().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
 
 
 def write_png(path: Name, image: Float[Tensor, "c h w"], note: str = "") -> None:
-    """One picture, without loss, of 3 channels or with opacity as the fourth; UserError if it cannot be written, and
+    """Write one picture, without loss, of 3 channels or with opacity as the fourth; UserError if it cannot be written, and
     what was at `path` is then as before. note: kept inside as its comment.
     """
     inside = PngInfo()
@@ -38,7 +38,7 @@ def write_png(path: Name, image: Float[Tensor, "c h w"], note: str = "") -> None
 
 
 def check_png(path: Name, width: int, height: int, channels: int) -> None:
-    """UserError unless a file is a whole picture of this size."""
+    """Raise a UserError unless a file is a whole picture of this size."""
     try:
         with Image.open(path, formats=["PNG"]) as picture:
             picture.load()
@@ -52,7 +52,7 @@ def check_png(path: Name, width: int, height: int, channels: int) -> None:
 def contact_sheet(
     images: Float[Tensor, "b 3 h w"], columns: int, labels: Sequence[str] | None = None
 ) -> Float[Tensor, "3 sheet_h sheet_w"]:
-    """Pictures row by row on white, each under its label if there are any; a label that is too long is cut."""
+    """Lay pictures row by row on white, each under its label if there are any; a label that is too long is cut."""
     b, _, h, w = images.shape
     if b == 0 or columns < 1:
         raise ValueError(f"a sheet needs pictures and columns, got {b} and {columns}")
@@ -70,7 +70,7 @@ def contact_sheet(
 
 
 def _text(text: str, width: int, height: int) -> Float[Tensor, "3 height width"]:
-    """A line of black text on white."""
+    """Draw a line of black text on white."""
     canvas = Image.new("L", (width, height), 255)
     font = ImageFont.load_default(size=0.7 * height)
     ImageDraw.Draw(canvas).text((1, 1), fitted(text, font, width - 2), fill=0, font=font)
@@ -78,7 +78,7 @@ def _text(text: str, width: int, height: int) -> Float[Tensor, "3 height width"]
 
 
 def fitted(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> str:
-    """As much of a line of text as is at most so many pixels wide; what is cut ends with an ellipsis."""
+    """Return as much of a line of text as is at most so many pixels wide; what is cut ends with an ellipsis."""
     line = text.replace("\n", " ")
     while line and font.getlength(line) > width:
         line = line.removesuffix("…")[:-1] + "…" if len(line) > 1 else ""

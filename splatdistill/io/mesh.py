@@ -35,7 +35,7 @@ class Mesh:
     texture: UInt8[np.ndarray, "h w 3"]
 
     def normals(self) -> Float32[np.ndarray, "v 3"]:
-        """Unit normals of the vertices, faces weighted by area."""
+        """Return unit normals of the vertices, faces weighted by area."""
         a, b, c = (self.vertices[self.faces[:, k]] for k in range(3))
         across = np.cross(b - a, c - a)
         total = np.stack(
@@ -65,7 +65,7 @@ def library() -> ModuleType:
 
 
 def write_glb(path: Name, mesh: Mesh, comments: Sequence[str] = ()) -> WrittenMesh:
-    """One binary glTF 2.0 file. comments: one fact each, for the asset's extras. UserError if it cannot be written or
+    """Write one binary glTF 2.0 file. comments: one fact each, for the asset's extras. UserError if it cannot be written or
     does not read back; what was at `path` is then as before.
     """
     path, trimesh = Path(path), library()
@@ -101,7 +101,7 @@ def write_glb(path: Name, mesh: Mesh, comments: Sequence[str] = ()) -> WrittenMe
 
 
 def write_obj(path: Name, mesh: Mesh, comments: Sequence[str] = ()) -> WrittenMesh:
-    """A .obj with shared vertices, and beside it its .mtl and the texture as -texture.png. As `write_glb` otherwise."""
+    """Write a .obj with shared vertices, and beside it its .mtl and the texture as -texture.png. As `write_glb` otherwise."""
     path = Path(path)
     library()
     turn = frames.into("gltf").numpy().astype(np.float32)

@@ -33,7 +33,7 @@ SCALE, ROT = ("scale_0", "scale_1", "scale_2"), ("rot_0", "rot_1", "rot_2", "rot
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where splats come from, for the header."""
+    """Origin of splats, for the header."""
 
     prompt: str
     prior: str
@@ -44,7 +44,7 @@ class Provenance:
     """Of splatdistill."""
 
     def comments(self) -> list[str]:
-        """Header comments, one fact each."""
+        """Return header comments, one fact each."""
         return [
             f"prompt {self.prompt}",
             f"prior {self.prior}",
@@ -100,7 +100,7 @@ def read_ply(path: Name, up: Up | None = None, drop_invalid: bool = False) -> Ga
 
 
 def _up(comments: tuple[str, ...], ours: tuple[str, ...]) -> Up:
-    """The world of a file. nerfstudio's says that z is up; what brush says of y is a constant and means nothing."""
+    """Return the world of a file. nerfstudio's says that z is up; what brush says of y is a constant and means nothing."""
     if any(c.lower().split() == ["vertical", "axis:", "z"] for c in comments):
         return "raw"
     said: list[Up] = [up for up in get_args(Up) if f"up {up}" in ours]
@@ -108,18 +108,18 @@ def _up(comments: tuple[str, ...], ours: tuple[str, ...]) -> Up:
 
 
 def read_comments(path: Name) -> tuple[str, ...]:
-    """The header's comments; those that `write_ply` escaped as they were given to it."""
+    """Return the header's comments; those that `write_ply` escaped as they were given to it."""
     comments = table.read_comments(path)
     return tuple(unescape(c) for c in comments) if MADE_BY in comments else comments
 
 
 def is_splats(path: Name) -> bool:
-    """Whether a .ply holds Gaussian splats, not mere points; UserError if it is no .ply."""
+    """Tell if a .ply holds Gaussian splats, not mere points; UserError if it is no .ply."""
     return bool({"f_dc_0", "rot_0"} & {*read_properties(path)})
 
 
 def _columns(g: Gaussians, pad: bool) -> tuple[list[str], np.ndarray]:
-    """Names and values of a row, in the order that viewers expect."""
+    """Return names and values of a row, in the order that viewers expect."""
     n = len(g)
     rest = (g.with_degree(3) if pad else g).sh[:, 1:].transpose(1, 2).flatten(1)  # channel-major
     opacities = g.opacities.clamp(OPACITY_MARGIN, 1 - OPACITY_MARGIN)

@@ -16,6 +16,7 @@ MOST = 10_000_000  # Gaussians of a packed file, as for the reference reader of 
 RATIO = 2  # Gaussians per byte of a packed file, at most, where 0.1 is usual: more is made to fill memory
 FLAT = 1e-4  # least thickness of a splat, relative to its longest axis
 LARGEST, SMALLEST = 1e18, 1e-18  # lengths whose squares single precision holds, as covariances need it
+SEEN = 1 / 255  # opacity below which nothing draws a splat
 COARSE = 0.1  # of a splat's size: steps of a position above that are told
 
 
@@ -30,7 +31,7 @@ class Read:
 
     @property
     def rows(self) -> int:
-        """Number of rows of the file."""
+        """Return the number of rows of the file."""
         return len(self.gaussians) + sum(self.dropped.values())
 
     def told(self) -> tuple[str, ...]:
@@ -109,6 +110,8 @@ def judged(path: Name, raw: Gaussians, notes: tuple[str, ...] = ()) -> Read:
     g = raw[good] if dropped else raw
     if count := int((surfels & good).sum()):
         notes = (*notes, f"{count} flat splats have a thickness of {FLAT:g} of their longest axis now")
+    if not (g.opacities >= SEEN).any():
+        notes = (*notes, f"nothing of it is seen: no splat is more opaque than {g.opacities.max().item():.2g}")
     return Read(path, g, dropped, (*notes, *coarse(g)))
 
 

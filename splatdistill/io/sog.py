@@ -56,7 +56,7 @@ def write_sog(path: Name, gaussians: Gaussians, comments: Sequence[str] = ()) ->
     pictures: dict[str, UInt8[np.ndarray, "h w 4"]] = {}
 
     def lay(name: str, values: np.ndarray, width: int = width, height: int = height) -> str:
-        """Rows of up to four numbers as the pixels of a picture; its name."""
+        """Lay rows of up to four numbers as the pixels of a picture; return its name."""
         pixels = np.zeros((height * width, 4), np.uint8)
         pixels[:, 3] = 255
         pixels[: len(values), : values.shape[1]] = values
@@ -163,7 +163,7 @@ def _limited(name: str, data: bytes, limit: int) -> bytes:
 
 
 def _picture(data: bytes) -> Image.Image:
-    """A WebP, not decoded yet. ValueError where its header claims more pixels than Pillow trusts, far above MOST."""
+    """Open a WebP, not decoded yet. ValueError where its header claims more pixels than Pillow trusts, far above MOST."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:

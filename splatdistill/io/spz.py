@@ -129,7 +129,7 @@ class Inflated:
 
 
 def unpack(path: Path, stream: Inflated) -> Gaussians:
-    """What a stream holds, in the file's own world; unchecked."""
+    """Return what a stream holds, in the file's own world; unchecked."""
     magic, version, count, degree, bits, _, _ = HEADER.unpack(stream.take(HEADER.size))
     if magic != MAGIC:
         raise UserError(f"{path} is not a .spz that can be read: it does not begin with NGSP")
@@ -157,7 +157,7 @@ def unpack(path: Path, stream: Inflated) -> Gaussians:
 
 
 def _packed(quats: Float[Tensor, "n 4"]) -> UInt8[np.ndarray, "n 4"]:
-    """The largest component's index (of x y z w) in 2 bits; sign and 9 bits of each of the others, from the highest."""
+    """Pack the largest component's index (of x y z w) in 2 bits; sign and 9 bits of each of the others, from the highest."""
     q = torch.nn.functional.normalize(quats, dim=1).roll(-1, 1).numpy()
     rows, largest = np.arange(len(q)), np.abs(q).argmax(1)
     q = q * np.where(q[rows, largest] < 0, -1, 1)[:, None]
@@ -180,7 +180,7 @@ def _unpacked(packed: UInt8[np.ndarray, "n 4"]) -> Float[Tensor, "n 4"]:
 
 
 def _first_three(xyz: Float[Tensor, "n 3"]) -> Float[Tensor, "n 4"]:
-    """Rotations of version 2, whose w is what is left."""
+    """Return rotations of version 2, whose w is what is left."""
     w = (1 - xyz.square().sum(1, keepdim=True)).clamp_min(0).sqrt()
     return torch.nn.functional.normalize(torch.cat([w, xyz], 1), dim=1)
 

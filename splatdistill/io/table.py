@@ -71,7 +71,7 @@ class Table:
         return self.column(name) / np.float32(np.iinfo(kind).max if kind.kind in "iu" else 1)
 
     def demand(self, names: Sequence[str], what: str) -> None:
-        """UserError unless these properties are there and are of floating point."""
+        """Raise a UserError unless these properties are there and are of floating point."""
         dtype = self.rows.dtype
         if missing := [n for n in names if n not in (dtype.names or ())]:
             raise UserError(f"{self.path} does not hold {what}: it has no {', '.join(missing)}")

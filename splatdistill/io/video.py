@@ -19,7 +19,7 @@ QUALITY = 16  # libx264's constant rate factor: 0 is lossless, 23 its default
 
 
 def write_mp4(path: Name, frames: Iterable[Float[Tensor, "3 h w"]], fps: float = 30.0, note: str = "") -> int:
-    """Encode frames as they come (all of one size, colours in [0, 1]); the number of them. note: kept inside as the
+    """Encode frames as they come (all of one size, colours in [0, 1]); return the number of them. note: kept inside as the
     film's comment.
 
     Odd sizes get their last row or column twice. UserError if it cannot be written, and what was at `path` is then as
@@ -34,7 +34,7 @@ def write_mp4(path: Name, frames: Iterable[Float[Tensor, "3 h w"]], fps: float =
 
 
 def check_mp4(path: Name, frames: int, width: int, height: int) -> None:
-    """UserError unless a file decodes to so many pictures of this size (made even)."""
+    """Raise a UserError unless a file decodes to so many pictures of this size (made even)."""
     reader = read_frames(str(path))
     try:
         found = next(reader)["source_size"]

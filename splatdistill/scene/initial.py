@@ -119,6 +119,8 @@ class FromFile(Initial):
         """Return points as round Gaussians."""
         chosen = self._choice(len(points.xyz), rng)
         xyz = self._placed(points.xyz[chosen])
+        if len(xyz) < 4:  # whose distances to others are their sizes
+            raise UserError(f"{self.path} gives {len(xyz)} of its points; expected at least 4 of an object")
         if len(xyz) > 1 and torch.equal(xyz.amin(0), xyz.amax(0)):
             raise UserError(f"{self.path} has {len(xyz)} points, all in one place; expected the points of an object")
         rgb = torch.full_like(xyz, 0.5) if points.rgb is None else points.rgb[chosen]

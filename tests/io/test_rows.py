@@ -238,3 +238,11 @@ def test_a_file_of_another_kind_says_what_is_taken(tmp_path: Path, rng: torch.Ge
 def test_rows_that_are_replaced_keep_their_checks() -> None:
     g = gaussians(3)
     assert len(judged("x.ply", replace(g, quats=2 * g.quats)).gaussians) == 3
+
+
+@pytest.mark.parametrize("most", [1e-6, 0.003, 0.005, 0.9])
+def test_splats_that_nothing_shows_are_told(most: float) -> None:
+    """As of a run that has faded away."""
+    g = gaussians(5)
+    told = judged("x.ply", replace(g, opacities=torch.full((5,), most))).told()
+    assert ("nothing of it is seen" in " ".join(told)) == (most < 1 / 255)

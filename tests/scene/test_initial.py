@@ -119,6 +119,10 @@ def test_many_points_take_seconds_and_some_of_them_are_chosen(tmp_path: Path) ->
 
 
 def test_points_in_one_place_are_no_object(tmp_path: Path) -> None:
+    for count, few in ((3, None), (40, 2)):
+        write_points(tmp_path / "a.ply", count)
+        with pytest.raises(UserError, match=r"a\.ply gives [23] of its points; expected at least 4"):
+            FromFile(tmp_path / "a.ply", count=few).make(rng())
     rows = write_points(tmp_path / "a.ply", 40)
     rows["x"], rows["y"], rows["z"] = 1.0, 2.0, 3.0
     PlyData([PlyElement.describe(rows, "vertex")]).write(str(tmp_path / "a.ply"))
