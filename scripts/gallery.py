@@ -33,6 +33,7 @@ from splatdistill.priors import DiffusionPrior
 from splatdistill.priors.weights import TINY, load
 from splatdistill.render import Rasterizer, rasterizer
 from splatdistill.toybox import parse
+from splatdistill.toybox.world import VIEWS as WORLD
 
 BESIDE = {  # of the bench's metrics: what they are called, and their digits
     "iou": ("IoU", 2),
@@ -42,7 +43,7 @@ BESIDE = {  # of the bench's metrics: what they are called, and their digits
     "clipped": ("clipped %", 1),
     "diversity": ("diversity", 3),
 }
-SIDES = orbit([30.0, 210.0], 15.0, 2.8, 42.0, 96)  # of a sheet's pictures
+SIDES = orbit([30.0, 210.0], 15.0, *WORLD.middle, 96)  # of a sheet's pictures
 
 
 @dataclass(frozen=True)

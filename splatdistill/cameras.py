@@ -153,6 +153,11 @@ class Orbit:
         checks.positive(self, "distance")
         checks.between(self, 0, 180, "fov")
 
+    @property
+    def middle(self) -> tuple[float, float]:
+        """Return the middle distance (world units) and vertical field of view (degrees): where results are measured from."""
+        return sum(self.distance) / 2, sum(self.fov) / 2
+
     def sample(self, batch: int, width: int, height: int, rng: torch.Generator) -> Cameras:
         """`batch` random cameras. One random turn, then azimuths 360/batch apart (jittered within their
         sector), so that a batch always sees all around; each draws its own elevation.

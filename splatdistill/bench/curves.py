@@ -17,6 +17,7 @@ from splatdistill.bench.measure_jobs import MeasuredJob, Results
 from splatdistill.bench.record import write_json
 from splatdistill.evaluate.measure import Evaluator, named
 from splatdistill.evaluate.plots import COLOURS, chart, line, picture
+from splatdistill.evaluate.run_summary import RunSummary
 from splatdistill.train.checkpoint import read_checkpoint
 from splatdistill.train.run import RunDir, step_of
 
@@ -51,7 +52,7 @@ def curve(judged: MeasuredJob, root: Path, cost: Cost | None, judges: Evaluator)
     folder = root / job.folder
     run = RunDir(folder / "run")
     places = run.checkpoints()
-    digest = sha256(repr((clip.name, judges.protocol, [p.name for p in places], VIEWS, cost)).encode()).hexdigest()[:16]
+    digest = sha256(repr((clip.name, judges.protocol.of(judged.measured.run.distance, judged.measured.run.fov), [p.name for p in places], VIEWS, cost)).encode()).hexdigest()[:16]
     file = folder / "run" / "evaluation" / "curve.json"
     try:
         said = json.loads(file.read_text(encoding="utf-8"))
@@ -65,21 +66,21 @@ def curve(judged: MeasuredJob, root: Path, cost: Cost | None, judges: Evaluator)
     for place in places:
         step = step_of(place)
         share = cost.until(step / job.steps) if cost else step / job.steps
-        points.append(Point(step, calls * share, spent.get(step, 0.0), 100 * float((seen(place, judges) @ text.T).mean())))
+        points.append(Point(step, calls * share, spent.get(step, 0.0), 100 * float((seen(place, judged.measured.run, judges) @ text.T).mean())))
     write_json(file, {"digest": digest, "points": [asdict(p) for p in points]})
     return Curve(job.arm, job.prompt, job.seed, tuple(points))
 
 
 @torch.no_grad()
-def seen(checkpoint: Path, judges: Evaluator) -> Float[Tensor, "v d"]:
-    """Features of the first particle as a checkpoint has it."""
+def seen(checkpoint: Path, run: RunSummary, judges: Evaluator) -> Float[Tensor, "v d"]:
+    """Return features of the first particle as a checkpoint has it."""
     gaussians = read_checkpoint(checkpoint).scenes()[0].to(judges.device)
     assert judges.clip is not None
-    return judges.clip.scorer.image_features(replace(judges.protocol, views=VIEWS).look(gaussians, judges.rasterizer).rgb).cpu()
+    return judges.clip.scorer.image_features(replace(judges.protocol.of(run.distance, run.fov), views=VIEWS).look(gaussians, judges.rasterizer).rgb).cpu()
 
 
 def seconds(run: RunDir) -> dict[int, float]:
-    """Seconds of training until each step. A step that was made again after a resumption counts again."""
+    """Return the seconds of training until each step. A step that was made again after a resumption counts again."""
     total, spent = 0.0, {}
     for event in run.events() if run.log.is_file() else ():
         if event["event"] == "StepDone":

@@ -18,9 +18,10 @@ from splatdistill.io.images import contact_sheet
 from splatdistill.io.ply import read_ply
 from splatdistill.render import Rasterizer
 from splatdistill.toybox import render
+from splatdistill.toybox.world import VIEWS as WORLD
 
 SIZE = 128  # pixels per side of a picture
-VIEW = ([30.0], 15.0, 2.8, 42.0)  # azimuth, elevation, distance, field of view
+VIEW = ([30.0], 15.0, *WORLD.middle)  # azimuth, elevation, distance, field of view
 
 
 def words(text: str, size: int = SIZE) -> Float[Tensor, "3 size size"]:

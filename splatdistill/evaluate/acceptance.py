@@ -23,9 +23,10 @@ from splatdistill.priors import DiffusionPrior
 from splatdistill.render import Rasterizer, RenderOutput, Screen
 from splatdistill.toybox import Caption, render
 from splatdistill.toybox.world import SIZE
+from splatdistill.toybox.world import VIEWS as WORLD
 
 VIEWS: Cameras = orbit(
-    [0.0, 60.0, 120.0, 180.0, 240.0, 300.0, 30.0, 210.0], [15.0] * 6 + [-14.0, 74.0], 2.8, 42.0, SIZE
+    [0.0, 60.0, 120.0, 180.0, 240.0, 300.0, 30.0, 210.0], [15.0] * 6 + [-14.0, 74.0], *WORLD.middle, SIZE
 )
 VIEWS_NEEDED, IOU_NEEDED, PROMPTS_NEEDED = 7, 0.75, 10  # of 8 views; mean over views; of 12 prompts
 

@@ -154,7 +154,7 @@ def judge_judges(prior: DiffusionPrior, captions: Sequence[Caption], rng: torch.
         asked += WORDS.words(cameras)
         shown = render([caption.parts()], cameras, backgrounds(views, rng)).rgb
         by_truth += words_by_truth(shown, caption).best
-        ends = orbit([-30.0, 30.0, 150.0, 210.0], 15.0, 2.8, 42.0, SIZE)
+        ends = orbit([-30.0, 30.0, 150.0, 210.0], 15.0, *VIEWS.middle, SIZE)
         sides += WORDS.words(ends)
         by_prior += words_by_prior(prior, render([caption.parts()], ends).rgb, str(caption), rng).best
     return Judges(Obeyed.of(asked, by_truth), Obeyed.of(sides, by_prior))

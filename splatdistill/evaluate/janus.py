@@ -21,7 +21,7 @@ from splatdistill.toybox import Caption, render
 from splatdistill.toybox.world import SIZE, VIEWS, WORDS
 
 AZIMUTHS, ELEVATIONS = range(0, 360, 10), range(-15, 76, 10)  # no grid point on a boundary between words
-BEHIND = orbit([150.0, 180.0, 210.0] * 2, [5.0] * 3 + [25.0] * 3, 2.8, 42.0, SIZE)
+BEHIND = orbit([150.0, 180.0, 210.0] * 2, [5.0] * 3 + [25.0] * 3, *VIEWS.middle, SIZE)
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def words_by_truth(images: Float[Tensor, "b 3 h w"], caption: Caption, words: Vi
     views = [(float(a), float(e), d) for a, e, d in product(AZIMUTHS, ELEVATIONS, distances)]
     azimuth, elevation, distance = (list(v) for v in zip(*views, strict=True))
     truth = render(
-        [caption.parts()], orbit(azimuth, elevation, distance, 42.0, size), torch.zeros(len(views), 3), samples=1
+        [caption.parts()], orbit(azimuth, elevation, distance, VIEWS.middle[1], size), torch.zeros(len(views), 3), samples=1
     )
     named = [words.phrase(a, e) for a, e, _ in views]
     options = DIRECTIONS if words.left_right else VIEW_WORDS

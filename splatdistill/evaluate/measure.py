@@ -38,7 +38,8 @@ from splatdistill.render import Rasterizer, RenderOutput, rasterizer
 from splatdistill.toybox import Caption, parse
 
 FOLDER = "evaluation"  # in a run's, where its numbers are kept
-KEPT = 2  # of how they are measured: raised whenever the same splats and options give other numbers
+KEPT = 3  # of how they are measured: raised whenever the same splats and options give other numbers
+NOT_MEASURED = "not measured"  # of a run: it takes several
 CLIP_METRICS = ("clip_score", "clip_distance", "r_precision", "janus")
 
 
@@ -96,7 +97,7 @@ class Measured:
 
     def of(self, metric: str) -> Measurement:
         """Return one of them."""
-        return next((m for m in self.measurements if m.metric == metric), Measurement(metric, None, note="not measured"))
+        return next((m for m in self.measurements if m.metric == metric), Measurement(metric, None, note=NOT_MEASURED))
 
 
 def measure(run: RunSummary, evaluator: Evaluator) -> Measured:
@@ -119,7 +120,7 @@ def measure(run: RunSummary, evaluator: Evaluator) -> Measured:
 
 def measured(run: RunSummary, gaussians: Gaussians, evaluator: Evaluator) -> tuple[list[Measurement], Float[Tensor, "v d"] | None]:
     """Measure one particle; return its numbers and its views' features."""
-    protocol, caption = evaluator.protocol, named(run.prompt)
+    protocol, caption = evaluator.protocol.of(run.distance, run.fov), named(run.prompt)
     gaussians = gaussians.to(evaluator.device)
     if not len(gaussians):
         return missing(tuple(METRICS), "there are no splats"), None

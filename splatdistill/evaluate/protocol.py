@@ -23,10 +23,10 @@ class Protocol:
     """How many, evenly spaced around."""
     elevation: float = 15.0
     """Degrees above the horizon (uncertain in the papers)."""
-    distance: float = 2.8
-    """World units from the origin."""
-    fov: float = 42.0
-    """Vertical field of view, degrees."""
+    distance: float | None = None
+    """World units from the origin; by default the middle of those that the run was trained from."""
+    fov: float | None = None
+    """Vertical field of view, degrees; by default the middle of those that the run was trained with."""
     resolution: int = 256
     """Pixels per side (SDI trains at 512; uncertain what it measures at)."""
     background: Literal["white", "gray", "black"] = "white"
@@ -41,15 +41,24 @@ class Protocol:
                 f"--views must be at least 4 and --resolution at least 16, got {self.views} and {self.resolution}"
             )
 
+    def of(self, distance: float, fov: float) -> "Protocol":
+        """Return the protocol for a run that was trained from this distance with this field of view: what is given stays."""
+        return replace(self, distance=distance if self.distance is None else self.distance, fov=fov if self.fov is None else self.fov)
+
     @property
     def cameras(self) -> "Cameras":
         """Return all views, from the front on."""
         import torch
 
-        from splatdistill.cameras import orbit
+        from splatdistill.cameras import Orbit, orbit
 
         around = torch.arange(self.views) * (360.0 / self.views)
-        return orbit(around, self.elevation, self.distance, self.fov, self.resolution)
+        distance, fov = Orbit().middle
+        if self.distance is not None:
+            distance = self.distance
+        if self.fov is not None:
+            fov = self.fov
+        return orbit(around, self.elevation, distance, fov, self.resolution)
 
     def look(self, gaussians: "Gaussians", rasterizer: "Rasterizer", batch: int = 10) -> "RenderOutput":
         """Render all views, clamped to [0, 1], `batch` at a time."""

@@ -1,11 +1,12 @@
 """A finished run as its folder tells it: what was asked for, how it ended, what it cost."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, get_args
 
+from splatdistill.cameras import Orbit
 from splatdistill.errors import UserError
 from splatdistill.evaluate.metrics import Measurement
 from splatdistill.train.events import Verdict
@@ -24,6 +25,8 @@ class RunSummary:
     prior: str
     seed: int
     particles: int
+    distance: float  # middle of its cameras', world units
+    fov: float  # middle of its cameras', degrees
     recipe: str  # a digest of all options but the prompt and the seed: runs that share it are one method's
     how: str  # done, stopped, or a verdict; "" where the log does not say
     steps: int
@@ -61,12 +64,19 @@ def summarise(path: Path) -> RunSummary:
             "prior": str(said["prior"]),
             "seed": int(said["seed"]),
             "particles": int(said.get("particles", 1)),
+            **dict(zip(("distance", "fov"), cameras_of(said.get("cameras")).middle, strict=True)),
             "recipe": sha256(json.dumps(own, sort_keys=True, default=str).encode()).hexdigest()[:12],
         }
     except (KeyError, TypeError, ValueError) as e:
         raise UserError(f"{folder.config} is not the configuration of a run ({type(e).__name__}: {e})") from e
     splats = tuple(p for k in range(facts["particles"]) if (p := folder.artefact("splats.ply", k)).is_file())
     return RunSummary(path, **facts, **logged(folder), splats=splats)
+
+
+def cameras_of(said: Any) -> Orbit:
+    """Return the cameras that a configuration says a run was trained with; those of the default where it says none."""
+    known = {k: tuple(map(float, said[k])) for k in ("distance", "fov") if k in said} if isinstance(said, dict) else {}
+    return replace(Orbit(), **known)
 
 
 def logged(run: RunDir) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from splatdistill.evaluate.measure import Measured
+from splatdistill.evaluate.measure import NOT_MEASURED, Measured
 from splatdistill.evaluate.metrics import METRICS, Measurement
 
 NARROWEST = 8  # of a column's head, which is folded over several lines where it is longer
@@ -18,7 +19,7 @@ def means(groups: Mapping[str, Sequence[Measured]], metrics: Sequence[str], widt
         found = [m.of(metric) for m in runs]
         known = [m for m in found if m.value is not None]
         if not known:
-            return next((m for m in found if m.note != "not measured"), found[0])
+            return replace(next((m for m in found if m.note != NOT_MEASURED), found[0]), detail="")
         first = known[0]
         value = sum(m.value or 0.0 for m in known) / len(known)
         return Measurement(metric, value, first.by, first.views, first.resolution, first.background, first.note)
@@ -80,7 +81,7 @@ def notes(by_metric: Mapping[str, Mapping[str, Measurement]], metrics: Sequence[
         for name, m in known.items() if len(provenance) > 1 else ():
             if m.value is not None:
                 said.setdefault(f"{m.provenance} ({name})", []).append(METRICS[k].title)
-        why = list(dict.fromkeys(m.note for m in known.values() if m.value is None))
+        why = [w for w in dict.fromkeys(m.note for m in known.values() if m.value is None) if w != NOT_MEASURED]
         for text in why:
             missing = [name for name, m in known.items() if m.value is None and m.note == text]
             of = "" if len(missing) == len(by_metric) else f" ({', '.join(missing)})"

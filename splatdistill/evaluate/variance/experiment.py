@@ -18,6 +18,7 @@ from splatdistill.evaluate.variance.report import ErrorPoint, Report, SceneNote,
 from splatdistill.evaluate.variance.scenes import Taken, existing, scenes, short, steps_of
 from splatdistill.evaluate.variance.statistics import Design
 from splatdistill.guidance import SDS, Times
+from splatdistill.guidance.base import Directed
 from splatdistill.io.atomic import write_text
 from splatdistill.io.images import write_png
 from splatdistill.settings.methods import guidance_of, listed, split
@@ -131,7 +132,9 @@ def measure(
 
     many = replace(design, times=o.reference * design.times)
     first = ready[0].guidance
-    common = {"scale": first.scale, "view_weight": first.view_weight, "weight": first.weight, "times": first.value("times")}
+    common: dict[str, Any] = {"weight": first.weight, "times": first.value("times")}
+    if isinstance(first, Directed):
+        common |= {"scale": first.scale, "view_weight": first.view_weight}
     reference = Draws(still, many, o.seed + scene, "reference").measure(GradientEstimator("reference", SDS(**common)), tick)
     draws = Draws(still, design, o.seed + scene)
     report.rows.extend(rows(scene, ready, [draws.measure(a, tick) for a in ready], reference))
