@@ -21,25 +21,25 @@ from pathlib import Path
 import torch
 
 from splatdistill.errors import RunEnded, UserError
-from splatdistill.estimators import load_judge
-from splatdistill.evaluate.acceptance import PROMPTS_NEEDED, Sight, judge, look, look_at_truth, sheet, table
-from splatdistill.evaluate.run_summary import holding
+from splatdistill.estimators.weights import TINY_CLIP
+from splatdistill.evaluate.acceptance import PROMPTS_NEEDED, judge, look, look_at_truth, sheet, table
+from splatdistill.evaluate.acceptance_runs import Judges, judge_file, prompt_of, runs_in, splats_of
+from splatdistill.evaluate.clip_model import clip_model
+from splatdistill.io.atomic import write_text
 from splatdistill.io.images import write_png
-from splatdistill.io.ply import read_comments, read_ply
-from splatdistill.priors.weights import TINY, load
-from splatdistill.render import rasterizer
-from splatdistill.toybox import ACCEPTANCE, Caption, parse
+from splatdistill.priors.weights import find
+from splatdistill.toybox import ACCEPTANCE, parse
 from splatdistill.train.run import RunDir, slug
 
 
 def ended(run: Path) -> bool:
-    """Whether a run came to its end, by its own log; one that was stopped did not."""
+    """Return True if a run came to its end, by its own log; one that was stopped did not."""
     folder = RunDir(run)
     return folder.splats.is_file() and folder.last_events().get("Ended", {}).get("how", "stopped") != "stopped"
 
 
 def train(out: Path, options: list[str]) -> list[Path]:
-    """One run per prompt in `out`, through the command line; finished ones are kept, stopped ones go on."""
+    """Make one run per prompt in `out`, through the command line; finished ones are kept, stopped ones go on."""
     runs = []
     for k, prompt in enumerate(ACCEPTANCE):
         run = out / slug(prompt)
@@ -63,31 +63,6 @@ def train(out: Path, options: list[str]) -> list[Path]:
     return runs
 
 
-def runs_in(folders: list[Path]) -> list[Path]:
-    """What can be judged among folders and at any depth inside them: splats, which say themselves what they are of. Unlike
-    `splatdistill evaluate`, which counts what a run cost and how it ended, this needs no configuration and no log.
-    """
-    found = list(dict.fromkeys(run for folder in folders for run in holding(folder, "splats.ply")))
-    if not found:
-        raise UserError(f"no splats.ply in {', '.join(map(str, folders))}; give run directories, or --train")
-    return found
-
-
-def prompt_of(run: Path) -> str:
-    """What a run was asked for, from the comments of its splats."""
-    for line in read_comments(run / "splats.ply"):
-        if line.startswith("prompt "):
-            return line.removeprefix("prompt ")
-    raise UserError(f"{run / 'splats.ply'} does not say which prompt it was made from")
-
-
-def look_at_all(runs: list[Path]) -> tuple[list[Caption], list[Sight]]:
-    """What every run should be, and how it looks."""
-    render = rasterizer("cpu")
-    captions = [parse(prompt_of(run)) for run in runs]
-    return captions, [look(read_ply(run / "splats.ply"), render) for run in runs]
-
-
 def main(argv: list[str] | None = None) -> int:
     """The command line of this script: 0 if enough prompts pass."""
     parser = argparse.ArgumentParser(
@@ -97,28 +72,35 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--train", action="store_true", help="train the twelve prompts first")
     parser.add_argument("--truth", action="store_true", help="judge the true objects")
-    parser.add_argument("--out", type=Path, default=Path("runs/acceptance"), help="where runs, table and sheet go")
-    parser.add_argument("--clip", type=Path, default=TINY.parent / "clip", help="folder of the CLIP that recognises")
+    parser.add_argument("--out", type=Path, help="where runs, table and sheet go; by default runs/acceptance, or runs/acceptance-truth with --truth")
+    parser.add_argument("--clip", default=TINY_CLIP, help="the CLIP that recognises: tiny-clip, a folder, or a hub id")
     parser.add_argument("--judge", default="tiny", help="prior that looks for second fronts: as --prior of train")
     args, rest = parser.parse_known_args(argv)
     unknown = [r for r in rest if r.startswith("-")]
     if unknown and not args.train:
         parser.error(f"unknown without --train: {' '.join(unknown)}")
-    scorer, prior = load_judge(args.clip), load(args.judge)
+    args.out = args.out or Path("runs/acceptance-truth" if args.truth else "runs/acceptance")
+    judges = Judges(clip_model(str(args.clip)), find(args.judge))
+    runs: list[Path] = []
     if args.truth:
         captions = [parse(p) for p in ACCEPTANCE]
-        runs, sights = ["truth"] * len(captions), [look_at_truth(c) for c in captions]
+        sights = [look_at_truth(c) for c in captions]
     else:
         runs = train(args.out, rest) if args.train else runs_in([Path(r) for r in rest])
-        captions, sights = look_at_all(runs)
+        captions = [parse(prompt_of(run)) for run in runs]
+        sights = [look(splats_of(run / "splats.ply"), judges.rasterizer) for run in runs]
     records = []
-    for caption, sight in zip(captions, sights, strict=True):
-        records.append(judge(sight, caption, scorer, prior, torch.Generator().manual_seed(0)).record())
+    for k, (caption, sight) in enumerate(zip(captions, sights, strict=True)):
+        if args.truth:
+            records.append(judge(sight, caption, judges.clip.scorer, judges.prior, torch.Generator().manual_seed(0)).record())
+        else:
+            records.append(judge_file(runs[k] / "splats.ply", caption, judges, sight))
         print("  ".join(records[-1].cells()), flush=True)
-    print(f"\nrecognised by {scorer.name}; fronts by the truth and the prior {prior.name}\n{table(records)}")
+    named = [str(run) for run in runs] or ["truth"] * len(records)
+    print(f"\nrecognised by {judges.clip.name}; fronts by the truth and the prior {args.judge}\n{table(records)}")
     args.out.mkdir(parents=True, exist_ok=True)
-    rows = [{"run": str(run), **asdict(r)} for run, r in zip(runs, records, strict=True)]
-    (args.out / "acceptance.json").write_text(json.dumps(rows, indent=1) + "\n")
+    rows = [{"run": str(run), **asdict(r)} for run, r in zip(named, records, strict=True)]
+    write_text(args.out / "acceptance.json", json.dumps(rows, indent=1) + "\n")
     write_png(args.out / "acceptance.png", sheet(captions, sights))
     print(f"wrote {args.out / 'acceptance.json'} and {args.out / 'acceptance.png'}")
     return 0 if sum(r.passed for r in records) >= min(PROMPTS_NEEDED, len(records)) else 1

@@ -34,7 +34,7 @@ FLOOR = {room: floor for floor, rooms in enumerate(LAYERS) for room in rooms}
 # Libraries that are slow to load, and who may do so when imported; everybody else imports them in a function.
 HEAVY: dict[str, tuple[str, ...]] = {
     "diffusers": ("splatdistill/priors/stable.py",),
-    "transformers": ("splatdistill/priors/stable.py", "splatdistill/estimators/clip.py"),
+    "transformers": ("splatdistill/priors/stable.py",),
     "gsplat": (),
     "numba": ("splatdistill/render/cpu/", "splatdistill/toybox/tracer.py", "splatdistill/toybox/triangles.py"),
     "llvmlite": ("splatdistill/render/cpu/",),

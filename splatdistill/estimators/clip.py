@@ -8,13 +8,12 @@ scorer's `name` belongs beside every figure that it gives; scores of different m
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
-from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 from splatdistill.errors import WeightsError
 from splatdistill.estimators.weights import attempt, called, check, read_json, refusal
@@ -26,6 +25,9 @@ from splatdistill.weight_files import (
     tensor_faults,
     tensors,
 )
+
+if TYPE_CHECKING:
+    from transformers import CLIPModel
 
 NEEDED: tuple[tuple[str, ...], ...] = (  # of each row, one
     ("config.json",),
@@ -66,8 +68,9 @@ class Preprocessing:
         return (rgb - mean) / std
 
 
-def load(folder: Path) -> CLIPModel:
+def load(folder: Path) -> "CLIPModel":
     """The network of a folder, whose weights may be shared with others'. Raises WeightsError."""
+    from transformers import CLIPConfig, CLIPModel  # seconds, which nothing that only names a CLIP should take
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # which would stand between a command's own lines
@@ -91,6 +94,8 @@ def compare(folder: Path) -> None:
     if fault:
         raise refusal(source, f"{folder}/config.json {fault}", "clip")
     check(folder, source, role="clip")
+    from transformers import CLIPConfig, CLIPModel
+
     try:
         with torch.device("meta"):
             expected = {k: v.shape for k, v in CLIPModel(CLIPConfig(**config)).state_dict().items()}
@@ -121,6 +126,8 @@ class ClipScorer:
         self.preprocessing = attempt(source, lambda: Preprocessing.read(folder / "preprocessor_config.json"), "clip")
         self.model: Any = attempt(source, lambda: load(folder), "clip")
         self.model = self.model.float().to(self.device).eval().requires_grad_(False)
+        from transformers import CLIPTokenizer
+
         self.tokenizer: Any = attempt(source, lambda: CLIPTokenizer.from_pretrained(folder, local_files_only=True), "clip")
         self._length = int(self.model.config.text_config.max_position_embeddings)
         self._texts: dict[str, Tensor] = {}

@@ -80,10 +80,10 @@ class Judged:
         likeness = self.iou >= IOU_NEEDED and self.comparison.nearer_than_wrong
         return self.views_right >= VIEWS_NEEDED and likeness and not (self.front and self.front.there)
 
-    def record(self) -> "Record":
+    def record(self) -> "AcceptanceRecord":
         """The row in numbers and words."""
         c, f = self.comparison, self.front
-        return Record(
+        return AcceptanceRecord(
             prompt=str(self.caption),
             scorer=self.recognition.scorer,
             views_right=self.views_right,
@@ -104,7 +104,7 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Record:
+class AcceptanceRecord:
     """A row of the table as it is written to JSON."""
 
     prompt: str
@@ -163,7 +163,7 @@ def judge(
     return Judged(caption, recognition, compare(sight.seen, caption), detect_janus(sight.behind, caption, prior, rng))
 
 
-def table(records: Sequence[Record]) -> str:
+def table(records: Sequence[AcceptanceRecord]) -> str:
     """The table as text, and the count that matters."""
     rows = [HEADINGS, *(r.cells() for r in records)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(HEADINGS))]

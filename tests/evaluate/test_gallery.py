@@ -1,30 +1,19 @@
-"""scripts/gallery.py reads a bench's folder as it is: runs that ended, that went wrong, that have not begun, and that are none of its jobs."""
+"""The gallery reads a bench's folder as it is: runs that ended, that went wrong, that have not begun, and that are none of its jobs."""
 
-import importlib.util
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 
+from splatdistill.bench import gallery
 from splatdistill.bench.record import JobRecord as Ending
 from splatdistill.errors import UserError
-from splatdistill.estimators import ClipScorer
+from splatdistill.estimators.weights import TINY_CLIP
+from splatdistill.evaluate.acceptance_runs import Judges
+from splatdistill.evaluate.clip_model import clip_model
 from splatdistill.gaussians import Gaussians
 from splatdistill.io.ply import Provenance, write_ply
-from splatdistill.priors.weights import TINY
-from splatdistill.render import rasterizer
-
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "gallery.py"
-
-
-@pytest.fixture(scope="module")
-def script():
-    spec = importlib.util.spec_from_file_location("gallery_script", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def red_ball(n: int = 400) -> Gaussians:
@@ -35,7 +24,7 @@ def red_ball(n: int = 400) -> Gaussians:
     return Gaussians(points, quats, torch.full((n, 3), 0.04), torch.full((n,), 0.95), (red - 0.5) / 0.28209479)
 
 
-def test_a_bench_is_judged_and_drawn(script, tmp_path):
+def test_a_bench_is_judged_and_drawn(tmp_path):
     methods, prompts = ["sds", "sdi"], ["a red ball"]
     good = Ending("a red ball", "sds", 0, (), "done")
     endings = [good, replace(good, seed=1), replace(good, arm="sdi", how="nan"), replace(good, prompt="a stale job")]
@@ -48,21 +37,25 @@ def test_a_bench_is_judged_and_drawn(script, tmp_path):
         ending.write(folder)
         if ending.how == "done":
             write_ply(folder / "run" / "splats.ply", red_ball(), Provenance("a red ball", "tiny", "none", "0").comments())
-    render = rasterizer("cpu")
-    runs = script.collect(tmp_path, script.planned(tmp_path), ClipScorer(TINY.parent / "clip"), None, render)
+    judges, lines = Judges(clip_model(TINY_CLIP), None), []
+    runs = gallery.collect(tmp_path, gallery.planned(tmp_path), judges, lines.append)
+    again = Judges(clip_model(TINY_CLIP), None)
+    assert [r.judged for r in gallery.collect(tmp_path, gallery.planned(tmp_path), again, lines.append)] == [r.judged for r in runs]
+    assert not {"rasterizer", "prior"} & set(vars(again)) and "scorer" not in vars(again.clip), "what is judged is not judged again"
+    assert len(lines) == 4 and lines[:2] == lines[2:]
     ended = [(r.method, r.seed, r.how, r.judged is not None) for r in runs]
     assert ended == [("sds", 0, "done", True), ("sds", 1, "done", True), ("sdi", 0, "nan", False)]
     assert runs[1].judged.iou > 0.7 and runs[1].judged.second_front is None
-    picture = script.sheet(runs, prompts, methods, render)
+    picture = gallery.sheet(runs, prompts, methods, judges.rasterizer)
     ball, failed, truth = (picture[:, :, x : x + 96] for x in (98, 196, 294))  # beside the prompt
     assert picture.shape == (3, 226, 390)
     for side in (slice(16, 112), slice(130, 226)):  # front and back
         for seen in (ball, truth):
             assert seen[0, side].min() > 0.3 and seen[1, side].min() < 0.3
     assert (failed[0] == failed[1]).all() and failed[:, 16:112].min() < 0.3  # words say how it ended
-    assert "sds" in script.summary(runs, methods) and "no run" in script.summary(runs, methods)
+    assert "sds" in gallery.summary(runs, methods) and "no run" in gallery.summary(runs, methods)
 
 
-def test_what_is_no_bench_is_refused(script, tmp_path):
+def test_what_is_no_bench_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"no bench\.json"):
-        script.planned(tmp_path)
+        gallery.planned(tmp_path)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from splatdistill.errors import UserError
+from splatdistill.evaluate.acceptance_runs import prompt_of, runs_in
 from splatdistill.gaussians import Gaussians
 from splatdistill.io.ply import Provenance, write_ply
 
@@ -39,14 +40,14 @@ def make_run(folder: Path, prompt: str, how: str | None) -> Path:
     return folder
 
 
-def test_runs_are_found_and_say_what_they_are_of(script, tmp_path):
+def test_runs_are_found_and_say_what_they_are_of(tmp_path):
     duck, cat = (make_run(tmp_path / "all" / p, f"a red {p}", "done") for p in ("duck", "cat"))
     (tmp_path / "all" / "unfinished").mkdir()
-    assert script.runs_in([tmp_path / "all"]) == [cat, duck]
-    assert script.runs_in([duck]) == [duck] and script.runs_in([tmp_path, duck]) == [cat, duck]
-    assert script.prompt_of(cat) == "a red cat"
+    assert runs_in([tmp_path / "all"]) == [cat, duck]
+    assert runs_in([duck]) == [duck] and runs_in([tmp_path, duck]) == [cat, duck]
+    assert prompt_of(cat) == "a red cat"
     with pytest.raises(UserError, match=r"no splats\.ply"):
-        script.runs_in([tmp_path / "all" / "unfinished"])
+        runs_in([tmp_path / "all" / "unfinished"])
 
 
 def test_only_runs_that_came_to_their_end_are_kept(script, tmp_path):

@@ -1,0 +1,86 @@
+"""Acceptance of files of splats: which there are, what they are of, and each judged once."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+
+import torch
+
+from splatdistill.errors import UserError
+from splatdistill.evaluate.acceptance import AcceptanceRecord, Sight, judge, look
+from splatdistill.evaluate.across_runs import identity
+from splatdistill.evaluate.clip_model import ClipModel, sha256_of
+from splatdistill.evaluate.measure import FOLDER, KEPT
+from splatdistill.evaluate.run_summary import holding
+from splatdistill.gaussians import Gaussians
+from splatdistill.io.atomic import write_text
+from splatdistill.io.ply import read_comments, read_ply
+from splatdistill.priors import DiffusionPrior, weights
+from splatdistill.priors.weights import Found
+from splatdistill.render import Rasterizer, rasterizer
+from splatdistill.toybox import Caption
+
+
+@dataclass(frozen=True)
+class Judges:
+    """The networks that judge, loaded when they are first needed."""
+
+    clip: ClipModel
+    found: Found | None  # weights of the prior that looks for second fronts; None: the truth alone does
+
+    @cached_property
+    def prior(self) -> DiffusionPrior | None:
+        """Load the prior."""
+        return weights.load(self.found) if self.found is not None else None
+
+    @cached_property
+    def rasterizer(self) -> Rasterizer:
+        """Return the rasteriser that draws what is judged."""
+        return rasterizer("cpu")
+
+    def key(self, file: Path, caption: Caption) -> str:
+        """Return a digest of all that a judgement depends on: the splats' bytes, the caption, and the networks' weights."""
+        told = [KEPT, sha256_of(file), str(caption), self.clip.name, identity(self.found) if self.found else ""]
+        return sha256(json.dumps(told).encode()).hexdigest()[:20]
+
+
+def judge_file(file: Path, caption: Caption, judges: Judges, seen: Sight | None = None) -> AcceptanceRecord:
+    """Return the row of a file of splats: the one kept beside it where the same splats were judged by the same networks, else judged
+    now. seen: how they look, where that is known already.
+    """
+    kept = file.parent / FOLDER / f"acceptance-{judges.key(file, caption)}.json"
+    try:
+        said = json.loads(kept.read_text(encoding="utf-8"))
+        return AcceptanceRecord(**{**said, "taken_for": tuple(said["taken_for"])})
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    sight = seen or look(splats_of(file), judges.rasterizer)
+    record = judge(sight, caption, judges.clip.scorer, judges.prior, torch.Generator().manual_seed(0)).record()
+    write_text(kept, json.dumps(asdict(record), indent=1) + "\n")
+    return record
+
+
+def splats_of(file: Path) -> Gaussians:
+    """Read a run's splats."""
+    return read_ply(file)
+
+
+def runs_in(folders: Sequence[Path]) -> list[Path]:
+    """Return what can be judged among folders and at any depth inside them: splats, which say themselves what they are of. Unlike
+    `splatdistill evaluate`, which counts what a run cost and how it ended, this needs no configuration and no log.
+    """
+    found = list(dict.fromkeys(run for folder in folders for run in holding(folder, "splats.ply")))
+    if not found:
+        raise UserError(f"no splats.ply in {', '.join(map(str, folders))}; give run directories, or --train")
+    return found
+
+
+def prompt_of(run: Path) -> str:
+    """Return what a run was asked for, from the comments of its splats."""
+    for line in read_comments(run / "splats.ply"):
+        if line.startswith("prompt "):
+            return line.removeprefix("prompt ")
+    raise UserError(f"{run / 'splats.ply'} does not say which prompt it was made from")
