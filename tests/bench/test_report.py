@@ -31,7 +31,7 @@ def judged(arm: str, prompt: str, seed: int, how: str = "done", **values: float 
     job, record = Job(prompt, arm, seed, (arm, prompt)), JobRecord(prompt, arm, seed, (arm, prompt), how)
     if how not in ("done", "empty"):
         return MeasuredJob(job, record)
-    run = RunSummary(Path("run"), prompt, arm, "tiny", seed, 1, "r", how, 9, 1.0, None, None, ())
+    run = RunSummary(Path("run"), prompt, arm, "tiny", seed, 1, 2.8, 42.0, "r", how, 9, 1.0, None, None, ())
     values = {"diverged": 100.0 * (how != "done"), "image_reward": None, **values}
     measurements = [Measurement(m, v, "a ruler (rev 1)", 50, 256, "white", "" if v is not None else "get it") for m, v in values.items()]
     return MeasuredJob(job, record, Measured(run, tuple(measurements), None))
