@@ -1,4 +1,4 @@
-"""What every guidance costs: time, network evaluations, memory, and what it adds to its own networks' time.
+"""Cost of every guidance: time, network evaluations, memory, and what it adds to its own networks' time.
 
     python scripts/benchmark_guidance.py                          # tiny, and a random UNet of SD 1.5's shape, made small
     python scripts/benchmark_guidance.py --size 320 --device cuda # SD 1.5 itself, with random weights

@@ -1,4 +1,4 @@
-"""How fast the compiled CPU rasteriser is, against everything it can be compared with, in one run.
+"""Speed of the compiled CPU rasteriser against everything it can be compared with, in one run.
 
     python scripts/benchmark_render.py --quick
 

@@ -1,4 +1,4 @@
-"""How fast training is, and how good its result at 1, 2 and 5 minutes, with the embedded prior.
+"""Speed of training, and the quality of its result at 1, 2 and 5 minutes, with the embedded prior.
 
     python scripts/benchmark_train.py                      # speed of SDS and SDI, share of the networks, memory
     python scripts/benchmark_train.py --quality 1 2 5      # also what that many minutes are worth

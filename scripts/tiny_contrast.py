@@ -1,4 +1,4 @@
-"""What tiny-clip is trained towards: pictures and captions that belong together, against captions that nearly do."""
+"""Loss of tiny-clip: pictures and captions that belong together, against captions that nearly do."""
 
 from dataclasses import asdict
 from zlib import crc32
@@ -21,7 +21,7 @@ Said = dict[str, str | None]  # the words of a caption by field; None where ther
 
 
 def form(caption: Caption) -> str:
-    """Which of the grammar's forms a caption has."""
+    """Return which of the grammar's forms a caption has."""
     return "stack" if caption.below else "patterned" if caption.pattern != "plain" else "plain"
 
 

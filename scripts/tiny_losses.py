@@ -1,4 +1,4 @@
-"""What scripts/train_tiny.py trains on: random batches of the toybox; and the loss of the prior. CLIP's is in tiny_contrast.py."""
+"""Data of scripts/train_tiny.py: random batches of the toybox; and the loss of the prior. CLIP's is in tiny_contrast.py."""
 
 import json
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ def autocast() -> torch.autocast:
 
 @dataclass(frozen=True)
 class Settings:
-    """What a training run is; recorded beside its weights."""
+    """Settings of a training run; recorded beside its weights."""
 
     model: str
     steps: int

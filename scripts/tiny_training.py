@@ -1,4 +1,4 @@
-"""How the embedded models are trained, in train_tiny.py and train_geometry.py: AdamW whose rate falls with a cosine, an
+"""Training of the embedded models, in train_tiny.py and train_geometry.py: AdamW whose rate falls with a cosine, an
 average of the weights, and checkpoints from which a stopped run goes on.
 """
 
@@ -33,7 +33,7 @@ class Pace:
 
 @dataclass
 class Training:
-    """What changes while a model is trained, and where it is kept."""
+    """State of a training, and where it is kept."""
 
     folder: Path
     model: nn.Module

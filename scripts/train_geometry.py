@@ -35,7 +35,7 @@ LEVELS = (0.0, 0.2, 0.5, 0.8)  # of noise, where errors are measured; 0 is the c
 
 @dataclass(frozen=True)
 class Settings:
-    """What a training run is; recorded beside its weights."""
+    """Settings of a training run; recorded beside its weights."""
 
     steps: int = 4000
     batch: int = 32
@@ -87,7 +87,7 @@ class Batch:
 
     @classmethod
     def of(cls, maps: Tensor, rng: torch.Generator) -> "Batch":
-        """From bytes, over random backgrounds."""
+        """Make pictures of bytes, over random backgrounds."""
         m = maps.permute(0, 3, 1, 2).float() / 255
         alpha = m[:, 3:4]
         rgb = m[:, :3] + (1 - alpha) * backgrounds(len(m), rng)[:, :, None, None]

@@ -92,20 +92,20 @@ def run(
 
 
 def answers(address: str) -> None:
-    """OSError where nothing listens at HOST:PORT: Ray itself would try for minutes."""
+    """Raise OSError where nothing listens at HOST:PORT: Ray itself would try for minutes."""
     host, _, port = address.rpartition(":")
     if host and port.isdigit() and "/" not in host:
         socket.create_connection((host, int(port)), timeout=5).close()
 
 
 def one(job: Job, root: Path, threads: int) -> JobRecord | None:
-    """A task: one job, on whatever machine this is."""
+    """Do one job as a task, on whatever machine this is."""
     stop = FileFlag(root / "stopping")
     return None if stop.is_set() or (root / "late").exists() else run_job(job, root, threads, stop)
 
 
 def lost(job: Job, root: Path, error: Exception) -> JobRecord:
-    """What becomes of a job whose task did not come back."""
+    """Record that a job's task did not come back."""
     before = JobRecord.read(root / job.folder)
     if before is not None and before.final:
         return before
@@ -120,7 +120,7 @@ def lost(job: Job, root: Path, error: Exception) -> JobRecord:
 
 
 def everyone_sees(root: Path, ray) -> None:
-    """UserError unless every machine of the cluster sees a file that is written here."""
+    """Raise UserError unless every machine of the cluster sees a file that is written here."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     token = root / f".seen-{uuid4().hex}"

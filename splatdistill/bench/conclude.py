@@ -30,7 +30,7 @@ LONGEST = 400  # characters of a failure on the screen and in the report; all of
 
 @dataclass(frozen=True)
 class Measuring:
-    """How results are measured, beside the CLIP."""
+    """Choices of how results are measured, beside the CLIP."""
 
     image_reward: Path | None
     samples: int
@@ -39,7 +39,7 @@ class Measuring:
 
 @dataclass(frozen=True)
 class Conclusion:
-    """What a person is told at the end."""
+    """Lines that a person is told at the end."""
 
     lines: tuple[str, ...]  # tables, and where the files are
     failures: tuple[str, ...]  # runs that ended without a result, or could not be measured
@@ -76,12 +76,12 @@ def drawn(planned: Planned, measured: Sequence[MeasuredJob], root: Path, count: 
 
 
 def failed(results: Results) -> list[MeasuredJob]:
-    """Jobs that ended without a result, or whose result could not be measured."""
+    """Return the jobs that ended without a result, or whose result could not be measured."""
     return [j for j in results.judged if j.error or (j.record and not j.record.final and j.record.how != "stopped")]
 
 
 def failure(j: MeasuredJob) -> str:
-    """One of them in words."""
+    """Return one of them in words."""
     said = (j.error or (j.record.error if j.record else ""))[:LONGEST]
     return f"{j.ended}: {j.job.arm}, {j.job.prompt!r}, seed {j.job.seed}: {said}"
 
@@ -89,7 +89,7 @@ def failure(j: MeasuredJob) -> str:
 def write(
     planned: Planned, results: Results, curves: Sequence[Curve], root: Path, how: Measuring, judges: Evaluator
 ) -> None:
-    """Everything into the bench's folder."""
+    """Write everything into the bench's folder."""
     shown = tables(results)
     times = reached(curves, results.arms, results.against, how.threshold)
     timed = [reached_table(times, results.against, how.threshold, judges)] if curves else []
@@ -112,7 +112,7 @@ def write(
 def sections(
     planned: Planned, results: Results, shown: Sequence[Table], timed: Sequence[Table], pictures: dict, sheets: dict
 ) -> list[Section]:
-    """The report's parts."""
+    """Return the report's parts."""
     done = sum(j.measured is not None for j in results.judged)
     what = (
         f"Prompts: {len(results.prompts)}. Methods: {len(results.arms)}. Seeds: {len(results.seeds)}. Runs that are done: {done} "
@@ -136,12 +136,12 @@ def sections(
 
 
 def steps_of(results: Results, arm: str) -> str:
-    """How many steps an arm's runs have."""
+    """Return how many steps an arm's runs have."""
     return str(round(statistics.median(j.job.steps for j in results.of(arm))))
 
 
 def reached_table(times: Sequence[Reached], against: str, score: float | None, judges: Evaluator) -> Table:
-    """Images to a score, for each method."""
+    """Return the images to a score, for each method."""
     rows = tuple((t.arm, f"{t.reached} of {t.jobs}", "-" if t.median is None else f"{t.median:,.0f}") for t in times)
     goal = (
         f"CLIP score {score:g}"
@@ -156,5 +156,5 @@ def reached_table(times: Sequence[Reached], against: str, score: float | None, j
 
 
 def curves_told(curves: Sequence[Curve]) -> list[dict]:
-    """The curves for JSON."""
+    """Return the curves for JSON."""
     return [{"arm": c.arm, "prompt": c.prompt, "seed": c.seed, "points": [vars(p) for p in c.points]} for c in curves]

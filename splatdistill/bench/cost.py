@@ -1,4 +1,4 @@
-"""How many images a method asks networks about, counted and not assumed: the method itself is run in the plane."""
+"""Images that a method asks networks about, counted and not assumed: the method itself is run in the plane."""
 
 from dataclasses import dataclass, replace
 
@@ -27,22 +27,22 @@ class Cost:
 
     @property
     def mean(self) -> float:
-        """Of a whole run, per step."""
+        """Return the mean of a whole run, per step."""
         return sum(self.images) / len(self.images)
 
     def until(self, progress: float) -> float:
-        """Images asked about until this progress, as a share of the whole run's."""
+        """Return the images asked about until this progress, as a share of the whole run's."""
         whole, part = divmod(min(max(progress, 0.0), 1.0) * len(self.images), 1)
         done = sum(self.images[: int(whole)]) + (part * self.images[int(whole)] if part else 0.0)
         return done / sum(self.images)
 
     def steps(self, images: float) -> int:
-        """How many steps a budget of images pays for; at least one."""
+        """Return how many steps a budget of images pays for; at least one."""
         return max(1, round(images / self.mean))
 
 
 def cost(config: Train, perp_neg: bool) -> Cost:
-    """Of a configuration. perp_neg: whether Perp-Neg is on, which adds two questions to each pair.
+    """Count the images of a configuration. perp_neg: whether Perp-Neg is on, which adds two questions to each pair.
 
     Raises UserError for a method that cannot be run in the plane.
     """
@@ -66,7 +66,7 @@ def cost(config: Train, perp_neg: bool) -> Cost:
 def count(
     guidance: Guidance, prior: GaussianMixturePrior, text: Conditions, memory: nn.Module, progress: float
 ) -> float:
-    """Images of one step at a place of the run, mean over a few draws. Where learning takes part it learns once."""
+    """Count the images of one step at a place of the run, mean over a few draws. Where learning takes part it learns once."""
     before = prior.calls
     for seed in range(DRAWS):
         rng = torch.Generator().manual_seed(seed)
@@ -78,7 +78,7 @@ def count(
 
 
 def conditions(prior: GaussianMixturePrior, batch: int, perp_neg: bool) -> Conditions:
-    """The prompts of one batch of views."""
+    """Return the prompts of one batch of views."""
 
     def of(prompt: str) -> Condition:
         return prior.embed([prompt] * batch)

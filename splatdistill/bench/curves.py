@@ -1,4 +1,4 @@
-"""How fast methods get there: a score at every checkpoint, against steps, network images and seconds; after SteinDreamer's
+"""Convergence of methods: a score at every checkpoint, against steps, network images and seconds; after SteinDreamer's
 measurement 8 (arXiv:2401.00604).
 """
 
@@ -45,7 +45,7 @@ class Curve:
 
 
 def curve(judged: MeasuredJob, root: Path, cost: Cost | None, judges: Evaluator) -> Curve | None:
-    """A job's curve, kept beside its run; None without checkpoints or a CLIP that knows the prompt."""
+    """Return a job's curve, kept beside its run; None without checkpoints or a CLIP that knows the prompt."""
     job, clip = judged.job, judges.clip
     if clip is None or judged.measured is None or (clip.tiny and named(job.prompt) is None):
         return None
@@ -90,7 +90,7 @@ def seconds(run: RunDir) -> dict[int, float]:
 
 
 def means(curves: Sequence[Curve], arms: Sequence[str]) -> list[Curve]:
-    """One curve for each arm: the k-th checkpoints of its jobs together."""
+    """Return one curve for each arm: the k-th checkpoints of its jobs together."""
     made = []
     for arm in arms:
         own = [c.points for c in curves if c.arm == arm]
@@ -106,7 +106,7 @@ def means(curves: Sequence[Curve], arms: Sequence[str]) -> list[Curve]:
 
 @dataclass(frozen=True)
 class Reached:
-    """How many network images an arm took to a score."""
+    """Network images that an arm took to a score."""
 
     arm: str
     jobs: int
@@ -116,7 +116,7 @@ class Reached:
 
 
 def calls_to(points: Sequence[Point], score: float) -> float | None:
-    """Network images until a curve first reaches a score, between checkpoints in a line; None if it never does. A first
+    """Return the network images until a curve first reaches a score, between checkpoints in a line; None if it never does. A first
     checkpoint that has it already gives its own images: it may have been reached before.
     """
     before: Point | None = None
@@ -131,7 +131,7 @@ def calls_to(points: Sequence[Point], score: float) -> float | None:
 
 
 def reached(curves: Sequence[Curve], arms: Sequence[str], against: str, score: float | None) -> list[Reached]:
-    """For every arm, images to a score: the given one, or for each prompt where `against` ends, mean over its seeds."""
+    """Return for every arm the images to a score: the given one, or for each prompt where `against` ends, mean over its seeds."""
     last: dict[str, list[float]] = {}
     for c in curves:
         if c.arm == against and c.points:
@@ -165,7 +165,7 @@ def charts(curves: Sequence[Curve], arms: Sequence[str], by: str) -> dict[str, F
 def all_curves(
     results: Results, root: Path, costs: dict[str, Cost | None], judges: Evaluator, tell: Callable[[int], None]
 ) -> list[Curve]:
-    """The curves of all jobs that have one. tell: how many jobs are done."""
+    """Return the curves of all jobs that have one. tell: how many jobs are done."""
     found = []
     for k, j in enumerate(results.judged):
         found.append(curve(j, root, costs.get(j.job.arm), judges))

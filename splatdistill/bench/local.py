@@ -40,7 +40,7 @@ def run(
 
 
 class Meter:
-    """How much of the planned work is done, weighed by the images that networks are asked about."""
+    """Meter of the planned work that is done, weighed by the images that networks are asked about."""
 
     def __init__(self, jobs: Sequence[Job], root: Path, show: Show) -> None:
         self.root, self.show = root, show

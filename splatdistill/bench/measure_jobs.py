@@ -1,4 +1,4 @@
-"""Every job of a bench, measured: what tables, curves and the report are made of."""
+"""Measure every job of a bench: what tables, curves and the report are made of."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,14 +27,14 @@ class MeasuredJob:
 
     @property
     def diverged(self) -> bool | None:
-        """Whether it came to nothing; None where that is not known (yet)."""
+        """Return True if it came to nothing; None where that is not known (yet)."""
         if self.measured is not None:
             return bool(self.measured.of("diverged").value)
         return None if self.record is None or self.record.how not in (*VERDICTS, *LOST) else True
 
     @property
     def ended(self) -> str:
-        """How it ended, in a word."""
+        """Return how it ended, in a word."""
         return self.record.how if self.record else "not begun"
 
 
@@ -51,11 +51,11 @@ class Results:
     diverse: dict[str, Values] = field(default_factory=dict)  # by arm: diversity over the seeds of each prompt
 
     def of(self, arm: str) -> list[MeasuredJob]:
-        """The jobs of one arm."""
+        """Return the jobs of one arm."""
         return [j for j in self.judged if j.job.arm == arm]
 
     def values(self, metric: str, arm: str) -> Values:
-        """One metric of one arm by prompt and seed, where it is known; diversity, of all seeds, under the first."""
+        """Return one metric of one arm by prompt and seed, where it is known; diversity, of all seeds, under the first."""
         if metric == "diversity":
             return self.diverse.get(arm, {})
         found = {}
@@ -68,16 +68,16 @@ class Results:
         return found
 
     def all_values(self) -> dict[str, dict[str, Values]]:
-        """Every metric that some run has, by arm."""
+        """Return every metric that some run has, by arm."""
         found = {m: {a: self.values(m, a) for a in self.arms} for m in METRICS}
         return {m: {a: v for a, v in by.items() if v} for m, by in found.items() if any(by.values())}
 
     def comparisons(self) -> list[Comparison]:
-        """Every arm against one, in every metric."""
+        """Compare every arm with one, in every metric."""
         return comparisons(self.all_values(), self.against)
 
     def example(self, metric: str) -> Measurement | None:
-        """A measurement of this metric that has a value, or else one that says why there is none."""
+        """Return a measurement of this metric that has a value, or else one that says why there is none."""
         own = [f for measurements in self.pooled.values() for f in measurements if f.metric == metric]  # these say why not
         own += [j.measured.of(metric) for j in self.judged if j.measured is not None]
         return next((f for f in own if f.value is not None), own[0] if own else None)
@@ -100,7 +100,7 @@ def measure_jobs(jobs: Sequence[Job], root: Path, judges: Evaluator, results: Re
 
 
 def pool(results: Results, judges: Evaluator, samples: dict) -> None:
-    """What takes several runs: diversity over seeds, and the distance to the prior's own pictures."""
+    """Measure what takes several runs: diversity over seeds, and the distance to the prior's own pictures."""
     by = judges.clip.name if judges.clip else ""
     for arm in results.arms:
         runs = [j.measured for j in results.of(arm) if j.measured is not None]

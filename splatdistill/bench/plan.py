@@ -1,4 +1,4 @@
-"""What a bench is to do: every prompt by every arm with every seed, each a job that stands alone."""
+"""Plan of a bench: every prompt by every arm with every seed, each a job that stands alone."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ from splatdistill.train.run import slug
 
 @dataclass(frozen=True)
 class Arm:
-    """A method as the bench compares it."""
+    """Method as the bench compares it."""
 
     name: str
     text: str  # how it is asked for: sdi[eta=0]
@@ -38,12 +38,12 @@ class Job:
 
     @cached_property
     def digest(self) -> str:
-        """Of what is asked for, and of the values that nobody asked for."""
+        """Return a digest of what is asked for, and of the values that nobody asked for."""
         return hashlib.sha256(json.dumps([*self.argv, self.settings]).encode()).hexdigest()[:10]
 
     @property
     def folder(self) -> str:
-        """Its place below the bench's folder of jobs; nothing of a prompt or a name is taken over unescaped."""
+        """Return its place below the bench's folder of jobs; nothing of a prompt or a name is taken over unescaped."""
         return f"{slug(self.arm)}/{slug(self.prompt)}-seed-{self.seed}-{self.digest}"
 
 
@@ -56,7 +56,7 @@ def jobs(
     calls: dict[str, float],
     points: int,
 ) -> list[Job]:
-    """All jobs, a prompt after the other, so that what a stopped bench has done is complete for some prompts.
+    """Return all jobs, a prompt after the other, so that what a stopped bench has done is complete for some prompts.
 
     common: options of all; steps, calls: by name of the arm; points: on each convergence curve.
     """

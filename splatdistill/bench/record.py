@@ -1,4 +1,4 @@
-"""How a job ended, as the JSON file beside its run."""
+"""Records of how jobs ended, JSON files beside their runs."""
 
 import dataclasses
 import json
@@ -16,7 +16,7 @@ NAME = "record.json"
 
 @dataclass(frozen=True)
 class JobRecord:
-    """How a job ended."""
+    """Record of how a job ended."""
 
     prompt: str
     arm: str
@@ -32,16 +32,16 @@ class JobRecord:
 
     @property
     def final(self) -> bool:
-        """Whether doing it again would tell nothing new: it is done, or went wrong in a way that the seed decides."""
+        """Return True if doing it again would tell nothing new: it is done, or went wrong in a way that the seed decides."""
         return self.how == "done" or self.how in VERDICTS
 
     def write(self, folder: Path) -> None:
-        """Into the job's folder, whole or not at all."""
+        """Write it into the job's folder, whole or not at all."""
         write_json(folder / NAME, dataclasses.asdict(self))
 
     @classmethod
     def read(cls, folder: Path) -> "JobRecord | None":
-        """What is known of a job; None for nothing, or nothing readable."""
+        """Read what is known of a job; None for nothing, or nothing readable."""
         try:
             said = json.loads((folder / NAME).read_text(encoding="utf-8"))
             return cls(**{**said, "argv": tuple(said["argv"]), "aside": tuple(said.get("aside", ()))})
@@ -50,6 +50,6 @@ class JobRecord:
 
 
 def write_json(path: Path, value: object) -> None:
-    """A JSON file, whole or not at all."""
+    """Write a JSON file, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(value, indent=1, allow_nan=False, default=str) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""From the options of `bench` to what is to be done. What can be refused is refused here, before the first run."""
+"""Settle the options of `bench`: what can be refused is refused here, before the first run."""
 
 import dataclasses
 import hashlib
@@ -59,7 +59,7 @@ class Planned:
 
     @property
     def budget_told(self) -> str:
-        """The budget in words."""
+        """Return the budget in words."""
         amount = f"{self.amount:,.0f}"
         told = {
             "recipe": "each as long as its recipe says",
@@ -71,7 +71,7 @@ class Planned:
         return f"{told} ({', '.join(more)})" if more else told
 
     def told(self, jobs: list[Job], argv: list[str]) -> dict[str, Any]:
-        """What bench.json says."""
+        """Return the content of bench.json."""
         return {
             "version": __version__,
             "machine": {"system": platform.platform(), "processors": os.cpu_count(), "torch": torch.__version__},
@@ -87,7 +87,7 @@ class Planned:
 
 
 def settle(o: Bench) -> Planned:
-    """What is to be done; UserError or WeightsError for what cannot be, or would measure nothing."""
+    """Settle what is to be done; UserError or WeightsError for what cannot be, or would measure nothing."""
     name, preset = chosen(o)
     prompts = tuple(o.prompt) + (prompts_of(o.prompts) if o.prompts else ())
     needs = "any" if prompts else preset.needs  # what a preset asks for its own prompts
@@ -134,7 +134,7 @@ def settle(o: Bench) -> Planned:
 
 
 def chosen(o: Bench) -> tuple[str, Preset]:
-    """The preset that was asked for; one without anything where none was."""
+    """Return the preset that was asked for; one without anything where none was."""
     if o.preset is None:
         return ("own", Preset(prompts=(), seeds=(0,)))
     known = presets()
@@ -147,7 +147,7 @@ def chosen(o: Bench) -> tuple[str, Preset]:
 
 
 def suited(asked: str, needs: str, prompts: tuple[str, ...], weights: Weights) -> tuple[str, recipes.Family]:
-    """The prior by the name that means the same everywhere, and its family; refused where it does not know the prompts."""
+    """Return the prior by the name that means the same everywhere, and its family; refused where it does not know the prompts."""
     found = weights.find(asked)
     if found.tiny and needs == "real":
         raise WeightsError(
@@ -174,7 +174,7 @@ def suited(asked: str, needs: str, prompts: tuple[str, ...], weights: Weights) -
 
 
 def armed(one: Listed) -> Arm:
-    """An arm as the options of `train`: those in the brackets that are fields of a run are a run's, others the guidance's."""
+    """Return an arm as the options of `train`: those in the brackets that are fields of a run are a run's, others the guidance's."""
     kind, options, strange = apart(one.method)
     if strange:
         raise UserError(f"{one.method}: @strange is for `variance`; a run has its own render")
@@ -190,7 +190,7 @@ def armed(one: Listed) -> Arm:
 
 
 def configured(arm: Arm, common: tuple[str, ...], prompt: str, weights: Weights) -> Train:
-    """The configuration that an arm's runs will have; refused where its numbers make no sense or its networks are missing."""
+    """Return the configuration that an arm's runs will have; refused where its numbers make no sense or its networks are missing."""
     config: Train = parse_train([*arm.argv, *common, f"--prompt={prompt}"], weights.family).config
     guidance = config.guidance
     if isinstance(guidance, SSD) and guidance.baselines:
@@ -203,13 +203,13 @@ def configured(arm: Arm, common: tuple[str, ...], prompt: str, weights: Weights)
 
 
 def settings(config: Train) -> str:
-    """A digest of all values of a run but those that tell its jobs apart."""
+    """Return a digest of all values of a run but those that tell its jobs apart."""
     alike = [(f.name, getattr(config, f.name)) for f in dataclasses.fields(config) if f.name not in OURS]
     return hashlib.sha256(repr(alike).encode()).hexdigest()[:10]
 
 
 def judge(asked: str, family: recipes.Family) -> str:
-    """The CLIP that will measure; WeightsError where there is none, since a bench without one measures nothing."""
+    """Return the CLIP that will measure; WeightsError where there is none, since a bench without one measures nothing."""
     for source in [asked] if asked != "auto" else [VIT_B32, *([TINY_CLIP] if family == "tiny" else [])]:
         try:
             find(source, "clip")
@@ -225,7 +225,7 @@ def judge(asked: str, family: recipes.Family) -> str:
 def costed(
     arms: tuple[Arm, ...], configs: dict[str, Train], family: recipes.Family, budget: Budget, amount: float
 ) -> tuple[dict[str, float], dict[str, int], dict[str, Cost | None]]:
-    """Images per step, steps, and images along the run, of each arm."""
+    """Return images per step, steps, and images along the run, of each arm."""
     images, steps, costs = {}, {}, {}
     for arm in arms:
         config = configs[arm.name]

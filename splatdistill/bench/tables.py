@@ -32,7 +32,7 @@ class Table:
     notes: tuple[str, ...] = ()
 
     def markdown(self) -> str:
-        """As Markdown."""
+        """Return it as Markdown."""
 
         def line(cells: Sequence[str]) -> str:
             return "| " + " | ".join(map(markdown, cells)) + " |"
@@ -41,7 +41,7 @@ class Table:
         return "\n".join([f"**{markdown(self.title)}**", "", *body, *([""] if self.notes else []), *map(markdown, self.notes)])
 
     def text(self) -> str:
-        """For the screen."""
+        """Return it for the screen."""
         rows = [self.head, *self.rows]
         wide = [max(len(row[i]) for row in rows) for i in range(len(self.head))]
         lines = ["  ".join(c.ljust(w) for c, w in zip(row, wide, strict=True)).rstrip() for row in rows]
@@ -49,17 +49,17 @@ class Table:
 
 
 def heading(metric: str) -> str:
-    """A metric's column."""
+    """Return the head of a metric's column."""
     return METRICS[metric].title + ARROW[METRICS[metric].better]
 
 
 def number(value: float, metric: str) -> str:
-    """A value with its metric's digits."""
+    """Return a value with its metric's digits."""
     return f"{value:.{METRICS[metric].digits}f}"
 
 
 def cell(results: Results, arm: str, metric: str) -> str:
-    """An arm's mean and its spread over prompts; n/a where nothing was measured."""
+    """Return an arm's mean and its spread over prompts; n/a where nothing was measured."""
     if metric in POOLED:
         return next((str(f) for f in results.pooled.get(arm, []) if f.metric == metric), "n/a")
     values = results.values(metric, arm)
@@ -72,7 +72,7 @@ def cell(results: Results, arm: str, metric: str) -> str:
 
 
 def by_method(results: Results, title: str, metrics: Sequence[str], shown: bool = True) -> Table | None:
-    """A row for each method; None where it would hold nothing. shown: columns without numbers too, as n/a."""
+    """Return a row for each method; None where it would hold nothing. shown: columns without numbers too, as n/a."""
     metrics = [m for m in metrics if shown or any(cell(results, a, m) != "n/a" for a in results.arms)]
     if not metrics:
         return None
@@ -82,14 +82,14 @@ def by_method(results: Results, title: str, metrics: Sequence[str], shown: bool 
 
 
 def notes(results: Results, metrics: Sequence[str]) -> tuple[str, ...]:
-    """What measured each column."""
+    """Return what measured each column."""
     found = [(m, results.example(m)) for m in metrics]
     lines = [f"{METRICS[m].title}: {METRICS[m].about}" + (f" ({f.provenance})" if f and f.provenance else "") for m, f in found]
     return tuple(lines)
 
 
 def per_prompt(results: Results, metric: str) -> Table | None:
-    """A row for each prompt, a column for each method, means over seeds."""
+    """Return a row for each prompt, a column for each method, means over seeds."""
     values = {a: results.values(metric, a) for a in results.arms}
     if not any(values.values()):
         return None
@@ -103,7 +103,7 @@ def per_prompt(results: Results, metric: str) -> Table | None:
 
 
 def differences(found: Sequence[Comparison], metrics: Sequence[str]) -> Table | None:
-    """Each method against one, with intervals."""
+    """Compare each method with one, with intervals."""
     rows = []
     for c in (c for m in metrics for c in found if c.metric == m):
         interval = (
@@ -142,7 +142,7 @@ def differences(found: Sequence[Comparison], metrics: Sequence[str]) -> Table | 
 
 
 def tables(results: Results) -> list[Table]:
-    """All of them."""
+    """Return all of them."""
     found = results.comparisons()
     made = [
         by_method(results, "In the shape of SDI's Table 1 (arXiv:2405.15891)", SDI),
@@ -165,7 +165,7 @@ def as_csv(results: Results) -> str:
 
 
 def as_json(results: Results) -> dict[str, Any]:
-    """Everything, for programs."""
+    """Return everything, for programs."""
     return {
         "arms": results.arms,
         "prompts": results.prompts,

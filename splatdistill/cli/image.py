@@ -65,7 +65,7 @@ LOG_EVERY = 10  # steps between lines of the log
 
 @dataclass(frozen=True)
 class Record:
-    """What image.json holds."""
+    """Content of image.json."""
 
     version: str
     prompt: str
@@ -140,7 +140,7 @@ def settled(parsed: Parsed, found: Weights) -> tuple[Parsed, DiffusionPrior, str
 
 
 def points(prior: DiffusionPrior) -> bool:
-    """Whether particles are points in the plane."""
+    """Return True if particles are points in the plane."""
     return isinstance(prior, GaussianMixturePrior) and tuple(prior.shape) == (2,)
 
 
@@ -197,6 +197,6 @@ def distil(pictures: Pictures, guidance: str, folder: RunDir, console: Console) 
 
 
 def covered(pictures: Pictures) -> Coverage:
-    """How well points cover the density."""
+    """Measure how well points cover the density."""
     prior = cast(GaussianMixturePrior, pictures.prior)
     return coverage(pictures.latents(), prior, pictures.config.prompt, torch.Generator().manual_seed(0))

@@ -66,7 +66,7 @@ class Judged:
 
     @property
     def views_right(self) -> int:
-        """From how many of the eight views the caption is retrieved."""
+        """Return from how many of the eight views the caption is retrieved."""
         return int(self.recognition.right.sum())
 
     @property

@@ -1,4 +1,4 @@
-"""From where does it seem to be seen? View words of single pictures, and second fronts of whole objects.
+"""View words of single pictures, and second fronts (Janus faces) of whole objects.
 
 Two judges. The truth: the toybox's object is rendered from all around, and the picture belongs to the view that
 it is nearest to. The prior: the word under which its denoising error is lowest, a diffusion classifier (Li et
@@ -26,29 +26,29 @@ BEHIND = orbit([150.0, 180.0, 210.0] * 2, [5.0] * 3 + [25.0] * 3, *VIEWS.middle,
 
 @dataclass(frozen=True)
 class WordScores:
-    """How well each view word fits each picture, as n estimates; higher is better."""
+    """Fit of each view word to each picture, as n estimates; higher is better."""
 
     words: tuple[str, ...]
     score: Float[Tensor, "b n w"]
 
     @property
     def best(self) -> list[str]:
-        """The word that fits each picture best."""
+        """Return the word that fits each picture best."""
         return [self.words[i] for i in self.score.mean(1).argmax(1).tolist()]
 
     def margin(self, word: str, over: str) -> Float[Tensor, "b n"]:
-        """By how much one word fits better than another."""
+        """Return by how much one word fits better than another."""
         return self.score[..., self.words.index(word)] - self.score[..., self.words.index(over)]
 
 
 def backdrop(images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3"]:
-    """The colour behind the object: the median of the pixels at the picture's border."""
+    """Return the colour behind the object: the median of the pixels at the picture's border."""
     edge = torch.cat([images[..., 0, :], images[..., -1, :], images[..., 0], images[..., -1]], -1)
     return edge.median(-1).values
 
 
 def words_by_truth(images: Float[Tensor, "b 3 h w"], caption: Caption, words: ViewWords = WORDS) -> WordScores:
-    """The highest PSNR (dB, at half the models' resolution, the picture's own background behind both) between a
+    """Return the highest PSNR (dB, at half the models' resolution, the picture's own background behind both) between a
     picture and the true object seen from the directions that a word names: every 10 degrees, from three
     distances within the models' range. `words` may tell left from right.
     """
@@ -81,7 +81,7 @@ def words_by_prior(
     times: Sequence[float] = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
     draws: int = 2,
 ) -> WordScores:
-    """Minus the mean squared error of the noise predicted under "prompt, word view", for `draws` noises at each
+    """Return minus the mean squared error of the noise predicted under "prompt, word view", for `draws` noises at each
     of `times`. All words get the same noises, so that they differ by their texts alone.
     """
     with torch.no_grad():
@@ -97,14 +97,14 @@ def words_by_prior(
 
 @dataclass(frozen=True)
 class Janus:
-    """Whether an object looks like its front from behind."""
+    """Judgement whether an object looks like its front from behind."""
 
     by_truth: float  # dB by which the true object's back is nearer to it than its front
     by_prior: float | None  # standard errors by which "back view" fits better than "front view"
 
     @property
     def there(self) -> bool:
-        """Whether the front is nearer than the back, or the prior prefers the word for the front beyond doubt: a
+        """Return True if the front is nearer than the back, or the prior prefers the word for the front beyond doubt: a
         weak prior is undecided about small details, and says so by less than two standard errors.
         """
         return self.by_truth <= 0 or (self.by_prior is not None and self.by_prior < -2)

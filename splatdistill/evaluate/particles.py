@@ -1,4 +1,4 @@
-"""How well n particles cover the distribution that they were distilled from."""
+"""Coverage of a distribution by the n particles that were distilled from it."""
 
 from dataclasses import dataclass
 
@@ -41,7 +41,7 @@ def coverage(x: Float[Tensor, "n *d"], prior: GaussianMixturePrior, prompt: str,
 
 
 def diversity(images: Float[Tensor, "n 3 h w"]) -> float:
-    """Root mean square difference of two pictures' values, over all pairs; 0 for one picture."""
+    """Return the root mean square difference of two pictures' values, over all pairs; 0 for one picture."""
     n = len(images)
     # the mean over ordered pairs of |a - b|^2 is twice the variance; pairs of a picture with itself do not count
     return float((2 * images.double().var(0, unbiased=True).mean()).sqrt()) if n > 1 else 0.0
@@ -49,7 +49,7 @@ def diversity(images: Float[Tensor, "n 3 h w"]) -> float:
 
 @torch.no_grad()
 def components(x: Float[Tensor, "n *d"], prior: GaussianMixturePrior, prompt: str) -> Int[Tensor, " n"]:
-    """Which component of the mixture each particle most likely came from: argmax_k w_k N(x; m_k, C_k)."""
+    """Return the component of the mixture that each particle most likely came from: argmax_k w_k N(x; m_k, C_k)."""
     alone = torch.eye(len(prior.means), dtype=prior.dtype, device=prior.device).log()  # weights of one component each
     log_density = torch.stack([prior.log_prob(x, None, Condition(w.expand(len(x), 1, -1))) for w in alone], 1)
     return (log_density + log_weights(prior.embed([prompt]))).argmax(1)

@@ -1,4 +1,4 @@
-"""Is the picture recognised? Retrieval of its caption among 50, half of them hard negatives.
+"""Recognition of pictures: retrieval of its caption among 50, half of them hard negatives.
 
 A hard negative is the caption with one attribute changed (its object, its colour, ...). Retrieval as in
 CLIP R-precision (Park et al., "Benchmark for compositional text-to-image synthesis", 2021), with the
@@ -55,7 +55,7 @@ def candidates(caption: Caption, seed: int = 0) -> list[Caption]:
 
 @dataclass(frozen=True)
 class Recognition:
-    """What a CLIP takes a batch of pictures for."""
+    """Captions that a CLIP takes a batch of pictures for."""
 
     caption: Caption  # what they should show
     scorer: str  # name of the CLIP
@@ -64,18 +64,18 @@ class Recognition:
 
     @property
     def right(self) -> Bool[Tensor, " b"]:
-        """Whether the true caption is nearer than every other."""
+        """Return True where the true caption is nearer than every other."""
         return self.rank == 0
 
     @property
     def object_right(self) -> Bool[Tensor, " b"]:
-        """Whether the chosen caption names the right object, or both objects of a stack."""
+        """Return True where the chosen caption names the right object, or both objects of a stack."""
         true = (self.caption.kind, self.caption.below)
         return torch.tensor([(c.kind, c.below) == true for c in self.chosen])
 
     @property
     def colour_right(self) -> Bool[Tensor, " b"]:
-        """Whether the chosen caption names the right colour, or all of several."""
+        """Return True where the chosen caption names the right colour, or all of several."""
         true = (self.caption.colour, self.caption.colour2, self.caption.below_colour)
         return torch.tensor([(c.colour, c.colour2, c.below_colour) == true for c in self.chosen])
 

@@ -37,7 +37,7 @@ class RunSummary:
 
     @property
     def diverged(self) -> bool:
-        """Whether it ended by a verdict."""
+        """Return True if it ended by a verdict."""
         return self.how in VERDICTS
 
 
@@ -80,7 +80,7 @@ def cameras_of(said: Any) -> Orbit:
 
 
 def logged(run: RunDir) -> dict[str, Any]:
-    """How a run ended and what it cost. A run that was resumed has an Ended for each of its parts; where a part left none,
+    """Return how a run ended and what it cost. A run that was resumed has an Ended for each of its parts; where a part left none,
     or is of a version that did not count, images are not known.
     """
     how, steps, seconds, calls, peak = "", 0, 0.0, 0, 0
@@ -106,7 +106,7 @@ def logged(run: RunDir) -> dict[str, Any]:
 
 
 def costs(run: RunSummary, seen: float | None, least: float = 0.002) -> list[Measurement]:
-    """What it cost, and whether it came to anything. seen: mean alpha over all views, None where there are no splats; one
+    """Return what it cost, and whether it came to anything. seen: mean alpha over all views, None where there are no splats; one
     below `least` counts as diverged, as an empty volume does in SDI's tables (arXiv:2405.15891).
     """
     empty = seen < least if seen is not None else run.how == "done"

@@ -1,4 +1,4 @@
-"""How like the truth is it? Splats against the toybox's own object, and against every object that is nearly it.
+"""Likeness to the truth: splats against the toybox's own object, and against every object that is nearly it.
 
 A prompt fixes neither where the object's front points in detail nor anything else about its pose but "up", so
 the comparison allows one turn about the up axis, to the true object and to every wrong one alike.
@@ -22,19 +22,19 @@ STEP = 5.0  # degrees between the turns that are tried
 
 
 def psnr(image: Float[Tensor, "b 3 h w"], other: Float[Tensor, "b 3 h w"]) -> Float[Tensor, " b"]:
-    """-10 log10 of the mean squared difference, per image; at most 100 dB, which identical images get."""
+    """Return -10 log10 of the mean squared difference, per image; at most 100 dB, which identical images get."""
     return -10 * (image - other).square().mean((1, 2, 3)).clamp(min=1e-10).log10()
 
 
 def silhouette_iou(alpha: Float[Tensor, "b 1 h w"], other: Float[Tensor, "b 1 h w"]) -> Float[Tensor, " b"]:
-    """Intersection over union of what is more than half covered; 1 where both are empty."""
+    """Return the intersection over union of what is more than half covered; 1 where both are empty."""
     a, b = alpha > 0.5, other > 0.5
     union = (a | b).sum((1, 2, 3))
     return torch.where(union > 0, (a & b).sum((1, 2, 3)) / union.clamp(min=1), torch.ones(len(alpha)))
 
 
 def depth_error(seen: RenderOutput, truth: Truth) -> Float[Tensor, " b"]:
-    """Mean absolute difference of depth, world units, where both are more than half covered; infinite where
+    """Return the mean absolute difference of depth, world units, where both are more than half covered; infinite where
     nothing is.
     """
     both = ((seen.alpha > 0.5) & (truth.alpha > 0.5)).float()
@@ -44,7 +44,7 @@ def depth_error(seen: RenderOutput, truth: Truth) -> Float[Tensor, " b"]:
 
 
 def turned(cameras: Cameras, degrees: Float[Tensor, " n"]) -> Cameras:
-    """What the cameras see of an object turned by each angle about the up axis, as n*b cameras around the
+    """Return what the cameras see of an object turned by each angle about the up axis, as n*b cameras around the
     unturned object: W diag(R_z(a), 1), all cameras of the first angle first.
     """
     a = torch.deg2rad(degrees)
@@ -64,7 +64,7 @@ class Turn:
 
 
 def best_turn(rgb: Float[Tensor, "b 3 h w"], cameras: Cameras, caption: Caption, step: float = STEP) -> Turn:
-    """The turn that brings an object nearest to images (on white) from several cameras: the highest mean PSNR
+    """Find the turn that brings an object nearest to images (on white) from several cameras: the highest mean PSNR
     over views among all multiples of `step`.
     """
     angles = torch.arange(0, 360, step)
@@ -107,7 +107,7 @@ class Comparison:
 
     @property
     def nearer_than_wrong(self) -> bool:
-        """Whether the mean PSNR to the true object is above that to every wrong one, each after its best turn."""
+        """Return True if the mean PSNR to the true object is above that to every wrong one, each after its best turn."""
         return self.best.psnr.mean().item() > self.wrong.psnr.mean().item()
 
 

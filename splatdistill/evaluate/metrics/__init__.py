@@ -1,4 +1,4 @@
-"""What is measured of finished runs, a file each, and what every number must say of itself."""
+"""Metrics of finished runs, a file each, and what every number must say of itself."""
 
 import math
 from dataclasses import dataclass, replace
@@ -91,7 +91,7 @@ class Measurement:
     detail: str = ""  # of this run alone
 
     def __post_init__(self) -> None:
-        """What is no number is none: it would be passed on as one."""
+        """Take what is no number for none: it would be passed on as one."""
         if self.value is not None and not math.isfinite(self.value):
             object.__setattr__(self, "note", f"it came out as {self.value}")
             object.__setattr__(self, "value", None)
@@ -103,7 +103,7 @@ class Measurement:
 
     @property
     def provenance(self) -> str:
-        """What stands beside the number, whichever run it is of."""
+        """Return what stands beside the number, whichever run it is of."""
         views = f"{self.views} view{'s' if self.views != 1 else ''}" if self.views else ""
         size = f"{self.resolution} pixels" if self.resolution else ""
         ground = f"on {self.background}" if self.background else ""
@@ -111,10 +111,10 @@ class Measurement:
 
 
 def missing(metrics: tuple[str, ...], why: str) -> list[Measurement]:
-    """Numbers that are not to be had."""
+    """Return numbers that are not to be had."""
     return [Measurement(m, None, note=why) for m in metrics]
 
 
 def noted(measurement: Measurement, note: str) -> Measurement:
-    """The same with something more to know."""
+    """Return the same with something more to know."""
     return replace(measurement, note="; ".join(filter(None, [measurement.note, note])))

@@ -26,7 +26,7 @@ NAMES = (
 
 
 def against_truth(sight: Sight, caption: Caption, scorer: ImageTextScorer | None, measured_by: str) -> list[Measurement]:
-    """The acceptance table's numbers without its wrong objects, from its eight views on white. scorer: tiny-clip."""
+    """Return the acceptance table's numbers without its wrong objects, from its eight views on white. scorer: tiny-clip."""
     views, size = len(sight.seen.rgb), sight.seen.rgb.shape[-1]
     near, straight = nearest(sight, caption), likeness(sight.seen, caption)
     after = f"after a turn of {near.turn:.0f} degrees"
@@ -54,7 +54,7 @@ def against_truth(sight: Sight, caption: Caption, scorer: ImageTextScorer | None
 
 
 def fronts(sight: Sight, caption: Caption, size: int) -> list[Measurement]:
-    """Whether what is seen from behind is nearer to a front than to a back, by the truth."""
+    """Measure if what is seen from behind is nearer to a front than to a back, by the truth."""
     if caption.symmetric:
         return missing(("janus_truth", "back_margin"), "its front and back are the same")
     margin = words_by_truth(sight.behind, caption).margin("back", "front")
@@ -63,7 +63,7 @@ def fronts(sight: Sight, caption: Caption, size: int) -> list[Measurement]:
 
 
 def nearest(sight: Sight, caption: Caption) -> Likeness:
-    """The comparison with the true object after its best turn: found at half resolution, settled at the full one."""
+    """Return the comparison with the true object after its best turn: found at half resolution, settled at the full one."""
     turn = best_turn(sight.seen.rgb, sight.seen.cameras, caption)
     around = [likeness(sight.seen, caption, (turn.degrees + d) % 360) for d in (0, -STEP, STEP)]
     return max(around, key=lambda found: found.psnr.mean().item())

@@ -1,4 +1,4 @@
-"""How good, sharp and real pictures look, by a CLIP: CLIP-IQA (Wang et al., "Exploring CLIP for Assessing the Look and
+"""Quality, sharpness and realism of pictures by a CLIP: CLIP-IQA (Wang et al., "Exploring CLIP for Assessing the Look and
 Feel of Images", arXiv:2207.12396), with the prompts of torchmetrics that SDI's tables name (arXiv:2405.15891).
 """
 
@@ -17,7 +17,7 @@ NOTE = "not comparable with tables made by torchmetrics' clip_iqa, an RN50 witho
 
 
 def clip_iqa(scorer: ClipScorer, features: Float[Tensor, "v d"]) -> list[Measurement]:
-    """softmax(100 cos) of the first prompt of each pair, in percent, mean over views."""
+    """Return softmax(100 cos) of the first prompt of each pair, in percent, mean over views."""
     measurements = []
     for metric, pair in PAIRS.items():
         logits = 100 * features @ scorer.text_features(pair).T.to(features)

@@ -1,4 +1,4 @@
-"""How near pictures are to their prompt, by a CLIP."""
+"""Nearness of pictures to their prompt, by a CLIP."""
 
 from jaxtyping import Float
 from torch import Tensor
@@ -7,8 +7,8 @@ from splatdistill.evaluate.metrics import Measurement
 
 
 def clip_scores(features: Float[Tensor, "v d"], texts: Float[Tensor, "v d"]) -> tuple[Measurement, Measurement]:
-    """CLIP score, 100 cos (Hessel et al., "CLIPScore", arXiv:2104.08718, with the weight 100 of torchmetrics, as SDI's
-    tables, arXiv:2405.15891), and CLIP distance, 1 - cos (SteinDreamer's tables, arXiv:2401.00604); means over views.
+    """Return the CLIP score, 100 cos (Hessel et al., "CLIPScore", arXiv:2104.08718, with the weight 100 of torchmetrics, as SDI's
+    tables, arXiv:2405.15891), and the CLIP distance, 1 - cos (SteinDreamer's tables, arXiv:2401.00604); means over views.
 
     features, texts: unit vectors, each view's picture and its text.
     """

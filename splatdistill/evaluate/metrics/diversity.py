@@ -1,4 +1,4 @@
-"""How different several results for one prompt are."""
+"""Diversity of several results for one prompt."""
 
 from collections.abc import Sequence
 from itertools import combinations
@@ -10,7 +10,7 @@ from splatdistill.evaluate.metrics import Measurement
 
 
 def diversity(results: Sequence[Float[Tensor, "v d"]], metric: str = "diversity") -> Measurement:
-    """Mean over pairs of results and over views of 1 - cos between unit features of the same view."""
+    """Return the mean over pairs of results and over views of 1 - cos between unit features of the same view."""
     if len(results) < 2:
         what = "particle" if metric == "diversity_particles" else "seed"
         return Measurement(metric, None, note=f"there is only one {what}")

@@ -1,4 +1,4 @@
-"""Whether there is a second front, by a CLIP and the words for views."""
+"""Second fronts by a CLIP and the words for views."""
 
 from jaxtyping import Float
 from torch import Tensor
@@ -11,7 +11,7 @@ SECTOR = 45.0  # degrees to either side of straight ahead and straight behind
 
 
 def janus(scorer: ClipScorer, features: Float[Tensor, "v d"], azimuth: Float[Tensor, " v"], prompt: str) -> Measurement:
-    """How often a view from behind looks as much like a front as a view from the front: over all pairs of the two, the share
+    """Return how often a view from behind looks as much like a front as a view from the front: over all pairs of the two, the share
     in which m = cos("PROMPT, front view") - cos("PROMPT, back view") of the one behind is at least that of the other, in
     percent. Our own measure; 0 is an object with one front, 50 one whose front and back cannot be told apart. Only views of
     the same object are compared, because a CLIP may prefer one of the words throughout; it is as good as its grasp of them.

@@ -1,4 +1,4 @@
-"""Whether pictures are told apart from those of other prompts: CLIP R-precision (Park et al., "Benchmark for Compositional
+"""Retrieval of the right prompt among others: CLIP R-precision (Park et al., "Benchmark for Compositional
 Text-to-Image Synthesis", NeurIPS 2021; of objects in Jain et al., arXiv:2112.01455).
 """
 
@@ -12,7 +12,7 @@ from splatdistill.evaluate.metrics import Measurement
 
 
 def r_precision(scorer: ClipScorer, features: Float[Tensor, "v d"], prompt: str, prompts: Sequence[str]) -> Measurement:
-    """Share of views whose nearest prompt is their own, in percent; ties count against it."""
+    """Return the share of views whose nearest prompt is their own, in percent; ties count against it."""
     others = [p for p in dict.fromkeys(prompts) if p != prompt]
     if not others:
         return Measurement("r_precision", None, note="there is only one prompt; give more runs, or --candidates FILE")

@@ -1,4 +1,4 @@
-"""How sharp outlines and pictures are, from the pixels alone."""
+"""Sharpness of outlines and pictures, from the pixels alone."""
 
 from jaxtyping import Float
 from kornia.filters import spatial_gradient
@@ -8,7 +8,7 @@ from splatdistill.evaluate.metrics import Measurement
 
 
 def edge_width(alpha: Float[Tensor, "v 1 h w"]) -> Measurement:
-    """How far opacity takes from nothing to all, in percent of the picture's side, averaged along the outline:
+    """Return how far opacity takes from nothing to all, in percent of the picture's side, averaged along the outline:
 
         6 sum alpha (1 - alpha) / sum |grad alpha|,
 
@@ -23,5 +23,5 @@ def edge_width(alpha: Float[Tensor, "v 1 h w"]) -> Measurement:
 
 
 def tenengrad(rgb: Float[Tensor, "v 3 h w"]) -> float:
-    """Mean squared Sobel gradient, the focus measure of Tenenbaum: of a step of height a that takes w pixels about a^2 / w."""
+    """Return the mean squared Sobel gradient, the focus measure of Tenenbaum: of a step of height a that takes w pixels about a^2 / w."""
     return float(spatial_gradient(rgb).square().sum(2).mean())

@@ -1,1 +1,1 @@
-"""How noisy gradient estimates are, from what, and how biased: options, the experiment, draws, statistics, and the report."""
+"""Variance and bias of gradient estimates: options, the experiment, draws, statistics, and the report."""

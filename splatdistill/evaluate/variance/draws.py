@@ -23,7 +23,7 @@ from splatdistill.train.step import backgrounds, resolution, to_prior_size
 
 @dataclass(frozen=True)
 class Shot:
-    """What one camera sees."""
+    """View of one camera."""
 
     encode: Callable[[torch.Generator], Float[Tensor, "1 *d"]]  # latents, with history to the scene's parameters
     text: Conditions
@@ -83,7 +83,7 @@ class GradientEstimator:
     strange: bool = False  # shown the render of another camera, to see what the right one is worth
 
     def memory(self, prior: DiffusionPrior) -> nn.Module:
-        """What the guidance remembers, as a copy of its own."""
+        """Return the guidance's memory, as a copy of its own."""
         memory = self.guidance.init(prior)
         if self.learned is not None:
             memory.load_state_dict(self.learned)
@@ -162,7 +162,7 @@ class Draws:
         return torch.stack(rows)
 
     def mixes(self, guidance: Guidance, memory: "Held") -> bool:
-        """Whether one view's gradient depends on the other views of its batch."""
+        """Return True if one view's gradient depends on the other views of its batch."""
         shot = self.still.shoot(self.rng("camera", 0, shared=True))
         x = shot.encode(self.rng("encoding", 0, 0)).detach()
         grads = []

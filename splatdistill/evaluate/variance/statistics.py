@@ -1,4 +1,4 @@
-"""How noisy a gradient estimate is, and from what: nested draws, the law of total variance, and the jackknife.
+"""Variance of a gradient estimate by its sources: nested draws, the law of total variance, and the jackknife.
 
 A gradient g depends on a camera c, on the encoder's sample e, on the noise level t, and on the noise n. Drawn in this
 order, each several times below the one before,
@@ -28,7 +28,7 @@ SPACES: tuple[Space, ...] = get_args(Space)
 
 @dataclass(frozen=True)
 class Design:
-    """How many draws, each nested in the one before: cameras, then of each encodings, times, noises."""
+    """Numbers of draws, each nested in the one before: cameras, then of each encodings, times, noises."""
 
     cameras: int
     encodings: int = 1  # 1: the encoder has no spread
@@ -43,7 +43,7 @@ class Design:
 
 @dataclass(frozen=True)
 class Sample:
-    """What the draws of one camera leave behind."""
+    """Sums that the draws of one camera leave behind."""
 
     mean: Float[Tensor, " d"]  # float64
     noise: float  # sum of |g - mean of its time|^2
@@ -182,7 +182,7 @@ class GradientStatistics:
     ratio: Interval
     """tr Cov g / |E g|^2 of one draw: how many steps must be averaged for an error as large as the gradient itself."""
     shares: dict[Source, Interval]
-    """Which part of tr Cov comes from where; they add up to 1."""
+    """Parts of tr Cov by source; they add up to 1."""
     per_call: Interval
     """`ratio` times the pictures that networks are asked about for one draw: the price of the noise."""
     against_first: Interval
