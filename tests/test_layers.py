@@ -38,6 +38,7 @@ HEAVY: dict[str, tuple[str, ...]] = {
     "gsplat": (),
     "numba": ("splatdistill/render/cpu/", "splatdistill/toybox/tracer.py", "splatdistill/toybox/triangles.py"),
     "llvmlite": ("splatdistill/render/cpu/",),
+    "kornia": (),
     "matplotlib": (),
     "scipy": (),
     "viser": ("viewer/splatdistill_viewer/",),

@@ -1,7 +1,6 @@
 """Strength of the colours, from the pixels alone: what score distillation at high guidance is said to overdo."""
 
 from jaxtyping import Float
-from kornia.color import rgb_to_hsv
 from torch import Tensor
 
 from splatdistill.evaluate.metrics import Measurement
@@ -18,6 +17,8 @@ def saturation(rgb: Float[Tensor, "v 3 h w"], alpha: Float[Tensor, "v 1 h w"]) -
     if not len(pixels):
         why = "nothing is seen"
         return Measurement("saturation", None, note=why), Measurement("clipped", None, note=why)
+    from kornia.color import rgb_to_hsv  # as in sharpness.py
+
     chroma = rgb_to_hsv(pixels.T[None, :, :, None])[:, 1].mean()
     clipped = ((pixels <= EDGE) | (pixels >= 1 - EDGE)).float().mean()
     return Measurement("saturation", float(chroma), "pixels"), Measurement("clipped", 100 * float(clipped), "pixels")
