@@ -53,7 +53,7 @@ def apart(task: Callable[[], object], room: int | None = None) -> dict[str, obje
     if (child := os.fork()) == 0:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         if room is not None:
-            pages = int(Path("/proc/self/statm").read_text().split()[0])
+            pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
             most = pages * resource.getpagesize() + room
             resource.setrlimit(resource.RLIMIT_AS, (most, most))
         began, wall = time.process_time(), time.monotonic()

@@ -248,7 +248,7 @@ def running(folder: Path, port: int) -> Iterator[Target]:
             return said.read_text(encoding="utf-8", errors="replace")
 
         def memory() -> int:
-            return int(Path(f"/proc/{child.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+            return int(Path(f"/proc/{child.pid}/statm").read_text(encoding="utf-8").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
         until(lambda: child.poll() is not None or "token=" in terminal(), "the page's address")
         found = re.search(r"http://\S+token=\S+", terminal())

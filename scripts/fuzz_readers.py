@@ -153,7 +153,7 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
 
     def limited() -> None:
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
         most = pages * resource.getpagesize() + asked.memory * 2**20
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
