@@ -97,6 +97,12 @@ def at_least(config: Any, least: float, *names: str) -> None:
     _each(config, names, lambda v: v >= least, f"must be at least {least}")
 
 
+def count(config: Any, least: int, most: int, *names: str) -> None:
+    """Refuse a field with a number below or above what makes sense, each in words of its own."""
+    at_least(config, least, *names)
+    _each(config, names, lambda v: v <= most, f"must be at most {most}")
+
+
 def within(config: Any, low: float, high: float, *names: str) -> None:
     """Refuse a field with a number outside low..high; both ends are allowed."""
     _each(config, names, lambda v: low <= v <= high, f"must lie within {low} and {high}")

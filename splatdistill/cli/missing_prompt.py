@@ -1,4 +1,6 @@
-"""What `train` and `image` say when they are not told what to make."""
+"""The answer of `train` and `image` to a command line without a prompt, before the seconds that torch takes to load."""
+
+import difflib
 
 from splatdistill.errors import UserError
 
@@ -6,17 +8,26 @@ RESULTS = {
     "train": ("3D Gaussian splats", "splats.ply, turntable.mp4 and sheet.png"),
     "image": ("pictures", "image.png and image.json"),
 }
+SOURCES = ("--prompt", "--config", "--resume", "--replay", "--refine")  # of a prompt
+LIKE = 0.8  # how alike an option must be to one of these, 0 to 1
 OFFERS = ("a red mushroom", "a blue snowman", "a purple teapot")
 
 
 def need_prompt(argv: list[str], command: str = "train") -> None:
-    """UserError with three prompts to try, unless the options hold one or say where it is."""
-    if not {"--prompt", "--config", "--resume", "--replay", "--refine", "-h", "--help"} & {word.split("=")[0] for word in argv}:
-        raise UserError(offer(argv, command))
+    """Raise UserError with three prompts to try, unless the options hold one or say where it is. An option that looks like one of
+    those is taken for a misspelt one.
+    """
+    options = [word.split("=")[0] for word in argv if word.startswith("-")]
+    if {*SOURCES, "-h", "--help"} & set(options):
+        return
+    for option in options:
+        if near := difflib.get_close_matches(option, SOURCES, 1, LIKE):
+            raise UserError(f"there is no option {option}: did you mean {near[0]}?")
+    raise UserError(offer(argv, command))
 
 
 def offer(argv: list[str], command: str = "train") -> str:
-    """What to type instead; words without an option were probably meant as the prompt."""
+    """Return what to type instead; words without an option were probably meant as the prompt."""
     bare = argv[0] if argv and not argv[0].startswith("-") else ""
     said = f"{bare!r} belongs behind --prompt. " if bare else ""
     examples = "\n".join(f'  splatdistill {command} --guidance sdi --prompt "{p}"' for p in OFFERS)

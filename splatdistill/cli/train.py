@@ -19,6 +19,7 @@ from splatdistill.io.atomic import write_text
 from splatdistill.io.sog import unbundled
 from splatdistill.settings import yaml
 from splatdistill.settings.commands import TRAIN
+from splatdistill.settings.files import expanded
 from splatdistill.settings.layers import Beside, Parsed, parse, peek
 from splatdistill.settings.recipes import Family
 from splatdistill.settings.resolve import Weights, changed, device_of, refuse_prompt, resolved
@@ -97,11 +98,11 @@ def fresh(argv: list[str], server: Any = None) -> int:
     if len(given := [o for o in BEGINNINGS if peek(argv, o) is not None]) > 1:
         raise UserError(f"{' and '.join(given)} exclude each other: a run begins as one or the other")
     if (source := peek(argv, "--replay")) is not None:
-        earlier = RunDir(Path(source).expanduser())
+        earlier = RunDir(expanded(source))
         commands = Replay(given=earlier.commands())
         argv = argv if peek(argv, "--config") else [f"--config={earlier.config}", *argv]
     if (source := peek(argv, "--refine")) is not None:
-        argv = [*refining(RunDir(Path(source).expanduser())), *argv]
+        argv = [*refining(RunDir(expanded(source))), *argv]
     parsed = parse(from_splats(argv), weights.family, command=COMMAND)
     asked = parsed.beside
     assert isinstance(asked, Options)
@@ -173,7 +174,7 @@ def describe(parsed: Parsed, folder: RunDir, notice: str) -> None:
 
 def resume(argv: list[str]) -> int:
     """Go on with a run where its newest checkpoint is."""
-    folder = RunDir(Path(peek(argv, "--resume") or "").expanduser())
+    folder = RunDir(expanded(peek(argv, "--resume") or ""))
     if not folder.config.is_file():
         raise UserError(
             f"--resume {folder.path}: there is no {folder.config}; expected the directory of an earlier run"

@@ -47,7 +47,7 @@ class Drawn(Initial):
     def __post_init__(self) -> None:
         """Raise UserError for numbers that make no sense."""
         checks.types(self)
-        checks.within(self, 1, MOST, "count")
+        checks.count(self, 1, MOST, "count")
         checks.positive(self, "radius", "scale")
         checks.between(self, 0, 1, "opacity")
 
@@ -95,7 +95,7 @@ class FromFile(Initial):
     def __post_init__(self) -> None:
         """Raise UserError for numbers that make no sense."""
         checks.types(self)
-        checks.within(self, 1, MOST, "count")
+        checks.count(self, 1, MOST, "count")
         checks.between(self, 0, 1, "opacity")
     centre: bool = False
     """Move the middle of what is read to the origin, in the file's own precision: for files in map coordinates."""

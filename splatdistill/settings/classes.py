@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+from splatdistill.checks import shown
 from splatdistill.errors import UserError
+from splatdistill.settings.files import expanded, is_file
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,9 @@ class Choice:
             return self.names[spelling]
         if ".py" in spelling:
             return own_class(spelling, self.base, self.field)
-        near = difflib.get_close_matches(spelling, self.names, 1)
+        near = difflib.get_close_matches(spelling[:60], self.names, 1)
         raise UserError(
-            f"there is no {self.field} {spelling!r}; expected {', '.join(self.names)}, "
+            f"there is no {self.field} {shown(spelling)}; expected {', '.join(self.names)}, "
             "or a class of your own as FILE.py:CLASS." + (f" Did you mean --{self.field} {near[0]}?" if near else "")
         )
 
@@ -56,9 +58,9 @@ class Choice:
 def own_class(spelling: str, base: type, what: str) -> type:
     """Return a class from a Python file, given as FILE.py:CLASS; UserError if it cannot serve. Errors in the file are its own."""
     file, _, name = spelling.rpartition(":") if ":" in spelling else (spelling, "", "")
-    path = Path(file).expanduser()
-    if not path.is_file():
-        raise UserError(f"--{what} {spelling}: there is no file {path.absolute()}; expected FILE.py:CLASS")
+    path = expanded(file)
+    if not is_file(path):
+        raise UserError(f"--{what} {shown(spelling)}: there is no file {shown(str(path.absolute()))}; expected FILE.py:CLASS")
     module = run_file(path)
     own = [
         k

@@ -73,10 +73,10 @@ def told(box: str, argv: Sequence[str], known: Mapping[str, Option], prog: str) 
         if (option := known.get(name_of(name).rstrip("."))) is not None and not text.startswith("Unrecognized"):
             values = values_of(argv, option.typed)
             return f"{option.typed} {wanted(option.kind)}, got {shown(values[0] if len(values) == 1 else values)}{meant(values, option)}"
-    unread = text.partition("Unrecognized options: ")[2]
-    if loose := [word for word in argv if not word.startswith("-") and unread.startswith(word)]:
+    unread = "".join(text.partition("Unrecognized options: ")[2].split())  # the box breaks lines wherever it must
+    if loose := [word for word in argv if not word.startswith("-") and word.split() and unread.startswith("".join(word.split()))]:
         return f"{shown(loose[0])} belongs to no option; words of several parts are put in quotes. `{prog} --help` lists all options"
-    return f"{text.split('For full helptext')[0].strip() or 'the options could not be read'}. `{prog} --help` lists all options"
+    return f"{text.split('For full helptext')[0].strip()[:300] or 'the options could not be read'}. `{prog} --help` lists all options"
 
 
 def values_of(argv: Sequence[str], option: str) -> list[str]:

@@ -16,6 +16,7 @@ from splatdistill.settings import recipes, yaml
 from splatdistill.settings.classes import Choice
 from splatdistill.settings.command_line import command_line
 from splatdistill.settings.documentation import documentation
+from splatdistill.settings.files import expanded
 from splatdistill.settings.options import Option, options_of, unknown
 from splatdistill.settings.recipes import Family
 from splatdistill.settings.values import converted, unchecked
@@ -123,7 +124,7 @@ def parse(
     """
     layers = [Layer(TYPED, {}, tuple(argv))] if argv else []
     if file := peek(argv, "--config"):
-        layers.insert(0, Layer(file, yaml.read(Path(file).expanduser())))
+        layers.insert(0, Layer(file, yaml.read(expanded(file))))
     prior = str(
         next((p for p in (peek(argv, "--prior"), *(la.options.get("prior") for la in layers)) if p is not None), "auto")
     )

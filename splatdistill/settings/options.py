@@ -52,16 +52,17 @@ def options_of(kind: type, parts: Mapping[str, type] = {}, prefix: str = "") -> 
 
 def nearest(path: str, known: Iterable[str]) -> list[str]:
     """Return the known paths that a path may have been meant for, the likeliest first, at most three."""
-    path, known = path.replace("-", "_"), list(known)
+    path, known = path.replace("-", "_").lower(), list(known)
     if (now := path_now(path)) != path and now in known:
         return [now]
-    last = path.rpartition(".")[2]
+    part, _, last = path.rpartition(".")
 
     def alike(other: str) -> float:
-        whole = difflib.SequenceMatcher(None, path, other).ratio()
-        end = other.rpartition(".")[2]
-        same_end = difflib.SequenceMatcher(None, last, end).ratio()
-        return max(whole, 0.9 * same_end if "." in other and "." not in path else 0.0)
+        its_part, _, its_last = other.rpartition(".")
+        ends = difflib.SequenceMatcher(None, last, its_last).ratio()
+        if part == its_part:  # the part is right, so that its name makes nothing more alike
+            return ends
+        return max(difflib.SequenceMatcher(None, path, other).ratio(), 0.0 if part else 0.9 * ends)
 
     found = sorted(((alike(other), -k, other) for k, other in enumerate(known)), reverse=True)[:3]
     return [other for likeness, _, other in found if likeness >= max(LIKE, found[0][0] - CLOSE)]

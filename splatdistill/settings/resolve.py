@@ -3,6 +3,7 @@ the prior's weights, the device, words that the prior does not know, relative pa
 """
 
 import dataclasses
+import difflib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,17 +15,19 @@ from splatdistill.errors import UserError
 from splatdistill.priors import weights
 from splatdistill.priors.prompts import Prompts
 from splatdistill.priors.weights import Found
+from splatdistill.settings.files import expanded
 from splatdistill.settings.recipes import Family
 from splatdistill.train.config import Train
 from splatdistill.train.image2d import Image2D
 
 TINY = "tiny"
+PRIORS = (TINY, "auto")  # those that have a name
 C = TypeVar("C", Train, Image2D)  # configurations with a prior and a device
 
 
 @dataclass
 class Weights:
-    """The weights of one run, looked for once."""
+    """Weights of one run, looked for once."""
 
     found: Found | None = None
 
@@ -32,13 +35,21 @@ class Weights:
         """Return the family whose recipes suit the weights; WeightsError if there are none."""
         if source == TINY:  # so that a prompt it cannot know is refused even where its files are missing
             return TINY
-        self.found = self.found or weights.find(source)
-        return "tiny" if self.found.tiny else "sd"
+        return "tiny" if self.find(source).tiny else "sd"
 
     def find(self, source: str) -> Found:
         """Return the weights; WeightsError if there are none."""
-        self.found = self.found or weights.find(source)
+        if self.found is None:
+            refuse_misspelt(source)
+            self.found = weights.find(source)
         return self.found
+
+
+def refuse_misspelt(source: str) -> None:
+    """Raise UserError for a word that is nearly the name of a prior, and no folder."""
+    near = difflib.get_close_matches(source.lower(), PRIORS, 1, 0.7)
+    if near and source not in PRIORS and not Path(source).exists():
+        raise UserError(f"there is no prior {source!r}: did you mean --prior {near[0]}?")
 
 
 def refuse_prompt(prompt: str, negative: str, family: Family) -> None:
@@ -76,7 +87,7 @@ def absolute(part: Any) -> Any:
     """Return a dataclass with all paths in it made absolute."""
     values = {f.name: getattr(part, f.name) for f in dataclasses.fields(part)}
     changes = {k: absolute(v) for k, v in values.items() if dataclasses.is_dataclass(v)}
-    changes |= {k: v.expanduser().absolute() for k, v in values.items() if isinstance(v, Path)}
+    changes |= {k: expanded(v).absolute() for k, v in values.items() if isinstance(v, Path)}
     return replace(part, **changes)
 
 

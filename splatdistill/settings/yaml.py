@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from splatdistill.checks import shown
 from splatdistill.errors import UserError
 from splatdistill.renamed import tree_now
 
@@ -135,18 +136,17 @@ def paths_in(argv: list[str]) -> list[str]:
 def read(path: Path) -> Tree:
     """Read a YAML file of options; UserError, with the place, if it is not one."""
     try:
-        if path.is_file() and path.stat().st_size > 4 * LARGEST:  # of bytes, at most four to a character
-            raise UserError(f"{path} has {path.stat().st_size:,} bytes; expected a YAML file of options, at most {LARGEST:,} characters")
-        text = path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as file:
+            text = file.read(LARGEST + 1)  # no more, of what may have no end
     except (OSError, UnicodeDecodeError, ValueError) as e:
-        raise UserError(f"could not read {path}: {getattr(e, 'strerror', None) or e}; expected a YAML file of options") from e
+        raise UserError(f"could not read {shown(str(path))}: {getattr(e, 'strerror', None) or e}; expected a YAML file of options") from e
     return parsed(text, str(path))
 
 
 def parsed(text: str, where: str) -> Tree:
     """Return the options of a YAML text; UserError with the place for one that holds anything else."""
     if len(text) > LARGEST:
-        raise UserError(f"{where} has {len(text):,} characters; expected options, at most {LARGEST:,} characters")
+        raise UserError(f"{where} has more than {LARGEST:,} characters; expected options, one a line, such as `steps: 600`")
     try:
         tree = yaml.load(text, Loader)
     except yaml.MarkedYAMLError as e:

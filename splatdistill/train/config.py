@@ -99,10 +99,10 @@ class Train:
         """Raise UserError for numbers that make no sense; the parts have checked theirs."""
         checks.types(self)
         checks.within(self, -(2**63), 2**63 - 1, "seed")
-        checks.within(self, 1, MOST, "steps", "max_gaussians")
+        checks.count(self, 1, MOST, "steps", "max_gaussians")
         checks.within(self, 1, 8, "particles")
-        checks.within(self, 1, 10_000, "batch", "accumulate", "inner")
-        checks.within(self, 0, MOST, "checkpoint_every", "preview_every")
+        checks.count(self, 1, 10_000, "batch", "accumulate", "inner")
+        checks.count(self, 0, MOST, "checkpoint_every", "preview_every")
         checks.within(self, 8, 4096, "resolutions")
         checks.between(self, 0, 1, "milestones")
         checks.rising(self, "milestones")

@@ -56,8 +56,8 @@ class Image2D:
         """Raise UserError for numbers that make no sense."""
         checks.types(self)
         checks.within(self, -(2**63), 2**63 - 1, "seed")
-        checks.within(self, 1, 10_000_000, "steps")
-        checks.within(self, 1, 100_000, "particles")
+        checks.count(self, 1, 10_000_000, "steps")
+        checks.count(self, 1, 100_000, "particles")
         checks.positive(self, "rate")
         checks.at_least(self, 0, "init")
 

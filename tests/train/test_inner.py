@@ -105,7 +105,7 @@ def test_a_move_that_is_not_finite_is_not_made(monkeypatch):
 def test_methods_without_a_target_are_refused_with_the_reason(guidance):
     with pytest.raises(UserError, match=f"--inner 2 needs a guidance with a target, and {type(guidance).__name__} has none: "):
         Session(config(guidance, inner=2), red_and_blue())
-    with pytest.raises(UserError, match="--inner must lie within 1"):
+    with pytest.raises(UserError, match="--inner must be at least 1"):
         Session(config(inner=0), red_and_blue())
 
 

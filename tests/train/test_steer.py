@@ -118,7 +118,7 @@ def test_a_refused_command_is_told_and_logged_and_the_run_goes_on(tmp_path):
         (SetField("background.kind", "purple"), "one of white"),
         (SetField("rates.means", -1.0), "--rates.means must be above 0"),
         (SetField("prompt", " "), "empty"),
-        (SetField("batch", 0), "--batch must lie within 1"),
+        (SetField("batch", 0), "--batch must be at least 1"),
         (SetField("seed", 3), "cannot be changed"),
         (Choose("guidance", "sdx"), "expected sds"),
         (Choose("densify", "fixed", (("threshold", 1.0),)), "no field 'threshold'"),
