@@ -100,7 +100,7 @@ def main(argv: list[str] | None = None) -> int:
     print(f"\nrecognised by {judges.clip.name}; fronts by the truth and the prior {args.judge}\n{table(records)}")
     args.out.mkdir(parents=True, exist_ok=True)
     rows = [{"run": str(run), **asdict(r)} for run, r in zip(named, records, strict=True)]
-    write_text(args.out / "acceptance.json", json.dumps(rows, indent=1) + "\n")
+    write_text(args.out / "acceptance.json", json.dumps(rows, indent=1, allow_nan=False) + "\n")
     write_png(args.out / "acceptance.png", sheet(captions, sights))
     print(f"wrote {args.out / 'acceptance.json'} and {args.out / 'acceptance.png'}")
     return 0 if sum(r.passed for r in records) >= min(PROMPTS_NEEDED, len(records)) else 1

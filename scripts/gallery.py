@@ -46,7 +46,7 @@ def main() -> int:
     prompts, methods = plan["prompts"], [a["name"] for a in plan["arms"]]
     write_png(root / "gallery.png", sheet(runs, prompts, methods, judges.rasterizer))
     records = [{"method": r.method, "seed": r.seed, "how": r.how, **(asdict(r.judged) if r.judged else {"prompt": r.prompt})} for r in runs]
-    write_text(root / "gallery.json", json.dumps(records, indent=1) + "\n")
+    write_text(root / "gallery.json", json.dumps(records, indent=1, allow_nan=False) + "\n")
     for method in methods:
         if rows := judged(runs, method):
             print(f"\n{method}\n{table(rows).rsplit(chr(10), 1)[0]}")

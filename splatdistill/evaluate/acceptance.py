@@ -5,6 +5,7 @@ are trained on, are recognised by a CLIP and compared with the toybox's truth; v
 for a second front.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -83,6 +84,7 @@ class Judged:
     def record(self) -> "AcceptanceRecord":
         """The row in numbers and words."""
         c, f = self.comparison, self.front
+        depth = c.best.depth_error.mean().item()
         return AcceptanceRecord(
             prompt=str(self.caption),
             scorer=self.recognition.scorer,
@@ -93,7 +95,7 @@ class Judged:
             turn=c.best.turn,
             psnr=c.best.psnr.mean().item(),
             psnr_unturned=c.straight.psnr.mean().item(),
-            depth_error=c.best.depth_error.mean().item(),
+            depth_error=depth if math.isfinite(depth) else None,
             wrong=str(c.wrong.caption),
             wrong_psnr=c.wrong.psnr.mean().item(),
             second_front=None if f is None else f.there,
@@ -116,7 +118,7 @@ class AcceptanceRecord:
     turn: float  # degrees
     psnr: float  # dB
     psnr_unturned: float
-    depth_error: float  # world units
+    depth_error: float | None  # world units; None where nothing of it is where the object is
     wrong: str  # the nearest wrong object
     wrong_psnr: float
     second_front: bool | None
@@ -136,7 +138,7 @@ class AcceptanceRecord:
             f"{self.turn:.0f}",
             f"{self.psnr:.1f} ({self.psnr_unturned:.1f})",
             f"{self.wrong_psnr:.1f} {self.wrong}",
-            f"{self.depth_error:.2f}",
+            "-" if self.depth_error is None else f"{self.depth_error:.2f}",
             second,
             "PASS" if self.passed else "FAIL",
         )

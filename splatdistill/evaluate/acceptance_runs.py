@@ -59,7 +59,7 @@ def judge_file(file: Path, caption: Caption, judges: Judges, seen: Sight | None 
         pass
     sight = seen or look(splats_of(file), judges.rasterizer)
     record = judge(sight, caption, judges.clip.scorer, judges.prior, torch.Generator().manual_seed(0)).record()
-    write_text(kept, json.dumps(asdict(record), indent=1) + "\n")
+    write_text(kept, json.dumps(asdict(record), indent=1, allow_nan=False) + "\n")
     return record
 
 

@@ -95,6 +95,13 @@ def test_symmetric_objects_have_no_fronts_to_count(judged):
     assert "-" in record.cells()
 
 
+def test_a_depth_that_nothing_has_is_no_number(judged):
+    """Infinity is no JSON."""
+    best = replace(judged.comparison.best, depth_error=torch.full((8,), float("inf")))
+    record = replace(judged, comparison=replace(judged.comparison, best=best)).record()
+    assert record.depth_error is None and record.cells()[6] == "-" and json.dumps(asdict(record), allow_nan=False)
+
+
 def test_splats_are_seen_on_white_within_range():
     one = torch.tensor([[1.0, 0, 0, 0]])
     bright = Gaussians(torch.zeros(1, 3), one, torch.full((1, 3), 0.3), torch.tensor([0.9]), torch.full((1, 1, 3), 5.0))
