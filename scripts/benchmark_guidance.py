@@ -218,7 +218,7 @@ def main() -> None:
     print(f"{torch.get_num_threads()} threads")
     found = [table(which, args) for which in args.priors]
     if args.json:
-        args.json.write_text(json.dumps(found, indent=1) + "\n")
+        args.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -107,7 +107,7 @@ def main(argv: list[str] | None = None) -> None:
         )
         print(f"wrote {args.sheet}: the acceptance prompts, held out, from four views each")
     if args.json:
-        args.json.write_text(json.dumps(report, indent=1) + "\n")
+        args.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print(f"{time.perf_counter() - began:.0f} s")
 
 

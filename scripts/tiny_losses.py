@@ -58,7 +58,7 @@ class Data:
 
     def __init__(self, work: Path, rng: torch.Generator):
         self.rgba = torch.from_numpy(np.load(work / "rgba.npy", mmap_mode="r+"))
-        text = json.loads((work / "captions.json").read_text())
+        text = json.loads((work / "captions.json").read_text(encoding="utf-8"))
         self.captions, self.words, self.phrases, self.rng = text["captions"], text["words"], text["phrases"], rng
 
     def pictures(self, index: Tensor) -> Tensor:

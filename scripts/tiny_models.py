@@ -35,8 +35,8 @@ def word_tokenizer(folder: Path, lexicon: list[str], length: int) -> CLIPTokeniz
     tokens = alphabet + [f"{c}</w>" for c in alphabet] + ["".join(m) for m in merges] + ["<|startoftext|>", "<|endoftext|>"]
     vocab = {t: i for i, t in enumerate(dict.fromkeys(tokens))}
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "vocab.json").write_text(json.dumps(vocab, indent=0))
-    (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges))
+    (folder / "vocab.json").write_text(json.dumps(vocab, indent=0), encoding="utf-8")
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges), encoding="utf-8")
     tokenizer = CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=length)
     tokenizer.save_pretrained(folder)
     return tokenizer
@@ -100,7 +100,7 @@ class Prior(nn.Module):
             raise ValueError(f"{folder} holds another network: {extra or missing}")
         weights = exported(folder / "text_encoder")
         key = next(k for k in weights if k.endswith("token_embedding.weight"))
-        vocabulary, rows = json.loads((folder / "tokenizer" / "vocab.json").read_text()), weights[key].float()
+        vocabulary, rows = json.loads((folder / "tokenizer" / "vocab.json").read_text(encoding="utf-8")), weights[key].float()
         words = self.text.get_input_embeddings().weight.detach().clone()
         for word, i in self.tokenizer.get_vocab().items():  # a word keeps its row, whatever its number is now
             words[i] = rows[vocabulary[word]] if word in vocabulary else words[i]

@@ -99,7 +99,7 @@ class Training:
         told = json.dumps({"step": self.step, "log": self.log, "settings": self.settings})
         for file, write in (
             ("state.safetensors", lambda p: save_file(tensors, p)),
-            ("state.json", lambda p: p.write_text(told)),
+            ("state.json", lambda p: p.write_text(told, encoding="utf-8")),
         ):
             write(self.folder / "state.new")
             os.replace(self.folder / "state.new", self.folder / file)
@@ -120,7 +120,7 @@ class Training:
 
 def read_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors of a checkpoint, and its step, log and settings."""
-    return load_file(folder / "state.safetensors"), json.loads((folder / "state.json").read_text())
+    return load_file(folder / "state.safetensors"), json.loads((folder / "state.json").read_text(encoding="utf-8"))
 
 
 def averaged(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

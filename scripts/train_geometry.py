@@ -190,7 +190,7 @@ def export(work: Path, target: Path, count: int) -> None:
         "losses": log[::10] + log[-1:],
         "errors on held-out pairs": errors(GeometryNet.from_pretrained(target), count),
     }
-    (target / "training.json").write_text(json.dumps(record, indent=1) + "\n")
+    (target / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(record["errors on held-out pairs"], indent=1), f"\nwrote {target}", flush=True)
 
 

@@ -48,7 +48,7 @@ def render_data(work: Path, count: int, chunk: int = 2000) -> None:
         words += p.words
         phrases += p.phrases
         print(f"{start + len(p.captions)} of {count} pictures", flush=True)
-    (work / "captions.json").write_text(json.dumps({"captions": captions, "words": words, "phrases": phrases}))
+    (work / "captions.json").write_text(json.dumps({"captions": captions, "words": words, "phrases": phrases}), encoding="utf-8")
 
 
 def train(model: nn.Module, loss_of: PriorLoss | ClipLoss, settings: Settings, work: Path, minutes: float) -> None:
@@ -76,7 +76,7 @@ def export(work: Path, target: Path) -> None:
             SharedWeights.write(place, target / "weights.safetensors", prefix)
         called = "tiny" if name == "prior" else "tiny-clip"
         record = {"name": called, "model": name, "step": meta["step"], "settings": meta["settings"], "losses": meta["log"][::10] + meta["log"][-1:]}
-        (folder / "training.json").write_text(json.dumps(record, indent=1) + "\n")
+        (folder / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     exported_geometry = work / "geometry" / "export"  # of scripts/train_geometry.py, if it has been run
     if exported_geometry.exists():
         (target / "geometry").mkdir(exist_ok=True)
@@ -95,8 +95,8 @@ def export(work: Path, target: Path) -> None:
         "scheduler": ["diffusers", "DDPMScheduler"],
         "vae": ["splatdistill", "PatchAutoencoder"],
     }
-    (target / "prior" / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
-    (target / "clip" / "preprocessor_config.json").write_text(json.dumps(CLIP_PREPROCESSING, indent=2) + "\n")
+    (target / "prior" / "model_index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    (target / "clip" / "preprocessor_config.json").write_text(json.dumps(CLIP_PREPROCESSING, indent=2) + "\n", encoding="utf-8")
     print(f"wrote {target}", flush=True)
 
 
@@ -125,7 +125,7 @@ def main(argv: list[str] | None = None) -> None:
     tokenizer = make_tokenizer(args.work / f"tokenizer-{args.what}", directions=args.what == "prior")
     model = Prior(tokenizer) if args.what == "prior" else make_clip(tokenizer)
     if args.start:
-        step = json.loads((args.target / args.what / "training.json").read_text())["step"]
+        step = json.loads((args.target / args.what / "training.json").read_text(encoding="utf-8"))["step"]
         settings = replace(settings, start=f"the exported weights of step {step}")
         model.load_exported(args.target / args.what) if args.what == "prior" else model.load_state_dict(exported(args.target / "clip"))
     model.to(memory_format=torch.channels_last)  # convolutions are a tenth faster so

@@ -151,7 +151,7 @@ def distil(pictures: Pictures, guidance: str, folder: RunDir, console: Console) 
     with (
         stopping(commands) as caught,
         Work(console, "distilling", config.steps) as work,
-        (folder.path / "log.jsonl").open("a") as log,
+        (folder.path / "log.jsonl").open("a", encoding="utf-8") as log,
     ):
         more = True
         while more and not commands.take():
