@@ -29,8 +29,8 @@ def basis(degree: int, directions: Float[Tensor, "*batch 3"]) -> Float[Tensor, "
     if degree == 0:
         return y00[..., None]
     bands = [y00, -0.4886025119029199 * y, 0.4886025119029199 * z, -0.4886025119029199 * x]
+    xx, yy, zz = x * x, y * y, z * z
     if degree >= 2:
-        xx, yy, zz = x * x, y * y, z * z
         bands += [
             1.0925484305920792 * x * y,
             -1.0925484305920792 * y * z,

@@ -38,10 +38,10 @@ def run(
     Raises UserError without Ray, without a cluster, and where its machines do not see the folder.
     """
     try:
-        import ray
-        from ray.exceptions import RayError
+        import ray  # pyright: ignore[reportMissingImports] (an extra)
+        from ray.exceptions import RayError  # pyright: ignore[reportMissingImports]
     except ImportError as e:
-        raise UserError('--engine ray needs Ray: pip install "splatdistill[ray]", or take --engine local') from e
+        raise UserError('--engine ray needs Ray: pip install "ray>=2.40,<3", or take --engine local') from e
     package = str(Path(__file__).resolve().parents[2])
     paths = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
     mine = not ray.is_initialized()
@@ -121,8 +121,7 @@ def lost(job: Job, root: Path, error: Exception) -> JobRecord:
 
 def everyone_sees(root: Path, ray) -> None:
     """Raise UserError unless every machine of the cluster sees a file that is written here."""
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # pyright: ignore[reportMissingImports]
     token = root / f".seen-{uuid4().hex}"
     token.touch()
     try:

@@ -163,6 +163,7 @@ def _render_view(
         spread = means.expand(len(pixels), -1, -1)  # one copy per pixel: its gradient is that of each pixel apart
 
         def add_magnitudes(gradient: Tensor) -> None:
+            assert absgrad is not None
             absgrad.index_add_(0, index, gradient.abs().sum(0))
 
         if absgrad is not None and spread.requires_grad:
@@ -204,8 +205,9 @@ class ReferenceRasterizer:
         differentiable = trained and torch.is_grad_enabled()
         leaf = projection.means.detach().clone().requires_grad_(differentiable)
         means = _Tap.apply(projection.means, leaf)
-        if absgrad and differentiable:
-            leaf.absgrad = torch.zeros_like(leaf, requires_grad=False)
+        magnitudes = torch.zeros_like(leaf, requires_grad=False) if absgrad and differentiable else None
+        if magnitudes is not None:
+            setattr(leaf, "absgrad", magnitudes)  # noqa: B010 (where gsplat puts it too)
         features = [colours(gaussians, cameras), projection.depths[..., None]]
         if normals:
             features.append(facing_axes(gaussians, cameras))
@@ -220,7 +222,7 @@ class ReferenceRasterizer:
                 gaussians.opacities,
                 features[view],
                 size,
-                leaf.absgrad[view] if absgrad and differentiable else None,
+                None if magnitudes is None else magnitudes[view],
             )
             for view in range(len(cameras))
         ]

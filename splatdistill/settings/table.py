@@ -62,7 +62,7 @@ class Description:
     def default(self, f: dataclasses.Field) -> dict[str, Any]:
         """Describe a field's default: a value, an object by its fields, or the function that is asked each time."""
         if f.default_factory is not dataclasses.MISSING:
-            factory = f.default_factory
+            factory: Any = f.default_factory
             value = factory()
             if not dataclasses.is_dataclass(value):
                 return {"ask": f"{factory.__module__}:{factory.__qualname__}"}

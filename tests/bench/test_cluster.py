@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from helpers import write_sd_folder
 
-ray = pytest.importorskip("ray", reason="no Ray here: pip install 'splatdistill[ray]'")
+ray = pytest.importorskip("ray", reason='no Ray here: pip install "ray>=2.40,<3"')
 
 from splatdistill.bench import cluster  # noqa: E402
 from splatdistill.bench.plan import Job  # noqa: E402

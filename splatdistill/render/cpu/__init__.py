@@ -48,6 +48,7 @@ def _mistake(rasterize: Rasterizer) -> str | None:
     with torch.enable_grad():
         seen = rasterize(one, cameras)
         seen.rgb.sum().backward()
+    assert opacity.grad is not None
     got = torch.stack([seen.alpha.sum(), seen.rgb[0, 0, 0, 0], seen.depth.sum(), opacity.grad.sum()]).detach()
     expected = torch.tensor([0.5, 0.25, 3.0, 1.5])
     if torch.allclose(got, expected, rtol=1e-4):

@@ -145,5 +145,5 @@ def compiled(function: Callable[..., Any]) -> Any:
     """
     bare = inspect.unwrap(function)  # a type checker of the tests may have wrapped it
     dispatcher = numba.njit(nogil=True, error_model="numpy")(bare)
-    dispatcher._cache = _Cache(bare)  # what cache=True does, in our own folder
+    setattr(dispatcher, "_cache", _Cache(bare))  # noqa: B010 (what cache=True does, in our own folder)
     return dispatcher

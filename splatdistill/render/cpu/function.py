@@ -104,7 +104,7 @@ class Rasterize(torch.autograd.Function):
 
         screen.detach().copy_(torch.from_numpy(projection.screen).view(view.count, padded, 2)[:, :n])
         call.radii = torch.from_numpy(projection.radii).view(view.count, padded)[:, :n]
-        outputs = [_cropped(images.rgb, 3, view), _cropped(images.alpha, 1, view), _cropped(images.depth, 1, view)]
+        outputs: list[Tensor | None] = [_cropped(images.rgb, 3, view), _cropped(images.alpha, 1, view), _cropped(images.depth, 1, view)]
         outputs.append(_cropped(images.normal, 3, view) if call.normals else None)
         if call.graph:
             ctx.set_materialize_grads(False)

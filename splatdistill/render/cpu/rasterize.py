@@ -66,7 +66,7 @@ def rasterize(
     graph = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
     screen = torch.empty(view.count, len(gaussians), 2, dtype=dtype).requires_grad_(graph)
     if absgrad and graph:
-        screen.absgrad = torch.zeros(screen.shape, dtype=dtype)
+        setattr(screen, "absgrad", torch.zeros(screen.shape, dtype=dtype))  # noqa: B010 (where gsplat puts it too)
     call = Call(view, normals, absgrad, graph, screen)
     rgb, alpha, depth, normal = Rasterize.apply(*shapes, coefficients, screen, background, call)
     assert call.radii is not None
