@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shlex
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -110,7 +111,7 @@ def command(argv: list[str]) -> int:
     folder = RunDir.create(config.prompt, parsed.beside.out)
     write_text(
         folder.config,
-        parsed.yaml([f"splatdistill {__version__}; `splatdistill image --config {folder.config}` repeats this", notice]),
+        parsed.yaml([f"splatdistill {__version__}; `splatdistill image --config {shlex.quote(str(folder.config))}` repeats this", notice]),
     )
     console.print(
         f"{config.prompt!r} by {parsed.spell['guidance']}: {config.particles} "

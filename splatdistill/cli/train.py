@@ -1,6 +1,7 @@
 """splatdistill train: a prompt becomes splats, a turntable and a sheet."""
 
 import re
+import shlex
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -168,7 +169,7 @@ def several(parsed: Parsed, asked: Options, first: Session, folder: RunDir, noti
 
 def describe(parsed: Parsed, folder: RunDir, notice: str) -> None:
     """Write a new run's configuration."""
-    again = f"splatdistill {__version__}; `splatdistill train --config {folder.config}` repeats this run"
+    again = f"splatdistill {__version__}; `splatdistill train --config {shlex.quote(str(folder.config))}` repeats this run"
     write_text(folder.config, parsed.yaml([again, notice]))
 
 
@@ -184,7 +185,7 @@ def resume(argv: list[str]) -> int:
         raise UserError(
             f"--resume goes on with the options in {folder.config}: {option(fixed[0])} cannot be given again, only "
             f"{', '.join(map(option, NEUTRAL))} can.\n"
-            f"For a new run with other options: splatdistill train --config {folder.config} ..."
+            f"For a new run with other options: splatdistill train --config {shlex.quote(str(folder.config))} ..."
         )
     parsed = parse([f"--config={folder.config}", *argv], lambda source: None, command=COMMAND)
     assert isinstance(parsed.beside, Options)
