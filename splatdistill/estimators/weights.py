@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from splatdistill.errors import UserError, WeightsError
-from splatdistill.weight_files import LARGEST, Unreadable, download_command, file_fault, shown, weight_files
+from splatdistill.weight_files import LARGEST, Unreadable, download_command, file_fault, first_line, shown, weight_files
 from splatdistill.weight_files import read_object as bounded
 
 EMBEDDED = Path(__file__).parents[1] / "priors" / "tiny"
@@ -100,8 +100,7 @@ def attempt(source: str, load: Callable[[], T], role: Role = "geometry") -> T:
     except (UserError, MemoryError):
         raise
     except Exception as error:
-        said = str(error).strip().splitlines() or [""]
-        raise refusal(source, f"it cannot be loaded ({type(error).__name__}: {said[0][:160]})", role) from error
+        raise refusal(source, f"it cannot be loaded ({first_line(error)})", role) from error
 
 
 def called(folder: Path) -> str:

@@ -57,8 +57,9 @@ def layers_fault(config: dict[str, Any]) -> str:
         if any(type(n) is not int or not 0 <= n <= most for n in numbers(config.get(key, 1))):
             return f"says {key} {shown(config[key])}; expected at most {most}"
     for key in ("down_block_types", "up_block_types", "block_out_channels"):
-        if len(config.get(key) or ()) > MOST_BLOCKS:
-            return f"says {len(config[key])} {key}; expected at most {MOST_BLOCKS}"
+        blocks = config.get(key) or []
+        if not isinstance(blocks, list) or len(blocks) > MOST_BLOCKS:
+            return f"says {key} {shown(blocks)}; expected a list of at most {MOST_BLOCKS}"
     return ""
 
 

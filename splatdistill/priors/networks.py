@@ -17,7 +17,7 @@ from splatdistill.priors.layout import tensors, weight_files
 from splatdistill.priors.prediction import Prediction
 from splatdistill.priors.refusal import unusable
 from splatdistill.priors.schedule import TableSchedule
-from splatdistill.weight_files import Entry, SharedWeights, Unreadable, read_object, tensor_faults
+from splatdistill.weight_files import Entry, SharedWeights, Unreadable, first_line, read_object, tensor_faults
 
 if TYPE_CHECKING:
     from transformers import CLIPTokenizer
@@ -49,8 +49,7 @@ def expected(component: str, config: dict[str, Any]) -> dict[str, torch.Size]:
                 known = inspect.signature(kind.__init__).parameters
                 network = kind(**{k: v for k, v in config.items() if k in known})
     except Exception as error:  # whatever a library raises over a configuration is a fault of the configuration
-        said = str(error).strip().splitlines() or [""]
-        raise Unreadable(f"describes no network ({type(error).__name__}: {said[0][:120]})") from error
+        raise Unreadable(f"describes no network ({first_line(error)})") from error
     count = sum(p.numel() for p in network.parameters())
     if count > LARGEST:
         raise Unreadable(f"describes a network of {count:.2g} parameters; Stable Diffusion has 0.87 billion")
@@ -100,8 +99,7 @@ def attempt(what: str, name: str, load: Callable[[], T]) -> T:
 
 def broken(what: str, name: str, error: BaseException) -> WeightsError:
     """A part that could not be loaded, with the first line of why."""
-    said = str(error).strip().splitlines() or [""]
-    return unusable(name, (f"its {what} cannot be loaded ({type(error).__name__}: {said[0][:160]})",))
+    return unusable(name, (f"its {what} cannot be loaded ({first_line(error)})",))
 
 
 def network(folder: Path, component: str, variant: str | None, dtype: torch.dtype, device: torch.device, name: str) -> Any:

@@ -54,6 +54,12 @@ def parsed(data: bytes) -> dict[str, Any]:
     return value
 
 
+def first_line(error: BaseException, longest: int = 160) -> str:
+    """The kind of an error and the first line of its text, as they may be printed; it may quote the file."""
+    said = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {shown(said[0], longest)}"
+
+
 def shown(value: object, longest: int = 60) -> str:
     """A value from a file as it may be printed: in one line, without control characters, not long."""
     text = value if isinstance(value, str) and value.isprintable() else ascii(value)

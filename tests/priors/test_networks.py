@@ -132,6 +132,8 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "a million layers": (unet(layers_per_block=10**6), "layers_per_block 1000000; expected at most 8"),
     "nested layers": (unet(transformer_layers_per_block=[[[10**5]]]), "transformer_layers_per_block"),
+    "blocks that are a number": (unet(up_block_types=64), "up_block_types 64; expected a list of at most 8"),
+    "blocks that write to the terminal": (unet(down_block_types=["\x1b[2J"] * 2), r"describes no network"),
     "absurdly wide": (unet(block_out_channels=[10**30, 32]), "expected a number of at most"),
     "too wide to load": (unet(block_out_channels=[8 * 10**5] * 2), "unet/config.json describes a"),
     "no network": (unet(block_out_channels=["a", "b"]), "describes no network"),
