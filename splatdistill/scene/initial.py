@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -175,10 +176,10 @@ def spacing(points: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
     """Return the root mean square distance of each point to its 3 nearest others (3D Gaussian Splatting's initial size)."""
     if len(points) < 4:
         raise UserError(f"{len(points)} points have no 3 nearest others: give at least 4 points, or drawn ones a scale")
-    from scipy.spatial import cKDTree  # here: a run that starts from splats has no use for it
+    from scipy.spatial import KDTree  # here: a run that starts from splats has no use for it
 
     places = points.detach().double().cpu().numpy()
-    _, nearest = cKDTree(places).query(places, 4)
+    nearest = np.asarray(KDTree(places).query(places, 4)[1])
     others = points[torch.from_numpy(nearest[:, 1:]).to(points.device)]
     return torch.linalg.vector_norm(points[:, None] - others, dim=-1).square().mean(1).sqrt()
 
