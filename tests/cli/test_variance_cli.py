@@ -78,7 +78,7 @@ def test_the_same_seed_gives_the_same_report(here, prior):
 def test_unmatched_methods_keep_their_own_settings(here, prior):
     assert variance(prior, "--guidances", "sds,sdi", "--prompt", "a ball", "--no-matched", *SHORT, *SMALL, "--out", "v") == 0
     r = report()
-    assert r["matched"] is None and [row["guidance"]["scale"] for row in r["rows"]] == [101.0, 8.5]
+    assert r["matched"] is None and [row["guidance"]["scale"] for row in r["rows"]] == [101.0, 7.5]
     assert r["rows"][1]["guidance"]["times"]["schedule"] == "linear"
 
 

@@ -61,13 +61,13 @@ class Pinned(Times):
 
     at: float = 0.5
 
-    def draw(self, batch: int, progress: float, rng: torch.Generator) -> Float[Tensor, " b"]:
-        """The same time for every view."""
+    def draw(self, batch: int, progress: float, rng: torch.Generator, views: int = 1) -> Float[Tensor, " b"]:
+        """Return the same time for every view."""
         return torch.full((batch,), self.at, dtype=torch.float64)
 
 
 def pinned(guidance: Guidance, t: float) -> Guidance:
-    """The guidance at one noise level."""
+    """Return the guidance at one noise level."""
     times = guidance.value("times")
     fields = {f.name: getattr(times, f.name) for f in dataclasses.fields(Times)}
     return replace(guidance, times=Pinned(**fields, at=t))
