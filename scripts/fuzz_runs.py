@@ -86,7 +86,7 @@ def base(guidance: str, old: bool, root: Path) -> Base:
 
 @contextmanager
 def heard() -> Iterator[list[str]]:
-    """What is told to the log of `logging` meanwhile."""
+    """Collect what is told to the log of `logging` meanwhile."""
     said: list[str] = []
     handler, logger = logging.Handler(), logging.getLogger("splatdistill.train.run")
     handler.emit = lambda record: said.append(record.getMessage())
@@ -104,7 +104,7 @@ def one_line(error: UserError) -> bool:
 
 
 def outcome(run: RunDir, sound: Base, forged: bool) -> str:
-    """What taking up a run comes to; "" where it is wrong."""
+    """Return the outcome of taking up a run; "" where it is wrong."""
     with heard() as said:
         try:
             checkpoint = run.newest_checkpoint()
@@ -124,7 +124,7 @@ def outcome(run: RunDir, sound: Base, forged: bool) -> str:
 
 
 def outcome_log(run: RunDir, sound: Base) -> str:
-    """What a damaged log comes to; "" where it is wrong."""
+    """Return the outcome of a damaged log; "" where it is wrong."""
     run.last_events()
     try:
         given = run.commands()

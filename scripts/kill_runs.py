@@ -100,7 +100,7 @@ class Points:
 
 @dataclass
 class Ending:
-    """How a fork ended."""
+    """Ending of a fork."""
 
     status: int  # negative: by a signal
     said: str

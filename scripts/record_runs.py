@@ -1,4 +1,4 @@
-"""Whether a change of the code changed what the code does: every method in every form, a few steps each, as numbers.
+"""Record what every method in every form does, a few steps each, as numbers, and compare it after a change of the code.
 
     python scripts/record_runs.py runs.json                    # before
     python scripts/record_runs.py runs.json --against          # after: names what differs, and exits with 1

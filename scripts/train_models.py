@@ -41,7 +41,7 @@ SHOWN = ("a blue robot", "a horse", "a hamburger", "a teddy bear", "a red fire h
 
 @dataclass(frozen=True)
 class Pace:
-    """How a run trains."""
+    """Settings of a training run."""
 
     minutes: float
     batch: int
@@ -58,7 +58,7 @@ class Pace:
 
 @dataclass
 class Progress:
-    """What a run has done, over all its parts."""
+    """Account of a run over all its parts."""
 
     step: int = 0
     pictures: int = 0

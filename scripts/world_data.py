@@ -1,4 +1,4 @@
-"""What scripts/train_models.py trains on: sets of pictures, rendered on the machine's cores while it trains.
+"""Sets of pictures for scripts/train_models.py, rendered on the machine's cores while it trains.
 
 A set is five pictures of one object, or of one room from inside: either four around it at one height and a fifth from anywhere,
 or five from anywhere. Worker processes render them into a bounded queue; a pool keeps the newest thousands, each is drawn several
