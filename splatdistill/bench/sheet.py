@@ -14,8 +14,8 @@ from splatdistill.cameras import Cameras, orbit
 from splatdistill.errors import UserError
 from splatdistill.evaluate.measure import Evaluator, named
 from splatdistill.gaussians import Gaussians
+from splatdistill.io import load_splats
 from splatdistill.io.images import contact_sheet
-from splatdistill.io.ply import read_ply
 from splatdistill.render import Rasterizer
 from splatdistill.toybox import render
 from splatdistill.toybox.world import VIEWS as WORLD
@@ -77,10 +77,12 @@ def sheet(results: Results, judges: Evaluator, seed: int) -> Float[Tensor, "3 h 
         judged = by_place.get((prompt, arm))
         if judged is None:
             return arm, "-"
-        splats = judged.measured.run.splats if judged.measured else ()
+        if not (judged.measured and judged.measured.run.splats):
+            return arm, judged.ended
         try:
-            return arm, looks(read_ply(splats[0]).to(judges.device), judges.rasterizer, views) if splats else judged.ended
+            splats = load_splats(judged.measured.run.splats[0]).strict(drop_invalid=True)  # told when it was measured
         except UserError:
             return arm, judged.ended
+        return arm, looks(splats.to(judges.device), judges.rasterizer, views)
 
     return side_by_side(results.prompts, results.arms, views, f"seed {seed}", shown)

@@ -2,7 +2,6 @@
 
 import math
 import os
-import shlex
 import signal
 import threading
 import time
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from splatdistill.bench.options import Bench
 from splatdistill.settings.command_line import command_line
+from splatdistill.shell import as_typed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -63,7 +63,7 @@ def command(argv: list[str]) -> int:
         if options.train:
             make(options, planned, jobs, root / "jobs", console, stop)
         if stop.is_set():
-            console.print(f"stopped; to go on: splatdistill bench {shlex.join(argv)}")
+            console.print(f"stopped; to go on: {as_typed('splatdistill', 'bench', *argv)}")
             return 128 + signal.SIGINT
         found = conclude(planned, jobs, root, Measuring(options.image_reward, options.samples, options.threshold), telling(console))
     for line in found.lines:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import shlex
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from splatdistill.settings.commands import CHOICES
 from splatdistill.settings.layers import Beside, Layer, Parsed, Subcommand, parse
 from splatdistill.settings.recipes import Family
 from splatdistill.settings.resolve import Weights, changed, device_of, refuse_prompt, resolved
+from splatdistill.shell import as_typed
 from splatdistill.train.events import Commands
 from splatdistill.train.image2d import Image2D, Pictures
 from splatdistill.train.run import RunDir
@@ -111,7 +111,7 @@ def command(argv: list[str]) -> int:
     folder = RunDir.create(config.prompt, parsed.beside.out)
     write_text(
         folder.config,
-        parsed.yaml([f"splatdistill {__version__}; `splatdistill image --config {shlex.quote(str(folder.config))}` repeats this", notice]),
+        parsed.yaml([f"splatdistill {__version__}; `{as_typed('splatdistill', 'image', '--config', folder.config)}` repeats this", notice]),
     )
     console.print(
         f"{config.prompt!r} by {parsed.spell['guidance']}: {config.particles} "
@@ -132,8 +132,6 @@ def settled(parsed: Parsed, found: Weights) -> tuple[Parsed, DiffusionPrior, str
         prior, notice = cast(DiffusionPrior, plane.plane(after.device)), ""
     else:
         refuse_prompt(before.prompt, before.negative, found.family(before.prior))
-        if not before.prompt.strip():
-            raise UserError('The prompt is empty. Expected a description of one object, such as "a red mushroom".')
         at = found.find(before.prior)
         after, notice = resolved(before, at), at.notice
         prior = weights.load(at, after.device, after.precision)

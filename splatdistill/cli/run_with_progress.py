@@ -1,7 +1,6 @@
 """A run with a person beside it: progress, Ctrl-C, and what came of it."""
 
 import os
-import shlex
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,6 +11,7 @@ from rich.console import Console
 from splatdistill.cli.progress import Progress, clock
 from splatdistill.cli.viewer import Page, Watching
 from splatdistill.errors import RunEnded
+from splatdistill.shell import as_typed
 from splatdistill.train.events import Commands, Ended, Stop
 from splatdistill.train.finish import Artefacts
 from splatdistill.train.loop import run
@@ -57,7 +57,7 @@ def tell(console: Console, ended: Ended, files: Artefacts | None, took: str, fol
             if each.dropped:
                 console.print(f"  {each.dropped} splats had values that are not finite and were left out", style="yellow")
     if ended.how == "stopped":
-        console.print(f"to go on: splatdistill train --resume {shlex.quote(str(folder.path))}")
+        console.print(f"to go on: {as_typed('splatdistill', 'train', '--resume', folder.path)}")
 
 
 def keep(console: Console, page: Page | None, wait: bool, wrong: str = "") -> None:

@@ -1,7 +1,6 @@
 """splatdistill train: a prompt becomes splats, a turntable and a sheet."""
 
 import re
-import shlex
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +23,7 @@ from splatdistill.settings.files import expanded
 from splatdistill.settings.layers import Beside, Parsed, parse, peek
 from splatdistill.settings.recipes import Family
 from splatdistill.settings.resolve import Weights, changed, device_of, refuse_prompt, resolved
+from splatdistill.shell import as_typed
 from splatdistill.train.begin import begin
 from splatdistill.train.log import told
 from splatdistill.train.replay import Replay
@@ -102,15 +102,15 @@ def fresh(argv: list[str], server: Any = None) -> int:
         earlier = RunDir(expanded(source))
         commands = Replay(given=earlier.commands())
         argv = argv if peek(argv, "--config") else [f"--config={earlier.config}", *argv]
-    if (source := peek(argv, "--refine")) is not None:
-        argv = [*refining(RunDir(expanded(source))), *argv]
-    parsed = parse(from_splats(argv), weights.family, command=COMMAND)
+    source = peek(argv, "--refine")
+    earlier = refining(RunDir(expanded(source))) if source is not None else ()
+    parsed = parse(from_splats(argv), weights.family, command=COMMAND, earlier=earlier)
     asked = parsed.beside
     assert isinstance(asked, Options)
     watching = asked.watching  # checks it, before anything is loaded
     if asked.variants > 1 and commands:
         raise UserError(f"a replayed run has no variants; got --variants {asked.variants}")
-    if not parsed.config.prompt.strip():
+    if "prompt" not in parsed.chosen_by:
         raise UserError(offer([]))
     refuse_prompt(parsed.config.prompt, parsed.config.negative, weights.family(parsed.config.prior))
     found = weights.find(parsed.config.prior)
@@ -169,7 +169,7 @@ def several(parsed: Parsed, asked: Options, first: Session, folder: RunDir, noti
 
 def describe(parsed: Parsed, folder: RunDir, notice: str) -> None:
     """Write a new run's configuration."""
-    again = f"splatdistill {__version__}; `splatdistill train --config {shlex.quote(str(folder.config))}` repeats this run"
+    again = f"splatdistill {__version__}; `{as_typed('splatdistill', 'train', '--config', folder.config)}` repeats this run"
     write_text(folder.config, parsed.yaml([again, notice]))
 
 
@@ -185,7 +185,7 @@ def resume(argv: list[str]) -> int:
         raise UserError(
             f"--resume goes on with the options in {folder.config}: {option(fixed[0])} cannot be given again, only "
             f"{', '.join(map(option, NEUTRAL))} can.\n"
-            f"For a new run with other options: splatdistill train --config {shlex.quote(str(folder.config))} ..."
+            f"For a new run with other options: {as_typed('splatdistill', 'train', '--config', folder.config)} ..."
         )
     parsed = parse([f"--config={folder.config}", *argv], lambda source: None, command=COMMAND)
     assert isinstance(parsed.beside, Options)
@@ -197,7 +197,7 @@ def resume(argv: list[str]) -> int:
     if done >= config.steps and folder.finished(config.particles):
         raise UserError(
             f"{folder.path} has done {done} steps, and {config.steps} were asked for; "
-            f"to go further: --steps {2 * done}, for example"
+            f"to go further, for example: {as_typed('splatdistill', 'train', '--resume', folder.path, '--steps', 2 * done)}"
         )
     try:
         device_of(config.device)

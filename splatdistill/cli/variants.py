@@ -3,7 +3,6 @@ means to refine one of them.
 """
 
 import dataclasses
-import shlex
 import signal
 from collections.abc import Sequence
 
@@ -13,7 +12,10 @@ from splatdistill.cli.progress import Progress, clock
 from splatdistill.cli.run_with_progress import STOPPED, stopping
 from splatdistill.cli.viewer import Choice, Watching
 from splatdistill.errors import RunEnded, UserError
-from splatdistill.settings.commands import parse_train
+from splatdistill.settings.commands import TRAIN
+from splatdistill.settings.layers import Layer, parse
+from splatdistill.settings.yaml import NAME
+from splatdistill.shell import as_typed
 from splatdistill.train.events import Command, Commands, Event, StepDone
 from splatdistill.train.run import RunDir
 from splatdistill.train.variants import Variant, take_turns
@@ -21,25 +23,25 @@ from splatdistill.train.variants import Variant, take_turns
 MOST = 9  # variants
 
 
-def refining(folder: RunDir) -> list[str]:
-    """The options that go on with a finished run at a higher setting: from its splats, with twice the views a step, the
-    lower half of its noise levels, and positions at the pace of the run's second half.
+def refining(folder: RunDir) -> tuple[Layer, Layer]:
+    """Return the settings in force at the end of a finished run, and what goes on with it at a higher setting: its splats,
+    twice the views a step, the lower half of its noise levels, and positions at the pace of the run's second half.
     """
     if not folder.splats.is_file() or not folder.config.is_file():
         raise UserError(f"--refine {folder.path}: there is no {folder.splats}; expected the directory of a finished run")
-    c = parse_train([f"--config={folder.config}"], lambda source: None).config
+    begun = Layer(f"{folder.path}, at its end", folder.settings())
+    c = parse([], lambda source: None, TRAIN, earlier=[begun]).config
     times, rates = c.guidance.value("times"), c.rates
     t_min, t_max = times.begin()
-    words = {
-        "init": "file",
-        "init.path": folder.splats.absolute(),
+    half = round(0.5 * (t_min + t_max), 4)
+    lower = {"t_max": half} | ({} if times.t_max_end is None else {"t_max_end": min(times.t_max_end, half)})
+    higher = {
+        "init": {NAME: "file", "path": str(folder.splats.absolute())},
         "batch": 2 * c.batch,
-        "guidance.times.t_max": round(0.5 * (t_min + t_max), 4),
-        "rates.means": float(f"{(rates.means * rates.means_end) ** 0.5:.3g}"),
+        "guidance": {"times": lower},
+        "rates": {"means": float(f"{(rates.means * rates.means_end) ** 0.5:.3g}")},
     }
-    if times.t_max_end is not None:
-        words["guidance.times.t_max_end"] = min(times.t_max_end, words["guidance.times.t_max"])
-    return [f"--config={folder.config}", *(f"--{k.replace('_', '-')}={v}" for k, v in words.items())]
+    return begun, Layer("--refine", higher)
 
 
 def choose(runs: Sequence[Variant], console: Console, watching: Watching) -> tuple[int, Choice | None]:
@@ -73,9 +75,8 @@ def tell(console: Console, runs: Sequence[Variant], took: str) -> None:
         console.print(f"  seed {r.session.config.seed}: {how:8}{r.folder.path}")
     best = next((r for r in runs if r.result), None)
     if best is not None:
-        base = best.folder.path.parent
-        console.print(f"to compare them: splatdistill view {shlex.quote(str(base))}")
-        console.print(f"to refine one: splatdistill train --refine {shlex.quote(str(best.folder.path))}")
+        console.print(f"to compare them: {as_typed('splatdistill', 'view', best.folder.path.parent)}")
+        console.print(f"to refine one: {as_typed('splatdistill', 'train', '--refine', best.folder.path)}")
 
 
 class Everyone(Commands):

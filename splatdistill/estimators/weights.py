@@ -67,7 +67,8 @@ def refusal(source: str, why: str, role: Role = "geometry", hub: bool = False) -
     """The source that was asked for, why it cannot be had, and what to do."""
     fixes = [f"{download_command(source)}   (then the same command again)"] if hub else []
     if source == TINY_GEOMETRY:
-        fixes.append("python scripts/train_geometry.py data, train and export, then give its export folder")
+        fixes += [f"python scripts/train_geometry.py {part} --work geometry" for part in ("data", "train", "export")]
+        fixes[-1] += "   (one after the other, then give geometry/export)"
     fixes += RECOMMENDED[role]
     return WeightsError("\n".join([f"No weights for the {NAMES[role]} {source}: {why}.", "What to do, one of:", *(f"  {f}" for f in fixes)]))
 

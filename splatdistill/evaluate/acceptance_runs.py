@@ -16,8 +16,9 @@ from splatdistill.evaluate.clip_model import ClipModel, sha256_of
 from splatdistill.evaluate.measure import FOLDER, KEPT
 from splatdistill.evaluate.run_summary import holding
 from splatdistill.gaussians import Gaussians
+from splatdistill.io import read_splats
 from splatdistill.io.atomic import write_text
-from splatdistill.io.ply import read_comments, read_ply
+from splatdistill.io.ply import read_comments
 from splatdistill.priors import DiffusionPrior, weights
 from splatdistill.priors.weights import Found
 from splatdistill.render import Rasterizer, rasterizer
@@ -64,8 +65,8 @@ def judge_file(file: Path, caption: Caption, judges: Judges, seen: Sight | None 
 
 
 def splats_of(file: Path) -> Gaussians:
-    """Read a run's splats."""
-    return read_ply(file)
+    """Read a run's splats; rows that are no Gaussians are left out, counted and told as a warning."""
+    return read_splats(file, drop_invalid=True)
 
 
 def runs_in(folders: Sequence[Path]) -> list[Path]:

@@ -14,7 +14,7 @@ from splatdistill.estimators.weights import called, check, find
 from splatdistill.weight_files import SharedWeights, download_command
 
 VIT_B32 = "openai/clip-vit-base-patch32"
-GET_CLIP = f"{download_command(VIT_B32)}, or --clip DIR"
+GET_CLIP = f"\n  {download_command(VIT_B32)}\nor take --clip DIR"
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def best_clip_model(source: str, device: torch.device | str = "cpu", tiny: bool 
     try:
         return clip_model(VIT_B32, device), ""
     except WeightsError:
-        how = f"{VIT_B32} is not here: {GET_CLIP}"
+        how = f"{VIT_B32} is not here:{GET_CLIP}"
     try:
         return (clip_model(TINY_CLIP, device) if tiny else None), how
     except WeightsError:

@@ -148,20 +148,20 @@ def by_clip(
     with torch.no_grad():
         features = torch.cat([clip.scorer.image_features(part) for part in out.rgb.split(16)]).cpu()
     if clip.tiny and caption is None:
-        return missing((*CLIP_METRICS, *PAIRS), f"tiny-clip knows the toybox's words alone: {GET_CLIP}"), features
+        return missing((*CLIP_METRICS, *PAIRS), f"tiny-clip knows the toybox's words alone:{GET_CLIP}"), features
     words = [ViewWords().word(a, e) for a, e in zip(out.cameras.azimuth.tolist(), out.cameras.elevation.tolist())]
     texts = [with_view(run.prompt, w) for w in words] if evaluator.protocol.view_words else [run.prompt] * len(words)
     told = "each view with its word" if evaluator.protocol.view_words else ""
     measurements = [noted(f, told) for f in clip_scores(features, clip.scorer.text_features(texts).cpu())]
     measurements.append(r_precision(clip.scorer, features, run.prompt, evaluator.prompts))
     if clip.tiny:
-        measurements += missing(("janus",), f"tiny-clip cannot tell front from back even on true objects: {GET_CLIP}")
+        measurements += missing(("janus",), f"tiny-clip cannot tell front from back even on true objects:{GET_CLIP}")
     elif caption is not None and caption.symmetric:
         measurements += missing(("janus",), "its front and back are the same")
     else:
         measurements.append(janus(clip.scorer, features, out.cameras.azimuth, run.prompt))
     measurements += (
-        missing(tuple(PAIRS), f"tiny-clip knows no words for how good a picture is: {GET_CLIP}")
+        missing(tuple(PAIRS), f"tiny-clip knows no words for how good a picture is:{GET_CLIP}")
         if clip.tiny
         else clip_iqa(clip.scorer, features)
     )

@@ -90,4 +90,14 @@ def notes(by_metric: Mapping[str, Mapping[str, Measurement]], metrics: Sequence[
             if m.detail:
                 said.setdefault(f"{m.detail} ({name})" if len(by_metric) > 1 else m.detail, []).append(METRICS[k].title)
     lines = [f"{', '.join(titles)}: {text}" for text, titles in said.items() if text]
-    return [part for line in lines for part in textwrap.wrap(line, width, subsequent_indent="  ", break_on_hyphens=False)]
+    return [part for line in lines for part in folded(line, width)]
+
+
+def folded(text: str, width: int) -> list[str]:
+    """Return a note in lines of a width, but for its lines that begin with spaces: those are commands, to be copied whole."""
+    first, *others = text.split("\n")
+    lines = textwrap.wrap(first, width, subsequent_indent="  ", break_on_hyphens=False)
+    for line in others:
+        whole = line.startswith(" ")
+        lines += [f"  {line}"] if whole else textwrap.wrap(line, width, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
+    return lines

@@ -25,7 +25,7 @@ class Prompts:
 
     def __post_init__(self) -> None:
         if not self.prompt.strip():
-            raise UserError('The prompt is empty. Expected a description of one object, such as "a red mushroom".')
+            raise UserError('The prompt is empty. Expected a description of one object, such as --prompt "a red mushroom".')
 
     def texts(self, cameras: Cameras) -> list[str]:
         """The prompt as each camera's view reads it."""

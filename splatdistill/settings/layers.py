@@ -3,7 +3,7 @@ guidance, then --config FILE, then the options typed. Every layer is a command l
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -114,20 +114,22 @@ def parse(
     family: Callable[[str], Family | Layer | None],
     command: Subcommand,
     kinds: Mapping[str, type] = {},
+    earlier: Sequence[Layer] = (),
 ) -> Parsed:
     """Read the options of a subcommand.
 
     family: of the prior that was asked for, or its own lowest layer; it may raise for one that cannot be had. None
     means no recipe.
     kinds: classes that are already chosen, by field, whatever the options say.
+    earlier: layers above the recipe and below --config, such as the settings of a run that another one begins with.
     Raises UserError; SystemExit with status 0 after --help.
     """
     layers = [Layer(TYPED, {}, tuple(argv))] if argv else []
     if file := peek(argv, "--config"):
         layers.insert(0, Layer(file, yaml.read(expanded(file))))
-    prior = str(
-        next((p for p in (peek(argv, "--prior"), *(la.options.get("prior") for la in layers)) if p is not None), "auto")
-    )
+    layers = [*earlier, *layers]
+    asked = [peek(argv, "--prior"), *(la.options.get("prior") for la in reversed(layers))]
+    prior = str(next((p for p in asked if p is not None), "auto"))
     kind = family(prior)
     if isinstance(kind, Layer):
         layers.insert(0, kind.fitting({c.field: chosen_class(c, layers, kinds, command) for c in command.choices}))

@@ -17,6 +17,8 @@ from splatdistill.train.events import Choose, SetField
 
 NAME = "name"  # under which a part tells its class
 KINDS: dict[str, Mapping[str, type]] = {"guidance": GUIDANCES, "init": INITIALS, "densify": DENSIFIERS}
+UNCHANGING = ("particles", "prior", "device", "precision", "seed", "init")
+"""Settings that a run is begun with and keeps: it cannot be steered to others."""
 Plain = dict[str, Any]
 
 
@@ -26,9 +28,15 @@ def to_plain(config: Train) -> Plain:
     """
     plain = _values(config)
     for part, kinds in KINDS.items():
-        names = [name for name, kind in kinds.items() if kind is type(getattr(config, part))]
-        plain[part] = {NAME: names[0]} | plain[part] if names else plain[part]
+        if kinds.get(name := named(config, part)) is type(getattr(config, part)):
+            plain[part] = {NAME: name} | plain[part]
     return plain
+
+
+def named(config: Train, part: str) -> str:
+    """Return how the class of a part that is a choice is asked for; the class's own name for a class of one's own."""
+    kind = type(getattr(config, part))
+    return next((name for name, known in KINDS[part].items() if known is kind), kind.__name__)
 
 
 def _values(part: Any) -> Plain:

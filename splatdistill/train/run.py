@@ -21,10 +21,11 @@ from splatdistill.errors import UserError
 from splatdistill.gaussians import Gaussians
 from splatdistill.io.atomic import append, reason, remove_temporaries, write_text
 from splatdistill.renamed import tree_now
+from splatdistill.shell import as_typed
 from splatdistill.train.checkpoint import NEW, NOTE, OLD, Checkpoint, read_checkpoint, read_note
 from splatdistill.train.events import Choose, Event, Paused, Preview, SetField
 from splatdistill.train.log import NO_EVENT, Given, Line, commands_of, event_of, line_of, mend, read_log, told
-from splatdistill.train.plain import KINDS, NAME, Plain, commanded
+from splatdistill.train.plain import KINDS, NAME, UNCHANGING, Plain, commanded
 
 ARTEFACTS = ("splats.ply", "turntable.mp4", "sheet.png")
 STEERED = "# Steered while it went on:"
@@ -192,7 +193,7 @@ class RunDir:
     def settings(self, step: int | None = None) -> Plain:
         """The settings in force at the end, or at the checkpoint of a step, as `config.yaml` has them: what the run began
         with, and what it was steered to. From the checkpoint; where there is none, or one of an earlier version, from
-        config.yaml and the log.
+        config.yaml and the log. What cannot be steered is as config.yaml has it: it may say where the weights are now.
         """
         saved: Plain | None = None
         for folder in reversed(self.checkpoints()) if step is None else [self.checkpoint(step)]:
@@ -212,7 +213,7 @@ class RunDir:
             own = begun.get(part)
             if isinstance(own, dict) and NAME in own and isinstance(saved.get(part), dict) and NAME not in saved[part]:
                 saved = saved | {part: {NAME: own[NAME]} | saved[part]}
-        return saved
+        return saved | {k: begun[k] for k in UNCHANGING if k in begun}
 
     def begun(self) -> Plain:
         """The settings that the run began with, as config.yaml has them; UserError where it is not a run's."""
@@ -286,7 +287,7 @@ class RunDir:
         lines = [f"#   before step {g.attempt + 1}: {told(g.command)}" for g in self.commands()]
         if lines:
             text = text.replace(" repeats this run\n", " repeats this run but for what is said at the end\n")
-            again = f"`splatdistill train --replay {self.path}` repeats all of it (steps that were refused count here)"
+            again = f"`{as_typed('splatdistill', 'train', '--replay', self.path)}` repeats all of it (steps that were refused count here)"
             text += "\n".join(["", f"{STEERED} {again}", *(" ".join(line.splitlines()) for line in lines), ""])
         write_text(self.config, text)
 

@@ -1,4 +1,4 @@
-"""What commands do to a run between two steps. A command that cannot be applied is a UserError and changes nothing."""
+"""Commands applied to a run between two steps. One that cannot be applied is a UserError and changes nothing."""
 
 from dataclasses import replace
 from typing import Any
@@ -10,16 +10,15 @@ from splatdistill.densify import DENSIFIERS, Densifier
 from splatdistill.densify.ops import resize
 from splatdistill.errors import UserError
 from splatdistill.guidance import GUIDANCES
+from splatdistill.guidance.types import check_sets
 from splatdistill.priors.prompts import Prompts
 from splatdistill.train.checkpoint import Checkpoint
 from splatdistill.train.config import Train
 from splatdistill.train.events import Choose, Command, Densify, Prune, SetField
 from splatdistill.train.log import Given
-from splatdistill.train.plain import from_plain
+from splatdistill.train.plain import UNCHANGING, from_plain
 from splatdistill.train.run import RunDir
-from splatdistill.train.session import Session, with_field
-
-UNCHANGING = ("particles", "prior", "device", "precision", "seed", "init")  # what a run is begun with
+from splatdistill.train.session import Session, with_field, with_fields
 
 
 def steer(session: Session, command: Command) -> None:
@@ -28,6 +27,7 @@ def steer(session: Session, command: Command) -> None:
         case SetField() | Choose():
             before = session.config
             after = configured(before, command)
+            check_sets(after.batch, session.prior)
             begin_parts(session, after, command)
             session.config = after
         case Densify():
@@ -47,10 +47,8 @@ def configured(config: Train, command: SetField | Choose) -> Train:
         kinds: dict[str, type] = {"guidance": GUIDANCES, "densify": DENSIFIERS}[command.part]
         if command.kind not in kinds:
             raise UserError(f"there is no {command.part} {command.kind!r}; expected {', '.join(kinds)}")
-        part = kinds[command.kind]()
-        for name, value in command.fields:
-            with checks.part(command.part):
-                part = with_field(part, name.split("."), value)
+        with checks.part(command.part):
+            part = with_fields(kinds[command.kind](), [(name.split("."), value) for name, value in command.fields])
         changed = replace(config, **{command.part: part})
     Prompts(changed.prompt)  # raises on an empty one
     return changed
@@ -75,15 +73,16 @@ def in_force(begun: Train, run: RunDir, checkpoint: Checkpoint) -> Train:
 
 
 def begin_parts(session: Session, config: Train, command: SetField | Choose) -> None:
-    """Fresh memory for a part that was chosen anew, and what the prior makes of other words."""
+    """Give a part that was chosen anew fresh memory, and have the prior read other words: what it cannot take is refused here."""
     match command:
         case SetField(path="prompt" | "negative", value=str(words)):
             session.prior.embed([words])  # what the prior cannot take is refused here, and does not end the run at its next step
         case Choose(part="guidance"):
             session.state.memory = config.guidance.init(session.prior)
         case Choose(part="densify"):
-            for particle in session.state.particles:
-                particle.densify = config.densify.init(len(particle.scene))
+            begun = [config.densify.init(len(particle.scene)) for particle in session.state.particles]
+            for particle, state in zip(session.state.particles, begun):
+                particle.densify = state
 
 
 def due_now(densifier: Any) -> Densifier:

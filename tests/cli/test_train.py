@@ -157,6 +157,31 @@ def test_bad_input_is_one_message_and_leaves_nothing(here, prior, capsys, argv, 
     assert message in capsys.readouterr().err and not (here / "runs").exists()
 
 
+EMPTY = 'The prompt is empty. Expected a description of one object, such as --prompt "a red mushroom".'
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("null", "mine.yaml: prompt must be text, got None"),
+        ("0", "mine.yaml: prompt must be text, got 0; put it in quotes"),
+        ("[]", "mine.yaml: prompt must be text, got nothing"),
+        ("true", "mine.yaml: prompt must be text, got True; put it in quotes"),
+        ("{a: b}", "mine.yaml: there is no option prompt.a: did you mean prompt?"),
+        ("''", EMPTY),
+        ('" \\t"', EMPTY),
+    ],
+)
+@pytest.mark.parametrize("command", ["train", "image"])
+def test_a_prompt_in_a_file_that_is_none_is_refused_in_one_line(here, prior, capsys, command, written, said):
+    (here / "mine.yaml").write_text(f"prompt: {written}\nsteps: 1\n", encoding="utf-8")
+    assert main([command, "--config", "mine.yaml", "--prior", str(prior)]) == 2
+    assert capsys.readouterr().err == f"error: {said}\n" and not (here / "runs").exists()
+    if said is EMPTY:  # the same words wherever it comes from
+        assert main([command, "--prompt", "", "--prior", str(prior)]) == 2
+        assert capsys.readouterr().err == f"error: {said}\n"
+
+
 def test_cuda_that_is_not_there_is_refused(here, prior, capsys, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert train(prior, "--device", "cuda") == 2

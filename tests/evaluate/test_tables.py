@@ -8,11 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from splatdistill.evaluate.clip_model import GET_CLIP, VIT_B32
 from splatdistill.evaluate.measure import Measured
 from splatdistill.evaluate.metrics import METRICS, Measurement
+from splatdistill.evaluate.metrics.image_reward import GET
 from splatdistill.evaluate.protocol import Protocol
 from splatdistill.evaluate.run_summary import RunSummary, cameras_of
 from splatdistill.evaluate.tables import columns, fitting, means
+from splatdistill.weight_files import download_command
 
 KINDS = list(METRICS)
 names = st.lists(st.text("abcdefgh-/[]=,", min_size=1, max_size=40), min_size=1, max_size=9, unique=True)
@@ -61,6 +64,16 @@ def test_what_differs_between_runs_is_told_of_each():
     text = columns({"a": [one], "b": [replace(one, by="another", detail="after a turn of 90 degrees")]}, KINDS, 100)
     for told in ("by the truth (a)", "by another (b)", "after a turn of 5 degrees (a)", "after a turn of 90 degrees (b)"):
         assert told in text
+
+
+def test_a_command_in_a_note_stays_one_line_that_can_be_copied():
+    notes = {"clip_score": f"weights of no known size are not here, whatever was looked for:{GET_CLIP}", "image_reward": f"not installed:{GET}"}
+    text = columns({"a": [Measurement(k, None, note=note) for k, note in notes.items()]}, KINDS, 44)
+    lines = text.splitlines()
+    for command in (download_command(VIT_B32), 'python -m venv reward && reward/bin/pip install image-reward "transformers<4.40"'):
+        assert f"    {command}" in lines and f"\n  {command}\n" in "".join(notes.values())
+    assert all(len(line) <= 44 for line in lines if not line.startswith("    "))
+    assert " ".join(text.split()).count("or take --clip DIR") == 1 and "then --image-reward reward/bin/python" in " ".join(text.split())
 
 
 @pytest.mark.parametrize(

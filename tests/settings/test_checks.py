@@ -46,8 +46,9 @@ class Outer:
     "good",
     [{}, {"limit": 1}, {"limit": 0.0}, {"kind": "off"}, {"span": [1, 2]}, {"sizes": [8, 16]}, {"path": Path("x")}, {"span": (2.0, 2.0)}],
 )
-def test_what_makes_sense_passes(good):
-    Outer(**good)
+def test_what_makes_sense_passes_and_is_what_was_given(good):
+    taken, usual = vars(Outer(**good)), vars(Outer())
+    assert taken == {**usual, **good} and taken.keys() == usual.keys()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Commands: what each does to a run, that a bad one harms nothing, and that a log repeats a steered run bit for bit."""
 
 import json
+import re
 import threading
 import time
 from functools import partial
@@ -12,7 +13,7 @@ from splatdistill.densify.fixed import Fixed
 from splatdistill.densify.gradient import Gradient
 from splatdistill.densify.relocate import Relocate
 from splatdistill.errors import UserError
-from splatdistill.guidance import SDS, VSD, Times
+from splatdistill.guidance import SDS, SJC, VSD, Times
 from splatdistill.scene.initial import Ball
 from splatdistill.train import loop
 from splatdistill.train.events import (
@@ -130,6 +131,37 @@ def test_a_bad_command_changes_nothing(command, message):
     before = Session(config(), red_and_blue())
     with pytest.raises(UserError, match=message):
         steer(session, command)
+    assert session.config == before.config and same(session, before)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize(
+    ("part", "kind", "fields", "whole"),
+    [
+        ("guidance", "sds", (("times.t_min", 0.99), ("times.t_max", 0.995)), SDS(times=Times(t_min=0.99, t_max=0.995))),
+        ("guidance", "sjc", (("times.t_max", 0.005), ("times.t_min", 0.001), ("scale", 9)), SJC(scale=9.0, times=Times(t_min=0.001, t_max=0.005))),
+    ],
+)
+def test_values_that_only_together_make_sense_are_taken_in_any_order(part, kind, fields, whole, turned):
+    session = Session(config(), red_and_blue())
+    steer(session, Choose(part, kind, fields[::-1] if turned else fields))
+    assert getattr(session.config, part) == whole
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ((("scale", 3.0), ("times.t_min", 0.99)), "--guidance.times.t-max must not be below t-min"),
+        ((("times.t_max", 0.5), ("times.t_mox", 0.2)), "no field 't_mox'"),
+        ((("times.t_max", 0.5), ("times", 0.2)), "'times' is"),
+        ((("scale.x", 0.2), ("scale", 2.0)), "no fields of its own"),
+    ],
+)
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_choice_of_which_one_value_is_refused_leaves_nothing_of_the_others(fields, message, turned):
+    session, before = Session(config(), red_and_blue()), Session(config(), red_and_blue())
+    with pytest.raises(UserError, match=re.escape(message)):
+        steer(session, Choose("guidance", "sds", fields[::-1] if turned else fields))
     assert session.config == before.config and same(session, before)
 
 

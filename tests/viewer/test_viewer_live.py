@@ -26,6 +26,7 @@ from splatdistill.train.events import (
     Commands,
     Continue,
     Ended,
+    Once,
     Pause,
     Paused,
     Refused,
@@ -214,6 +215,33 @@ def test_what_is_kept(tmp_path):
         (ply,) = run_folder.glob("exports/*.ply")
         np.testing.assert_allclose(read_ply(ply).means, w.session.gaussians().means, atol=1e-5)
         assert 800_000 < (run_folder / "replay.html").stat().st_size < 15_000_000
+        assert not w.told
+
+
+def test_the_film_of_a_steered_run_says_what_was_in_force_at_every_step(tmp_path):
+    with Watched(tmp_path, steps=8) as w:
+        until(lambda: isinstance(w.events[-1], Paused))
+
+        def three_steps():
+            before = len(w.of(StepDone))
+            for k in range(1, 4):
+                w.commands.put(Once())
+                until(lambda: len(w.of(StepDone)) == before + k and isinstance(w.events[-1], Paused))  # noqa: B023
+
+        three_steps()
+        for command in (SetField("prompt", "a blue disc"), SetField("guidance.scale", 3.5)):
+            w.commands.put(command)
+        until(lambda: len(w.of(Applied)) == 6)
+        w.live.write_replay()  # what has been asked for, and made nothing yet, is in no title
+        assert {f.caption for f in w.live.recording.frames} == {f"a red disc (sds, scale 1): step {k}" for k in range(4)}
+        three_steps()
+        w.commands.put(Choose("guidance", "vsd", (("scale", 2.0),)))
+        w.commands.put(Continue())
+        until(lambda: bool(w.of(Ended)))
+        made = ["a red disc (sds, scale 1)"] * 4 + ["a blue disc (sds, scale 3.5)"] * 3 + ["a blue disc (vsd, scale 2)"] * 2
+        said = {f.splats.step: f.caption for f in w.live.recording.frames}
+        assert {0, 3, 6, 8} <= said.keys()  # one is left out where there is no time for it
+        assert all(caption == f"{made[step]}: step {step}" for step, caption in said.items())
         assert not w.told
 
 

@@ -18,13 +18,14 @@ from splatdistill_viewer.clean import Cleaning
 from splatdistill_viewer.controls import Pending, documentation
 from splatdistill_viewer.guard import Guard
 from splatdistill_viewer.history import MOST, History
-from splatdistill_viewer.record import Recording, film, write_html
+from splatdistill_viewer.record import Keyframe, Recording, film, settings, write_html
 from splatdistill_viewer.server import Server
 from splatdistill_viewer.snapshot import Slot, adjusted, snapshot
+from train.small import config
 
 from splatdistill.cameras import Orbit
 from splatdistill.gaussians import rotation_matrices
-from splatdistill.guidance import SDI
+from splatdistill.guidance import ISM, SDI
 from splatdistill.train.events import SetField, StepDone, Timing
 
 # snapshots --------------------------------------------------------------------------------------------------------
@@ -144,32 +145,39 @@ def test_keyframes_are_spread_evenly_and_bounded(steps, planned):
     made = 0
     for step in range(steps + 1):
         if recording.due(step):
-            recording.add(dataclasses.replace(s, step=step))
+            recording.add(dataclasses.replace(s, step=step), f"made at {step}")
             made += 1
-    at = [f.step for f in recording.frames]
+    at = [f.splats.step for f in recording.frames]
+    assert all(f.caption == f"made at {f.splats.step}: step {f.splats.step}" for f in recording.frames)
     assert planned < 8 or made <= 22, "where the steps are known, no keyframe is made that would be thrown away"
     assert len(at) <= 20 and len(at) >= min(steps, 10) and at == sorted(set(at))
     gaps = np.diff(at)
     assert len(gaps) == 0 or (gaps.max() <= 2 * max(gaps.min(), 1) and at[-1] >= steps - gaps.max())
-    assert all(len(f) == 10 for f in recording.frames)
+    assert all(len(f.splats) == 10 for f in recording.frames)
 
 
 def test_the_film_is_one_file_with_all_frames_under_the_limit(tmp_path):
     import zstandard
 
-    frames = [dataclasses.replace(snapshot(some(400, seed=k)), step=10 * k) for k in range(5)]
-    html = film(frames, "a <b>red</b> ball")
+    words = ["a <b>red</b> ball (sds, scale 7)"] * 3 + ["a blue ball (vsd, scale 2)"] * 2
+    frames = [Keyframe(dataclasses.replace(snapshot(some(400, seed=k)), step=10 * k), words[k]) for k in range(5)]
+    html = film(frames)
     assert not re.search(r"""(src|href)=["']https?://""", html.split("__VISER_EMBED_DATA__")[0])
     (data,) = re.findall(r'__VISER_EMBED_DATA__="([^"]+)"', html)
     inside = zstandard.ZstdDecompressor().decompressobj().decompress(base64.b64decode(data)[8:])
     for k in range(5):
-        assert f"step {10 * k}".encode() in inside
-        assert frames[k].centers[0].tobytes() in inside, "every frame has its own splats"
+        assert f"{words[k]}: step {10 * k}".encode() in inside, "the title says what was in force then"
+        assert frames[k].splats.centers[0].tobytes() in inside, "every frame has its own splats"
     small = len(html.encode()) - 20_000
-    path = write_html(tmp_path / "replay.html", frames, "a ball", limit=small)
+    path = write_html(tmp_path / "replay.html", frames, limit=small)
     assert len(html.encode()) * 0.5 < path.stat().st_size <= small
     with pytest.raises(ValueError):
-        write_html(tmp_path / "none.html", [], "")
+        write_html(tmp_path / "none.html", [])
+
+
+def test_a_title_names_the_prompt_and_the_guidance():
+    assert settings(config()) == "a red disc (sds, scale 1)"
+    assert settings(config(ISM(), prompt="é")) == "é (ism, scale 7.5)"
 
 
 # tools ------------------------------------------------------------------------------------------------------------

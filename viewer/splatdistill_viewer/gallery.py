@@ -12,6 +12,7 @@ from splatdistill.gaussians import Gaussians
 from splatdistill.io.ply import write_ply
 from splatdistill.io.text import escape, printable
 from splatdistill.render import Rasterizer, rasterizer
+from splatdistill.shell import as_typed
 from splatdistill_viewer.browsers import View
 from splatdistill_viewer.clean import Cleaning
 from splatdistill_viewer.display import Display, text
@@ -166,7 +167,7 @@ class Gallery(Page):
             if not len(kept):
                 raise UserError(f"nothing of {w.name} would be left; take away less")
             written = write_ply(self.free(w), kept, [f"cleaned: {len(kept)} of {len(w.gaussians)} splats of {w.name}"])
-            self.report(f"{written.path}: {written.count} of {len(w.gaussians)} splats; go on with it: splatdistill train --init {written.path} ...")
+            self.report(f"{written.path}: {written.count} of {len(w.gaussians)} splats; go on with it: {as_typed('splatdistill', 'train', '--init', written.path)} ...")
             self.browsers.tell("Exported", str(written.path))
             self.browsers.send(who, written.path.name, written.path.read_bytes())
 

@@ -29,7 +29,7 @@ from splatdistill_viewer.history import History
 from splatdistill_viewer.page_base import Page
 from splatdistill_viewer.pictures import MOVING, TALL, TALL_WAITING, Mode, Wants, picture, wants
 from splatdistill_viewer.prior_panel import PriorPanel
-from splatdistill_viewer.record import Recording, write_html
+from splatdistill_viewer.record import Recording, settings, write_html
 from splatdistill_viewer.server import Server
 from splatdistill_viewer.snapshot import Slot, Snapshot, adjusted, snapshot
 from splatdistill_viewer.splats import show, update
@@ -73,6 +73,7 @@ class RunPage(Page):
         self.session, self.folder, self.commands, self.queue = session, folder, commands, CommandQueue(commands.put)
         self.history, self.recording = History(), Recording(session.config.steps)
         self.share, self.alone = Budget(SHARE, LEAST), Budget(SHARE_ALONE)
+        self.made_by = session.config  # the settings of the last step: what is asked for later has not been at work yet
         self.slot: Slot[Frame] = Slot()
         self.state, self.shown, self.slow = "running", None, 0.0
         self.sent = 0  # frames
@@ -111,7 +112,7 @@ class RunPage(Page):
             self.queue.done(event.command)
         match event:
             case StepDone():
-                self.state = "running"
+                self.state, self.made_by = "running", self.session.config
                 last = self.session.last
                 self.history.add(event, float(last.distilled.grad.std()) if last is not None else float("nan"))
                 self.tick()
@@ -145,7 +146,7 @@ class RunPage(Page):
     def record(self, always: bool = False) -> None:
         """Add a keyframe of the film."""
         if always or self.recording.due(self.step):
-            self.recording.add(snapshot(self.session.gaussians(), self.step))
+            self.recording.add(snapshot(self.session.gaussians(), self.step), settings(self.made_by))
 
     @property
     def step(self) -> int:
@@ -245,7 +246,7 @@ class RunPage(Page):
     def write_replay(self) -> Path:
         """Write replay.html into the run's folder, and return its path."""
         self.record(always=True)
-        path = write_html(self.folder.path / "replay.html", self.recording.frames, self.session.config.prompt)
+        path = write_html(self.folder.path / "replay.html", self.recording.frames)
         self.browsers.tell("Replay written", str(path))
         return path
 

@@ -17,10 +17,10 @@ from splatdistill.evaluate.metrics import Measurement
 from splatdistill.io.images import write_png
 
 MODEL = "ImageReward-v1.0"
-GET = (
-    "python -m venv reward && reward/bin/pip install image-reward 'transformers<4.40', then --image-reward reward/bin/python"
-    " (its weights come from the hub, THUDM/ImageReward)"
-)
+GET = """\
+
+  python -m venv reward && reward/bin/pip install image-reward "transformers<4.40"
+then --image-reward reward/bin/python (its weights come from the hub, THUDM/ImageReward)"""
 ASK = """\
 import json, sys
 import ImageReward
@@ -35,7 +35,7 @@ print(json.dumps({"scores": scores if isinstance(scores, list) else [scores], "v
 def image_reward(rgb: Float[Tensor, "v 3 h w"], prompt: str, python: Path | None) -> Measurement:
     """Mean over views; None as its value, and why, where the package is not to be had or fails."""
     if python is None:
-        return Measurement("image_reward", None, note=f"not installed: {GET}")
+        return Measurement("image_reward", None, note=f"not installed:{GET}")
     with tempfile.TemporaryDirectory() as folder:
         pictures = [str(Path(folder) / f"{k:04}.png") for k in range(len(rgb))]
         for path, image in zip(pictures, rgb):
