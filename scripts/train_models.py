@@ -70,7 +70,7 @@ class Progress:
 class Trainer:
     """A model, its optimiser and average, and the folders where they are kept."""
 
-    def __init__(self, out: Path, state: Path | None, device: torch.device, pace: Pace, shape: Shape):
+    def __init__(self, out: Path, state: Path | None, device: torch.device, pace: Pace, shape: Shape, start: Path | None = None):
         self.out, self.state, self.device, self.pace, self.progress = out, state, device, pace, Progress()
         out.mkdir(parents=True, exist_ok=True)
         work = state or out
@@ -83,11 +83,13 @@ class Trainer:
         self.ema = {k: p.detach().clone() for k, p in self.parameters.items()}
         self.rng = torch.Generator(device).manual_seed(0)
         self.warmed = 0  # steps since the optimiser was new
-        self._resume()
+        if not self._resume() and start is not None:
+            self.model.begin_as(start)
+            self.ema = {k: p.detach().clone() for k, p in self.parameters.items()}
         self.began = time.monotonic()
 
-    def _resume(self) -> None:
-        """From the full checkpoint, else from the average alone, else from nothing."""
+    def _resume(self) -> bool:
+        """From the full checkpoint, else from the average alone; False where there is neither."""
         if self.state is not None and (self.state / "full.safetensors").exists():
             tensors = load_file(self.state / "full.safetensors")
             told = json.loads((self.state / "full.json").read_text(encoding="utf-8"))
@@ -105,10 +107,11 @@ class Trainer:
             self._load(tensors, "")
             self.ema = {k: p.detach().clone() for k, p in self.parameters.items()}
         else:
-            return
+            return False
         self.progress = Progress(**told["progress"])
         self.rng.manual_seed(self.progress.step)  # not the noise of the first steps again
         print(f"goes on from step {self.progress.step}", flush=True)
+        return True
 
     def _load(self, tensors: dict[str, Tensor], prefix: str) -> None:
         if missing := [k for k in self.parameters if f"{prefix}{k}" not in tensors]:
@@ -257,6 +260,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, required=True, help="of wall time, from the first step")
     parser.add_argument("--out", type=Path, required=True, help="folder of the average, the log and the sheet")
     parser.add_argument("--pack", type=Path, help="packed world; without it only the procedural toybox")
+    parser.add_argument("--start", type=Path, help="exported prior of half as large pictures to begin as, where there is nothing to go on from")
     parser.add_argument("--state", help="folder of the full checkpoint, or none; OUT/state by default")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
     parser.add_argument("--batch", type=int, default=32, help="pictures a step, about")
@@ -279,7 +283,7 @@ def main(argv: list[str] | None = None) -> int:
     state = None if args.state == "none" else Path(args.state) if args.state else args.out / "state"
     pace = Pace(args.minutes, args.batch, args.lr, settle=args.settle, saved=args.saved, sampled=args.sampled, sheet_steps=args.sheet_steps)
     torch.manual_seed(args.seed)
-    trainer = Trainer(args.out, state, device, pace, shape)
+    trainer = Trainer(args.out, state, device, pace, shape, args.start)
     seed = args.seed + trainer.progress.step
     make = Maker(args.pack, shape.size, seed, Mix(procedural=0.5))
     for _ in range(8 if args.workers else 0):  # compiles the kernels once, before the workers look for them

@@ -34,11 +34,11 @@ FRAMES = 5  # pictures of a set
 class Mix:
     """Shares of what is shown, and of what is told of it."""
 
-    procedural: float = 0.2  # share of sets that show the procedural toybox; the rest are real objects
+    procedural: float = 0.3  # share of sets that show the procedural toybox; the rest are real objects
     rooms: float = 0.08  # share of sets that show a room from inside
     scattered: float = 0.35  # share of sets whose five views have nothing to do with each other
-    single: float = 0.4  # share of steps on single pictures
-    prompted: float = 0.25  # share of steps on four views and a fifth clean picture; the rest are four views
+    single: float = 0.6  # share of steps on single pictures
+    prompted: float = 0.1  # share of steps on four views and a fifth clean picture; the rest are four views
     no_caption: float = 0.1
     no_view_words: tuple[float, float] = (0.1, 0.7)  # of single pictures, of sets
     directions: float = 0.6  # share of view words with left and right

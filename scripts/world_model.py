@@ -1,11 +1,12 @@
 """The multi-view network that scripts/train_models.py trains, its loss, and pictures from it.
 
-One file for one view, four views, a picture as the prompt, and rooms, in Stable Diffusion's shape: a UNet2DConditionModel on 8x8
-patches of 128x128 pictures, a CLIP text encoder, cameras as MVDream tells them, and self-attention joint over the views.
+One file for one view, four views, a picture as the prompt, and rooms, in Stable Diffusion's shape: a UNet2DConditionModel on the
+16x16 cells of 128x128 pictures (splatdistill.priors.patches.WaveletAutoencoder), a CLIP text encoder, v-prediction on Stable
+Diffusion's noise schedule, cameras as MVDream tells them, and self-attention joint over the views.
 
-Flow matching (Lipman et al., arXiv:2210.02747; Liu et al., arXiv:2209.03003): x_t = (1 - t) x + t eps. The network answers x, and
-is trained on the velocity eps - x = (x_t - x) / t that this implies, as Li and He, arXiv:2511.13720: the patches of a picture lie
-near a manifold of few dimensions, its noise does not, and 192 values a patch do not pass through 112 channels.
+It can begin as the prior of 64x64 pictures that the package carries: what that sees are the coarse channels, and the same numbers
+in every layer make it the same network there. From nothing, words are learned late: 3,000 steps of 24 pictures (flow matching,
+x-prediction on 8x8 patches) had not begun to.
 """
 
 import json
@@ -13,22 +14,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from jaxtyping import Float, Int
-from tiny_models import text_config, word_tokenizer
+from tiny_models import exported, text_config, word_tokenizer
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from splatdistill.priors.multiview import NUMBERS, joint
+from splatdistill.priors.patches import WaveletAutoencoder
+from splatdistill.priors.prediction import target, to_eps
+from splatdistill.priors.schedule import TableSchedule
 from splatdistill.toybox import COLOURS, NAMED, PRIMITIVES
 from splatdistill.toybox.parts import PATTERNS
 from splatdistill.toybox.real_split import SPLIT
 
 LENGTH = 24  # tokens of a caption
-PATCH = 8
-SHIFT = 6.0  # of the times, towards noise
-LEAST_T = 0.1  # the velocity's error is not weighted more than at this time
+CODEC = WaveletAutoencoder(8, 4.0, (1.0, 0.22, 0.2, 0.09))
+BANDS = (2.0, 0.7, 0.7, 0.6)  # weights in the loss: coarse, and three of details
+SCHEDULE = TableSchedule.scaled_linear()
+MIDDLE = 0.4  # share of times drawn from .2 to .7, where fronts are decided; the others are uniform
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class Shape:
     """Sizes of the network."""
 
     size: int = 128  # pixels
-    channels: tuple[int, ...] = (112, 144, 192)
+    channels: tuple[int, ...] = (96, 128, 192)
     text: int = 128
     layers: int = 2  # of the text encoder
     heads: int = 4
@@ -51,7 +55,7 @@ def lexicon() -> list[str]:
 
 
 class WorldModel(nn.Module):
-    """Text encoder and UNet; answers the clean picture."""
+    """Text encoder and UNet; answers v."""
 
     def __init__(self, folder: Path, shape: Shape = Shape()):
         super().__init__()
@@ -61,9 +65,9 @@ class WorldModel(nn.Module):
         deep = len(shape.channels) - 1
         self.unet = joint(
             UNet2DConditionModel(
-                sample_size=shape.size // PATCH,
-                in_channels=3 * PATCH**2,
-                out_channels=3 * PATCH**2,
+                sample_size=shape.size // CODEC.patch,
+                in_channels=3 * CODEC.patch**2,
+                out_channels=3 * CODEC.patch**2,
                 down_block_types=("DownBlock2D",) + ("CrossAttnDownBlock2D",) * deep,
                 up_block_types=("CrossAttnUpBlock2D",) * deep + ("UpBlock2D",),
                 block_out_channels=shape.channels,
@@ -78,7 +82,41 @@ class WorldModel(nn.Module):
                 addition_embed_type_num_heads=shape.heads,
             )
         )
+        assert self.unet.class_embedding is not None and self.unet.add_embedding is not None
+        for p in (*self.unet.class_embedding.linear_2.parameters(), *self.unet.conv_out.parameters()):
+            nn.init.zeros_(p)  # cameras are silent at first, and the answer is nothing
         self._known: dict[str, Tensor] = {}
+
+    @torch.no_grad()
+    def begin_as(self, folder: Path) -> None:
+        """Become the exported prior of half as large pictures: the same answer on the coarse channels, nothing on the details."""
+        weights, own = exported(folder / "unet"), self.unet.state_dict()
+        for name, value in weights.items():
+            if own[name].shape == value.shape:
+                own[name].copy_(value)
+            elif name == "conv_in.weight":
+                own[name].zero_()
+                own[name][:, : value.shape[1]] = value
+            elif name.startswith("conv_out."):
+                own[name].zero_()
+                own[name][: len(value)] = value
+            else:
+                raise ValueError(f"{folder} holds another network: its {name} is {tuple(value.shape)}")
+        if missing := [k for k in own.keys() - weights.keys() if not k.startswith("class_embedding.")]:
+            raise ValueError(f"{folder} holds another network, without {missing[0]}")
+        weights, text = exported(folder / "text_encoder"), self.text.state_dict()
+        vocabulary = json.loads((folder / "tokenizer" / "vocab.json").read_text(encoding="utf-8"))
+        for name, value in weights.items():
+            there = text[name if name in text else name.removeprefix("text_model.")]
+            if name.endswith("token_embedding.weight"):  # a word keeps its row, whatever its number is now
+                for word, i in self.tokenizer.get_vocab().items():
+                    if word in vocabulary:
+                        there[i] = value[vocabulary[word]]
+            elif name.endswith("position_embedding.weight"):
+                there[: len(value)] = value
+                there[len(value) :] = value[-1]
+            elif "position_ids" not in name:
+                there.copy_(value)
 
     def ids(self, texts: list[str]) -> Int[Tensor, "b length"]:
         """Tokens of texts; each text is read once."""
@@ -88,27 +126,17 @@ class WorldModel(nn.Module):
         return torch.stack([self._known[t] for t in texts])
 
     def forward(
-        self, x_t: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], ids: Int[Tensor, "b length"], camera: Float[Tensor, "b 16"], views: int
+        self, x_t: Float[Tensor, "b c h w"], step: Int[Tensor, " b"], ids: Int[Tensor, "b length"], camera: Float[Tensor, "b 16"], views: int
     ) -> Float[Tensor, "b c h w"]:
-        """The clean pictures' patches, from those noised to t in [0, 1]; sets of `views` are consecutive."""
+        """v of latents noised to a step of the schedule; sets of `views` are consecutive."""
         text = self.text(input_ids=ids).last_hidden_state
-        return self.unet(x_t, 1000 * t, text, class_labels=camera, cross_attention_kwargs={"views": views}).sample
+        return self.unet(x_t, step, text, class_labels=camera, cross_attention_kwargs={"views": views}).sample
 
     def describe(self, folder: Path) -> None:
         """Write the configurations that a loader needs beside the weights."""
         self.unet.save_config(folder / "unet")
         self.text.config.save_pretrained(folder / "text_encoder")
         (folder / "shape.json").write_text(json.dumps(self.shape.__dict__, indent=1) + "\n", encoding="utf-8")
-
-
-def patches(picture: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h8 w8"]:
-    """[0, 1] to patches in [-1, 1]."""
-    return F.pixel_unshuffle(2 * picture - 1, PATCH)
-
-
-def pictures(x: Float[Tensor, "b c h8 w8"]) -> Float[Tensor, "b 3 h w"]:
-    """The inverse of patches."""
-    return (F.pixel_shuffle(x, PATCH) + 1) / 2
 
 
 @dataclass(frozen=True)
@@ -122,28 +150,29 @@ class Batch:
     prompted: bool = False  # the first picture of each set is the prompt: no noise, no camera
 
 
-def draw_times(sets: int, rng: torch.Generator) -> Float[Tensor, " sets"]:
-    """Times for training: four in five as a sampler takes them, even ones moved by SHIFT; the rest even."""
-    even, which = (torch.rand(sets, generator=rng, device=rng.device) for _ in range(2))
-    return torch.where(which < 0.2, even, SHIFT * even / (1 + (SHIFT - 1) * even)).clamp(0.01, 1)
+def draw_steps(sets: int, rng: torch.Generator) -> Int[Tensor, " sets"]:
+    """Steps of the schedule for training."""
+    u, which = (torch.rand(sets, generator=rng, device=rng.device) for _ in range(2))
+    return (1000 * torch.where(which < MIDDLE, 0.2 + 0.5 * u, u)).long()
 
 
 def loss(model: WorldModel, batch: Batch, rng: torch.Generator) -> Tensor:
-    """Mean squared error of the velocity, one time for each set."""
-    x = patches(batch.picture)
-    t = draw_times(len(x) // batch.views, rng).repeat_interleave(batch.views).to(x.device)
-    noised = torch.ones_like(t, dtype=torch.bool)
+    """Mean squared error of v, one time for each set."""
+    x = CODEC.to(batch.picture.device).encode(2 * batch.picture - 1)
+    step = draw_steps(len(x) // batch.views, rng).repeat_interleave(batch.views).to(x.device)
+    noised = torch.ones_like(step, dtype=torch.bool)
     if batch.prompted:
         noised[:: batch.views] = False
-        t = torch.where(noised, t, torch.zeros_like(t))
-    noise = torch.randn(x.shape, generator=rng, device=rng.device).to(x.device)
-    at = t.view(-1, 1, 1, 1)
-    x_t = ((1 - at) * x + at * noise).contiguous(memory_format=torch.channels_last)
+    alpha, sigma = SCHEDULE.to(x.device).broadcast(step.double() / 1000, 3, x.dtype)
+    eps = torch.randn(x.shape, generator=rng, device=rng.device).to(x.device)
+    shown = noised.view(-1, 1, 1, 1)
+    x_t = torch.where(shown, alpha * x + sigma * eps, x).contiguous(memory_format=torch.channels_last)
     ids = model.ids(batch.texts).to(x.device)
     with torch.autocast(x.device.type, torch.bfloat16, enabled=half_precision(x.device)):
-        answer = model(x_t, t, ids, batch.camera, batch.views)
-    error = (answer.float() - x).square().mean((1, 2, 3)) / t.clamp(min=LEAST_T).square()
-    return error[noised].mean()
+        answer = model(x_t, torch.where(noised, step, 0), ids, batch.camera, batch.views)
+    error = (answer.float() - target("v_prediction", x, eps, alpha, sigma, CODEC.deviation)).square()
+    each = error.unflatten(1, (4, -1)).mean((2, 3, 4)) * torch.tensor(BANDS, device=x.device)
+    return each[noised].mean()
 
 
 def half_precision(device: torch.device) -> bool:
@@ -165,33 +194,30 @@ def sample(
     scale: float = 3.0,
     steps: int = 25,
 ) -> Float[Tensor, "b 3 h w"]:
-    """Pictures by Euler's method from noise at t = 1, with guidance on the clean picture; `prompt` is a picture for each set.
-
-    Noise of many pixels hides less of what they share: colour and place are decided near t = 1. There most steps are taken, the
-    even times u moved to s u / (1 + (s - 1) u) (Esser et al., arXiv:2403.03206, eq. 23), s = SHIFT.
-    """
+    """Pictures by DDIM (Song et al., arXiv:2010.02502, eq. 12, eta = 0), with guidance; `prompt` is a picture for each set."""
     device, shape = camera.device, model.unet.config
+    codec, schedule = CODEC.to(device), SCHEDULE.to(device)
     x = torch.randn(len(texts), shape.in_channels, shape.sample_size, shape.sample_size, generator=rng, device=rng.device).to(device)
-    even = torch.linspace(1, 0, steps + 1)
-    times = (SHIFT * even / (1 + (SHIFT - 1) * even)).tolist()
+    times = torch.linspace(0.999, 0, steps + 1, dtype=torch.float64, device=device)
     ids, empty = model.ids(texts).to(device), model.ids([""] * len(texts)).to(device)
-    for now, after in zip(times, times[1:]):
-        clean = [_answer(model, x, now, words, camera, views, prompt) for words in ([ids] if scale == 1 else [ids, empty])]
-        best = clean[0] if scale == 1 else clean[1] + scale * (clean[0] - clean[1])
-        noise = (x - (1 - now) * best) / now
-        x = (1 - after) * best + after * noise
-    return pictures(x).clamp(0, 1)
+    first = None if prompt is None else codec.encode(2 * prompt - 1).unsqueeze(1)
+    for now, after in zip(times[:-1], times[1:]):
+        (alpha, sigma), (alpha_s, sigma_s) = (schedule.broadcast(t.view(1), 3, x.dtype) for t in (now, after))
+        told = [ids] if scale == 1 else [ids, empty]
+        found = [to_eps("v_prediction", _answer(model, x, int(1000 * now), words, camera, views, first), x, alpha, sigma, codec.deviation) for words in told]
+        eps = found[0] if scale == 1 else found[1] + scale * (found[0] - found[1])
+        x = alpha_s * (x - sigma * eps) / alpha + sigma_s * eps
+    return ((codec.decode(x) + 1) / 2).clamp(0, 1)
 
 
-def _answer(model: WorldModel, x: Tensor, now: float, ids: Tensor, camera: Tensor, views: int, prompt: Tensor | None) -> Tensor:
-    """The model's clean pictures at one time; the prompts go in as first pictures and are left out of the answer."""
-    t = x.new_full((len(x),), now)
-    if prompt is not None:
-        first = patches(prompt).unsqueeze(1)
+def _answer(model: WorldModel, x: Tensor, now: int, ids: Tensor, camera: Tensor, views: int, first: Tensor | None) -> Tensor:
+    """The model's v at one step; the prompts go in as first pictures and are left out of the answer."""
+    step = torch.full((len(x),), now, device=x.device)
+    if first is not None:
         x = torch.cat([first, x.unflatten(0, (-1, views))], 1).flatten(0, 1)
-        t = torch.cat([t.new_zeros(len(first), 1), t.view(-1, views)], 1).flatten()
+        step = torch.cat([step.new_zeros(len(first), 1), step.view(-1, views)], 1).flatten()
         camera = torch.cat([camera.new_zeros(len(first), 1, NUMBERS), camera.unflatten(0, (-1, views))], 1).flatten(0, 1)
         ids = torch.cat([ids.unflatten(0, (-1, views))[:, :1], ids.unflatten(0, (-1, views))], 1).flatten(0, 1)
     with torch.autocast(x.device.type, torch.bfloat16, enabled=half_precision(x.device)):
-        answer = model(x, t, ids, camera, views + (prompt is not None)).float()
-    return answer if prompt is None else answer.unflatten(0, (-1, views + 1))[:, 1:].flatten(0, 1)
+        answer = model(x.contiguous(memory_format=torch.channels_last), step, ids, camera, views + (first is not None)).float()
+    return answer if first is None else answer.unflatten(0, (-1, views + 1))[:, 1:].flatten(0, 1)

@@ -1,12 +1,13 @@
-"""An autoencoder that only rearranges: 4x4 pixel patches become channels, exactly and invertibly.
+"""Autoencoders that only rearrange: patches of pixels become channels, exactly and invertibly.
 
-It takes the place of a VAE where the diffusion model works on pixels. Same surface as diffusers'
+They take the place of a VAE where the diffusion model works on pixels. Same surface as diffusers'
 AutoencoderKL as far as this project uses it, same folder layout (config.json, no weights).
 """
 
 import json
 from pathlib import Path
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -38,3 +39,45 @@ class PatchAutoencoder(nn.Module):
         """Read config.json."""
         config = json.loads((Path(folder) / "config.json").read_text())
         return cls(int(config["patch"]), float(config["scaling_factor"]))
+
+
+class WaveletAutoencoder(nn.Module):
+    """(b,3,h,w) in [-1,1] <-> (b, 3 p^2, h/p, w/p): one level of Haar's wavelets (Haar, 1910), then patches of p/2.
+
+    Of four neighbouring pixels a b / c d the first quarter of the channels holds the mean, so that it is PatchAutoencoder's
+    latent of the halved picture; the others hold (a - b + c - d) g/4, (a + b - c - d) g/4 and (a - b - c + d) g/4, of which a picture has
+    little: the gain g says at which noise they are decided, and `deviation` (one number a quarter) what the network takes
+    them to be as wide as (prediction.py).
+    """
+
+    def __init__(self, patch: int = 8, gain: float = 4.0, deviation: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0)):
+        super().__init__()
+        self.patch, self.gain = patch, gain
+        self.register_buffer("deviation", torch.tensor(deviation).repeat_interleave(3 * (patch // 2) ** 2).view(-1, 1, 1), persistent=False)
+
+    def encode(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c lh lw"]:
+        """Pixels to latents."""
+        rows = torch.stack([image[..., ::2, :] + image[..., 1::2, :], image[..., ::2, :] - image[..., 1::2, :]])
+        low, high = rows[..., ::2] + rows[..., 1::2], rows[..., ::2] - rows[..., 1::2]
+        bands = [low[0] / 4, high[0] * (self.gain / 4), low[1] * (self.gain / 4), high[1] * (self.gain / 4)]
+        return torch.cat([F.pixel_unshuffle(band, self.patch // 2) for band in bands], 1)
+
+    def decode(self, latent: Float[Tensor, "b c lh lw"]) -> Float[Tensor, "b 3 h w"]:
+        """The exact inverse of encode."""
+        mean, across, down, both = (F.pixel_shuffle(band, self.patch // 2) for band in latent.chunk(4, 1))
+        across, down, both = across / self.gain, down / self.gain, both / self.gain
+        a, b, c, d = mean + across + down + both, mean - across + down - both, mean + across - down - both, mean - across - down + both
+        return F.pixel_shuffle(torch.stack([a, b, c, d], 2).flatten(1, 2), 2)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write config.json; there are no weights."""
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        deviation = [round(v, 4) for v in self.deviation.view(4, -1)[:, 0].tolist()]
+        config = {"_class_name": "WaveletAutoencoder", "patch": self.patch, "gain": self.gain, "deviation": deviation}
+        (Path(folder) / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> "WaveletAutoencoder":
+        """Read config.json."""
+        config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+        return cls(int(config["patch"]), float(config["gain"]), tuple(float(v) for v in config["deviation"]))

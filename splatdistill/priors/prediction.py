@@ -6,6 +6,11 @@ With x_t = alpha x + sigma eps:
     sample         x
     v_prediction   v = alpha eps - sigma x (Salimans & Ho, arXiv:2202.00512), for alpha^2 + sigma^2 = 1
     flow           u = eps - x, the velocity dx_t/dt of alpha = 1 - t, sigma = t (Liu et al., arXiv:2209.03003)
+
+Channels whose standard deviations s are far from 1 have v in their own unit, so that a network is never asked for more noise than
+the channel hides (Karras et al., arXiv:2206.00364, eq. 7, where s is sigma_data): with D^2 = alpha^2 s^2 + sigma^2,
+
+    v = (alpha s eps - sigma x / s) / D,    eps = (sigma x_t / D + alpha s v) / D.
 """
 
 from typing import Literal, get_args
@@ -18,10 +23,18 @@ PREDICTIONS: tuple[Prediction, ...] = get_args(Prediction)
 
 
 def to_eps(
-    kind: Prediction, predicted: Float[Tensor, "b *d"], x_t: Float[Tensor, "b *d"], alpha: Tensor, sigma: Tensor
+    kind: Prediction,
+    predicted: Float[Tensor, "b *d"],
+    x_t: Float[Tensor, "b *d"],
+    alpha: Tensor,
+    sigma: Tensor,
+    deviation: Tensor | None = None,
 ) -> Float[Tensor, "b *d"]:
-    """eps of a prediction at x_t."""
+    """eps of a prediction at x_t. deviation: s of the channels, of v alone."""
     match kind:
+        case "v_prediction" if deviation is not None:
+            whole = (alpha**2 * deviation**2 + sigma**2).sqrt()
+            return (sigma * x_t / whole + alpha * deviation * predicted) / whole
         case "epsilon":
             return predicted
         case "sample":
@@ -32,9 +45,18 @@ def to_eps(
             return (x_t + alpha * predicted) / (alpha + sigma)
 
 
-def target(kind: Prediction, x: Float[Tensor, "b *d"], eps: Float[Tensor, "b *d"], alpha: Tensor, sigma: Tensor) -> Float[Tensor, "b *d"]:
-    """The prediction that would be right for clean latents x and the noise eps."""
+def target(
+    kind: Prediction,
+    x: Float[Tensor, "b *d"],
+    eps: Float[Tensor, "b *d"],
+    alpha: Tensor,
+    sigma: Tensor,
+    deviation: Tensor | None = None,
+) -> Float[Tensor, "b *d"]:
+    """The prediction that would be right for clean latents x and the noise eps; deviation as in to_eps."""
     match kind:
+        case "v_prediction" if deviation is not None:
+            return (alpha * deviation * eps - sigma * x / deviation) / (alpha**2 * deviation**2 + sigma**2).sqrt()
         case "epsilon":
             return eps
         case "sample":
