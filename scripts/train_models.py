@@ -1,17 +1,15 @@
 """Train the multi-view prior of the packed world within some minutes of wall time, on whatever device there is.
 
-    python scripts/train_models.py --minutes 100 --out DIR --pack world.pack                  # one CPU thread
-    python scripts/train_models.py --minutes 9 --out DIR --pack world.pack --batch 512 --workers 15 --lr 1e-3   # a GPU, 16 cores
+    python scripts/train_models.py --minutes 100 --out DIR --pack world.pack --start splatdistill/priors/tiny/prior   # one CPU thread
+    python scripts/train_models.py --minutes 9 --out DIR --pack world.pack --batch 512 --workers 15 --lr 1e-3         # a GPU, 16 cores
 
 Pictures are rendered while it trains (world_data.py; the pack is written by scripts/pack_world.py; without one only the
 procedural toybox is shown). On CUDA, and on CPUs that can, it computes in bfloat16. DIR gets the average of the weights as
-average-*.safetensors (float16, pieces of at most 15 MiB), training.json (sizes, steps,
-losses) and samples.png: at most 8 files. They are replaced together every few minutes. A full checkpoint, with the optimiser's
+average-*.safetensors (float16, pieces of at most 15 MiB), training.json (sizes, steps, losses) and samples.png: at most 8 files, replaced together every few minutes. A full checkpoint, with the optimiser's
 state, goes to --state (DIR/state by default; `none` writes none). Run again with the same folders it goes on: from the full
 checkpoint, or from the average alone, the rate warmed up again. Killed at any time it loses what came after the last save.
 
-It needs torch, numpy, numba, pillow, jaxtyping, safetensors, tokenizers, transformers and diffusers; of these a bare CUDA machine
-may lack diffusers (and its importlib_metadata), as wheels.
+scripts/world_export.py makes a prior of DIR.
 """
 
 import argparse
@@ -73,8 +71,7 @@ class Trainer:
     def __init__(self, out: Path, state: Path | None, device: torch.device, pace: Pace, shape: Shape, start: Path | None = None):
         self.out, self.state, self.device, self.pace, self.progress = out, state, device, pace, Progress()
         out.mkdir(parents=True, exist_ok=True)
-        work = state or out
-        work.mkdir(parents=True, exist_ok=True)
+        (work := state or out).mkdir(parents=True, exist_ok=True)
         self.model = WorldModel(work, shape).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if state is None:
             shutil.rmtree(work / "tokenizer")

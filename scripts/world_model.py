@@ -132,12 +132,6 @@ class WorldModel(nn.Module):
         text = self.text(input_ids=ids).last_hidden_state
         return self.unet(x_t, step, text, class_labels=camera, cross_attention_kwargs={"views": views}).sample
 
-    def describe(self, folder: Path) -> None:
-        """Write the configurations that a loader needs beside the weights."""
-        self.unet.save_config(folder / "unet")
-        self.text.config.save_pretrained(folder / "text_encoder")
-        (folder / "shape.json").write_text(json.dumps(self.shape.__dict__, indent=1) + "\n", encoding="utf-8")
-
 
 @dataclass(frozen=True)
 class Batch:

@@ -158,16 +158,17 @@ class Orbit:
         """Return the middle distance (world units) and vertical field of view (degrees): where results are measured from."""
         return sum(self.distance) / 2, sum(self.fov) / 2
 
-    def sample(self, batch: int, width: int, height: int, rng: torch.Generator) -> Cameras:
-        """`batch` random cameras. One random turn, then azimuths 360/batch apart (jittered within their
-        sector), so that a batch always sees all around; each draws its own elevation.
+    def sample(self, batch: int, width: int, height: int, rng: torch.Generator, views: int = 1) -> Cameras:
+        """`batch` random cameras, or sets of `views` cameras, each set evenly around at one height and distance. One random
+        turn, then azimuths 360/batch apart (jittered within their sector), so that a batch always sees all around; each draws
+        its own elevation.
 
         Uniform on the sphere within [lo, hi] means sin(elevation) ~ U[sin lo, sin hi]; drawing on the whole
         sphere and rescaling (as several codebases do) leaves the range.
         """
         u = torch.rand(5, batch, generator=rng)
         start = torch.rand((), generator=rng)
-        azimuth = 360 * ((torch.arange(batch) + u[0]) / batch + start)
+        azimuth = 360 * ((torch.arange(batch) + u[0]) / (batch * views) + start)
         lo, hi = self.elevation
         if self.uniform == "sphere":
             s = math.sin(math.radians(lo)), math.sin(math.radians(hi))
@@ -176,6 +177,9 @@ class Orbit:
             elevation = lo + (hi - lo) * u[1]
         distance = self.distance[0] + (self.distance[1] - self.distance[0]) * u[2]
         fov = self.fov[0] + (self.fov[1] - self.fov[0]) * u[3]
+        if views > 1:  # consecutive cameras are a set
+            azimuth = (azimuth[:, None] + 360 * torch.arange(views) / views).flatten()
+            elevation, distance, fov = (v.repeat_interleave(views) for v in (elevation, distance, fov))
         return orbit(azimuth, elevation, distance, fov, width, height)
 
     def around(self, azimuth: Sequence[float], elevation: float, size: int) -> Cameras:

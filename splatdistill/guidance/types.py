@@ -65,4 +65,4 @@ class Distilled:
 def check_sets(batch: int, prior: DiffusionPrior) -> None:
     """Raise UserError where a batch is not made of whole sets of the views that a prior sees together."""
     if batch % prior.views:
-        raise UserError(f"the prior {prior.name} sees {prior.views} views of one object at a time; --batch must be a multiple of that, got {batch}")
+        raise UserError(f"the prior {prior.name} sees {prior.views} views of one object at a time; expected a multiple of that, got {batch} pictures")

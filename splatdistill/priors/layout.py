@@ -59,7 +59,7 @@ def found_problems(folder: Path) -> list[str]:
         config = read_json(folder / component / name, found)
         if config is not None:
             configs[component] = config
-        if component in WEIGHTS and not (component == "vae" and config and config.get("_class_name") == "PatchAutoencoder"):
+        if component in WEIGHTS and not (component == "vae" and config and config.get("_class_name") in model_configs.PIXELS):
             found += weight_problems(folder, component)
     found += tokenizer_problems(folder / "tokenizer")
     return found or model_configs.mismatches(configs)

@@ -24,6 +24,7 @@ class Adaptable(Protocol):
     unet: Any
     name: str
     prediction: Prediction
+    deviation: Tensor | None
     calls: int
     dtype: torch.dtype
     device: torch.device
@@ -121,7 +122,8 @@ class LowRank(Adapter):
         """Mean squared error of the network's own prediction, see prediction.target."""
         alpha, sigma = self.prior.schedule(t)
         self.prior.calls += len(x)
-        return F.mse_loss(self._predict(alpha * x + sigma * eps, t, condition), target(self.prior.prediction, x, eps, alpha, sigma))
+        wanted = target(self.prior.prediction, x, eps, alpha, sigma, self.prior.deviation)
+        return F.mse_loss(self._predict(alpha * x + sigma * eps, t, condition), wanted)
 
 
 @torch.no_grad()

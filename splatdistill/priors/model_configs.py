@@ -23,7 +23,10 @@ LAYERS = {"layers_per_block": 8, "transformer_layers_per_block": 32, "reverse_tr
 """Most layers of each kind; SD has 2, 1 and 23, SDXL 10 transformer layers in a block."""
 MOST_BLOCKS = 8
 LONGEST_TEXT = 1024  # tokens
-CLASSES = {"unet": ("UNet2DConditionModel",), "vae": ("AutoencoderKL", "PatchAutoencoder")}
+PIXELS = ("PatchAutoencoder", "WaveletAutoencoder")
+"""Autoencoders without weights, see patches.py."""
+CLASSES = {"unet": ("UNet2DConditionModel",), "vae": ("AutoencoderKL", *PIXELS)}
+CAMERA = 16  # numbers of a camera, see multiview.py
 NO_GUIDANCE = "classifier-free guidance, on which every method here rests, means nothing to it. Expected the model that it was distilled from"
 
 
@@ -76,7 +79,8 @@ def unet_faults(config: dict[str, Any]) -> Iterator[str]:
     """Inputs that the UNet wants and is not given here, and a size that is not said."""
     if config.get("time_cond_proj_dim") is not None:
         yield f"the UNet wants the guidance scale as an input (time_cond_proj_dim): a latent consistency model; {NO_GUIDANCE}"
-    if config.get("class_embed_type") is not None or config.get("num_class_embeds") is not None:
+    cameras = config.get("class_embed_type") == "projection" and config.get("projection_class_embeddings_input_dim") == CAMERA
+    if (not cameras and config.get("class_embed_type") is not None) or config.get("num_class_embeds") is not None:
         kind = config.get("class_embed_type") or f"one of {config.get('num_class_embeds')}"
         noise = "noised image embeddings, as unCLIP" if kind == "projection" else "class labels"
         yield f"the UNet wants {noise} (class_embed_type {shown(kind)}); expected one that a text is enough for"
@@ -93,12 +97,20 @@ def unet_faults(config: dict[str, Any]) -> Iterator[str]:
 def vae_faults(config: dict[str, Any]) -> Iterator[str]:
     """Scales and patches that cannot be calculated with."""
     scale, shift = config.get("scaling_factor", 0.18215), config.get("shift_factor")
-    if not isinstance(scale, (int, float)) or isinstance(scale, bool) or not 1e-6 < scale < 1e6:
+    if not above_zero(scale):
         yield f"vae/config.json says scaling_factor {shown(scale)}; expected a number above 0, 0.18215 in Stable Diffusion"
     if shift is not None:
         yield f"vae/config.json says shift_factor {shown(shift)}: the autoencoder of SD 3 or Flux"
-    if config.get("_class_name") == "PatchAutoencoder" and (type(config.get("patch")) is not int or not 1 <= config["patch"] <= 16):
+    if config.get("_class_name") in PIXELS and (type(config.get("patch")) is not int or not 1 <= config["patch"] <= 16):
         yield f"vae/config.json says patch {shown(config.get('patch'))}; expected 1 to 16 pixels"
+    elif config.get("_class_name") == "WaveletAutoencoder":
+        gain, deviation = config.get("gain"), config.get("deviation")
+        if config["patch"] % 2:
+            yield f"vae/config.json says patch {config['patch']}; expected an even number of pixels"
+        if not above_zero(gain):
+            yield f"vae/config.json says gain {shown(gain)}; expected a number above 0"
+        if not (isinstance(deviation, list) and len(deviation) == 4 and all(map(above_zero, deviation))):
+            yield f"vae/config.json says deviation {shown(deviation)}; expected four numbers above 0"
 
 
 def text_faults(config: dict[str, Any]) -> Iterator[str]:
@@ -143,6 +155,11 @@ def scheduler_faults(config: dict[str, Any]) -> Iterator[str]:
         yield f"{said} beta_start {shown(first)} and beta_end {shown(last)}; expected 0.00085 and 0.012, or others between 0 and 1"
 
 
+def above_zero(value: object) -> TypeGuard[float]:
+    """True for a number of a size that can be calculated with."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 1e-6 < value < 1e6
+
+
 def share(value: object) -> TypeGuard[float]:
     """True for a number between 0 and 1, both excluded."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < 1
@@ -156,7 +173,7 @@ def turbo(name: str, config: dict[str, Any]) -> bool:
 
 def fits(unet: dict[str, Any], vae: dict[str, Any], text: dict[str, Any]) -> Iterator[str]:
     """Components that do not fit each other."""
-    channels = 3 * vae["patch"] ** 2 if vae["_class_name"] == "PatchAutoencoder" else vae.get("latent_channels", 4)
+    channels = 3 * vae["patch"] ** 2 if vae["_class_name"] in PIXELS else vae.get("latent_channels", 4)
     reads = unet.get("in_channels", 4)
     if reads != channels:
         yield (

@@ -22,10 +22,16 @@ NUMBERS = 16  # of a camera
 
 
 def camera_numbers(cameras: Cameras) -> Float[Tensor, "b 16"]:
-    """Each camera as MVDream reads it: the rows of its camera-to-world matrix in OpenGL's axes (x right, y up, looking along -z;
-    world z up), the position at length 1. Neither distance nor field of view reach the network.
+    """Each camera as MVDream reads it, see pose_numbers."""
+    return pose_numbers(cameras.camera_to_world)
+
+
+def pose_numbers(camera_to_world: Float[Tensor, "b 4 4"]) -> Float[Tensor, "b 16"]:
+    """Each pose as MVDream reads it: the rows of the camera-to-world matrix in OpenGL's axes (x right, y up, looking along -z;
+    world z up), the position at length 1. Neither distance nor field of view reach the network. Zeros, of a camera that is not
+    told, stay zeros.
     """
-    pose = cameras.camera_to_world.clone()
+    pose = camera_to_world.clone()
     pose[:, :3, 1:3] *= -1
     pose[:, :3, 3] = F.normalize(pose[:, :3, 3], dim=1)
     return pose.flatten(1)

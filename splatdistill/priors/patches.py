@@ -12,13 +12,19 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from splatdistill.weight_files import read_object
+
 
 class PatchAutoencoder(nn.Module):
     """(b,3,h,w) in [-1,1] <-> (b, 3 p^2, h/p, w/p): latent channel c p^2 + i p + j holds pixel (i, j) of colour c."""
 
+    deviation: Tensor | None
+    """What a network takes the channels to be as wide as (prediction.py); None: all 1."""
+
     def __init__(self, patch: int = 4, scaling_factor: float = 1.0):
         super().__init__()
         self.patch, self.scaling_factor = patch, scaling_factor
+        self.register_buffer("deviation", None, persistent=False)
 
     def encode(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c lh lw"]:
         """Pixels to latents; orthogonal up to the scaling factor, so gradients pass unchanged."""
@@ -32,16 +38,16 @@ class PatchAutoencoder(nn.Module):
         """Write config.json; there are no weights."""
         Path(folder).mkdir(parents=True, exist_ok=True)
         config = {"_class_name": "PatchAutoencoder", "patch": self.patch, "scaling_factor": self.scaling_factor}
-        (Path(folder) / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        (Path(folder) / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> "PatchAutoencoder":
         """Read config.json."""
-        config = json.loads((Path(folder) / "config.json").read_text())
+        config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
         return cls(int(config["patch"]), float(config["scaling_factor"]))
 
 
-class WaveletAutoencoder(nn.Module):
+class WaveletAutoencoder(PatchAutoencoder):
     """(b,3,h,w) in [-1,1] <-> (b, 3 p^2, h/p, w/p): one level of Haar's wavelets (Haar, 1910), then patches of p/2.
 
     Of four neighbouring pixels a b / c d the first quarter of the channels holds the mean, so that it is PatchAutoencoder's
@@ -51,9 +57,9 @@ class WaveletAutoencoder(nn.Module):
     """
 
     def __init__(self, patch: int = 8, gain: float = 4.0, deviation: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0)):
-        super().__init__()
-        self.patch, self.gain = patch, gain
-        self.register_buffer("deviation", torch.tensor(deviation).repeat_interleave(3 * (patch // 2) ** 2).view(-1, 1, 1), persistent=False)
+        super().__init__(patch)
+        self.gain = gain
+        self.deviation = torch.tensor(deviation).repeat_interleave(3 * (patch // 2) ** 2).view(-1, 1, 1)
 
     def encode(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c lh lw"]:
         """Pixels to latents."""
@@ -72,6 +78,7 @@ class WaveletAutoencoder(nn.Module):
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json; there are no weights."""
         Path(folder).mkdir(parents=True, exist_ok=True)
+        assert self.deviation is not None
         deviation = [round(v, 4) for v in self.deviation.view(4, -1)[:, 0].tolist()]
         config = {"_class_name": "WaveletAutoencoder", "patch": self.patch, "gain": self.gain, "deviation": deviation}
         (Path(folder) / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
@@ -81,3 +88,10 @@ class WaveletAutoencoder(nn.Module):
         """Read config.json."""
         config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
         return cls(int(config["patch"]), float(config["gain"]), tuple(float(v) for v in config["deviation"]))
+
+
+def read_patches(folder: str | Path) -> PatchAutoencoder | None:
+    """The one of these that a vae folder's config.json names; None where it names another network."""
+    kinds = {kind.__name__: kind for kind in (PatchAutoencoder, WaveletAutoencoder)}
+    kind = kinds.get(str(read_object(Path(folder) / "config.json").get("_class_name")))
+    return kind.from_pretrained(folder) if kind else None

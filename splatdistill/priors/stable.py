@@ -1,7 +1,7 @@
 """Stable Diffusion 1.x and 2.x, and the embedded prior: any folder of their diffusers layout, one class.
 
 A folder holds tokenizer/, text_encoder/, unet/, scheduler/ and vae/, weights as safetensors; vae/config.json
-may name PatchAutoencoder instead of AutoencoderKL. Finding and checking folders is weights.py's work.
+may name an autoencoder of patches.py instead of AutoencoderKL, and the UNet may see several views (multiview.py). Finding and checking folders is weights.py's work.
 """
 
 import warnings
@@ -20,7 +20,8 @@ from splatdistill.priors import Adapter, Condition, DiffusionPrior, Query, netwo
 from splatdistill.priors.batching import answer_grouped
 from splatdistill.priors.layout import half_variant
 from splatdistill.priors.lowrank import LowRank
-from splatdistill.priors.patches import PatchAutoencoder
+from splatdistill.priors.multiview import NUMBERS, joint, pose_numbers
+from splatdistill.priors.patches import PatchAutoencoder, read_patches
 from splatdistill.priors.precision import Precision, unet_dtype
 from splatdistill.priors.prediction import Prediction, to_eps
 from splatdistill.priors.random import normal
@@ -50,8 +51,14 @@ class StableDiffusionPrior(DiffusionPrior):
         name: str = "",
         licence: str = "unknown, see the model card",
         max_batch: int = 64,
+        views: int = 1,
     ):
         self.unet: Any = unet.eval().requires_grad_(False)
+        self.views = views
+        self.cameras = getattr(getattr(unet, "config", None), "class_embed_type", None) == "projection"
+        if self.cameras:
+            self.unet = joint(self.unet)
+            self.wants = frozenset({"tokens", "camera"}) if views > 1 else self.wants
         self.vae: Any = vae.eval().requires_grad_(False)
         self.text_encoder: Any = text_encoder.eval().requires_grad_(False)
         # the encoder knows its length; a tokenizer without a configuration has none
@@ -59,13 +66,16 @@ class StableDiffusionPrior(DiffusionPrior):
         self.text_length = min(int(min(tokenizer.model_max_length, length)), length)
         self.tokenizer: Any = tokenizer
         self.prediction: Prediction = prediction
-        self.max_batch = max_batch
+        self.max_batch = max(max_batch // views, 1) * views  # whole sets
         self.image_size, self.name, self.licence = image_size, name, licence
         self.perp_neg = not isinstance(vae, PatchAutoencoder)  # the embedded one knows its views
         first = next(unet.parameters())
         self.device, self.precision = first.device, first.dtype
         self.dtype = torch.float64 if first.dtype == torch.float64 else torch.float32
         self.noise = schedule.to(self.device)
+        self.deviation: Tensor | None = getattr(vae, "deviation", None)
+        if self.deviation is not None:
+            self.deviation = self.deviation.to(self.device, self.dtype)
         self._texts: dict[str, Tensor] = {}
 
     @classmethod
@@ -79,25 +89,28 @@ class StableDiffusionPrior(DiffusionPrior):
         licence: str = "unknown, see the model card",
         max_batch: int = 64,
         compile: bool = False,
+        views: int = 1,
     ) -> "StableDiffusionPrior":
         """Load a folder that layout.problems finds nothing wrong with. Never asks the network. Raises WeightsError.
 
         max_batch: the most images that the UNet sees at once. compile: torch.compile the UNet, which takes
-        minutes on the first call and pays off in long runs on a GPU.
+        minutes on the first call and pays off in long runs on a GPU. views: pictures of one object that it sees together,
+        for a network that was taught to.
         """
         folder, device, name = Path(folder), torch.device(device), name or str(folder)
         dtype = unet_dtype(precision, device)
         latents = torch.float64 if dtype == torch.float64 else torch.float32
-        patches = read_object(folder / "vae" / "config.json").get("_class_name") == "PatchAutoencoder"
+        patches = read_patches(folder / "vae")
         dtypes = {"unet": dtype, "text_encoder": latents} | ({} if patches else {"vae": latents})
         variants = {k: half_variant(folder, k, prefer=d == torch.float16) for k, d in dtypes.items()}
         if faults := networks.faults(folder, variants):
             raise unusable(name, faults)
+        if views > 1 and read_object(folder / "unet" / "config.json").get("class_embed_type") is None:
+            raise UserError(f"The prior {name} sees one picture at a time; take --prior-views 1, or a multi-view prior instead of {views}.")
         parts = {k: networks.network(folder, k, variants[k], d, device, name) for k, d in dtypes.items()}
         unet, text_encoder = parts["unet"], parts["text_encoder"]
         if patches:
-            vae = PatchAutoencoder.from_pretrained(folder / "vae")
-            factor = vae.patch
+            vae, factor = patches, patches.patch
         else:
             vae = parts["vae"]
             factor = 2 ** (len(vae.config.block_out_channels) - 1)
@@ -119,6 +132,7 @@ class StableDiffusionPrior(DiffusionPrior):
             name=name,
             licence=licence,
             max_batch=max_batch,
+            views=views,
         )
 
     # -- text -----------------------------------------------------------------------------------------
@@ -225,13 +239,17 @@ class StableDiffusionPrior(DiffusionPrior):
         x = x_t.to(self.precision)
         if self.device.type == "cuda":
             x = x.contiguous(memory_format=torch.channels_last)
-        return unet(x, self.noise.timestep(t), encoder_hidden_states=condition.tokens.to(self.precision)).sample.to(self.dtype)
+        more: dict[str, Any] = {}
+        if self.cameras:
+            camera = x.new_zeros(len(x), NUMBERS) if condition.camera is None or self.views == 1 else pose_numbers(condition.camera).to(x)
+            more = {"class_labels": camera, "cross_attention_kwargs": {"views": self.views}}
+        return unet(x, self.noise.timestep(t), encoder_hidden_states=condition.tokens.to(self.precision), **more).sample.to(self.dtype)
 
     def to_eps(
         self, predicted: Float[Tensor, "b *d"], x_t: Float[Tensor, "b *d"], t: Float[Tensor, " b"]
     ) -> Float[Tensor, "b *d"]:
         """eps of a prediction."""
-        return to_eps(self.prediction, predicted, x_t, *self.schedule(t))
+        return to_eps(self.prediction, predicted, x_t, *self.schedule(t), self.deviation)
 
     def adapter(self, rank: int, rng: torch.Generator, exact_start: bool = True) -> Adapter:
         """A low-rank adapter of the UNet, see lowrank.LowRank."""

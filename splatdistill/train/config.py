@@ -40,6 +40,10 @@ class Train:
     """What to keep away from (negative prompt)."""
     prior: str = "auto"
     """auto, tiny (the embedded model of the toybox world), a diffusers folder, or a hub id."""
+    prior_views: int = 1
+    """Pictures of one object that the prior sees together, from all around at one height: 1, or as many as a multi-view prior
+    was taught (tiny: 4). `--batch` counts such sets.
+    """
     device: str = "auto"
     """Where to run: auto (a CUDA card if there is one), cpu, cuda, or another device of torch, such as cuda:1 or mps."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -53,7 +57,7 @@ class Train:
     that n of them want about n times the steps.
     """
     batch: int = 2
-    """Views per step."""
+    """Views per step, or sets of them, see `--prior-views`."""
     accumulate: int = 1
     """Batches whose gradients are added up per optimiser step."""
     inner: int = 1
@@ -102,6 +106,7 @@ class Train:
         checks.count(self, 1, MOST, "steps", "max_gaussians")
         checks.within(self, 1, 8, "particles")
         checks.count(self, 1, 10_000, "batch", "accumulate", "inner")
+        checks.within(self, 1, 16, "prior_views")
         checks.count(self, 0, MOST, "checkpoint_every", "preview_every")
         checks.within(self, 8, 4096, "resolutions")
         checks.between(self, 0, 1, "milestones")

@@ -14,7 +14,6 @@ from splatdistill import checks
 from splatdistill.cameras import Cameras
 from splatdistill.errors import UserError
 from splatdistill.gaussians import Gaussians
-from splatdistill.guidance.types import check_sets
 from splatdistill.priors import DiffusionPrior
 from splatdistill.priors.prompts import Prompts
 from splatdistill.render import Rasterizer
@@ -37,7 +36,6 @@ class Session:
 
     def __init__(self, config: Train, prior: DiffusionPrior, rasterizer: Rasterizer | None = None, state: State | None = None) -> None:
         Prompts(config.prompt)  # raises on an empty one
-        check_sets(config.batch, prior)
         self.config, self.prior = config, prior
         self.rasterizer = default_rasterizer(prior.device) if rasterizer is None else rasterizer
         self.state = start(config, prior) if state is None else state
@@ -119,11 +117,10 @@ class Session:
 
     def apply(self, change: SetField) -> None:
         """Change a field of the configuration from the next step on."""
-        if change.path == "particles":
-            raise UserError("--particles cannot be changed while a run goes on; start another one")
+        if change.path in ("particles", "prior_views"):
+            raise UserError(f"--{change.path.replace('_', '-')} cannot be changed while a run goes on; start another one")
         changed = with_field(self.config, change.path.split("."), change.value)
         Prompts(changed.prompt)
-        check_sets(changed.batch, self.prior)
         self.config = changed
 
 

@@ -99,8 +99,8 @@ def train_step(
     views: list[View] = []
     screens: list[Screen] = []
     for _ in range(config.accumulate):
-        cameras: Cameras = config.cameras.sample(config.batch, size, size, state.rng).to(prior.device)
-        behind = backgrounds(config, particle.background, config.batch, state.rng, prior.views)
+        cameras: Cameras = config.cameras.sample(config.batch, size, size, state.rng, prior.views).to(prior.device)
+        behind = backgrounds(config, particle.background, len(cameras), state.rng, prior.views)
         g = particle.scene.gaussians()  # what there is
         out = rasterizer(g, cameras, behind)  # what is seen
         lap(0)

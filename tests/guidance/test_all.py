@@ -164,7 +164,7 @@ def test_views_that_a_prior_sees_together_share_their_time_and_not_their_noise(c
     assert torch.equal(n.t[0::2], n.t[1::2]) and n.eps.flatten(1).unique(dim=0).shape[0] == 4
     if guidance.value("times").schedule == "uniform" and not guidance.value("times").shared:
         assert n.t[0] != n.t[2]
-    with pytest.raises(UserError, match="2 views of one object at a time; --batch must be a multiple of that, got 3"):
+    with pytest.raises(UserError, match="2 views of one object at a time; expected a multiple of that, got 3"):
         guidance(view(prior, 3), guidance.init(prior))
 
 

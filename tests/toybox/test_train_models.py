@@ -13,6 +13,8 @@ import torch
 from packs import SCRIPTS, script, small_pack
 from safetensors.torch import load_file
 
+from splatdistill.priors import weights
+
 SHAPE = json.dumps({"size": 32, "channels": [16, 32], "text": 16, "layers": 1, "heads": 2, "groups": 8})
 
 
@@ -101,26 +103,48 @@ def test_the_loss_leaves_prompts_out(tmp_path: Path) -> None:
     world_model = script("world_model")
 
     class Perfect(torch.nn.Module):
-        """Answers the clean pictures that it was given to know, the prompts wrongly."""
+        """Answers v of the clean latents that it was given to know, that of the prompts wrongly."""
 
         def __init__(self, clean: torch.Tensor):
             super().__init__()
-            self.clean, self.times = clean, torch.zeros(0)
+            self.clean, self.steps = clean, torch.zeros(0)
 
         def ids(self, texts: list[str]) -> torch.Tensor:
             return torch.zeros(len(texts), 1, dtype=torch.long)
 
-        def forward(self, x_t: torch.Tensor, t: torch.Tensor, *_: object) -> torch.Tensor:
-            self.times = t
-            wrong = (t == 0).view(-1, 1, 1, 1) * 9.0
-            assert torch.allclose(x_t[t == 0], self.clean[t == 0])
-            return self.clean + wrong
+        def forward(self, x_t: torch.Tensor, step: torch.Tensor, *_: object) -> torch.Tensor:
+            self.steps = step
+            first = torch.arange(len(step)) % 5 == 0
+            assert torch.equal(x_t[first], self.clean[first])
+            alpha, sigma = world_model.SCHEDULE.broadcast(step.double() / 1000, 3, torch.float32)
+            eps = (x_t - alpha * self.clean) / sigma
+            v = world_model.target("v_prediction", self.clean, eps, alpha, sigma, world_model.CODEC.deviation)
+            return v + 9.0 * first.view(-1, 1, 1, 1)
 
     picture = torch.rand(10, 3, 16, 16)
-    model = Perfect(world_model.patches(picture))
+    model = Perfect(world_model.CODEC.encode(2 * picture - 1))
     batch = world_model.Batch(picture, [""] * 10, torch.zeros(10, 16), 5, True)
     value = world_model.loss(model, batch, torch.Generator().manual_seed(0))
     assert value < 1e-3
-    times = model.times.view(2, 5)
-    assert (times[:, 0] == 0).all() and (times[:, 1:] == times[:, 1:2]).all() and times[0, 1] != times[1, 1]
-    assert torch.allclose(world_model.pictures(world_model.patches(picture)), picture, atol=1e-6)
+    steps = model.steps.view(2, 5)
+    assert (steps[:, 0] == 0).all() and (steps[:, 1:] == steps[:, 1:2]).all() and steps[0, 1] != steps[1, 1]
+
+
+def test_it_begins_as_the_prior_of_half_as_large_pictures(tmp_path: Path) -> None:
+    """On the coarse channels the answer is the shipped prior's for the halved picture; on the details it is nothing."""
+    world_model, tiny = script("world_model"), weights.load("tiny", precision="float32")
+    model = world_model.WorldModel(tmp_path, world_model.Shape()).eval()
+    model.begin_as(weights.TINY)
+    texts = ["a red mushroom, front view", "a blue robot"]
+    x = world_model.CODEC.encode(2 * torch.rand(2, 3, 128, 128) - 1)
+    alpha, sigma = world_model.SCHEDULE.broadcast(torch.tensor([0.4, 0.8]), 3, torch.float32)
+    x_t = alpha * x + sigma * torch.randn(x.shape)
+    with torch.no_grad():
+        tokens = model.text(input_ids=model.ids(texts)).last_hidden_state
+        theirs = tiny.embed(texts).tokens
+        assert theirs is not None
+        torch.testing.assert_close(tokens[:, : theirs.shape[1]], theirs, atol=2e-3, rtol=1e-3)
+        v = model.unet(x_t, torch.tensor([400, 800]), theirs, class_labels=torch.zeros(2, 16), cross_attention_kwargs={"views": 1}).sample
+        wanted = tiny.unet(x_t[:, :48], torch.tensor([400, 800]), theirs).sample
+    torch.testing.assert_close(v[:, :48], wanted, atol=2e-3, rtol=1e-3)
+    assert not v[:, 48:].any()
