@@ -85,7 +85,9 @@ def words_by_prior(
     of `times`. All words get the same noises, so that they differ by their texts alone.
     """
     with torch.no_grad():
-        x = prior.encode(images.to(prior.device, prior.dtype)).repeat_interleave(len(times) * draws, 0)
+        size = (prior.image_size,) * 2
+        shown = images if images.shape[2:] == size else F.interpolate(images, size, mode="bilinear", antialias=True)
+        x = prior.encode(shown.to(prior.device, prior.dtype)).repeat_interleave(len(times) * draws, 0)
     t = torch.tensor(times, device=prior.device, dtype=prior.dtype).repeat(len(images) * draws)
     noise = torch.randn(x.shape, generator=rng, device=rng.device).to(x)
     alpha, sigma = prior.schedule(t)

@@ -116,6 +116,8 @@ class Guidance(ABC):
             answers = view.prior.answer(self.ask(view, n, memory))
             residual = self.residual(view, n, answers, memory)
             mixed, w = self.mix(view, n, residual, memory), self.w(view, n)
+            if view.prior.metric is not None:
+                w = w * view.prior.metric
             raw = w * mixed
             grad = shaped(raw, self.grad_clip, self.normalise)
             alpha, sigma = view.prior.schedule(n.t)

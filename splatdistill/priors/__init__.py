@@ -73,6 +73,7 @@ class DiffusionPrior(ABC):
     dtype: torch.dtype  # of latents and answers (networks may run in a lower one)
     noise: Schedule
     wants: frozenset[Part] = frozenset({"tokens"})  # the parts of a condition that it reads
+    metric: Float[Tensor, "c 1 1"] | None = None  # what a latent counts in a gradient; None: each as much
     views: int = 1  # pictures of one object that it sees together: batches are whole sets of so many
     perp_neg: bool = False  # whether it wants Perp-Neg: a network of single pictures that confuses views
 

@@ -20,11 +20,14 @@ class PatchAutoencoder(nn.Module):
 
     deviation: Tensor | None
     """What a network takes the channels to be as wide as (prediction.py); None: all 1."""
+    metric: Tensor | None
+    """What a channel's square counts in the square of the pixels, against the first channel's; None: all 1."""
 
     def __init__(self, patch: int = 4, scaling_factor: float = 1.0):
         super().__init__()
         self.patch, self.scaling_factor = patch, scaling_factor
         self.register_buffer("deviation", None, persistent=False)
+        self.register_buffer("metric", None, persistent=False)
 
     def encode(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c lh lw"]:
         """Pixels to latents; orthogonal up to the scaling factor, so gradients pass unchanged."""
@@ -59,7 +62,9 @@ class WaveletAutoencoder(PatchAutoencoder):
     def __init__(self, patch: int = 8, gain: float = 4.0, deviation: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0)):
         super().__init__(patch)
         self.gain = gain
-        self.deviation = torch.tensor(deviation).repeat_interleave(3 * (patch // 2) ** 2).view(-1, 1, 1)
+        each = 3 * (patch // 2) ** 2
+        self.deviation = torch.tensor(deviation).repeat_interleave(each).view(-1, 1, 1)
+        self.metric = torch.tensor([1.0, *[gain**-2] * 3]).repeat_interleave(each).view(-1, 1, 1)
 
     def encode(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c lh lw"]:
         """Pixels to latents."""

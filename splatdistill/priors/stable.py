@@ -73,9 +73,8 @@ class StableDiffusionPrior(DiffusionPrior):
         self.device, self.precision = first.device, first.dtype
         self.dtype = torch.float64 if first.dtype == torch.float64 else torch.float32
         self.noise = schedule.to(self.device)
-        self.deviation: Tensor | None = getattr(vae, "deviation", None)
-        if self.deviation is not None:
-            self.deviation = self.deviation.to(self.device, self.dtype)
+        put = lambda v: v if v is None else v.to(self.device, self.dtype)  # noqa: E731
+        self.deviation, self.metric = put(getattr(vae, "deviation", None)), put(getattr(vae, "metric", None))
         self._texts: dict[str, Tensor] = {}
 
     @classmethod

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from splatdistill import Train
 from splatdistill.cameras import Orbit, orbit
 from splatdistill.errors import UserError, WeightsError
-from splatdistill.guidance import SDS, VSD
+from splatdistill.guidance import SDS, VSD, View
 from splatdistill.priors import Query
 from splatdistill.priors.layout import problems
 from splatdistill.priors.patches import PatchAutoencoder, WaveletAutoencoder, read_patches
@@ -116,6 +117,25 @@ def test_answers_are_the_noise_of_channels_as_wide_as_said(folder: Path) -> None
     s = torch.tensor(DEVIATION).repeat_interleave(48).view(-1, 1, 1)
     eps = prior.answer([Query(x_t, t, prior.embed(["a chair"] * 2))])[0]
     torch.testing.assert_close(eps, sigma * x_t / (alpha**2 * s**2 + sigma**2))
+
+
+def test_latents_count_as_their_pixels_do(picture: torch.Tensor) -> None:
+    """The sum of squares weighted by the metric is a quarter of that of the pixels; a guidance's gradient is weighted so."""
+    vae = WaveletAutoencoder(8, 4.0, DEVIATION)
+    torch.testing.assert_close((vae.encode(picture).square() * vae.metric).sum(), picture.square().sum() / 4)
+
+
+def test_a_gradient_counts_latents_by_the_metric(folder: Path) -> None:
+    prior = load(str(folder))
+    text = Prompts("a red chair", words=None).conditions(prior, orbit([0.0]))
+    x = torch.randn(1, 192, 4, 4, generator=torch.Generator().manual_seed(0))
+    ask = lambda: SDS()(View(x, text, prior, torch.Generator().manual_seed(1)), nn.Module())  # noqa: E731
+    weighted = ask()
+    metric, prior.metric = prior.metric, None
+    plain = ask()
+    torch.testing.assert_close(weighted.grad, plain.grad * metric)
+    torch.testing.assert_close(weighted.target, plain.target)
+    torch.testing.assert_close(weighted.gain * (x - weighted.target), weighted.grad)
 
 
 @pytest.mark.parametrize("guidance", [SDS(), VSD()])
