@@ -1,64 +1,8 @@
-"""Make a prior that the package loads of what scripts/train_models.py wrote.
+"""Make a prior that the package loads of what train_models.py wrote; see --help."""
 
-    python scripts/world_export.py OUT DIR      # then: splatdistill train --prior DIR ...
-
-DIR gets Stable Diffusion's diffusers layout, the averaged weights in float16.
-"""
-
-import argparse
-import json
 import sys
-from pathlib import Path
 
-import torch
-from diffusers import DDPMScheduler
-from safetensors.torch import load_file, save_file
-from tiny_models import SCHEDULER
-from world_model import CODEC, Shape, WorldModel
-
-FILES = {"unet": "diffusion_pytorch_model.safetensors", "text_encoder": "model.safetensors"}
-
-
-def export(out: Path, folder: Path) -> None:
-    """Write the folder of a prior."""
-    told = json.loads((out / "training.json").read_text(encoding="utf-8"))
-    shape = Shape(**{k: tuple(v) if isinstance(v, list) else v for k, v in told["shape"].items()})
-    tensors = {k: v for p in sorted(out.glob("average-*.safetensors")) for k, v in load_file(p).items()}
-    model = WorldModel(folder, shape)  # which writes the tokenizer
-    missing, extra = model.load_state_dict({k: v.float() for k, v in tensors.items()}, strict=False)
-    if extra or any("position_ids" not in k for k in missing):
-        raise SystemExit(f"{out} holds another network: {(extra + missing)[0]}")
-    for name, part in {"unet": model.unet.half(), "text_encoder": model.text.half()}.items():
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        save_file({k: v.contiguous() for k, v in part.state_dict().items()}, folder / name / FILES[name])
-    model.unet.save_config(folder / "unet")
-    model.text.config.save_pretrained(folder / "text_encoder")
-    CODEC.save_pretrained(folder / "vae")
-    DDPMScheduler(**SCHEDULER).save_pretrained(folder / "scheduler")
-    index = {
-        "_class_name": "StableDiffusionPipeline",
-        "text_encoder": ["transformers", "CLIPTextModel"],
-        "tokenizer": ["transformers", "CLIPTokenizer"],
-        "unet": ["diffusers", "UNet2DConditionModel"],
-        "scheduler": ["diffusers", "DDPMScheduler"],
-        "vae": ["splatdistill", "WaveletAutoencoder"],
-    }
-    (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
-    progress = told["progress"]
-    record = {"step": progress["step"], "pictures": progress["pictures"], "parts": progress["parts"], "losses": progress["log"][::10] + progress["log"][-1:]}
-    (folder / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-
-
-def main(argv: list[str] | None = None) -> int:
-    """The command line of this script; its exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path, help="folder of a training")
-    parser.add_argument("folder", type=Path, help="folder to make")
-    args = parser.parse_args(argv)
-    torch.set_num_threads(1)
-    export(args.out, args.folder)
-    return 0
-
+from embedded.multiview_export import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -83,8 +83,11 @@ def test_commands_and_options_that_it_names_exist(capsys):
     known = capsys.readouterr().out + "--sheet --captions --prior"
     option = r"(?<![\w-])(--[a-z][a-z.-]+)"
     for script, its in re.findall(r"`(scripts/\w+\.py)( [^`]*)`", README):
+        text = (ROOT / script).read_text(encoding="utf-8")
+        for module in re.findall(r"^from embedded\.(\w+) import main", text, re.M):
+            text += (ROOT / "scripts" / "embedded" / f"{module}.py").read_text(encoding="utf-8")
         for named in re.findall(option, its):  # a script's own, or passed on to train
-            assert named in (ROOT / script).read_text() + known, (script, named)
+            assert named in text + known, (script, named)
     for named in re.findall(option, re.sub(r"`scripts/[^`]*`", "", README)):
         assert named in known, named
 

@@ -15,9 +15,9 @@ def script():
     """scripts/train_tiny.py."""
     sys.path.insert(0, str(SCRIPTS))
     try:
-        import train_tiny
+        import embedded.tiny
 
-        yield train_tiny
+        yield embedded.tiny
     finally:
         sys.path.remove(str(SCRIPTS))
 
@@ -32,7 +32,7 @@ def pictures(script, tmp_path_factory) -> Path:
 
 def training(script, what: str, pictures: Path, out: Path):
     """What the script sets up before its first step, small."""
-    from tiny_losses import Data, PriorLoss, Settings
+    from embedded.losses import Data, PriorLoss, Settings
 
     torch.manual_seed(0)
     settings = Settings(what, 4, 4, 1e-3, pictures=64)

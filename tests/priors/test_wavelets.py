@@ -72,18 +72,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small prior of several views, not trained, as scripts/world_export.py writes it."""
     if str(SCRIPTS) not in sys.path:
         sys.path.insert(0, str(SCRIPTS))
-    import train_models
-    import world_export
-    from world_model import Shape
+    from embedded.multiview import Shape
+    from embedded.multiview_export import export
+    from embedded.multiview_training import Pace, Trainer
 
     out, made = (tmp_path_factory.mktemp(k) for k in ("out", "prior"))
     torch.manual_seed(0)
-    trainer = train_models.Trainer(out, None, torch.device("cpu"), train_models.Pace(1, 8, 1e-3), Shape(32, (16, 32), 16, 1, 2, 8))
+    trainer = Trainer(out, None, torch.device("cpu"), Pace(1, 8, 1e-3), Shape(32, (16, 32), 16, 1, 2, 8))
     for name, value in trainer.ema.items():  # what is zero at first speaks
         if "class_embedding" in name or "conv_out" in name:
             torch.nn.init.normal_(value, std=0.05)
     trainer.save()
-    world_export.export(out, made)
+    export(out, made)
     return made
 
 

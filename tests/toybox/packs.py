@@ -57,5 +57,5 @@ def small_pack(path: Path) -> Path:
         entry("BlendSwap-CC-0-97", "horse", (0.4, 0.2, 0.1), False),
         entry(kept, "armchair", (0.1, 0.1, 0.8), True),
     ]
-    script("pack_world").write(path, things)
+    script("embedded.pack").write(path, things)
     return path

@@ -43,8 +43,8 @@ def test_it_is_killed_and_goes_on(tmp_path: Path, workers: str) -> None:
     told = run.communicate()[1].decode()
     assert reached > 0, told
     reached = step(out)
-    train_models = script("train_models")
-    assert train_models.main(arguments(out, pack, 0.02)) == 0
+    training = script("embedded.multiview_training")
+    assert training.main(arguments(out, pack, 0.02)) == 0
     after = json.loads((out / "training.json").read_text(encoding="utf-8"))["progress"]
     assert after["step"] > reached and len(after["parts"]) == 2 and after["pictures"] > after["step"]
     assert (out / "state" / "full.safetensors").exists() and (out / "samples.png").exists()
@@ -53,36 +53,36 @@ def test_it_is_killed_and_goes_on(tmp_path: Path, workers: str) -> None:
 
 
 def test_the_average_alone_is_enough_to_go_on(tmp_path: Path) -> None:
-    train_models = script("train_models")
+    training = script("embedded.multiview_training")
     pack, first, second = small_pack(tmp_path / "small.pack"), tmp_path / "first", tmp_path / "second"
-    assert train_models.main(arguments(first, pack, 0.02, "--state", "none")) == 0
+    assert training.main(arguments(first, pack, 0.02, "--state", "none")) == 0
     assert not (first / "state").exists() and not (first / "tokenizer").exists()
     second.mkdir()
     for name in ("training.json", *(p.name for p in first.glob("average-*.safetensors"))):
         (second / name).write_bytes((first / name).read_bytes())
-    shape = train_models.Shape(**{k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(SHAPE).items()})
-    trainer = train_models.Trainer(second, None, torch.device("cpu"), train_models.Pace(1, 8, 1e-3), shape)
+    shape = training.Shape(**{k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(SHAPE).items()})
+    trainer = training.Trainer(second, None, torch.device("cpu"), training.Pace(1, 8, 1e-3), shape)
     kept = {k: v.float() for p in first.glob("average-*.safetensors") for k, v in load_file(p).items()}
     assert trainer.progress.step == step(first) > 0 and trainer.warmed == 0
     assert all(torch.equal(p, kept[k]) for k, p in trainer.parameters.items())
     assert trainer.rate() <= 1e-3 / trainer.pace.warm * 1.01  # warmed up again
     with pytest.raises(SystemExit, match="another network"):
-        train_models.Trainer(second, None, torch.device("cpu"), train_models.Pace(1, 8, 1e-3), train_models.Shape(32, (16, 32, 32), 16, 1, 2, 8))
+        training.Trainer(second, None, torch.device("cpu"), training.Pace(1, 8, 1e-3), training.Shape(32, (16, 32, 32), 16, 1, 2, 8))
 
 
 def test_pieces_are_small_and_whole() -> None:
-    train_models = script("train_models")
+    training = script("embedded.multiview_training")
     tensors = {f"w{i}": torch.full((1000, 300 + i), float(i), dtype=torch.float16) for i in range(40)}
-    pieces = train_models.in_pieces(tensors, 2_000_000)
+    pieces = training.in_pieces(tensors, 2_000_000)
     assert len(pieces) > 5 and {k for p in pieces for k in p} == set(tensors)
     assert all(sum(v.numel() * 2 for v in p.values()) <= 2_000_000 for p in pieces)
 
 
 def test_batches_are_what_they_say(tmp_path: Path) -> None:
     """Sets share a caption and a background; the prompt of a set has no camera; single pictures have words of their view."""
-    world_data = script("world_data")
-    pool = world_data.Pool(40, 32, torch.device("cpu"))
-    supply = world_data.Supply(pool, small_pack(tmp_path / "small.pack"), 32, 0, 0)
+    sets = script("embedded.sets")
+    pool = sets.Pool(40, 32, torch.device("cpu"))
+    supply = sets.Supply(pool, small_pack(tmp_path / "small.pack"), 32, 0, 0)
     supply.take(10, wait=True)
     assert pool.filled == 40 and 10 < len(pool.rings) < 40
     prompted = pool.sets(4, [4, 0, 1, 2, 3], True)
@@ -100,7 +100,7 @@ def test_batches_are_what_they_say(tmp_path: Path) -> None:
 
 def test_the_loss_leaves_prompts_out(tmp_path: Path) -> None:
     """With one clean picture before four, only the four are asked for."""
-    world_model = script("world_model")
+    multiview = script("embedded.multiview")
 
     class Perfect(torch.nn.Module):
         """Answers v of the clean latents that it was given to know, that of the prompts wrongly."""
@@ -116,15 +116,15 @@ def test_the_loss_leaves_prompts_out(tmp_path: Path) -> None:
             self.steps = step
             first = torch.arange(len(step)) % 5 == 0
             assert torch.equal(x_t[first], self.clean[first])
-            alpha, sigma = world_model.SCHEDULE.broadcast(step.double() / 1000, 3, torch.float32)
+            alpha, sigma = multiview.SCHEDULE.broadcast(step.double() / 1000, 3, torch.float32)
             eps = (x_t - alpha * self.clean) / sigma
-            v = world_model.target("v_prediction", self.clean, eps, alpha, sigma, world_model.CODEC.deviation)
+            v = multiview.target("v_prediction", self.clean, eps, alpha, sigma, multiview.CODEC.deviation)
             return v + 9.0 * first.view(-1, 1, 1, 1)
 
     picture = torch.rand(10, 3, 16, 16)
-    model = Perfect(world_model.CODEC.encode(2 * picture - 1))
-    batch = world_model.Batch(picture, [""] * 10, torch.zeros(10, 16), 5, True)
-    value = world_model.loss(model, batch, torch.Generator().manual_seed(0))
+    model = Perfect(multiview.CODEC.encode(2 * picture - 1))
+    batch = multiview.Batch(picture, [""] * 10, torch.zeros(10, 16), 5, True)
+    value = multiview.loss(model, batch, torch.Generator().manual_seed(0))
     assert value < 1e-3
     steps = model.steps.view(2, 5)
     assert (steps[:, 0] == 0).all() and (steps[:, 1:] == steps[:, 1:2]).all() and steps[0, 1] != steps[1, 1]
@@ -132,12 +132,12 @@ def test_the_loss_leaves_prompts_out(tmp_path: Path) -> None:
 
 def test_it_begins_as_the_prior_of_half_as_large_pictures(tmp_path: Path) -> None:
     """On the coarse channels the answer is the shipped prior's for the halved picture; on the details it is nothing."""
-    world_model, tiny = script("world_model"), weights.load("tiny", precision="float32")
-    model = world_model.WorldModel(tmp_path, world_model.Shape()).eval()
+    multiview, tiny = script("embedded.multiview"), weights.load("tiny", precision="float32")
+    model = multiview.WorldModel(tmp_path, multiview.Shape()).eval()
     model.begin_as(weights.TINY)
     texts = ["a red mushroom, front view", "a blue robot"]
-    x = world_model.CODEC.encode(2 * torch.rand(2, 3, 128, 128) - 1)
-    alpha, sigma = world_model.SCHEDULE.broadcast(torch.tensor([0.4, 0.8]), 3, torch.float32)
+    x = multiview.CODEC.encode(2 * torch.rand(2, 3, 128, 128) - 1)
+    alpha, sigma = multiview.SCHEDULE.broadcast(torch.tensor([0.4, 0.8]), 3, torch.float32)
     x_t = alpha * x + sigma * torch.randn(x.shape)
     with torch.no_grad():
         tokens = model.text(input_ids=model.ids(texts)).last_hidden_state

@@ -6,11 +6,11 @@ from zlib import crc32
 import numpy as np
 import torch
 import torch.nn.functional as F
-from tiny_losses import Data, Settings, autocast, draw
-from tiny_models import tokens
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
+from embedded.losses import Data, Settings, autocast, draw
+from embedded.networks import tokens
 from splatdistill.toybox import COLOURS, NAMED, PRIMITIVES, Caption, is_held_out, parse
 from splatdistill.toybox.parts import PATTERNS
 

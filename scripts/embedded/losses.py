@@ -1,4 +1,4 @@
-"""Data of scripts/train_tiny.py: random batches of the toybox; and the loss of the prior. CLIP's is in tiny_contrast.py."""
+"""Data of scripts/train_tiny.py: random batches of the toybox; and the loss of the prior. CLIP's is in contrast.py."""
 
 import json
 from dataclasses import dataclass, field
@@ -8,10 +8,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import DDPMScheduler
-from tiny_models import SCHEDULER, tokens
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
+from embedded.networks import SCHEDULER, tokens
 from splatdistill.cameras import with_view
 from splatdistill.priors.patches import PatchAutoencoder
 from splatdistill.toybox import NAMED

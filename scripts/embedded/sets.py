@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from world_model import Batch
 
+from embedded.multiview import Batch
 from splatdistill.cameras import Cameras, orbit, with_view
 from splatdistill.priors.multiview import NUMBERS, camera_numbers
 from splatdistill.toybox import is_held_out, render, sample_caption

@@ -1,4 +1,4 @@
-"""Training of the embedded models, in train_tiny.py and train_geometry.py: AdamW whose rate falls with a cosine, an
+"""Training of `tiny`, `tiny-clip` and `tiny-geometry`: AdamW whose rate falls with a cosine, an
 average of the weights, and checkpoints from which a stopped run goes on.
 """
 

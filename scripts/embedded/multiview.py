@@ -16,10 +16,10 @@ from pathlib import Path
 import torch
 from diffusers import UNet2DConditionModel
 from jaxtyping import Float, Int
-from tiny_models import exported, text_config, word_tokenizer
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from embedded.networks import exported, text_config, word_tokenizer
 from splatdistill.priors.multiview import NUMBERS, joint
 from splatdistill.priors.patches import WaveletAutoencoder
 from splatdistill.priors.prediction import target, to_eps

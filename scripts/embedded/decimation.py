@@ -3,11 +3,11 @@
 import fast_simplification
 import numpy as np
 import pyfqmr
-from pack_models import Model
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from embedded.furniture import Model
 from splatdistill.cameras import Cameras, orbit
 from splatdistill.toybox.triangles import Mesh, rasterise
 
