@@ -13,6 +13,7 @@ import numpy as np
 from splatdistill.cameras import DIRECTIONS
 from splatdistill.errors import UserError
 from splatdistill.toybox.catalogue import NAMED, SYMMETRIC, build
+from splatdistill.toybox.meaning import HUES, nearest_things
 from splatdistill.toybox.palette import COLOURS
 from splatdistill.toybox.parts import PATTERNS, Part
 from splatdistill.toybox.primitives import PRIMITIVES, single, stack
@@ -87,10 +88,16 @@ def parse(text: str) -> Caption:
 
 
 def nearest(text: str, count: int = 3) -> list[str]:
-    """Captions of the toybox with an object that a prompt names, rightly or almost rightly spelt; [] where it names none."""
+    """Captions of the toybox with an object that a prompt names, rightly or almost rightly spelt, or else one that means
+    nearly the same (where the word vectors are installed, see meaning.py); [] where it names none.
+    """
     words, colours = re.findall(r"[a-z]+", text.lower()), named_colours(text)
+    known = [*NAMED, *PRIMITIVES]
     # a horse is no misspelt house (0.8), a mushrom is a mushroom (0.93)
-    kinds = [m[0] for w in words if (m := difflib.get_close_matches(w, [*NAMED, *PRIMITIVES], 1, 0.81))]
+    kinds = [m[0] for w in words if (m := difflib.get_close_matches(w, known, 1, 0.81))]
+    if not kinds:
+        nouns = [w for w in words if len(w) > 2 and not colour_of(w)]
+        kinds = [k for noun in reversed(nouns) for k in nearest_things(noun, known, 1)]  # an English noun comes last
     captions = [str(Caption(k, c)) for k, c in product(kinds, [*colours, "red", "blue", "yellow"])]
     return list(dict.fromkeys(captions))[:count]
 
@@ -102,9 +109,15 @@ def examples(text: str, count: int = 3) -> list[str]:
 
 
 def named_colours(text: str) -> list[str]:
-    """Colours of the toybox that a prompt names, rightly or almost rightly spelt."""
-    words = re.findall(r"[a-z]+", text.lower())
-    return [m[0] for w in words if (m := difflib.get_close_matches(w, COLOURS, 1, 0.75))]
+    """Colours of the toybox that a prompt names, rightly or almost rightly spelt, or by another name of theirs."""
+    return [colour for w in re.findall(r"[a-z]+(?:-[a-z]+)?", text.lower()) if (colour := colour_of(w))]
+
+
+def colour_of(word: str) -> str | None:
+    """The colour of the toybox that a word names; None where it names none."""
+    if word in HUES:
+        return HUES[word]
+    return next(iter(difflib.get_close_matches(word, COLOURS, 1, 0.75)), None)
 
 
 def listed(captions: list[str]) -> str:
