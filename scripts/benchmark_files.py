@@ -1,4 +1,4 @@
-"""Reading and writing .ply here and by plyfile: python scripts/benchmark_files.py [--rows N ...] [--ascii N ...]
+"""Reading and writing .ply here and by plyfile: python scripts/benchmark_files.py --rows 100000 1000000 --ascii 100000
 
 Time and memory of rows of 62 floats, in memory at the end, each in a process of its own; then hostile files of a few
 kilobytes to some megabytes, under a limit of memory: the answer, how long it took and what it took. `io/table.py` says

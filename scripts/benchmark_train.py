@@ -28,7 +28,7 @@ from splatdistill.train.session import Session
 
 
 def recipe(guidance: str, prompt: str) -> Train:
-    """The configuration of `splatdistill train --prior tiny --guidance ... --prompt ...`."""
+    """The configuration of `splatdistill train` with --prior tiny, a guidance and a prompt."""
     return settle(prompt, guidance, {"prior": "tiny"})[0].config
 
 

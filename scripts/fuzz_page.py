@@ -1,4 +1,4 @@
-"""Hostile messages for the page of a run: python scripts/fuzz_page.py [--seed N] [--count N]
+"""Hostile messages for the page of a run: python scripts/fuzz_page.py --seed 0 --count 10000
 
 A real run of the embedded prior is watched by its page. The messages that a browser sends (a camera's pose, one for each
 control that the page has) are taken as they are and damaged: types, sizes, nesting, handles, numbers that are none, huge

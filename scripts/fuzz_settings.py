@@ -34,6 +34,7 @@ from splatdistill.settings import recipes, yaml
 from splatdistill.settings.command_line import command_line
 from splatdistill.settings.layers import parse
 from splatdistill.settings.options import options_of
+from splatdistill.shell import as_typed
 
 LIMIT = 1.0  # seconds of the processor: a busy machine makes nothing slow
 PLAIN = {"export": Export, "render": Render, "toybox": Toybox, "view": View, "bench": Bench, "evaluate": Evaluate, "variance": Variance}
@@ -209,7 +210,7 @@ def run(seed: int, numbers: range, tell: Callable[[str], None]) -> tuple[Counter
                 end = tried(case, Path(folder))
             except (Exception, SystemExit):
                 end = "fault"
-                tell(f"number {number}: splatdistill {case.command} {list(case.argv)!r:.2000}\nfile: {case.file!r:.2000}\n{traceback.format_exc()}")
+                tell(f"number {number}: {as_typed('splatdistill', case.command, *case.argv)!r:.2000}\nfile: {case.file!r:.2000}\n{traceback.format_exc()}")
             took = time.process_time() - began
             if end != "fault" and took > LIMIT:
                 end = "slow"

@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import parsed, stopping
 from conftest import ROOT
 from helpers import write_sd_folder
 
 from splatdistill.cli import COMMANDS, main
+from splatdistill.export.saved_splats import load_all
 from splatdistill.priors import weights
 
 README = (ROOT / "README.md").read_text()
@@ -90,6 +92,82 @@ def test_commands_and_options_that_it_names_exist(capsys):
             assert named in text + known, (script, named)
     for named in re.findall(option, re.sub(r"`scripts/[^`]*`", "", README)):
         assert named in known, named
+
+
+def shell_lines() -> list[str]:
+    """The indented lines of commands, in order; those of the synopsis joined with what goes on below them."""
+    text = re.sub(r"\n {8,}", " ", re.sub(r"```.*?```", "", README, flags=re.DOTALL))
+    return [line.strip() for line in text.splitlines() if line.startswith("    ")]
+
+
+MEANT = {"--guidance NAME": "--guidance sds", "--guidances NAME": "--guidances sds", "--preset NAME": "--preset gallery", "TEXT": '"a red mushroom"', "N": "8", "S": "3", "K": "48", "RUN|FILE": "RUN"}
+
+
+def spelt_out(line: str) -> list[str]:
+    """The commands that a line of the synopsis stands for, with everything that it says may be given: one for each alternative
+    between words, and of those inside a word the first.
+    """
+    line = re.sub(r"[\[\]]", "", line.replace("...", ""))
+    for placeholder, meant in MEANT.items():
+        line = re.sub(rf"(?<![\w.]){re.escape(placeholder)}(?![\w.|])", meant, line)
+    head, _, rest = line.partition(" --")
+    first, bar, second = rest.partition(" | ")
+    alternatives = [f"--{first}", second.partition(" --seeds")[0]] if bar else [f"--{rest}" if rest else ""]
+    tail = " --seeds" + second.partition(" --seeds")[2] if bar else ""
+    return [re.sub(r"(?<=[\w.])\|[\w.:|-]+", "", f"{head} {a}{tail}") for a in alternatives]
+
+
+@pytest.mark.skipif(not EMBEDDED, reason="the embedded weights are not in this checkout")
+def test_every_line_of_commands_is_read_by_its_parser(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    seen = 0
+    for line in shell_lines():
+        synopsis = "[" in line.replace(".[test]", "") or "|" in line or "..." in line
+        for command in spelt_out(line) if synopsis else [line]:
+            if "--refine runs/" in command:  # of a run that is not there: below they run in order
+                continue
+            command = re.sub(r" --(?:resume|config|refine) (?:DIR|FILE)", "", command)
+            with stopping(monkeypatch):
+                seen += parsed(command.strip())
+    scripts = re.findall(r"`(scripts/\w+\.py [^`]+)`", README)  # bare names are no commands
+    for command in scripts:
+        with stopping(monkeypatch):
+            seen += parsed("python " + command.replace("NAME", "sds"))
+    assert seen > 25 and len(scripts) > 6
+
+
+REDUCED = {
+    "train": "--steps 2 --batch 1 --init.count 300 --init.opacity 0.95 --resolutions 16 --preview-every 0 --no-wait",
+    "image": "--steps 2",
+    "variance": "--draws 48 --steps 2 --scenes 1",
+    "export": "",
+}
+TAKES = re.compile(r"(?:--refine|--checkpoint|--resume|--config|export|render|view|evaluate) ([\w./-]*/[\w./-]+)")
+"""A path that a command reads."""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not EMBEDDED, reason="the embedded weights are not in this checkout")
+def test_the_commands_run_one_after_the_other_and_find_what_the_earlier_ones_left(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    ran, found = [], []
+    for line in shell_lines():
+        command = line.split(" && ")[-1]
+        if not command.startswith("splatdistill ") or "[" in command or command.split()[1] in ("toybox", "doctor") or "..." in command:
+            continue
+        for path in TAKES.findall(command):
+            assert (tmp_path / path).exists(), f"{command}: there is no {path} when it is typed"
+            found.append(path)
+        name = command.split()[1]
+        if name == "view":  # it would wait for someone who looks
+            assert len(load_all(found[-1])) == 4
+            continue
+        reduced = shlex.split(command)[1:] + shlex.split(REDUCED[name] if "--prior exact" not in command else "--steps 2 --particles 64")
+        assert main(reduced) == 0, command
+        ran.append(name)
+    assert ran == ["train", "train", "train", "export", "export", "image", "image", "variance", "variance"]
+    assert found == ["runs/mushrooms/seed-2", "runs/mushrooms", "runs/a-red-mushroom", "runs/a-red-mushroom", "runs/a-red-mushroom"]
+    assert sorted(p.name for p in (tmp_path / "runs/mushrooms").iterdir()) == ["seed-0", "seed-1", "seed-2", "seed-3"]
 
 
 def test_files_that_it_names_exist():

@@ -8,6 +8,7 @@ import warnings
 
 from splatdistill import __version__
 from splatdistill.errors import UserError, out_of_memory
+from splatdistill.shell import as_typed
 
 COMMANDS = {
     "train": "distil a text prompt into Gaussian splats",
@@ -90,9 +91,9 @@ def dispatch(argv: list[str]) -> int:
         return 0
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, 1)
-        hint = f"did you mean `splatdistill {near[0]}`?" if near else f"expected one of {', '.join(COMMANDS)}."
-        what = "begins with an option" if name.startswith("-") else "has no command"
-        raise UserError(f"splatdistill {what} {name!r}: {hint} `splatdistill --help` lists them.")
+        hint = f"did you mean `{as_typed('splatdistill', near[0])}`?" if near else f"expected one of {', '.join(COMMANDS)}."
+        what = "a command comes before the option" if name.startswith("-") else "there is no command"
+        raise UserError(f"{what} {name!r}: {hint} `splatdistill --help` lists them.")
     if {"-h", "--help"} & set(rest):
         from splatdistill.cli.help import explain
 

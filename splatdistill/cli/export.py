@@ -40,7 +40,7 @@ class Export:
       html   one page with a viewer in it, which opens from disk and needs no network
       glb    a textured triangle mesh, for everything that knows no splats (needs scikit-image and trimesh)
       obj    the same as .obj with .mtl and .png beside it
-      mp4    once around it (splatdistill render does more)
+      mp4    once around it (`splatdistill render` does more)
       png    a picture of it, on transparent background
 
     For which program (--for): the axes and units of ply and splat, and where the origin is in all of them:

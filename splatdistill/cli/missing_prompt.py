@@ -3,6 +3,7 @@
 import difflib
 
 from splatdistill.errors import UserError
+from splatdistill.shell import as_typed
 
 RESULTS = {
     "train": ("3D Gaussian splats", "splats.ply, turntable.mp4 and sheet.png"),
@@ -30,9 +31,9 @@ def offer(argv: list[str], command: str = "train") -> str:
     """Return what to type instead; words without an option were probably meant as the prompt."""
     bare = argv[0] if argv and not argv[0].startswith("-") else ""
     said = f"{bare!r} belongs behind --prompt. " if bare else ""
-    examples = "\n".join(f'  splatdistill {command} --guidance sdi --prompt "{p}"' for p in OFFERS)
+    examples = "\n".join(f"  {as_typed('splatdistill', command, '--guidance', 'sdi', '--prompt', p)}" for p in OFFERS)
     makes, leaves = RESULTS[command]
     return (
         f"{command} turns a prompt into {makes}, and needs one: --prompt TEXT. {said}Three to try:\n{examples}\n"
-        f"Each writes {leaves} into runs/. `splatdistill {command} --help` lists all options."
+        f"Each writes {leaves} into runs/. `{as_typed('splatdistill', command, '--help')}` lists all options."
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from splatdistill.errors import UserError, WeightsError
+from splatdistill.shell import as_typed
 from splatdistill.weight_files import LARGEST, Unreadable, download_command, file_fault, first_line, shown, weight_files
 from splatdistill.weight_files import read_object as bounded
 
@@ -67,7 +68,7 @@ def refusal(source: str, why: str, role: Role = "geometry", hub: bool = False) -
     """The source that was asked for, why it cannot be had, and what to do."""
     fixes = [f"{download_command(source)}   (then the same command again)"] if hub else []
     if source == TINY_GEOMETRY:
-        fixes += [f"python scripts/train_geometry.py {part} --work geometry" for part in ("data", "train", "export")]
+        fixes += [as_typed("python", "scripts/train_geometry.py", part, "--work", "geometry") for part in ("data", "train", "export")]
         fixes[-1] += "   (one after the other, then give geometry/export)"
     fixes += RECOMMENDED[role]
     return WeightsError("\n".join([f"No weights for the {NAMES[role]} {source}: {why}.", "What to do, one of:", *(f"  {f}" for f in fixes)]))

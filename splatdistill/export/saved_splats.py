@@ -31,6 +31,11 @@ class SavedSplats:
     comments: tuple[str, ...] = ()  # where it comes from, one fact each
     notes: tuple[str, ...] = ()  # what reading it left out or changed, a line each
 
+    @property
+    def prompt(self) -> str:
+        """Return what it was made for; "" where its file does not say."""
+        return next((c.removeprefix("prompt ") for c in self.comments if c.startswith("prompt ")), "")
+
 
 def load(path: Name) -> list[SavedSplats]:
     """Return what is at a path: the results of a run (or its newest checkpoint), the scenes of a checkpoint, the splats of

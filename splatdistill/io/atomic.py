@@ -17,7 +17,13 @@ os.umask(_MASK)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file in UTF-8, whole or not at all."""
+    """Write a text file in UTF-8, whole or not at all. Names that this process could not decode, which Python holds as lone
+    surrogates (PEP 383), are written as the bytes that they are where those are UTF-8, and spelled out where they are not.
+    """
+    try:
+        text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # surrogates that are no bytes
+        text = text.encode("utf-8", "backslashreplace").decode("utf-8")
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 

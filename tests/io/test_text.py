@@ -12,6 +12,7 @@ from markdown_it import MarkdownIt
 
 from splatdistill.bench.report import Section, html
 from splatdistill.bench.tables import Table
+from splatdistill.io.atomic import write_text
 from splatdistill.io.html import write_html
 from splatdistill.io.text import escape, escape_lines, markdown, printable
 from splatdistill.scene.initial import Ball
@@ -116,3 +117,17 @@ def test_nobody_escapes_by_other_means():
     sources = [p for folder in ("splatdistill", "viewer", "scripts") for p in (root / folder).rglob("*.py")]
     users = [p.name for p in sources if re.search(r"html\.escape|from html import|xml\.sax|quoteattr|markupsafe", p.read_text(encoding="utf-8"))]
     assert len(sources) > 100 and users == ["text.py"]
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("größer 画", "größer 画"),
+        ("gr\udcc3\udcb6\udcc3\udc9fer", "größer"),  # as a process whose locale is ASCII has it
+        ("gr\udcf6\udcdfer ö", "gr\\xf6\\xdfer ö"),  # Latin-1
+        ("\ud83d x \udc80", "\\ud83d x \\udc80"),  # no bytes
+    ],
+)
+def test_a_text_file_is_utf8_whatever_a_name_holds(tmp_path, name, written):
+    write_text(tmp_path / "a.txt", f"# {name}\n")
+    assert (tmp_path / "a.txt").read_bytes().decode("utf-8") == f"# {written}\n"
