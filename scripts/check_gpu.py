@@ -1,4 +1,4 @@
-"""Whether the CUDA rasteriser draws what the reference draws, gradients included, and how fast both are.
+"""Compare the CUDA rasteriser with the reference, gradients included, and time both.
 
     python scripts/check_gpu.py                    # gsplat on the GPU against the reference
     python scripts/check_gpu.py --device cpu       # the compiled CPU kernels against it
@@ -55,7 +55,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Drawn:
-    """What one backend makes of a case: images, then gradients, by name."""
+    """Results of one backend for a case: images, then gradients, by name."""
 
     images: dict[str, Tensor]
     gradients: dict[str, Tensor]

@@ -1,4 +1,4 @@
-"""What a CPU could at best do with a render: two lower bounds on time for benchmark_render.py.
+"""Least times that a CPU could take for a render: two lower bounds on time for benchmark_render.py.
 
 Flop floor: pairs (Gaussian, pixel) that count, times 37 operations forwards and 65 backwards, at the rate of fused
 multiply-adds that this processor reaches in a loop of nothing else. It ignores projection, sorting, and lanes of a

@@ -24,7 +24,7 @@ from splatdistill.render import BLUR, MAX_ALPHA, MIN_ALPHA, MIN_TRANSMITTANCE, N
 
 @dataclass(frozen=True)
 class Pairs:
-    """What counts, by view, then pixel, then depth."""
+    """Pairs (Gaussian, pixel) that count, by view, then pixel, then depth."""
 
     gaussians: Tensor
     pixels: Tensor

@@ -19,7 +19,7 @@ from splatdistill import checks
 ViewWord = Literal["front", "side", "back", "overhead"]
 VIEW_WORDS: tuple[ViewWord, ...] = ("front", "side", "back", "overhead")
 DIRECTIONS = ("front", "front left", "left side", "back left", "back", "back right", "right side", "front right")
-"""What is seen from azimuth 0, 45, ... 315."""
+"""Words for the views from azimuth 0, 45, ... 315."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Cameras:
 
     @property
     def position(self) -> Float[Tensor, "b 3"]:
-        """Where the cameras stand in the world: -R^T t."""
+        """Positions of the cameras in the world: -R^T t."""
         rotation, translation = self.world_to_camera[:, :3, :3], self.world_to_camera[:, :3, 3]
         return -(rotation.transpose(1, 2) @ translation[..., None])[..., 0]
 

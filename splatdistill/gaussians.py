@@ -67,6 +67,6 @@ class Gaussians:
         return replace(self, sh=sh)
 
     def finite(self) -> Bool[Tensor, " n"]:
-        """Which Gaussians have only finite values."""
+        """Mask of the Gaussians that have only finite values."""
         ok = [getattr(self, f.name).flatten(1) if f.name != "opacities" else self.opacities[:, None] for f in fields(self)]
         return torch.cat(ok, 1).isfinite().all(1)

@@ -1,4 +1,5 @@
-"""The house rules of imports: down only, siblings apart, no circles, heavy libraries where they are needed, files small.
+"""The house rules of imports: down only, siblings apart, no circles, heavy libraries where they are needed, files small;
+and of docstrings: plain sentences, no questions.
 
 The checker reads sources, never imports them. Its own tests at the end show that it catches what it should.
 """
@@ -52,6 +53,9 @@ CIRCLES: tuple[frozenset[str], ...] = ()
 TORCH_FREE: tuple[str, ...] = ("splatdistill", "splatdistill.cli", "splatdistill.cli.missing_prompt", "splatdistill.bench.preset", *(f"splatdistill.cli.{name}" for name in ("bench", "evaluate", "variance")))
 
 LONGEST = 300  # lines; beyond it a file has two subjects
+
+# First words of a docstring that poses a riddle instead of naming its subject ("Where to run" for "Device to compute on").
+RIDDLES = frozenset({"What", "Whatever", "When", "Where", "Whether", "Which", "Who", "Whose", "Why", "How"})
 
 
 def imports(path: str, source: str) -> Iterator[tuple[str, bool, int]]:
@@ -185,12 +189,30 @@ def circles(sources: dict[str, str]) -> list[frozenset[str]]:
     return sorted({frozenset(b for b in reach[a] if a in reach[b]) for a in reach if a in reach[a]}, key=sorted)
 
 
+def docstrings(source: str) -> Iterator[tuple[str, int]]:
+    """Yield (text, line) of every docstring, those under fields and constants included: they are the help of options."""
+    for node in ast.walk(ast.parse(source)):
+        body = getattr(node, "body", None)
+        for statement in body if isinstance(body, list) else ():
+            if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant) and isinstance(statement.value.value, str):
+                yield statement.value.value, statement.lineno
+
+
+def riddles(path: str, source: str) -> Iterator[str]:
+    """Yield the docstrings that begin with a question word."""
+    for text, line in docstrings(source):
+        word = text.split(maxsplit=1)[0].rstrip(",.:;?!") if text.strip() else ""
+        if word in RIDDLES:
+            yield f"{path}:{line}: a docstring begins with {word!r}; name its subject"
+
+
 def violations(sources: dict[str, str], torch_free: tuple[str, ...] = ()) -> list[str]:
     """All that is wrong with a set of sources by path, one line each."""
     found: list[str] = []
     for path, source in sorted(sources.items()):
         found += broken_layers(path, source)
         found += heavy_imports(path, source)
+        found += riddles(path, source)
         if (n := len(source.splitlines())) > LONGEST:
             found.append(f"{path}: {n} lines; past {LONGEST} it has two subjects")
     found += [f"{' <-> '.join(sorted(c))}: a circle" for c in circles(sources) if c not in CIRCLES]
@@ -255,6 +277,10 @@ def test_lists_name_what_exists() -> None:
         ("splatdistill/train/a.py", "from splatdistill.settings import layers", "settings is above train"),
         ("viewer/splatdistill_viewer/a.py", "from splatdistill.cli.train import command", "cli starts the viewer"),
         ("scripts/a.py", "x = 1\n" * 301, "301 lines"),
+        ("scripts/a.py", '"""What it does."""', "a.py:1: a docstring begins with 'What'"),
+        ("splatdistill/io/a.py", 'def f():\n    """Whether it is so."""', "a.py:2: a docstring begins with 'Whether'"),
+        ("splatdistill/train/a.py", 'class A:\n    device: str = "cpu"\n    """Where to run: auto, cpu."""', "a.py:3: a docstring begins with 'Where'"),
+        ("viewer/splatdistill_viewer/a.py", 'LIMIT = 3\n"""How: many."""', "a.py:2: a docstring begins with 'How'"),
     ],
 )
 def test_the_checker_catches(path: str, source: str, complaint: str) -> None:
@@ -274,6 +300,7 @@ def test_the_checker_catches(path: str, source: str, complaint: str) -> None:
         ("splatdistill/__main__.py", "from splatdistill.cli import main"),
         ("viewer/splatdistill_viewer/app.py", "import viser\nfrom splatdistill import orbit\nfrom . import scene"),
         ("splatdistill/io/a.py", "x = 1\n" * 300),
+        ("splatdistill/io/a.py", '"""Return what it is."""\nx = "Where to run"\n""" """'),
     ],
 )
 def test_the_checker_allows(path: str, source: str) -> None:

@@ -170,7 +170,7 @@ def loss(model: WorldModel, batch: Batch, rng: torch.Generator) -> Tensor:
 
 
 def half_precision(device: torch.device) -> bool:
-    """Whether bfloat16 is the faster there: on a CUDA device, and on CPUs that multiply it natively."""
+    """Return True if bfloat16 is the faster there: on a CUDA device, and on CPUs that multiply it natively."""
     if device.type != "cpu":
         return device.type == "cuda"
     can = torch.cpu.get_capabilities()

@@ -23,23 +23,23 @@ class Bench:
     prompts: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """A file of prompts: one a line, or JSON lists."""
     prompt: Annotated[tuple[str, ...], tyro.conf.arg(metavar="TEXT ...")] = ()
-    """Prompts themselves."""
+    """Prompts, typed here instead of in a file."""
     count: int | None = None
-    """Only so many of the prompts, from the first."""
+    """Number of prompts to take, from the first on; by default all."""
     guidances: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ()
     """Methods, with options in brackets, of the guidance or of the run: sds "sdi[eta=0]" "vsd[particles=2]"; commas between
     them do as well as spaces."""
     seeds: tuple[int, ...] | None = None
-    """A run for each of them."""
+    """Seeds; a run for each."""
     budget: Budget | None = None
-    """What is equal for all: recipe (nothing; each as its recipe has it), steps, calls (images that networks are asked
+    """Quantity that is equal for all: recipe (nothing; each as its recipe has it), steps, calls (images that networks are asked
     about), or seconds (of training on this machine, by a short run of each first)."""
     amount: float | None = None
-    """How many steps, images or seconds."""
+    """Number of steps, images or seconds."""
     prior: str | None = None
     """auto, tiny (the embedded model of the toybox world), a diffusers folder, or a hub id."""
     device: str = "auto"
-    """Where to run: auto (a CUDA card if there is one), cpu, cuda, or another device of torch, such as cuda:1 or mps."""
+    """Device to compute on: auto (a CUDA card if there is one), cpu, cuda, or another device of torch, such as cuda:1 or mps."""
     config: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """A YAML file of options of `train` for all runs, above their recipes."""
     clip: str = "auto"
@@ -54,20 +54,20 @@ class Bench:
     threshold: float | None = None
     """The CLIP score that curves are timed to; by default, for each prompt, where --against ends."""
     points: int | None = None
-    """Of each convergence curve: so many checkpoints of each run are kept; 0: none."""
+    """Points of each convergence curve: so many checkpoints of each run are kept; 0: none."""
     workers: int | None = None
     """Runs at a time; by default as many as there are processors, one on a GPU."""
     threads: int | None = None
-    """Of each run; by default one on a CPU, where several runs use it better than one."""
+    """Threads of each run; by default one on a CPU, where several runs use it better than one."""
     engine: Literal["local", "ray"] = "local"
     """Processes of this machine, or an existing Ray cluster whose machines all see --out at the same path."""
     address: str = "auto"
-    """Of the Ray cluster."""
+    """Address of the Ray cluster."""
     hours: float | None = None
-    """Begin no run after so many hours."""
+    """Hours after which no run begins."""
     train: bool = True
     """Make the runs that are missing; --no-train only measures those that are there."""
     plan: bool = False
     """Say what would be done, method by method, and end; or why it cannot be."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Where all of it goes; by default runs/bench- and the preset."""
+    """Folder of all of it; by default runs/bench- and the preset."""

@@ -62,7 +62,7 @@ def libraries() -> Iterator[str]:
 
 
 def device() -> Iterator[str]:
-    """Where a run would compute."""
+    """Yield the device that a run would compute on, in lines for a person."""
     import torch
 
     if torch.cuda.is_available():
@@ -103,7 +103,7 @@ def backend() -> Iterator[str]:
 
 
 def backend_name(module: str) -> str:
-    """What a person calls the rasteriser that lives in this module."""
+    """Return the name that people know the rasteriser of this module by."""
     if module.endswith("render.cuda"):
         return "gsplat on CUDA"
     if ".render.cpu" in module:
@@ -118,7 +118,7 @@ def backend_name(module: str) -> str:
 
 
 def weights() -> Iterator[str]:
-    """What --prior auto would take, and where it looked."""
+    """Yield the weights that --prior auto would take, and the places that it looked in, in lines for a person."""
     from splatdistill.priors.weights import find
 
     try:

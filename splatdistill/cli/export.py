@@ -63,20 +63,20 @@ class Export:
     path: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="RUN|FILE")] = None
     """A run, a checkpoint, or a file of splats (.ply, .splat, .spz, .sog, or a folder with a .sog's meta.json)."""
     format: Format | None = None
-    """What to write; by default what the suffix of --out says."""
+    """Format to write; by default that of the suffix of --out."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Where to; by default beside what it comes from."""
+    """File to write; by default beside what it comes from."""
     target: Annotated[For, tyro.conf.arg(name="for")] = "web"
-    """Which program it is for: sets the axes and units of .ply and .splat, and the origin; see above."""
+    """Program that the file is for: sets the axes and units of .ply and .splat, and the origin; see above."""
     pivot: Pivot | None = None
-    """What becomes the origin: keep leaves it, centre is the middle of the object, ground is the middle of where it
+    """Place of the new origin: keep leaves it, centre is the middle of the object, ground is the middle of where it
     stands. By default keep for the web, ground for blender, unity and unreal."""
     height: float | None = None
-    """Make the object so tall: world units, or metres where the program's unit has a length."""
+    """Height to scale the object to: world units, or metres where the program's unit has a length."""
     scale: float = 1.0
-    """Make it so many times as large, after --height."""
+    """Factor on the object's size, after --height."""
     facing: float = 0.0
-    """Which side becomes the front: the azimuth, in degrees, from which it is seen now. 180 for viewers that look from
+    """Side that becomes the front: the azimuth, in degrees, from which it is seen now. 180 for viewers that look from
     behind, as SuperSplat's editor does at first."""
     degree: int | None = None
     """Highest degree of spherical harmonics to keep; 0 is one colour from everywhere. By default all."""
@@ -87,12 +87,12 @@ class Export:
     strays: bool = True
     """Keep splats that lie more than 20 radii from the others or are larger than that; --no-strays leaves them out."""
     budget: tuple[int, ...] = ()
-    """At most so many splats, the most important ones; several budgets make several files (levels of detail), from the
+    """Most splats to keep, the most important ones; several budgets make several files (levels of detail), from the
     second on with -lod1, -lod2, ... in their names."""
     particle: int = 1
-    """Which result of a run with several particles."""
+    """Number of the result, for a run with several particles."""
     triangles: int | None = None
-    """glb, obj: at most so many; by default 30000, a few MB. 5000 for what is seen from afar, 100000 for close-ups."""
+    """glb, obj: most triangles; by default 30000, a few MB. 5000 for what is seen from afar, 100000 for close-ups."""
     resolution: int | None = None
     """glb, obj: in place of --triangles, cells of the grid along the longest side, 8 to 512."""
     texture: int | None = None

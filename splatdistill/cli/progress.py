@@ -1,4 +1,4 @@
-"""How far a run is: a bar on a terminal, a line every few seconds elsewhere."""
+"""Progress of a run: a bar on a terminal, a line every few seconds elsewhere."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -53,7 +53,7 @@ class _Shown:
         return (count - self.first[0]) / max(now - self.first[1], 1e-9)
 
     def _due(self, last: bool) -> bool:
-        """Whether it is time for a line."""
+        """Return True if it is time for a line."""
         if not last and time.monotonic() - self.told < EVERY:
             return False
         self.told = time.monotonic()
@@ -61,14 +61,14 @@ class _Shown:
 
 
 class Work(_Shown):
-    """How much of a known amount is done, and how long the rest may take."""
+    """Share of a known amount that is done, and the time that the rest may take."""
 
     def __init__(self, console: Console, what: str, total: int) -> None:
         super().__init__(console, what, total)
         self.what, self.total = what, total
 
     def retotal(self, total: int) -> None:
-        """How much there is, now that it is known."""
+        """Set the whole amount, now that it is known."""
         self.total = total
         self.bar.update(self.task, total=total)
 

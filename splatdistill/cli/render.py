@@ -50,17 +50,17 @@ class Render:
     """rgb, depth (near is white, far is black), normal (x right, y up, z towards the camera), alpha. Each but the first
     goes into a file of its own, with its name in it."""
     path: Annotated[str, tyro.conf.arg(metavar="turntable|spiral|FILE.json")] = "turntable"
-    """Which way the camera goes."""
+    """Path of the camera."""
     azimuth: tuple[float, ...] = ()
-    """Single views from here instead, in degrees: 0 sees the front, 90 the object's left side."""
+    """Azimuths of single views instead of a film, in degrees: 0 sees the front, 90 the object's left side."""
     elevation: float = 15.0
-    """Degrees above the horizon."""
+    """Elevation, degrees above the horizon."""
     distance: float | None = None
-    """From the middle of the object, world units; by default far enough to see all of it."""
+    """Distance from the middle of the object, world units; by default far enough to see all of it."""
     fov: float = 42.0
     """Vertical field of view, degrees."""
     frames: int = 96
-    """Length of the way."""
+    """Number of frames of a film."""
     fps: float = 24.0
     """Frames a second of a .mp4."""
     size: tuple[int, ...] = (512,)
@@ -68,11 +68,11 @@ class Render:
     background: str = "white"
     """white, black, grey, transparent (.png only), or a colour such as #1e90ff."""
     depth_range: tuple[float, float] | None = None
-    """What is white and what is black in depth, distances from the camera's plane; by default the object's."""
+    """Depths that are white and black, distances from the camera's plane; by default the object's."""
     particle: int = 1
-    """Which result of a run with several particles."""
+    """Number of the result, for a run with several particles."""
     device: str = "auto"
-    """Where to run: auto (a CUDA card if there is one), cpu, cuda, or another device of torch, such as cuda:1 or mps."""
+    """Device to compute on: auto (a CUDA card if there is one), cpu, cuda, or another device of torch, such as cuda:1 or mps."""
 
 
 def command(argv: list[str]) -> int:

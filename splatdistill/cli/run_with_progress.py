@@ -48,7 +48,7 @@ def follow(
 
 
 def tell(console: Console, ended: Ended, files: Artefacts | None, took: str, folder: RunDir) -> None:
-    """What came of a run."""
+    """Tell the results of a run."""
     console.print(f"{ended.how}: {ended.message}, after {took}", style="bold")
     if files is not None:
         for each in (files, *files.others):

@@ -32,14 +32,14 @@ CELLS = 8  # pictures in a row of the sheet, about
 
 @dataclass(frozen=True)
 class Toybox:
-    """What the embedded models know: words, captions, and pictures of the truth."""
+    """Show the words and captions that the embedded models know, and pictures of the truth."""
 
     sheet: Annotated[Path | None, tyro.conf.arg(metavar="FILE.png")] = None
     """Write a contact sheet of objects."""
     caption: Annotated[tuple[str, ...], tyro.conf.arg(metavar="TEXT ...")] = ()
-    """What to show on it; by default every kind of object once."""
+    """Captions to show on it; by default every kind of object once."""
     view: tuple[Word, ...] = ("front", "side", "back", "overhead")
-    """From where."""
+    """View of the pictures."""
     size: int = 96
     """Pixels per side of a picture."""
     captions: bool = False

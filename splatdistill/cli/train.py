@@ -48,14 +48,14 @@ class Options(Beside):
     refine: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
     """Go on from the splats of the finished run in this directory at a higher setting: a new run."""
     variants: int = 1
-    """Train so many seeds side by side, to choose one that --refine goes on with."""
+    """Number of seeds to train side by side, to choose one that --refine goes on with."""
     viewer: bool = field(default_factory=watched)
     """Watch and steer the run from a browser, at 127.0.0.1. By default where standard input and output are terminals, unless
     $CI or $SPLATDISTILL_NO_VIEWER is set."""
     wait: bool = True
     """Keep the viewer's page after the last step, until Ctrl-C."""
     port: int = PORT
-    """Of the viewer; one that is taken moves on to the next."""
+    """Port of the viewer; one that is taken moves on to the next."""
     viewer_host: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME")] = ()
     """Names beside 127.0.0.1 by which a browser reaches the viewer through a tunnel or a proxy: localhost:9000, box.lan."""
 

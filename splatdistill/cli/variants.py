@@ -68,7 +68,7 @@ def choose(runs: Sequence[Variant], console: Console, watching: Watching) -> tup
 
 
 def tell(console: Console, runs: Sequence[Variant], took: str) -> None:
-    """What came of each."""
+    """Tell the results of each."""
     console.print(f"{len(runs)} variants, after {took}", style="bold")
     for r in runs:
         how = r.result[0].how if r.result else str(r.wrong).splitlines()[0]

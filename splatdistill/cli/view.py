@@ -19,7 +19,7 @@ class View:
     paths: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PATH...")] = ()
     """Runs, checkpoints, or .ply files of splats from anywhere; several stand side by side."""
     port: int = PORT
-    """Of the page, at 127.0.0.1; one that is taken moves on to the next."""
+    """Port of the page, at 127.0.0.1; one that is taken moves on to the next."""
     viewer_host: tuple[str, ...] = ()
     """Names beside 127.0.0.1 by which a browser reaches the page through a tunnel or a proxy: localhost:9000, box.lan."""
     out: Path | None = None

@@ -1,4 +1,4 @@
-"""What a densifier is: when and how Gaussians are added and removed while training."""
+"""Interface of densifiers, which add and remove Gaussians while training."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from splatdistill.scene.splats import Splats
 
 @dataclass(frozen=True)
 class Change:
-    """What an update did; the count grows by added - removed."""
+    """Numbers of Gaussians that an update changed; the count grows by added - removed."""
 
     added: int = 0
     removed: int = 0
@@ -88,5 +88,5 @@ class Densifier(ABC):
 
 
 def due(step: int, progress: float, every: int, since: float, until: float) -> bool:
-    """Whether a periodic action happens now: every so many steps while since <= progress <= until."""
+    """Return True if a periodic action happens now: every so many steps while since <= progress <= until."""
     return every > 0 and step > 0 and step % every == 0 and since <= progress <= until

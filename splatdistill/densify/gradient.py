@@ -52,7 +52,7 @@ class Gradient(Densifier):
     threshold: float = 0.01
     """Mean gradient above which a Gaussian is cloned or split (threestudio-3dgs: 0.01; photographs: 0.0002)."""
     fraction: float | None = None
-    """If given, this fraction of the Gaussians with the highest gradients grows instead, whatever the loss's scale."""
+    """Fraction of the Gaussians, those with the highest gradients, that grows instead, whatever the loss's scale; by default the threshold decides."""
     split_scale: float = 0.02
     """Gaussians with a standard deviation above this are split, others cloned; world units."""
     revised_opacity: bool = False
@@ -135,7 +135,7 @@ class Gradient(Densifier):
         return Change(added=len(new["means"]), removed=int(gone.sum()))
 
     def _chosen(self, gradient: Float[Tensor, " n"], dead: Bool[Tensor, " n"], room: int) -> Bool[Tensor, " n"]:
-        """Which Gaussians grow by one: at most `room`, the highest gradients first."""
+        """Return the Gaussians that grow by one: at most `room`, the highest gradients first."""
         wanted = (gradient >= self.threshold if self.fraction is None else gradient > 0) & ~dead
         most = int(wanted.sum()) if self.fraction is None else math.ceil(self.fraction * len(gradient))
         count = max(0, min(int(wanted.sum()), most, room))

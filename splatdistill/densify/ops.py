@@ -19,7 +19,7 @@ Rows = Mapping[ParameterName, Tensor]  # raw parameter values of some Gaussians
 
 @dataclass(frozen=True)
 class Surgery:
-    """What happened to the rows: those at `kept` come first, in that order, then `added` new ones."""
+    """Record of a change of rows: those at `kept` come first, in that order, then `added` new ones."""
 
     kept: Int[Tensor, " k"]
     added: int

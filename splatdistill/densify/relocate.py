@@ -43,7 +43,7 @@ class Relocate(Densifier):
     min_opacity: float = 0.005
     """Gaussians less opaque than this are relocated."""
     growth: float = 0.05
-    """By how much of itself the count grows per update, up to max_gaussians; 0 keeps it."""
+    """Share by which the count grows per update, up to max_gaussians; 0 keeps it."""
     noise: float = 5e5
     """Noise on the means, times their learning rate, times the covariance; 0 switches it off."""
     gate: float = 0.005

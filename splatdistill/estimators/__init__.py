@@ -32,17 +32,17 @@ __all__ = [
 
 @runtime_checkable
 class ImageTextScorer(Protocol):
-    """Says how near pictures and texts are; higher is nearer."""
+    """Scorer of how near pictures and texts are; higher is nearer."""
 
     name: str  # goes beside every figure
 
     def similarities(self, rgb: Float[Tensor, "b 3 h w"], texts: Sequence[str]) -> Float[Tensor, "b n"]:
-        """Every image in [0,1] with every text."""
+        """Return the similarity of every image in [0,1] with every text."""
         ...
 
 
 def load_geometry(source: str, device: torch.device | str = "cpu") -> GeometryEstimator:
-    """The estimator of a source, which is tiny-geometry, a folder, or a hub id in the local cache; of which kind it is,
+    """Return the estimator of a source, which is tiny-geometry, a folder, or a hub id in the local cache; of which kind it is,
     its configuration says. Raises WeightsError.
     """
     from splatdistill.estimators.network import CLASS_NAME
@@ -62,5 +62,5 @@ def load_geometry(source: str, device: torch.device | str = "cpu") -> GeometryEs
 
 
 def load_clip(source: str, device: torch.device | str = "cpu") -> ClipScorer:
-    """The CLIP of a source: tiny-clip, a folder, or a hub id in the local cache. Raises WeightsError."""
+    """Return the CLIP of a source: tiny-clip, a folder, or a hub id in the local cache. Raises WeightsError."""
     return ClipScorer(find(source, "clip"), device)

@@ -40,7 +40,7 @@ MOST_LAYERS = 64  # CLIP ViT-bigG has 48
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a picture becomes what the network sees: resize, crop to the middle, normalise."""
+    """Preparation of a picture for the network: resize, crop to the middle, normalise."""
 
     shortest: int | None  # pixels that the shorter side is resized to; None: both sides to `crop`
     crop: tuple[int, int]  # height, width
@@ -49,7 +49,7 @@ class Preprocessing:
 
     @classmethod
     def read(cls, file: Path) -> "Preprocessing":
-        """From a CLIPImageProcessor's file; sizes are numbers in old ones and named in newer ones."""
+        """Read a CLIPImageProcessor's file; sizes are numbers in old ones and named in newer ones."""
         config = read_json(file, str(file.parent), "clip")
         size, crop = config["size"], config.get("crop_size", config["size"])
         shortest = size if isinstance(size, int) else size.get("shortest_edge")
@@ -57,7 +57,7 @@ class Preprocessing:
         return cls(shortest, crop, tuple(config["image_mean"]), tuple(config["image_std"]))
 
     def __call__(self, rgb: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 ch cw"]:
-        """Images in [0,1] of any size to the network's input; differentiable."""
+        """Turn images in [0,1] of any size into the network's input; differentiable."""
         h, w = rgb.shape[-2:]
         size = (int(self.shortest * h / min(h, w)), int(self.shortest * w / min(h, w))) if self.shortest else self.crop
         if size != (h, w):  # antialiased bicubic is what PIL does; overshoots end at black and white there too
@@ -69,7 +69,7 @@ class Preprocessing:
 
 
 def load(folder: Path) -> "CLIPModel":
-    """The network of a folder, whose weights may be shared with others'. Raises WeightsError."""
+    """Return the network of a folder, whose weights may be shared with others'. Raises WeightsError."""
     from transformers import CLIPConfig, CLIPModel  # seconds, which nothing that only names a CLIP should take
     from transformers.utils import logging
 
@@ -83,7 +83,7 @@ def load(folder: Path) -> "CLIPModel":
 
 
 def compare(folder: Path) -> None:
-    """WeightsError where a folder's tensors are not those of the CLIP that its configuration describes."""
+    """Raise WeightsError where a folder's tensors are not those of the CLIP that its configuration describes."""
     source = str(folder)
     config = read_json(folder / "config.json", source, "clip")
     parts = [config, *(p for k in ("text_config", "vision_config") if isinstance(p := config.get(k), dict))]
@@ -134,18 +134,18 @@ class ClipScorer:
 
     @property
     def logit_scale(self) -> float:
-        """The factor on cosines that the model was trained with; its softmax over texts is a probability."""
+        """Factor on cosines that the model was trained with; its softmax over texts is a probability."""
         return self.model.logit_scale.exp().item()
 
     def image_features(self, rgb: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
-        """Unit features of images in [0,1]; differentiable in the images."""
+        """Return unit features of images in [0,1]; differentiable in the images."""
         features = self.model.get_image_features(pixel_values=self.preprocessing(rgb.to(self.device).float()))
         features = getattr(features, "pooler_output", features)  # transformers 5 wraps them, 4 does not
         return F.normalize(features, dim=-1)
 
     @torch.no_grad()
     def text_features(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
-        """Unit features of texts, each computed once; longer ones are cut at the model's length."""
+        """Return unit features of texts, each computed once; longer ones are cut at the model's length."""
         new = [t for t in dict.fromkeys(texts) if t not in self._texts]
         if new:
             ids = self.tokenizer(
@@ -157,5 +157,5 @@ class ClipScorer:
         return torch.stack([self._texts[t] for t in texts])
 
     def similarities(self, rgb: Float[Tensor, "b 3 h w"], texts: Sequence[str]) -> Float[Tensor, "b n"]:
-        """Cosine of every image with every text; differentiable in the images."""
+        """Return the cosine of every image with every text; differentiable in the images."""
         return self.image_features(rgb) @ self.text_features(texts).T

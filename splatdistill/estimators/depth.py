@@ -22,7 +22,7 @@ ARCHITECTURES = ("DPTForDepthEstimation", "DepthAnythingForDepthEstimation")
 
 @dataclass(frozen=True)
 class Preparation:
-    """How a picture becomes what the network sees: both sides to a multiple of `multiple`, then normalised."""
+    """Preparation of a picture for the network: both sides to a multiple of `multiple`, then normalised."""
 
     size: tuple[int, int]  # height, width
     multiple: int
@@ -32,7 +32,7 @@ class Preparation:
 
     @classmethod
     def of(cls, config: dict[str, Any]) -> "Preparation":
-        """From a DPTImageProcessor's configuration; sizes are numbers in old ones and named in newer ones."""
+        """Read a DPTImageProcessor's configuration; sizes are numbers in old ones and named in newer ones."""
         size = config["size"]
         height, width = (size, size) if isinstance(size, int) else (size["height"], size["width"])
         mean, std = config.get("image_mean", [0.5] * 3), config.get("image_std", [0.5] * 3)
@@ -40,14 +40,14 @@ class Preparation:
         return cls((height, width), multiple, keep, tuple(mean), tuple(std))
 
     def sides(self, h: int, w: int) -> tuple[int, int]:
-        """What the sides of a picture become."""
+        """Return the sides of a picture after resizing."""
         factors = self.size[0] / h, self.size[1] / w
         if self.keep_ratio:
             factors = (min(factors, key=lambda f: abs(1 - f)),) * 2
         return tuple(max(1, round(f * n / self.multiple)) * self.multiple for f, n in zip(factors, (h, w)))  # type: ignore[return-value]
 
     def __call__(self, rgb: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 ph pw"]:
-        """Bicubic, antialiased as PIL's."""
+        """Resize bicubically, antialiased as PIL does, and normalise."""
         size = self.sides(*rgb.shape[-2:])
         if size != tuple(rgb.shape[-2:]):
             rgb = F.interpolate(rgb, size, mode="bicubic", antialias=True, align_corners=False)
@@ -81,6 +81,6 @@ class DepthNetwork:
         self.name, self.model = name, model.float().to(device).eval().requires_grad_(False)
 
     def __call__(self, rgb: Float[Tensor, "b 3 h w"]) -> Geometry:
-        """Inverse depth in the resolution of the pictures; differentiable in them."""
+        """Return inverse depth in the resolution of the pictures; differentiable in them."""
         depth = self.model(self.preparation(rgb.to(next(self.model.parameters()).dtype))).predicted_depth[:, None]
         return Geometry(F.interpolate(depth, rgb.shape[-2:], mode="bilinear", align_corners=False))

@@ -1,4 +1,4 @@
-"""What a frozen network says of the shape in a picture, and how far two such statements are apart.
+"""Shape in a picture as a frozen network estimates it, and distances between two such estimates.
 
 Conventions: inverse depth is relative, larger is nearer, known up to a factor and a shift; normals are unit vectors
 in OpenCV camera axes (x right, y down, z away from the camera), facing the camera; foreground is in [0,1].
@@ -37,7 +37,7 @@ class GeometryEstimator(Protocol):
 
 
 def geometry_of(maps: Float[Tensor, "b 5 h w"]) -> Geometry:
-    """The maps of GeometryNet, whose values are premultiplied by the foreground."""
+    """Return the maps of GeometryNet, whose values are premultiplied by the foreground."""
     return Geometry(maps[:, :1], unit(maps[:, 1:4]), maps[:, 4:].sigmoid())
 
 

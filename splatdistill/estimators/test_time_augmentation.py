@@ -1,4 +1,4 @@
-"""A judge that looks more than once: a picture moved, zoomed and mirrored a little, what is seen in all of them averaged.
+"""Test-time augmentation of a CLIP: a picture moved, zoomed and mirrored a little, what is seen in all of them averaged.
 
 Averaging over crops and reflections at test time is as old as AlexNet (Krizhevsky et al., ImageNet Classification with
 Deep Convolutional Neural Networks, 2012, section 4.1: ten). The embedded tiny-clip needs it to be a judge: with one look
@@ -35,7 +35,7 @@ class AugmentedClip(ClipScorer):
 
 
 def look(rgb: Float[Tensor, "b 3 h w"], zoom: float, shift: float, mirrored: bool) -> Float[Tensor, "b 3 h w"]:
-    """Pictures `zoom` times as large about their middle, moved to the left by `shift` halves of a side; the rims go on outwards."""
+    """Return pictures `zoom` times as large about their middle, moved to the left by `shift` halves of a side; the rims go on outwards."""
     if (zoom, shift) != (1.0, 0.0):
         how = torch.tensor([[1 / zoom, 0.0, shift], [0.0, 1 / zoom, 0.0]]).to(rgb)
         grid = F.affine_grid(how.expand(len(rgb), 2, 3), list(rgb.shape), align_corners=False)
@@ -44,5 +44,5 @@ def look(rgb: Float[Tensor, "b 3 h w"], zoom: float, shift: float, mirrored: boo
 
 
 def load_judge(path: str | Path, device: torch.device | str = "cpu") -> ClipScorer:
-    """The CLIP of a folder as a judge: tiny-clip with many looks, any other with one. WeightsError where there is none."""
+    """Return the CLIP of a folder as a judge: tiny-clip with many looks, any other with one. WeightsError where there is none."""
     return (AugmentedClip if called(Path(path)) == TINY_CLIP else ClipScorer)(path, device)

@@ -1,4 +1,4 @@
-"""Where an estimator's weights are: a folder, what is embedded in this package, or the local hub cache. Nothing is
+"""Places of an estimator's weights: a folder, what is embedded in this package, or the local hub cache. Nothing is
 downloaded and nothing is replaced: what cannot be had is a WeightsError with the command that gets it.
 """
 
@@ -36,7 +36,7 @@ RECOMMENDED: Mapping[Role, tuple[str, ...]] = {
 
 
 def find(source: str, role: Role = "geometry") -> Path:
-    """The folder of a source: one of FOLDERS, a folder, or a hub id in the local cache. Raises WeightsError.
+    """Return the folder of a source: one of FOLDERS, a folder, or a hub id in the local cache. Raises WeightsError.
 
     role: of the network that is wanted, for what is recommended in its place.
     """
@@ -65,7 +65,7 @@ def find(source: str, role: Role = "geometry") -> Path:
 
 
 def refusal(source: str, why: str, role: Role = "geometry", hub: bool = False) -> WeightsError:
-    """The source that was asked for, why it cannot be had, and what to do."""
+    """Return the error that says which source was asked for, why it cannot be had, and what to do."""
     fixes = [f"{download_command(source)}   (then the same command again)"] if hub else []
     if source == TINY_GEOMETRY:
         fixes += [as_typed("python", "scripts/train_geometry.py", part, "--work", "geometry") for part in ("data", "train", "export")]
@@ -75,7 +75,7 @@ def refusal(source: str, why: str, role: Role = "geometry", hub: bool = False) -
 
 
 def check(folder: Path, source: str, stem: str = "model", role: Role = "geometry") -> None:
-    """WeightsError unless a folder with a config.json has whole safetensors beside it, its own or shared."""
+    """Raise WeightsError unless a folder with a config.json has whole safetensors beside it, its own or shared."""
     try:
         files = weight_files(folder, stem)
     except Unreadable as error:
@@ -88,7 +88,7 @@ def check(folder: Path, source: str, stem: str = "model", role: Role = "geometry
 
 
 def read_json(file: Path, source: str, role: Role = "geometry") -> dict[str, Any]:
-    """A configuration; WeightsError if it cannot be read."""
+    """Return a configuration; WeightsError if it cannot be read."""
     try:
         return bounded(file)
     except Unreadable as error:
@@ -106,7 +106,7 @@ def attempt(source: str, load: Callable[[], T], role: Role = "geometry") -> T:
 
 
 def called(folder: Path) -> str:
-    """The name in a folder's training.json, or else the folder's own."""
+    """Return the name in a folder's training.json, or else the folder's own."""
     try:
         return shown(bounded(folder / "training.json", LARGEST).get("name", folder.resolve().name))
     except Unreadable:

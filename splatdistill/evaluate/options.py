@@ -32,8 +32,8 @@ class Evaluate:
     truth: bool = True
     """Compare with the toybox's objects where prompts name them."""
     device: str = "auto"
-    """Where to run: auto (a CUDA card if there is one), cpu, cuda, or another device of torch, such as cuda:1 or mps."""
+    """Device to compute on: auto (a CUDA card if there is one), cpu, cuda, or another device of torch, such as cuda:1 or mps."""
     json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Write all numbers here."""
+    """JSON file to write all numbers to."""
     csv: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Write all numbers here, a line each."""
+    """CSV file to write all numbers to, a line each."""

@@ -20,17 +20,17 @@ class Protocol:
     """
 
     views: int = 50
-    """How many, evenly spaced around."""
+    """Number of views, evenly spaced around."""
     elevation: float = 15.0
-    """Degrees above the horizon (uncertain in the papers)."""
+    """Elevation, degrees above the horizon (uncertain in the papers)."""
     distance: float | None = None
-    """World units from the origin; by default the middle of those that the run was trained from."""
+    """Distance from the origin, world units; by default the middle of those that the run was trained from."""
     fov: float | None = None
     """Vertical field of view, degrees; by default the middle of those that the run was trained with."""
     resolution: int = 256
     """Pixels per side (SDI trains at 512; uncertain what it measures at)."""
     background: Literal["white", "gray", "black"] = "white"
-    """Behind the object (uncertain in the papers; threestudio tests on black for splats)."""
+    """Background behind the object (uncertain in the papers; threestudio tests on black for splats)."""
     view_words: bool = False
     """Compare each view with "PROMPT, front view" and so on in the place of the prompt (uncertain in the papers)."""
 

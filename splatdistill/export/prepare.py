@@ -54,14 +54,14 @@ class Preparation:
     """Changes to splats before they are written; the defaults do nothing."""
 
     pivot: Pivot = "keep"
-    """What becomes the origin: keep leaves it where it is, centre is the middle of the object, ground is the middle of
+    """Place of the new origin: keep leaves it where it is, centre is the middle of the object, ground is the middle of
     where it stands, so that it rests on the floor."""
     height: float | None = None
     """Scale the object to this height, world units."""
     scale: float = 1.0
     """Then scale by this."""
     facing: float = 0.0
-    """Which side becomes the front: the azimuth, degrees, from which it is seen now."""
+    """Side that becomes the front: the azimuth, degrees, from which it is seen now."""
     degree: int | None = None
     """Highest degree of spherical harmonics that is kept, 0 to 3: 0 is one colour from everywhere; by default all."""
     min_opacity: float = 0.0

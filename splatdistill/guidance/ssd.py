@@ -59,7 +59,7 @@ class SSD(Guided):
     share: Share = "channels"
     """Latents that share one mu: none of a pixel's, its channels, or all."""
     decay: float = 0.99
-    """Of the moving averages, per step."""
+    """Decay of the moving averages, per step."""
 
     def __post_init__(self) -> None:
         """Remember a folder by its whole path; refuse averages that forget nothing or everything."""

@@ -101,5 +101,5 @@ def remove_temporaries(folder: Path) -> None:
 
 
 def reason(error: Exception) -> str:
-    """Why the system refused, in one line."""
+    """Return the system's reason for refusing, in one line."""
     return " ".join(str(getattr(error, "strerror", None) or error).split())

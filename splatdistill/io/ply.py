@@ -39,9 +39,9 @@ class Provenance:
     prior: str
     """Name of the diffusion model."""
     licence: str
-    """Of the model's weights."""
+    """Licence of the model's weights."""
     version: str
-    """Of splatdistill."""
+    """Version of splatdistill."""
 
     def comments(self) -> list[str]:
         """Return header comments, one fact each."""

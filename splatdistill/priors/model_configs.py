@@ -189,7 +189,7 @@ def fits(unet: dict[str, Any], vae: dict[str, Any], text: dict[str, Any]) -> Ite
 
 
 def tokenizer_fault(name: str, value: dict[str, Any]) -> str:
-    """Why a file of a tokenizer cannot be one of CLIP's, in words that follow its name; or ""."""
+    """Return the reason why a file of a tokenizer cannot be one of CLIP's, in words that follow its name; or ""."""
     if name == "tokenizer_config.json":
         length = value.get("model_max_length", 77)
         if not isinstance(length, (int, float)) or isinstance(length, bool) or not length >= 4:

@@ -67,7 +67,7 @@ def plain(component: str, name: str) -> str:
 
 
 def faults(folder: Path, variants: Mapping[str, str | None]) -> list[str]:
-    """Where the tensors in the files are not those of the networks that the configurations describe.
+    """Return the places where the tensors in the files are not those of the networks that the configurations describe.
 
     variants: the files to be read, of every component that has some.
     """

@@ -19,9 +19,9 @@ class PatchAutoencoder(nn.Module):
     """(b,3,h,w) in [-1,1] <-> (b, 3 p^2, h/p, w/p): latent channel c p^2 + i p + j holds pixel (i, j) of colour c."""
 
     deviation: Tensor | None
-    """What a network takes the channels to be as wide as (prediction.py); None: all 1."""
+    """Standard deviations of the channels, by which a network scales its v (prediction.py); None: all 1."""
     metric: Tensor | None
-    """What a channel's square counts in the square of the pixels, against the first channel's; None: all 1."""
+    """Weight of each channel's square in the square of the pixels, relative to the first channel's; None: all 1."""
 
     def __init__(self, patch: int = 4, scaling_factor: float = 1.0):
         super().__init__()

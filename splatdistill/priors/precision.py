@@ -6,7 +6,7 @@ if TYPE_CHECKING:
     import torch
 
 Precision = Literal["auto", "float64", "float32", "bfloat16", "float16"]
-"""What the UNet runs in. auto: float16 on CUDA (three more bits than bfloat16, and what SD is published in);
+"""Type that the UNet calculates in. auto: float16 on CUDA (three more bits than bfloat16, and what SD is published in);
 bfloat16 on a CPU that multiplies it natively (half the time of float32 at 8 images); float32 elsewhere."""
 
 

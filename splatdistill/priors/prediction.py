@@ -1,4 +1,4 @@
-"""What a network predicts, converted to eps here and nowhere else.
+"""Conversion of a network's prediction to eps, here and nowhere else.
 
 With x_t = alpha x + sigma eps:
 

@@ -13,11 +13,11 @@ class Prompts:
     """A prompt, its negative, and the words for its views."""
 
     prompt: str
-    """What to make."""
+    """Description of the object."""
     negative: str = ""
-    """What classifier-free guidance moves away from; empty is the null prompt."""
+    """Negative prompt, from which classifier-free guidance moves away; empty is the null prompt."""
     words: ViewWords | None = ViewWords()
-    """Which view word each camera adds to the prompt; None adds none."""
+    """View words, of which each camera adds one to the prompt; None adds none."""
     perp_neg: bool = False
     """Blend the words as the camera turns, and move away from the other views' words (arXiv:2304.04968); not without
     words.

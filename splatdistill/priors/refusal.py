@@ -1,4 +1,4 @@
-"""What a person is told of weights that cannot be used."""
+"""Messages about weights that cannot be used."""
 
 from collections.abc import Sequence
 

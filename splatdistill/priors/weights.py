@@ -1,4 +1,4 @@
-"""Which weights a run uses: found and checked before anything heavy is loaded, offline, in under a second.
+"""Choice of a run's weights: found and checked before anything heavy is loaded, offline, in under a second.
 
 A source is `auto`, `tiny` (embedded in this package), a folder, or a hub id. Nothing is ever replaced
 silently: `auto` says what it chose and why, and an explicit source that cannot be had is a WeightsError with
@@ -37,15 +37,15 @@ class Found:
 
     path: Path
     name: str
-    """What outputs call it: "tiny", a hub id, a folder."""
+    """Name in outputs: "tiny", a hub id, a folder."""
     licence: str
     tried: tuple[Tried, ...] = ()
     notice: str = ""
-    """What the person must be told, and outputs must carry: set when `auto` chose the embedded prior."""
+    """Notice that the person must be told, and outputs must carry: set when `auto` chose the embedded prior."""
 
     @property
     def tiny(self) -> bool:
-        """Whether these are the embedded weights."""
+        """True for the embedded weights."""
         return self.path == TINY
 
 
@@ -67,7 +67,7 @@ def find(source: str = "auto", *, download: bool = False, cuda: bool | None = No
 
 
 def explicit(source: str, download: bool, origin: str = "") -> Found:
-    """What was asked for by name, or WeightsError. A folder wins over a hub id of the same spelling."""
+    """Return the weights that were asked for by name, or raise WeightsError. A folder wins over a hub id of the same spelling."""
     if source == "tiny":
         return embedded(())
     if not source.strip():
@@ -168,7 +168,7 @@ def refusal(asked: str, tried: tuple[Tried, ...], repo: str = "", hint: str = ""
 
 
 def has_cuda() -> bool:
-    """Whether torch can compute on an NVIDIA (or ROCm) GPU."""
+    """Return True if torch can compute on an NVIDIA (or ROCm) GPU."""
     import torch
 
     return torch.cuda.is_available()

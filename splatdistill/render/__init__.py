@@ -35,7 +35,7 @@ class Screen:
 
 @dataclass(frozen=True)
 class RenderOutput:
-    """What a batch of cameras sees."""
+    """Images of a batch of cameras."""
 
     rgb: Float[Tensor, "b 3 h w"]  # composited over the background; may exceed 1 where colours do
     alpha: Float[Tensor, "b 1 h w"]  # 1 - transmittance

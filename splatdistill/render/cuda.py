@@ -27,7 +27,7 @@ PINNED = "1.5.3"
 
 
 def max_alpha_of(version: str) -> float:
-    """Where a gsplat version clamps alpha: 0.999 up to 1.5, 0.99 from 1.6 on."""
+    """Return the value at which a gsplat version clamps alpha: 0.999 up to 1.5, 0.99 from 1.6 on."""
     major, minor = (int(part) for part in version.split(".")[:2])
     return 0.999 if (major, minor) < (1, 6) else 0.99
 
@@ -111,7 +111,7 @@ class CudaRasterizer:
 
 
 def _failure(device: str) -> tuple[str, str] | None:
-    """What keeps gsplat's kernels from running, and what helps; None if they run. May compile for minutes."""
+    """Return the reason why gsplat's kernels do not run, and the remedy; None if they run. May compile for minutes."""
     try:
         import gsplat
     except ImportError as error:

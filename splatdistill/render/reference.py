@@ -48,7 +48,7 @@ class Projection:
 
     @property
     def visible(self) -> Bool[Tensor, "b n"]:
-        """Which Gaussians may touch the image."""
+        """Mask of the Gaussians that may touch the image."""
         return self.half_extents[..., 0] > 0
 
 

@@ -37,13 +37,13 @@ class Drawn(Initial):
     count: int = 2000
     """Number of Gaussians."""
     radius: float = 0.6
-    """How far the points reach, world units."""
+    """Radius of the sphere that holds the points, world units."""
     scale: float | None = None
     """Standard deviation of every Gaussian, world units; by default each one's distance to its 3 nearest."""
     opacity: float = 0.1
     """Opacity of every Gaussian, in (0, 1)."""
     colour: Literal["gray", "random"] = "gray"
-    """All mid-gray, or each of its own colour."""
+    """Colour: all mid-gray, or each of its own."""
 
     def __post_init__(self) -> None:
         """Raise UserError for numbers that make no sense."""
@@ -87,7 +87,7 @@ class FromFile(Initial):
     path: Path | None = None
     """A file of Gaussian splats (.ply, .splat, .spz, .sog), or a .ply of points with or without colours."""
     count: int | None = None
-    """At most so many, chosen at random; by default all."""
+    """Greatest number of Gaussians, chosen at random; by default all."""
     drop_invalid: bool = False
     """Leave out rows that hold NaN or infinite values, instead of refusing the file."""
     opacity: float = 0.1

@@ -37,7 +37,7 @@ class LearningRates:
     sh_rest: float = 5e-4
     """The bands that depend on the direction; a twentieth of the constant one in 3D Gaussian Splatting."""
     tuned_for_steps: int = 0
-    """Of the run that these are meant for: in one with more (for each particle) all are smaller by as much. 0: of any."""
+    """Steps of the run that these rates are meant for: in one with more (for each particle) all are smaller by as much. 0: of any."""
 
     def __post_init__(self) -> None:
         """Raise UserError for rates that are negative; of positions, whose logarithm is interpolated, also for 0."""

@@ -47,7 +47,7 @@ class Caption:
 
     @property
     def symmetric(self) -> bool:
-        """Whether front and back look the same."""
+        """True if front and back look the same."""
         return self.kind in SYMMETRIC
 
     def parts(self) -> list[Part]:

@@ -1,4 +1,4 @@
-"""What exists in the toybox besides primitives: 18 named objects in 12 colours.
+"""Objects of the toybox besides primitives: 18 named objects in 12 colours.
 
 Objects stand upright (z up), look along +x, are centred and stay within 1.1 of the origin. An object's
 right side in its front view is +y.

@@ -39,7 +39,7 @@ class RealCaption:
 
     @property
     def held_out(self) -> bool:
-        """Whether no training picture shows it."""
+        """True if no training picture shows it."""
         return self.colour in SPLIT.colours_not_seen.get(self.kind, ())
 
 

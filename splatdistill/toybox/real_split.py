@@ -1,4 +1,4 @@
-"""What training never sees of the real objects, and the prompts that are kept for acceptance; fixed before the first step.
+"""Real objects and colours that training never sees, and the prompts that are kept for acceptance; fixed before the first step.
 
 The file names, for kinds whose objects may take another colour, colours that no picture shows; objects (by their library and
 number) that no picture shows; the acceptance prompts, each with the shown CC0 object that is its truth; prompts of rooms; and

@@ -25,7 +25,7 @@ SCALE = 0.8  # of an object in a room
 
 @dataclass(frozen=True)
 class Surface:
-    """How the walls, or the floor, are painted."""
+    """Paint of the walls or of the floor."""
 
     colour: str
     pattern: str = "plain"
@@ -50,7 +50,7 @@ class RoomCaption:
 
     @property
     def held_out(self) -> bool:
-        """Whether its walls and floor are those of a prompt that is kept for acceptance, or its object is held out."""
+        """True if its walls and floor are those of a prompt that is kept for acceptance, or its object is held out."""
         room = str(RoomCaption(self.walls, self.floor))
         return any(prompt.endswith(room) for prompt in SPLIT.rooms) or (self.thing is not None and self.thing.held_out)
 

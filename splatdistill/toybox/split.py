@@ -1,4 +1,4 @@
-"""What the embedded models never saw: colour-object pairs, not seeds.
+"""Split that keeps some objects from the embedded models: colour-object pairs, not seeds.
 
 Every kind of object lacks two or three of the twelve colours in all training data, in stacks and patterns
 too. The twelve acceptance prompts are made of those pairs alone (a stack's both halves). Both were fixed
@@ -54,5 +54,5 @@ ACCEPTANCE: tuple[str, ...] = (
 
 
 def is_held_out(caption: Caption) -> bool:
-    """Whether any colour-object pair of the caption is held out."""
+    """Return True if any colour-object pair of the caption is held out."""
     return any(pair in HELD_OUT for pair in caption.pairs)

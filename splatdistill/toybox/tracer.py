@@ -26,7 +26,7 @@ FAST = {"cache": True, "nogil": True, "fastmath": True, "error_model": "numpy"}
 
 @dataclass(frozen=True)
 class Truth:
-    """What is really there. Images are anti-aliased by averaging samples within the pixel."""
+    """Images of the true object. They are anti-aliased by averaging samples within the pixel."""
 
     rgb: Float[Tensor, "b 3 h w"]  # composited over the background, in [0, 1]
     alpha: Float[Tensor, "b 1 h w"]  # share of the pixel that the object covers

@@ -35,7 +35,7 @@ UNREADABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError, OverflowEr
 
 @dataclass(frozen=True)
 class Note:
-    """All of a checkpoint but the tensors."""
+    """Note of a checkpoint: everything but the tensors."""
 
     step: int
     refused: int  # steps not taken because a gradient was not finite
@@ -45,7 +45,7 @@ class Note:
     tensors: str | None = None  # digest of their file
 
     def text(self) -> str:
-        """The note as JSON, its own digest last."""
+        """Return the note as JSON, its own digest last."""
         said = {
             "step": self.step,
             "refused": self.refused,
@@ -60,7 +60,7 @@ class Note:
 
 
 def digest(said: Mapping[str, Any]) -> str:
-    """SHA-256 of plain data, whatever the order of its keys and the spaces in its file."""
+    """Return the SHA-256 of plain data, whatever the order of its keys and the spaces in its file."""
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
@@ -74,12 +74,12 @@ class Checkpoint:
 
     @torch.no_grad()
     def scenes(self) -> tuple[Gaussians, ...]:
-        """The scene of every particle, without history; those of earlier versions may hold values that are not finite."""
+        """Return the scene of every particle, without history; those of earlier versions may hold values that are not finite."""
         with explained(self.path):
             return tuple(splats(self.tensors, prefix(k), finite=False).gaussians().detach() for k in range(len(self.note.particles)))
 
     def amended(self, settings: Plain) -> "Checkpoint":
-        """The same with other settings in force, on disk too."""
+        """Return the same checkpoint with other settings in force, on disk too."""
         data = self.note.tensors or hashlib.sha256((self.path / TENSORS).read_bytes()).hexdigest()
         note = replace(self.note, settings=settings, tensors=data)
         write_text(self.path / NOTE, note.text())
@@ -87,7 +87,7 @@ class Checkpoint:
 
 
 class explained:
-    """A context in which whatever a damaged checkpoint leads to becomes a UserError that names it."""
+    """Turn every error that a damaged checkpoint leads to within this context into a UserError that names it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -128,7 +128,7 @@ def write_checkpoint(folder: Path, tensors: Mapping[str, Tensor], note: Note) ->
 
 
 def read_note(folder: Path) -> Note:
-    """The note of a checkpoint; UserError where it is damaged."""
+    """Return the note of a checkpoint; UserError where it is damaged."""
     with explained(folder):
         said = json.loads((folder / NOTE).read_bytes().decode("utf-8"))
         if not isinstance(said, dict):
@@ -149,7 +149,7 @@ def read_note(folder: Path) -> Note:
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:
-    """A checkpoint, if all of it is there and agrees with its digests; else a UserError that says what does not."""
+    """Return a checkpoint, if all of it is there and agrees with its digests; else a UserError that says what does not."""
     note = read_note(folder)
     with explained(folder):
         data = (folder / TENSORS).read_bytes()
@@ -159,12 +159,12 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 
 
 def prefix(particle: int) -> str:
-    """What the names of a particle's tensors begin with."""
+    """Return the prefix of the names of a particle's tensors."""
     return f"particle-{particle + 1}." if particle else ""
 
 
 def splats(saved: Mapping[str, Tensor], under: str = "", finite: bool = True) -> Splats:
-    """The scene among named tensors; ValueError for shapes and types that are no scene's, and unless finite is False for values
+    """Return the scene among named tensors; ValueError for shapes and types that are no scene's, and unless finite is False for values
     that are not finite.
     """
     values: dict[ParameterName, Tensor] = {n: saved[f"{under}scene.{n}"] for n in PARAMETERS}
@@ -180,7 +180,7 @@ def splats(saved: Mapping[str, Tensor], under: str = "", finite: bool = True) ->
 
 
 def expect(name: str, value: Tensor, shape: tuple[int, ...], dtype: torch.dtype, numbers: bool = True) -> None:
-    """ValueError for a tensor of another shape or type, and unless numbers is False for one that holds NaN."""
+    """Raise ValueError for a tensor of another shape or type, and unless numbers is False for one that holds NaN."""
     if tuple(value.shape) != tuple(shape) or value.dtype != dtype:
         raise ValueError(f"{name} is {value.dtype} of shape {tuple(value.shape)}, not {dtype} of shape {tuple(shape)}")
     if numbers and value.is_floating_point() and bool(value.isnan().any()):

@@ -35,9 +35,9 @@ class Train:
     """Distil a text prompt into Gaussian splats."""
 
     prompt: str = ""
-    """What to make, for example "a red mushroom"."""
+    """Prompt, for example "a red mushroom"."""
     negative: str = ""
-    """What to keep away from (negative prompt)."""
+    """Negative prompt, to keep away from."""
     prior: str = "auto"
     """auto, tiny (the embedded model of the toybox world), a diffusers folder, or a hub id."""
     prior_views: int = 1
@@ -45,11 +45,11 @@ class Train:
     was taught (tiny: 4). `--batch` counts such sets.
     """
     device: str = "auto"
-    """Where to run: auto (a CUDA card if there is one), cpu, cuda, or another device of torch, such as cuda:1 or mps."""
+    """Device to compute on: auto (a CUDA card if there is one), cpu, cuda, or another device of torch, such as cuda:1 or mps."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Of the prior's networks; the splats are always float32."""
+    """Precision of the prior's networks; the splats are always float32."""
     seed: int = 0
-    """Everything random comes from it."""
+    """Seed of everything random."""
     steps: int = 600
     """Optimiser steps."""
     particles: int = 1
@@ -69,17 +69,17 @@ class Train:
     milestones: tuple[float, ...] = ()
     """Progress in (0, 1) at which the next resolution begins."""
     guidance: Guidance = field(default_factory=SDI)
-    """How the prior's score becomes a gradient."""
+    """Method that turns the prior's score into a gradient."""
     guidance_weight: float = 1.0
     """Factor on the guidance's loss, against the regularisers."""
     init: Initial = field(default_factory=Ball)
-    """How the splats begin."""
+    """Initial splats."""
     densify: Densifier = field(default_factory=Fixed)
-    """How splats are added and removed."""
+    """Densifier, which adds and removes splats."""
     max_gaussians: int = 100_000
-    """Never more splats than this."""
+    """Greatest number of splats."""
     cameras: Orbit = field(default_factory=Orbit)
-    """Where training looks from."""
+    """Cameras that training looks from."""
     directions: ViewWords = field(default_factory=ViewWords)
     """Angles at which a view is called front, side, back or overhead."""
     view_dependent: bool = True
@@ -89,7 +89,7 @@ class Train:
     real ones do and tiny does not. Off where views have no words.
     """
     background: Background = field(default_factory=Background)
-    """What is behind the object."""
+    """Background behind the object."""
     rates: LearningRates = field(default_factory=LearningRates)
     """Learning rates of the splats' parameters."""
     regularise: Regularisers = field(default_factory=Regularisers)

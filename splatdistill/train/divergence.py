@@ -1,4 +1,4 @@
-"""Signs that a run is going wrong, by name.
+"""Verdicts on a run that diverges, by name.
 
     nan        gradients keep being non-finite, or values of the splats are
     empty      nothing is left to see
@@ -43,12 +43,12 @@ class DivergenceMonitor:
     lasted: dict[int, int] = field(default_factory=dict)
 
     def step(self, taken: bool) -> Verdict | None:
-        """Count a step that was taken, or refused for a non-finite gradient; the verdict if there is one."""
+        """Count a step that was taken, or refused for a non-finite gradient; return the verdict if there is one."""
         self.refused = 0 if taken else self.refused + 1
         return "nan" if self.refused >= self.limits.refused else None
 
     def look(self, g: Gaussians, coverage: float, particle: int = 0) -> Verdict | None:
-        """Look at a scene; the verdict if a sign has lasted. One of values that are not finite need not."""
+        """Look at a scene; return the verdict if a sign has lasted. One of values that are not finite need not."""
         sign = self.sign(g, coverage)
         same = sign is not None and sign == self.signs.get(particle)
         self.lasted[particle] = self.lasted[particle] + 1 if same else int(sign is not None)
@@ -57,7 +57,7 @@ class DivergenceMonitor:
         return sign if at_once or self.lasted[particle] >= self.limits.patience else None
 
     def sign(self, g: Gaussians, coverage: float) -> Verdict | None:
-        """The sign that a scene shows now, if any. coverage: mean alpha over some views."""
+        """Return the sign that a scene shows now, if any. coverage: mean alpha over some views."""
         if (found := not_finite(g)) is not None:
             return found
         visible = g.opacities > 0.05
@@ -71,7 +71,7 @@ class DivergenceMonitor:
 
 
 def not_finite(g: Gaussians) -> Verdict | None:
-    """`exploded` for sizes that are not finite, `nan` for any other such value."""
+    """Return `exploded` for sizes that are not finite, `nan` for any other such value."""
     others = (g.means, g.quats, g.opacities, g.sh)
     if not all(bool(v.isfinite().all()) for v in others):
         return "nan"
@@ -88,7 +88,7 @@ EXPLANATIONS: dict[str, str] = {
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes: the device's peak allocation on CUDA, this process's peak resident set on a CPU."""
+    """Return the peak of memory in bytes: the device's peak allocation on CUDA, this process's peak resident set on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     import resource

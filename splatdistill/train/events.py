@@ -1,4 +1,4 @@
-"""What a run tells the outside, and what the outside may ask of it.
+"""Events that a run tells the outside, and commands that the outside may give it.
 
 Callbacks receive Events; they never touch the trainer. Commands are queued by anyone, applied between two
 steps, logged with the step at which they took effect, and replayed from the log.
@@ -30,7 +30,7 @@ class Timing:
 
     @property
     def total(self) -> float:
-        """The whole step."""
+        """Seconds of the whole step."""
         return self.render + self.guidance + self.backward + self.rest
 
 
@@ -147,7 +147,7 @@ class Choose:
 
 @dataclass(frozen=True)
 class Densify:
-    """The densifier's update now, whatever its schedule says."""
+    """Make the densifier's update now, whatever its schedule says."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ class Continue:
 
 @dataclass(frozen=True)
 class Once:
-    """One step, then pause again."""
+    """Make one step, then pause again."""
 
 
 Command = Stop | Save | SetField | Choose | Densify | Prune | Pause | Continue | Once
@@ -187,7 +187,7 @@ class Commands:
         self.queue.put(command)
 
     def take(self, attempt: int = 0) -> list[Command]:
-        """All that was asked since the last time, in order. attempt: how many steps were taken or refused so far; a
+        """Return all that was asked since the last time, in order. attempt: how many steps were taken or refused so far; a
         log that is replayed goes by it.
         """
         taken, self.held = self.held, []
@@ -196,6 +196,6 @@ class Commands:
         return taken
 
     def wait(self, seconds: float) -> None:
-        """Until something is asked, at most so long."""
+        """Wait until something is asked, at most so long."""
         with suppress(Empty):
             self.held.append(self.queue.get(timeout=seconds))

@@ -1,4 +1,4 @@
-"""What a run leaves behind: the splats, a turntable, a contact sheet."""
+"""Results of a run: the splats, a turntable, a contact sheet."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -26,27 +26,27 @@ class Image2D:
     """Distil a text prompt into pictures."""
 
     prompt: str = ""
-    """What to make, for example "a red mushroom"; with --prior exact one of ring, grid, pair, one."""
+    """Prompt, for example "a red mushroom"; with --prior exact one of ring, grid, pair, one."""
     negative: str = ""
-    """What to keep away from (negative prompt)."""
+    """Negative prompt, to keep away from."""
     prior: str = "auto"
     """auto, tiny (the embedded model of the toybox world), exact (points in the plane), a diffusers folder, or a hub id."""
     device: str = "auto"
-    """Where to run: auto (a CUDA card if there is one), cpu, cuda, or another device of torch, such as cuda:1 or mps."""
+    """Device to compute on: auto (a CUDA card if there is one), cpu, cuda, or another device of torch, such as cuda:1 or mps."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Of the prior's networks; the pictures are always float32."""
+    """Precision of the prior's networks; the pictures are always float32."""
     seed: int = 0
-    """Everything random comes from it."""
+    """Seed of everything random."""
     steps: int = 300
     """Optimiser steps."""
     particles: int = 4
     """Pictures (points) that are made at once."""
     space: Literal["latents", "pixels"] = "latents"
-    """What is optimised: the prior's latents, or pixels that it encodes."""
+    """Space that is optimised: the prior's latents, or pixels that it encodes."""
     view: Literal["any", "front", "side", "back", "overhead"] = "any"
-    """The view word added to the prompt; any adds none."""
+    """View word that is added to the prompt; any adds none."""
     guidance: Guidance = field(default_factory=SDI)
-    """How the prior's score becomes a gradient."""
+    """Method that turns the prior's score into a gradient."""
     rate: float = 0.03
     """Learning rate of Adam, falling to nothing along half a cosine."""
     init: float = 0.1
@@ -63,7 +63,7 @@ class Image2D:
 
 
 def conditions(prior: DiffusionPrior, prompt: str, count: int, negative: str = "", word: ViewWord | None = None) -> Conditions:
-    """The same prompts for every particle, seen by no camera."""
+    """Return the same prompts for every particle, seen by no camera."""
     texts = [with_view(prompt, word), negative, "", prompt]
     embedded = prior.embed(texts)
     positive, negative_, null, plain = (embedded[i : i + 1].expand(count) for i in range(4))
@@ -95,7 +95,7 @@ class Pictures:
         self.memory = c.guidance.init(self.prior)
 
     def shape(self) -> tuple[int, ...]:
-        """Of one particle."""
+        """Shape of one particle."""
         if isinstance(at := getattr(self.prior, "shape", None), torch.Size):  # an exact prior: latents of any kind
             return tuple(at)
         side = self.prior.image_size
@@ -105,12 +105,12 @@ class Pictures:
             return tuple(self.prior.encode(torch.full((1, 3, side, side), 0.5, device=self.prior.device)).shape[1:])
 
     def view(self) -> View:
-        """The particles as a guidance sees them."""
+        """Return the particles as a guidance sees them."""
         x = self.value if self.config.space == "latents" else self.prior.encode(self.value, self.rng)
         return View(x, self.text, self.prior, self.rng, self.done / self.config.steps)
 
     def step(self) -> bool:
-        """One optimiser step; whether there are more to come. RunEnded where gradients stay non-finite."""
+        """Take one optimiser step; return True if there are more to come. RunEnded where gradients stay non-finite."""
         if self.done >= self.config.steps:
             return False
         for group in self.optimizer.param_groups:
@@ -131,11 +131,11 @@ class Pictures:
 
     @torch.no_grad()
     def latents(self) -> Float[Tensor, "n *d"]:
-        """The particles as the prior sees them, without history."""
+        """Return the particles as the prior sees them, without history."""
         return self.value.detach() if self.config.space == "latents" else self.prior.encode(self.value)
 
     @torch.no_grad()
     def images(self) -> Float[Tensor, "n 3 h w"]:
-        """The particles as pictures in [0, 1]."""
+        """Return the particles as pictures in [0, 1]."""
         rgb = self.prior.decode(self.value) if self.config.space == "latents" else self.value
         return rgb.detach().clamp(0, 1).cpu()

@@ -47,19 +47,19 @@ NEEDED: dict[str, dict[str, type]] = {
 MAY: dict[str, type] = {"steps": int, "refused": int, "timing": dict, "calls": int, "peak_memory": int}
 """Fields that are read where they are; versions differ in them."""
 NO_EVENT = (ValueError, KeyError, TypeError, RecursionError, OverflowError)
-"""What `event_of` raises for a line that is none."""
+"""Errors that `event_of` raises for a line that is no event."""
 
 
 @dataclass(frozen=True)
 class Given:
-    """A command, and before which attempted step (taken or refused, from 0) it took effect."""
+    """Command, and the attempted step (taken or refused, from 0) before which it took effect."""
 
     attempt: int
     command: Command
 
 
 def line_of(event: Logged) -> str:
-    """An event as a line of the log; the scenes themselves are left out."""
+    """Return an event as a line of the log; the scenes themselves are left out."""
     values = {f.name: getattr(event, f.name) for f in dataclasses.fields(event) if f.name not in ("result", "others")}
     if isinstance(event, StepDone):
         if event.particle is None:
@@ -73,7 +73,7 @@ def line_of(event: Logged) -> str:
 
 
 def read_log(path: Path) -> list[Line]:
-    """The events of a log. A last line that was cut off is left out; UserError for any other that is none, by its number."""
+    """Return the events of a log. A last line that was cut off is left out; UserError for any other that is none, by its number."""
     try:
         lines = path.read_bytes().split(b"\n")
     except OSError as e:
@@ -118,7 +118,7 @@ def mend(path: Path) -> None:
 
 
 def event_of(line: bytes) -> Line:
-    """A line as an event; ValueError for what is none."""
+    """Return a line as an event; ValueError for anything else."""
     event = json.loads(line.decode("utf-8"))
     if not isinstance(event, dict) or event.get("event") not in NEEDED:
         raise ValueError("no event")
@@ -134,7 +134,7 @@ def event_of(line: bytes) -> Line:
 
 
 def command_of(plain: dict[str, Any]) -> Command:
-    """What a log wrote of a command, as the command again; ValueError for what is none."""
+    """Return the command that a log wrote; ValueError for anything else."""
     kind = COMMANDS.get(str(plain.get("name")))
     values = {k: v for k, v in plain.items() if k != "name"}
     if kind is None:
@@ -162,7 +162,7 @@ def command_of(plain: dict[str, Any]) -> Command:
 
 
 def commands_of(events: Iterable[Line], step: int | None = None) -> list[Given]:
-    """The commands behind the splats that a run ended with, or behind the checkpoint of a step.
+    """Return the commands behind the splats that a run ended with, or behind the checkpoint of a step.
 
     What a run did after the checkpoint that it was resumed from is not part of them. A checkpoint whose line is missing
     (the process was killed before it) is taken to be what the log's end then was, or as after the step.
@@ -193,7 +193,7 @@ def commands_of(events: Iterable[Line], step: int | None = None) -> list[Given]:
 
 
 def told(command: Command) -> str:
-    """A command in a person's words."""
+    """Return a command in a person's words."""
     match command:
         case SetField(path, value):
             return f"{path}: {json.dumps(value, ensure_ascii=False)}"

@@ -1,4 +1,4 @@
-"""A whole run: steps, commands between them, events out, and files at the end."""
+"""Loop of a whole run: steps, commands between them, events out, and files at the end."""
 
 import logging
 from collections.abc import Generator, Sequence
@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 
 def comments(session: Session) -> list[str]:
-    """The lines of an exported file that say where it comes from."""
+    """Return the comments of an exported file that say where it comes from."""
     from splatdistill import __version__
 
     c, prior = session.config, session.prior
@@ -134,7 +134,7 @@ class Loop:
                 self.note_steering()
 
     def apply(self, command: Command) -> None:
-        """Do what one command says; UserError where it cannot be done."""
+        """Apply one command; UserError where it cannot be done."""
         match command:
             case Stop():
                 self.stopped = True
@@ -183,7 +183,7 @@ class Loop:
         return verdict
 
     def sign(self) -> Verdict | None:
-        """The first sign of divergence that any particle shows now, without patience."""
+        """Return the first sign of divergence that any particle shows now, without patience."""
         session = self.session
         for k in range(len(session.state.particles)):
             if (sign := self.monitor.sign(session.gaussians(k), session.coverage(k))) is not None:

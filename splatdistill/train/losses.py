@@ -1,4 +1,4 @@
-"""Terms beside the guidance: what splats should be, whatever the prompt."""
+"""Regularisers: terms beside the guidance, whatever the prompt."""
 
 from dataclasses import dataclass
 

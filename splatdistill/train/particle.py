@@ -1,4 +1,4 @@
-"""One of the scenes that a run makes, with all that belongs to it alone."""
+"""Particle of a run: one of the scenes that it makes, with its optimizer and statistics."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class Particle:
 
     @classmethod
     def around(cls, scene: Splats, background: Tensor, config: Train, step: int = 0) -> "Particle":
-        """A particle of this scene and this background, its optimizers and statistics fresh."""
+        """Return a particle of this scene and this background, its optimizers and statistics fresh."""
         colour = nn.Parameter(background)
         return cls(
             scene=scene,
@@ -45,7 +45,7 @@ class Particle:
 
     @classmethod
     def start(cls, config: Train, rng: torch.Generator, device: torch.device) -> "Particle":
-        """The particle before its first step."""
+        """Return the particle before its first step."""
         if isinstance(config.init, Drawn) and config.init.count > config.max_gaussians:  # before there are so many
             raise UserError(f"--init.count {config.init.count} is more than --max-gaussians {config.max_gaussians}; raise that or start with fewer")
         gaussians = config.init.make(rng)
@@ -59,7 +59,7 @@ class Particle:
         self.background_optimizer.zero_grad(set_to_none=True)
 
     def tensors(self) -> dict[str, Tensor]:
-        """All of it but the step as named tensors."""
+        """Return everything but the step as named tensors."""
         named: dict[str, Tensor] = {f"scene.{n}": getattr(self.scene, n) for n in PARAMETERS}
         named |= {f"adam.{k}": v for k, v in optim.tensors(self.optimizer).items()}
         named |= {f"densify.{k}": v for k, v in self.densify.tensors().items()}
@@ -69,7 +69,7 @@ class Particle:
 
     @classmethod
     def restore(cls, saved: Mapping[str, Tensor], config: Train, device: torch.device, step: int) -> "Particle":
-        """What `tensors` gave, as a particle again; ValueError and KeyError where names, shapes or types are others."""
+        """Return the particle that `tensors` was called on; ValueError and KeyError where names, shapes or types are others."""
         expect("background.value", saved["background.value"], (3,), torch.float32)
         particle = cls.around(splats(saved).to(device), saved["background.value"].to(device), config, step)
         for name in PARAMETERS:
@@ -86,7 +86,7 @@ class Particle:
 
 
 def expect_moments(prefix: str, saved: Mapping[str, Tensor], parameter: Tensor) -> None:
-    """ValueError or KeyError unless Adam's memory of a parameter is there as a whole, or not at all."""
+    """Raise ValueError or KeyError unless Adam's memory of a parameter is there as a whole, or not at all."""
     moments = under(prefix, saved)
     if moments and moments.keys() != set(MOMENTS):
         raise ValueError(f"{prefix}* are {', '.join(sorted(moments))}, not {', '.join(MOMENTS)}")
@@ -95,5 +95,5 @@ def expect_moments(prefix: str, saved: Mapping[str, Tensor], parameter: Tensor) 
 
 
 def under(prefix: str, saved: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors whose names begin with a prefix, without it."""
+    """Return the tensors whose names begin with a prefix, without it."""
     return {k.removeprefix(prefix): v for k, v in saved.items() if k.startswith(prefix)}

@@ -23,7 +23,7 @@ Plain = dict[str, Any]
 
 
 def to_plain(config: Train) -> Plain:
-    """The settings as nested dictionaries, the class of a part that is a choice under "name". A class of one's own has
+    """Return the settings as nested dictionaries, the class of a part that is a choice under "name". A class of one's own has
     no name here; `config.yaml` says where it is.
     """
     plain = _values(config)
@@ -48,7 +48,7 @@ def _values(part: Any) -> Plain:
 
 
 def from_plain(base: Train, plain: Plain) -> Train:
-    """The settings that `to_plain` gave, over those of `base`, which has the classes that have no name. UserError for values
+    """Return the settings that `to_plain` gave, over those of `base`, which has the classes that have no name. UserError for values
     that do not fit.
     """
     changes: dict[str, Any] = {}
@@ -83,7 +83,7 @@ def _filled(base: Any, plain: Any, path: str) -> Any:
 
 
 def _value(hint: Any, value: Any, path: str) -> Any:
-    """A value as the field's type has it."""
+    """Return a value as the field's type has it."""
     for kind in get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,):
         of = get_args(kind)
         if get_origin(kind) is Literal and value in of and type(value) is type(of[of.index(value)]):
@@ -102,7 +102,7 @@ def _value(hint: Any, value: Any, path: str) -> Any:
 
 
 def leaves(plain: Plain, prefix: str = "") -> dict[str, Any]:
-    """Every value by its dotted path."""
+    """Yield every value by its dotted path."""
     found: dict[str, Any] = {}
     for name, value in plain.items():
         found |= leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
@@ -110,7 +110,7 @@ def leaves(plain: Plain, prefix: str = "") -> dict[str, Any]:
 
 
 def differences(before: Plain, after: Plain) -> list[SetField]:
-    """The commands that change some settings into others, fields that hold one value each; classes and lists are left out."""
+    """Return the commands that change some settings into others, fields that hold one value each; classes and lists are left out."""
     old = leaves(before)
     return [
         SetField(path, value)
@@ -120,7 +120,7 @@ def differences(before: Plain, after: Plain) -> list[SetField]:
 
 
 def commanded(plain: Plain, command: SetField | Choose) -> Plain:
-    """Plain settings as a command leaves them."""
+    """Return plain settings as a command leaves them."""
     if isinstance(command, Choose):
         part: Plain = {NAME: command.kind}
         for path, value in command.fields:

@@ -105,11 +105,11 @@ class RunDir:
         return [self.artefact(name, k) for k in range(particles) for name in ARTEFACTS]
 
     def checkpoint(self, step: int) -> Path:
-        """Where the checkpoint of a step goes."""
+        """Return the path of a step's checkpoint."""
         return self.path / "checkpoints" / f"step-{step:06d}"
 
     def preview(self, step: int) -> Path:
-        """Where the preview of a step goes."""
+        """Return the path of a step's preview."""
         return self.path / "previews" / f"step-{step:06d}.png"
 
     # reading -------------------------------------------------------------------------------------------------------
@@ -231,7 +231,7 @@ class RunDir:
         return tree_now(plain)
 
     def finished(self, particles: int = 1) -> bool:
-        """Whether the run has done all its steps and every file of its results is there."""
+        """Return True if the run has done all its steps and every file of its results is there."""
         return self.last_events().get("Ended", {}).get("how") == "done" and all(p.is_file() for p in self.artefacts(particles))
 
     # writing -------------------------------------------------------------------------------------------------------

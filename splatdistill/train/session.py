@@ -1,4 +1,4 @@
-"""A run as an object: step it, look at it, save it. Notebooks use this; `loop.run` is made of it."""
+"""Session of a run, to be stepped, looked at and saved. Notebooks use this; `loop.run` is made of it."""
 
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass, replace
@@ -62,7 +62,7 @@ class Session:
         return Prompts(c.prompt, c.negative, c.directions if c.view_dependent else None, perp_neg)
 
     def step(self) -> StepDone:
-        """One optimiser step (or a refused one)."""
+        """Take one optimiser step (or a refused one)."""
         c = self.config
         self.last = train_step(self.state, c, c.guidance, self.prior, self.prompts, self.rasterizer)
         d = self.last.distilled
@@ -82,14 +82,14 @@ class Session:
 
     @torch.no_grad()
     def gaussians(self, particle: int = 0) -> Gaussians:
-        """A scene as it is, without history."""
+        """Return a scene as it is, without history."""
         return self.state.particles[particle].scene.gaussians().detach()
 
     @torch.no_grad()
     def render(
         self, cameras: Cameras, background: Float[Tensor, "b 3"] | None = None, particle: int = 0
     ) -> Float[Tensor, "b 3 h w"]:
-        """Pictures of a scene, on white unless told otherwise, clamped to [0, 1]."""
+        """Return pictures of a scene, on white unless told otherwise, clamped to [0, 1]."""
         white = torch.ones(len(cameras), 3, device=self.prior.device)
         out = self.rasterizer(self.gaussians(particle), cameras.to(self.prior.device), white if background is None else background)
         return out.rgb.clamp(0, 1)
@@ -101,14 +101,14 @@ class Session:
 
     @torch.no_grad()
     def coverage(self, particle: int = 0) -> float:
-        """Mean alpha of a scene over four views, from the middle of the distances and fields of view that training has."""
+        """Return the mean alpha of a scene over four views, from the middle of the distances and fields of view that training has."""
         around = self.config.cameras.around([0.0, 90.0, 180.0, 270.0], 15.0, 64)
         white = torch.ones(len(around), 3, device=self.prior.device)
         return float(self.rasterizer(self.gaussians(particle), around.to(self.prior.device), white).alpha.mean())
 
     @torch.no_grad()
     def estimate(self) -> Float[Tensor, "b 3 h w"] | None:
-        """The prior's estimate of the clean image at the last step, (x_t - sigma eps_hat) / alpha, decoded."""
+        """Return the prior's estimate of the clean image at the last step, (x_t - sigma eps_hat) / alpha, decoded."""
         if self.last is None:
             return None
         n, alpha_sigma = self.last.distilled.noised, self.prior.schedule(self.last.distilled.noised.t)

@@ -1,4 +1,4 @@
-"""All that changes while training. If it is not here, it is not remembered.
+"""State of a training: everything that changes while training and is kept in checkpoints.
 
 Resuming from a checkpoint on the CPU with the same number of threads gives the same splats, bit for bit.
 """
@@ -20,7 +20,7 @@ from splatdistill.train.plain import to_plain
 
 @dataclass
 class State:
-    """Everything that a step changes."""
+    """State that a step changes."""
 
     step: int
     particles: list[Particle]  # the scenes; usually one
@@ -50,11 +50,11 @@ class State:
         return all(bool(v.detach().isfinite().all()) for v in values)
 
     def choose(self) -> int:
-        """Whose turn it is: one particle at random, as in ProlificDreamer's code. A run of one draws nothing."""
+        """Return the number of the particle that steps next: one at random, as in ProlificDreamer's code. A run of one draws nothing."""
         return int(torch.randint(len(self.particles), (), generator=self.rng)) if len(self.particles) > 1 else 0
 
     def tensors(self) -> dict[str, Tensor]:
-        """The state as named tensors; those of the second particle begin with "particle-2.", and so on."""
+        """Return the state as named tensors; those of the second particle begin with "particle-2.", and so on."""
         named = {prefix(k) + name: v for k, p in enumerate(self.particles) for name, v in p.tensors().items()}
         named |= {f"memory.{k}": v for k, v in self.memory.state_dict().items()} | {"rng": self.rng.get_state()}
         return {k: v.detach().cpu().contiguous() for k, v in named.items()}
@@ -66,7 +66,7 @@ class State:
 
 
 def start(config: Train, prior: DiffusionPrior) -> State:
-    """The state before the first step; everything random comes from the seed."""
+    """Return the state before the first step; everything random comes from the seed."""
     rng = torch.Generator().manual_seed(config.seed)
     try:
         particles = [Particle.start(config, rng, prior.device) for _ in range(config.particles)]
@@ -79,7 +79,7 @@ def start(config: Train, prior: DiffusionPrior) -> State:
 
 
 def restore(saved: Checkpoint | Path, config: Train, prior: DiffusionPrior) -> State:
-    """The state that a checkpoint holds; UserError where it is damaged, or of a run with other parts than the configuration's."""
+    """Return the state that a checkpoint holds; UserError where it is damaged, or of a run with other parts than the configuration's."""
     saved = saved if isinstance(saved, Checkpoint) else read_checkpoint(saved)
     steps, tensors = saved.note.particles, dict(saved.tensors)
     if len(steps) != config.particles:

@@ -1,4 +1,4 @@
-"""Runs that take turns in one process: one prompt from several seeds, to choose from."""
+"""Variants of one prompt: runs that take turns in one process, from several seeds, to choose from."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from splatdistill.train.session import Session
 
 @dataclass
 class Variant:
-    """One of the runs, and what came of it."""
+    """Run of one seed, and its result."""
 
     session: Session
     folder: RunDir
@@ -23,7 +23,7 @@ class Variant:
 
 
 def take_turns(variants: Sequence[Variant]) -> None:
-    """A step of each after the other, until all have ended. Each makes the splats that it would make alone; one that
+    """Make a step of each after the other, until all have ended. Each makes the splats that it would make alone; one that
     goes wrong keeps no other from going.
     """
     going = {k: advance(v.session, v.folder, v.callbacks, v.commands) for k, v in enumerate(variants)}

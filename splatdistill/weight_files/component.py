@@ -52,7 +52,7 @@ def tensors(folder: Path, stem: str, variant: str | None = None) -> dict[str, En
 
 
 def file_fault(folder: Path, file: Path) -> str:
-    """Why a file of weights cannot be read, with its name; "" if it can."""
+    """Return the reason why a file of weights cannot be read, with its name; "" if it can."""
     try:
         read_header(file)
     except Unreadable as error:

@@ -1,4 +1,4 @@
-"""A judge that looks more than once: what averaging does to features, and that it knows the truth."""
+"""Test-time augmentation of a CLIP: what averaging does to features, and that it knows the truth."""
 
 import pytest
 import torch

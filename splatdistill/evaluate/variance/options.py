@@ -19,15 +19,15 @@ class Variance:
     """Methods, with options of their own in brackets: sds sdi "sdi[eta=0,inversion_steps=10]"; commas between them do as well
     as spaces. stein stands for the seven forms of SSD; @strange behind a name shows it the render of another camera."""
     prompt: str = ""
-    """What the scenes show, where no run is given."""
+    """Prompt of the scenes, where no run is given."""
     checkpoint: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="RUN ...")] = ()
     """Run directories: their checkpoints are the scenes, and what the run's guidance has learned is taken up."""
     run: str = "sds"
     """Guidance of the short run that is made where no run is given."""
     steps: int = 120
-    """Its length."""
+    """Steps of the short run."""
     scenes: int = 2
-    """How many scenes of each run, evenly spaced, the last one included."""
+    """Number of scenes of each run, evenly spaced, the last one included."""
     draws: int = 256
     """Gradients per method and scene: cameras x encodings x times x noises."""
     times: int = 4
@@ -37,12 +37,12 @@ class Variance:
     encodings: int | None = None
     """Samples of the encoder per camera; by default 2, or 1 where the encoder has no spread."""
     matched: bool = True
-    """All methods at one guidance scale, weight of the view's words, weight and distribution of times; otherwise each as its
+    """Give all methods one guidance scale, weight of the view's words, weight and distribution of times; otherwise each as its
     recipe has it."""
     scale: float = 7.5
     """The guidance scale of all methods."""
     view_weight: float = 0.0
-    """How much harder the words of the view pull, in all methods."""
+    """Extra pull of the words of the view, in all methods."""
     weight: Weight = "sigma2"
     """w(t) of all methods."""
     low: float = 0.02
@@ -50,19 +50,19 @@ class Variance:
     high: float = 0.98
     """Most noise."""
     reference: int = 4
-    """The KL gradient, SDS's mean, is taken over this many times the draws."""
+    """Factor on the number of draws for the KL gradient, SDS's mean."""
     learn: int = 50
-    """Steps that a method which learns (VSD) does so on each scene, unless its run has taught it."""
+    """Steps for which a method that learns (VSD) does so on each scene, unless its run has taught it."""
     noise_error: bool = False
-    """Also how well each network tells the noise in renders, by noise level."""
+    """Measure also how well each network tells the noise in renders, by noise level."""
     prior: str = "auto"
     """auto, tiny (the embedded model of the toybox world), a diffusers folder, or a hub id."""
     device: str = "auto"
-    """Where to run: auto (a CUDA card if there is one), cpu, cuda, or another device of torch, such as cuda:1 or mps."""
+    """Device to compute on: auto (a CUDA card if there is one), cpu, cuda, or another device of torch, such as cuda:1 or mps."""
     seed: int = 0
-    """Everything random comes from it."""
+    """Seed of everything random."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Where the report goes; by default runs/variance- and the prompt. A folder that exists gets a number."""
+    """Folder of the report; by default runs/variance- and the prompt. A folder that exists gets a number."""
 
     def __post_init__(self) -> None:
         """Raise UserError for numbers that make no sense."""

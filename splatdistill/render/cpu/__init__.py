@@ -19,7 +19,7 @@ PROCESSORS = ("x86_64", "amd64", "arm64", "aarch64")  # LLVM ends the process wh
 
 
 def _failure() -> str | None:
-    """What keeps the kernels from working, None if they do. Compiles them or loads them from the cache."""
+    """Return the reason why the kernels do not work, None if they do. Compiles them or loads them from the cache."""
     if platform.machine().lower() not in PROCESSORS:
         return f"they are not known to run on this processor ({platform.machine()})"
     try:

@@ -1,4 +1,4 @@
-"""What the stages of a render hand to each other: flat arrays, and how they are laid out."""
+"""Buffers between the stages of a render: flat arrays, and their layout."""
 
 from dataclasses import dataclass
 
@@ -91,7 +91,7 @@ class Tiles:
 
 @dataclass(frozen=True)
 class Composited:
-    """What the backward pass needs besides the images."""
+    """Arrays that the backward pass needs besides the images."""
 
     transmittance: np.ndarray  # (b, padded height, padded width)
     masks: np.ndarray  # a bit per block for each member of a tile

@@ -1,4 +1,4 @@
-"""Where compiled kernels are kept between runs, and the decorator that compiles them.
+"""Cache of compiled kernels between runs, and the decorator that compiles them.
 
 A kernel is compiled when first called and then kept on disk. The folder's name carries a hash of everything that the
 machine code depends on: all kernel sources, the versions of numba and llvmlite, and the processor. So an edit or an

@@ -16,7 +16,7 @@ from splatdistill.render.cpu.memory import empty
 
 @dataclass
 class Call:
-    """What a render needs besides differentiable tensors, and what it returns besides images."""
+    """Inputs of a render besides differentiable tensors, and its results besides images."""
 
     view: View
     normals: bool
@@ -28,7 +28,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Kept:
-    """What the backward pass needs, as long as the graph lives, however many backward passes there are."""
+    """Buffers that the backward pass needs, as long as the graph lives, however many backward passes there are."""
 
     shapes: Shapes
     n: int

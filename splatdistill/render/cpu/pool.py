@@ -83,6 +83,6 @@ def run(work: Work, shares: int) -> None:
 
 
 def threads() -> int:
-    """How many threads the user allows: torch.get_num_threads(), at most the cores this process may use."""
+    """Return the number of threads that the user allows: torch.get_num_threads(), at most the cores this process may use."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(torch.get_num_threads(), cores))

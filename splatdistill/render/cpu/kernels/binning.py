@@ -1,4 +1,4 @@
-"""Which Gaussians a tile composites, in order of depth.
+"""Lists of the Gaussians that each tile composites, in order of depth.
 
 Tiles count their Gaussians during projection; the counts' running sum gives every tile its place in one list; and
 writing the Gaussians of a camera to their tiles in order of depth leaves each tile's part sorted. So one sort by depth
@@ -24,7 +24,7 @@ def corners(rectangle):
 
 @compiled
 def is_wide(x0, x1, y0, y1):
-    """Whether `span` is worth its time."""
+    """Return True if `span` is worth its time."""
     return (x1 - x0) * (y1 - y0) >= WIDE and x1 - x0 > 1 and y1 - y0 > 1
 
 

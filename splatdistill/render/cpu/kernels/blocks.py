@@ -49,7 +49,7 @@ def unclamped_alpha(s: Simd, rows: ir.Value, row: ir.Value, dx: Vec, dy: Vec) ->
 
 
 def blend(s: Simd, transmittance: Vec, alpha: Vec, rest: Vec) -> tuple[Mask, Vec, Vec]:
-    """Whether the Gaussian counts, its weight alpha T (0 if not), and the next T; rest: 1 - alpha."""
+    """Return whether the Gaussian counts, its weight alpha T (0 if not), and the next T; rest: 1 - alpha."""
     following = transmittance * rest
     counts = following > MIN_TRANSMITTANCE
     return counts, counts.select(alpha * transmittance, 0.0), following

@@ -1,4 +1,4 @@
-"""Which blocks of a tile a Gaussian touches: rows copied next to each other, and one bit per Gaussian and block."""
+"""Masks of the blocks of a tile that a Gaussian touches: rows copied next to each other, and one bit per Gaussian and block."""
 
 from llvmlite import ir
 from numba.core import cgutils

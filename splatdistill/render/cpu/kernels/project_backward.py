@@ -87,7 +87,7 @@ def project_group_backward(
 
 
 def _seen(s: Simd, radii: ir.Value, entry: ir.Value) -> Mask:
-    """Which of the 16 Gaussians from `entry` on were not culled."""
+    """Return the mask of the 16 Gaussians from `entry` on that were not culled."""
     b = s.builder
     kind = ir.VectorType(INT32, s.lanes)
     values = b.load(b.bitcast(s.address(radii, entry), kind.as_pointer()), align=4)

@@ -94,7 +94,7 @@ def _spread(s: Simd, basis: Vec, start: int, length: int) -> Vec:
 
 
 def _row(s: Simd, source: ir.Value, lane: int, last: ir.Value, width: int) -> ir.Value:
-    """Where the coefficients of Gaussian source + lane begin; the last Gaussian's for those that pad a group."""
+    """Return the offset of the coefficients of Gaussian source + lane; the last Gaussian's for those that pad a group."""
     b = s.builder
     i = s.index(source, lane)
     return s.index(b.select(b.icmp_signed("<", i, last), i, last), 0, width)

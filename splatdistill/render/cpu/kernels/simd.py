@@ -105,7 +105,7 @@ class Mask:
         return self.simd.builder.bitcast(self.value, ir.IntType(self.value.type.count))
 
     def any(self) -> ir.Value:
-        """Whether a lane is set, as a scalar bit."""
+        """Return True if a lane is set, as a scalar bit."""
         bits = self.bits()
         return self.simd.builder.icmp_unsigned("!=", bits, ir.Constant(bits.type, 0))
 
