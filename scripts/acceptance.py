@@ -22,13 +22,15 @@ import torch
 
 from splatdistill.errors import RunEnded, UserError
 from splatdistill.estimators.weights import TINY_CLIP
-from splatdistill.evaluate.acceptance import PROMPTS_NEEDED, judge, look, look_at_truth, sheet, table
+from splatdistill.evaluate.acceptance import PROMPTS_NEEDED, Sight, judge, look, look_at_truth, sheet, table
 from splatdistill.evaluate.acceptance_runs import Judges, judge_file, prompt_of, runs_in, splats_of
 from splatdistill.evaluate.clip_model import clip_model
+from splatdistill.evaluate.metrics.imagenet import named
+from splatdistill.evaluate.metrics.imagenet import table as table_of_classes
 from splatdistill.io.atomic import write_text
 from splatdistill.io.images import write_png
 from splatdistill.priors.weights import find
-from splatdistill.toybox import ACCEPTANCE, parse
+from splatdistill.toybox import ACCEPTANCE, Caption, parse
 from splatdistill.train.run import RunDir, slug
 
 
@@ -63,6 +65,21 @@ def train(out: Path, options: list[str]) -> list[Path]:
     return runs
 
 
+def named_by_imagenet(captions: list[Caption], sights: list[Sight]) -> str:
+    """Each prompt's ImageNet class: its probability in eight views of the splats and of the truth, and what either is taken for."""
+    from splatdistill.estimators.imagenet import ImageNetClassifier
+
+    classifier, lines, both = ImageNetClassifier(), [], [0, 0]
+    for caption, sight in zip(captions, sights, strict=True):
+        if (noun := table_of_classes().noun(str(caption))) is None:
+            lines.append(f"{caption!s:32} none of ImageNet's classes")
+            continue
+        own, true = (named(classifier.probabilities(s.seen.rgb), noun) for s in (sight, look_at_truth(caption)))
+        both = [both[0] + (own[2] and true[2]), both[1] + true[2]]
+        lines.append(f"{caption!s:32} {own[0]:6.1%} {own[1]:24} truth {true[0]:6.1%} {true[1]}")
+    return "\n".join([f"by {classifier.name}, an ImageNet classifier:", *lines, f"named right: {both[0]} of the {both[1]} whose truth is"])
+
+
 def main(argv: list[str] | None = None) -> int:
     """The command line of this script: 0 if enough prompts pass."""
     parser = argparse.ArgumentParser(
@@ -74,13 +91,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--truth", action="store_true", help="judge the true objects")
     parser.add_argument("--out", type=Path, help="where runs, table and sheet go; by default runs/acceptance, or runs/acceptance-truth with --truth")
     parser.add_argument("--clip", default=TINY_CLIP, help="the CLIP that recognises: tiny-clip, a folder, or a hub id")
-    parser.add_argument("--judge", default="tiny", help="prior that looks for second fronts: as --prior of train")
+    parser.add_argument("--fronts", default="tiny", help="prior that looks for second fronts: as --prior of train")
+    parser.add_argument("--judge", choices=("clip", "imagenet"), default="clip", help="imagenet: an ImageNet classifier looks at splats and truth too")
     args, rest = parser.parse_known_args(argv)
     unknown = [r for r in rest if r.startswith("-")]
     if unknown and not args.train:
         parser.error(f"unknown without --train: {' '.join(unknown)}")
     args.out = args.out or Path("runs/acceptance-truth" if args.truth else "runs/acceptance")
-    judges = Judges(clip_model(str(args.clip)), find(args.judge))
+    judges = Judges(clip_model(str(args.clip)), find(args.fronts))
     runs: list[Path] = []
     if args.truth:
         captions = [parse(p) for p in ACCEPTANCE]
@@ -97,7 +115,9 @@ def main(argv: list[str] | None = None) -> int:
             records.append(judge_file(runs[k] / "splats.ply", caption, judges, sight))
         print("  ".join(records[-1].cells()), flush=True)
     named = [str(run) for run in runs] or ["truth"] * len(records)
-    print(f"\nrecognised by {judges.clip.name}; fronts by the truth and the prior {args.judge}\n{table(records)}")
+    print(f"\nrecognised by {judges.clip.name}; fronts by the truth and the prior {args.fronts}\n{table(records)}")
+    if args.judge == "imagenet":
+        print("\n" + named_by_imagenet(captions, sights))
     args.out.mkdir(parents=True, exist_ok=True)
     rows = [{"run": str(run), **asdict(r)} for run, r in zip(named, records, strict=True)]
     write_text(args.out / "acceptance.json", json.dumps(rows, indent=1, allow_nan=False) + "\n")

@@ -19,6 +19,7 @@ from splatdistill.bench.tables import Table, as_csv, as_json, tables
 from splatdistill.evaluate.across_runs import identity, samples_of
 from splatdistill.evaluate.evaluation import Progress
 from splatdistill.evaluate.measure import Evaluator
+from splatdistill.evaluate.options import Judge
 from splatdistill.evaluate.protocol import Protocol
 from splatdistill.evaluate.setup import evaluator
 from splatdistill.io.atomic import write_text
@@ -33,6 +34,7 @@ class Measuring:
     """Choices of how results are measured, beside the CLIP."""
 
     image_reward: Path | None
+    judge: Judge
     samples: int
     threshold: float | None
 
@@ -47,7 +49,7 @@ class Conclusion:
 
 def conclude(planned: Planned, jobs: Sequence[Job], root: Path, how: Measuring, progress: Progress) -> Conclusion:
     """Measure what is done and write all of it."""
-    judges = evaluator(planned.clip, Protocol(), planned.device, planned.tiny, how.image_reward, planned.prompts)
+    judges = evaluator(planned.clip, Protocol(), planned.device, planned.tiny, how.image_reward, planned.prompts, judge=how.judge)
     results = Results(tuple(a.name for a in planned.arms), planned.prompts, planned.seeds, planned.against, [])
     with progress("measuring", len(jobs)) as tell:
         measure_jobs(jobs, root / "jobs", judges, results, tell)

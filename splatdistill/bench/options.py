@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import tyro
 
 from splatdistill.bench.preset import Budget
+from splatdistill.evaluate.options import Judge
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class Bench:
     clip: str = "auto"
     """The CLIP that measures: auto is openai/clip-vit-base-patch32 where its weights are, else with the prior tiny the
     embedded tiny-clip, which knows the toybox's words alone; or a folder, or a hub id."""
+    judge: Judge = "clip"
+    """imagenet: an ImageNet classifier measures too, see `evaluate`."""
     image_reward: Annotated[Path | None, tyro.conf.arg(metavar="PYTHON")] = None
     """A Python interpreter in whose environment the package image-reward is installed: it then measures too."""
     samples: int = 32

@@ -65,7 +65,7 @@ def command(argv: list[str]) -> int:
         if stop.is_set():
             console.print(f"stopped; to go on: {as_typed('splatdistill', 'bench', *argv)}")
             return 128 + signal.SIGINT
-        found = conclude(planned, jobs, root, Measuring(options.image_reward, options.samples, options.threshold), telling(console))
+        found = conclude(planned, jobs, root, Measuring(options.image_reward, options.judge, options.samples, options.threshold), telling(console))
     for line in found.lines:
         console.print(line)
     for failure in found.failures:

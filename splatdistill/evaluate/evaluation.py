@@ -42,7 +42,7 @@ def evaluate(options: Evaluate, progress: Progress) -> Evaluation:
     candidates = prompts_of(options.candidates) if options.candidates else prompts
     toybox = any(named(p) is not None for p in prompts)
     judges = evaluator(
-        options.clip, options.protocol, device_of(options.device), toybox, options.image_reward, candidates, options.truth
+        options.clip, options.protocol, device_of(options.device), toybox, options.image_reward, candidates, options.truth, options.judge
     )
     measured = []
     with progress("measuring", len(runs)) as tell:

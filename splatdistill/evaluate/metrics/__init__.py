@@ -24,6 +24,8 @@ METRICS: dict[str, Metric] = {
     "iqa_sharpness": Metric("IQA sharpness %", "higher", "CLIP-IQA: 'Sharp photo.' against 'Blurry photo.'", 1),
     "iqa_real": Metric("IQA real %", "higher", "CLIP-IQA: 'Real photo.' against 'Abstract photo.'", 1),
     "image_reward": Metric("ImageReward", "higher", "a model of human preference, mean over views"),
+    "imagenet": Metric("ImageNet %", "higher", "probability of the ImageNet class that the prompt names, mean over views", 1),
+    "imagenet_named": Metric("ImageNet named %", "higher", "share of objects whose most probable ImageNet class is the prompt's", 0),
     "fid": Metric("FID*", "lower", "Fréchet distance of features to those of the prior's own samples", 3),
     "r_precision": Metric("R-precision %", "higher", "share of views whose nearest prompt of all is their own", 1),
     "janus": Metric(
