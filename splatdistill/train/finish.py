@@ -34,12 +34,13 @@ def finish(
 ) -> Artefacts:
     """Write splats.ply, turntable.mp4 (once around, 15 degrees up, 24 frames a second) and sheet.png (eight sides
     at 15 degrees and eight at 50) on white, from where the object fills the picture whatever its size; for a particle but the
-    first splats-2.ply and so on.
+    first splats-2.ply and so on. UserError where no splat has only finite values.
     """
     device = gaussians.means.device
     splats, turntable, sheet = (run.artefact(name, particle) for name in ("splats.ply", "turntable.mp4", "sheet.png"))
     written = write_ply(splats, gaussians, comments)
-    shown, radius = centred(gaussians)
+    finite = gaussians.finite()
+    shown, radius = centred(gaussians if bool(finite.all()) else gaussians[finite])  # as in the file
 
     def views(azimuth: torch.Tensor, elevation: float, size: int) -> torch.Tensor:
         shots = []

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from splatdistill.cameras import Orbit, orbit
+from splatdistill.errors import UserError
 from splatdistill.gaussians import Gaussians
 from splatdistill.io.extent import centred, fitting
 from splatdistill.render import rasterizer
@@ -46,3 +47,20 @@ def test_previews_look_from_the_middle_of_where_training_looks():
     cameras = replace(Orbit(), distance=(2.0, 4.0), fov=(60.0, 70.0)).around([0.0, 90.0], 15.0, 32)
     torch.testing.assert_close(cameras.distance, torch.tensor([3.0, 3.0]))
     torch.testing.assert_close(cameras.vertical_fov, torch.tensor([65.0, 65.0]))
+
+
+@pytest.mark.parametrize("field", ["means", "scales", "opacities", "sh", "quats"])
+def test_splats_that_are_no_numbers_are_in_no_picture_and_no_file(tmp_path, field):
+    whole, worse = ball(0.5), ball(0.5)
+    for name in ("means", "quats", "scales", "opacities", "sh"):
+        values = getattr(worse, name).clone()
+        if name == field:
+            values[7] = float("nan")
+        worse = replace(worse, **{name: values})
+    less = whole[torch.arange(2000) != 7]
+    made = [finish(RunDir(tmp_path / name), g, rasterizer("cpu"), [], size=32, frames=2) for name, g in (("less", less), ("worse", worse))]
+    assert (made[0].dropped, made[1].dropped) == (0, 1)
+    for name in ("splats", "sheet", "turntable"):
+        assert getattr(made[0], name).read_bytes() == getattr(made[1], name).read_bytes()
+    with pytest.raises(UserError, match="none has only finite values"):
+        finish(RunDir(tmp_path / "none"), replace(whole, means=torch.full((2000, 3), float("nan"))), rasterizer("cpu"), [], size=32, frames=2)
