@@ -175,9 +175,9 @@ def suited(asked: str, needs: str, prompts: tuple[str, ...], weights: Weights) -
 
 def armed(one: Listed) -> Arm:
     """Return an arm as the options of `train`: those in the brackets that are fields of a run are a run's, others the guidance's."""
-    kind, options, strange = apart(one.method)
-    if strange:
-        raise UserError(f"{one.method}: @strange is for `variance`; a run has its own render")
+    kind, options, wrong_view = apart(one.method)
+    if wrong_view:
+        raise UserError(f"{one.method}: @wrong-view is for `variance`; a run has its own render")
     argv = ["--guidance", CHOICES[0].spell(CHOICES[0].find(kind))]
     for key, value in options:
         head = key.split(".")[0].replace("-", "_")

@@ -4,6 +4,7 @@ Each loss compares what a frozen network sees in decode(x_t) with what was rende
 the prompt. Differentiable in the picture; how far they depend on x_t is what makes them useful.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from splatdistill.estimators import ClipScorer, Geometry, GeometryEstimator
 
 BaselineName = Literal["depth", "normal", "segment", "clip"]
+Losses = Callable[[View, Tensor], tuple[Tensor, ...]]
+"""Function of a view and its decoded picture that returns one loss per baseline, (b,) each."""
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,10 @@ from torch import Tensor, nn
 
 from splatdistill import checks
 from splatdistill.guidance.base import Defaults, Guided
-from splatdistill.guidance.noising import at_level, ddim, diffuse
+from splatdistill.guidance.noising import at_level, ddim, diffuse, invert_in_strides, unprompted
 from splatdistill.guidance.shaping import Weight
 from splatdistill.guidance.times import Times
 from splatdistill.guidance.types import Noised, View
-from splatdistill.priors import Query
 
 
 @dataclass(frozen=True)
@@ -86,15 +85,10 @@ class ISM(Guided):
         begin = self.value("begin")
         first = s.clamp(max=begin)
         n = diffuse(view, first, view.randn() + offset) if begin else Noised(view.x.detach(), first, torch.zeros_like(view.x))
-        for k in range(1, math.ceil(float((s - first).max()) / self.stride - 1e-6) + 1):
-            n = ddim(view, n, (first + k * self.stride).minimum(s), self.unprompted(view, n))
-        eps_s = self.unprompted(view, n)
+        n = invert_in_strides(view, n, s, self.stride)
+        eps_s = unprompted(view, n)
         n = at_level(view, ddim(view, n, t, eps_s).x_t, t)
         return Interval(n.x_t, n.t, n.eps, eps_s)
-
-    def unprompted(self, view: View, n: Noised) -> Float[Tensor, "b *d"]:
-        """Ask the prior under the null prompt."""
-        return view.prior.answer((Query(n.x_t, n.t, view.text.null),))[0]
 
     def residual(self, view: View, n: Noised, answers: tuple[Tensor, ...], memory: nn.Module) -> Float[Tensor, "b *d"]:
         """Return the guided prediction at t minus the unprompted one at s."""

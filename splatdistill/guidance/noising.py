@@ -1,5 +1,7 @@
 """Ways to carry clean latents to a noise level: the forward process, and DDIM inversion."""
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -7,6 +9,7 @@ from torch import Tensor
 from splatdistill.guidance.cfg import CFG
 from splatdistill.guidance.shaping import per_view
 from splatdistill.guidance.types import Noised, View
+from splatdistill.priors import Query
 
 
 def diffuse(view: View, t: Float[Tensor, " b"], eps: Float[Tensor, "b *d"] | None = None) -> Noised:
@@ -48,6 +51,19 @@ def invert(view: View, t: Float[Tensor, " b"], steps: int, cfg: CFG, eta: float 
     for k in range(1, steps + 1):
         eps_hat = cfg.combine(view, view.prior.answer(cfg.queries(view, n.x_t, n.t)))
         n = ddim(view, n, t * (k / steps), eps_hat, eta)
+    return n
+
+
+def unprompted(view: View, n: Noised) -> Float[Tensor, "b *d"]:
+    """Return the prior's prediction under the null prompt."""
+    return view.prior.answer((Query(n.x_t, n.t, view.text.null),))[0]
+
+
+def invert_in_strides(view: View, n: Noised, end: Float[Tensor, " b"], stride: float) -> Noised:
+    """Return DDIM inversion under the null prompt, from n up to `end` in moves of `stride`, the last one shorter (ISM's)."""
+    first = n.t
+    for k in range(1, math.ceil(float((end - first).max()) / stride - 1e-6) + 1):
+        n = ddim(view, n, (first + k * stride).minimum(end), unprompted(view, n))
     return n
 
 

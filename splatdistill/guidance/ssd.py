@@ -1,6 +1,5 @@
 """Stein score distillation."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,13 +10,10 @@ from torch import Tensor, nn
 from splatdistill import checks
 from splatdistill.guidance import baselines as known
 from splatdistill.guidance.base import Guided
-from splatdistill.guidance.baselines import BaselineName
+from splatdistill.guidance.baselines import BaselineName, Losses
 from splatdistill.guidance.stein import ControlWeights, Share, latent_moments, parameters_behind, splat_moments, stein_terms
 from splatdistill.guidance.types import Noised, View
 from splatdistill.priors import DiffusionPrior
-
-Losses = Callable[[View, Tensor], tuple[Tensor, ...]]
-"""(view, decoded picture) to one loss per baseline, (b,) each."""
 
 
 class SteinMemory(ControlWeights):

@@ -1,4 +1,4 @@
-"""A list of methods as it is typed for `bench` and `variance`: "sds,sdi[eta=0,jitter=0.2],ssd[baselines=depth]@strange"."""
+"""A list of methods as it is typed for `bench` and `variance`: "sds,sdi[eta=0,jitter=0.2],ssd[baselines=depth]@wrong-view"."""
 
 import re
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ STEIN = {
     "paper, mu = 1": "ssd[baselines=depth normal,mu=one]",
     "+ depth": "ssd[baselines=depth]",
     "+ normal": "ssd[baselines=depth normal]",
-    "+ shuffled depth": "ssd[baselines=depth]@strange",
+    "+ shuffled depth": "ssd[baselines=depth]@wrong-view",
 }
 """The seven methods that `stein` in a list stands for: from no control variate to depth that says nothing."""
 
@@ -43,20 +43,20 @@ def split(text: str) -> dict[str, str]:
 
 def guidance_of(text: str, prior: str, weights: Weights) -> tuple[Guidance, bool]:
     """Return the guidance of a method of the list, its recipe's options with those in brackets above them, and whether
-    @strange stands behind it.
+    @wrong-view stands behind it.
     """
-    kind, options, strange = apart(text)
+    kind, options, wrong_view = apart(text)
     argv = ["--guidance", kind, "--prior", prior, "--prompt", "x"]
     for key, value in options:
         argv += typed(f"guidance.{key}", value)
-    return parse_train(argv, weights.family).config.guidance, strange
+    return parse_train(argv, weights.family).config.guidance, wrong_view
 
 
 def apart(text: str) -> tuple[str, list[tuple[str, str]], bool]:
-    """Split a method of the list into the guidance's name, the options in its brackets, and whether @strange stands behind it."""
+    """Split a method of the list into the guidance's name, the options in its brackets, and whether @wrong-view stands behind it."""
     plain, at, mark = text.partition("@")
-    if at and mark != "strange":
-        raise UserError(f"{text}: expected @strange, or nothing, behind the name, got @{mark}")
+    if at and mark != "wrong-view":
+        raise UserError(f"{text}: expected @wrong-view, or nothing, behind the name, got @{mark}")
     kind, _, inside = plain.removesuffix("]").partition("[")
     options = []
     for part in filter(None, (p.strip() for p in inside.split(","))):

@@ -173,8 +173,8 @@ def checked(tree: dict, where: str) -> Tree:
         values = value if isinstance(value, list) else [value]
         if any(isinstance(v, list | dict) for v in values):
             raise UserError(f"{where}: {key} is a list of lists; expected a value, or a list of values")
-        if strange := [v for v in values if not (v is None or isinstance(v, str | int | float))]:
-            raise UserError(f"{where}: {key} holds a {type(strange[0]).__name__}; expected text, numbers, true or false")
+        if other := [v for v in values if not (v is None or isinstance(v, str | int | float))]:
+            raise UserError(f"{where}: {key} holds a {type(other[0]).__name__}; expected text, numbers, true or false")
     return tree
 
 

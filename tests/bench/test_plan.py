@@ -128,7 +128,7 @@ def test_prompt_files(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["sds[seed=3]", "sds[prompt=x]", "sds[steps=5]", "sds@strange", "sds[scale]", "nothing"]
+    "text", ["sds[seed=3]", "sds[prompt=x]", "sds[steps=5]", "sds@wrong-view", "sds[scale]", "nothing"]
 )
 def test_an_arm_sets_nothing_that_is_the_benchs(text):
     with pytest.raises(UserError):

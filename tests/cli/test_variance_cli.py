@@ -130,5 +130,5 @@ def test_the_seven_forms_of_stein_score_distillation_are_what_they_are_called():
     assert not forms["none"].guidance.variance_reduction
     assert forms["mu on n"].guidance.baselines == () and forms["mu on n"].guidance.mu == "latent"
     assert forms["paper, mu = 1"].guidance.mu == "one" and forms["+ normal"].guidance.baselines == ("depth", "normal")
-    assert [name for name, a in forms.items() if a.strange] == ["+ shuffled depth"]
+    assert [name for name, a in forms.items() if a.wrong_view] == ["+ shuffled depth"]
     assert forms["+ shuffled depth"].guidance == forms["+ depth"].guidance

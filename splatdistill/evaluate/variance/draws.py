@@ -80,7 +80,7 @@ class GradientEstimator:
     name: str
     guidance: Guidance
     learned: dict[str, Tensor] | None = None
-    strange: bool = False  # shown the render of another camera, to see what the right one is worth
+    wrong_view: bool = False  # shown the render of another camera, to see what the right one is worth
 
     def memory(self, prior: DiffusionPrior) -> nn.Module:
         """Return the guidance's memory, as a copy of its own."""
@@ -117,7 +117,7 @@ class Draws:
         alone, calls = self.mixes(estimator.guidance, memory), 0
         for i in range(self.design.cameras):
             shot = self.still.shoot(self.rng("camera", i, shared=True))
-            if estimator.strange:
+            if estimator.wrong_view:
                 other = self.still.shoot(self.rng("camera", (i + 1) % self.design.cameras, shared=True))
                 shot = replace(shot, render=other.render)
             kept: dict[Space, list[list[Tensor]]] = {space: [] for space in SPACES}
@@ -216,7 +216,7 @@ def learn(estimator: GradientEstimator, still: Still, batch: int, steps: int, rn
         shots = [still.shoot(rng) for _ in range(batch)]
         x = torch.cat([s.encode(rng) for s in shots])
         renders = [s.render for s in shots]
-        shown = joined(renders[1:] + renders[:1] if estimator.strange else renders)
+        shown = joined(renders[1:] + renders[:1] if estimator.wrong_view else renders)
         view = View(x, joined([s.text for s in shots]), still.prior, rng, still.progress, shown)
         estimator.guidance(view, memory)
         estimator.guidance.learn(view, memory)

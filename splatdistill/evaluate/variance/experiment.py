@@ -65,8 +65,8 @@ def prepare(options: Variance) -> Experiment:
 
 def estimator(name: str, text: str, prior: str, weights: Weights, matched: dict[str, Any]) -> GradientEstimator:
     """Return a method of the list: its recipe's options, those in brackets, and on top what all are matched in."""
-    guidance, strange = guidance_of(text, prior, weights)
-    return GradientEstimator(name, replace(guidance, **matched), strange=strange)
+    guidance, wrong_view = guidance_of(text, prior, weights)
+    return GradientEstimator(name, replace(guidance, **matched), wrong_view=wrong_view)
 
 
 def conduct(

@@ -17,7 +17,7 @@ class Variance:
 
     guidances: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ("sds", "sdi")
     """Methods, with options of their own in brackets: sds sdi "sdi[eta=0,inversion_steps=10]"; commas between them do as well
-    as spaces. stein stands for the seven forms of SSD; @strange behind a name shows it the render of another camera."""
+    as spaces. stein stands for the seven forms of SSD; @wrong-view behind a name shows it the render of another camera."""
     prompt: str = ""
     """Prompt of the scenes, where no run is given."""
     checkpoint: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="RUN ...")] = ()
