@@ -29,7 +29,7 @@ from splatdistill.toybox.parts import PATTERNS
 from splatdistill.toybox.real_split import SPLIT
 
 LENGTH = 24  # tokens of a caption
-CODEC = WaveletAutoencoder(8, 4.0, (1.0, 0.22, 0.2, 0.09))
+CODEC = WaveletAutoencoder(8, 4.0, (0.22, 0.2, 0.09))
 BANDS = (2.0, 0.7, 0.7, 0.6)  # weights in the loss: coarse, and three of details
 SCHEDULE = TableSchedule.scaled_linear()
 MIDDLE = 0.4  # share of times drawn from .2 to .7, where fronts are decided; the others are uniform
@@ -164,7 +164,7 @@ def loss(model: WorldModel, batch: Batch, rng: torch.Generator) -> Tensor:
     ids = model.ids(batch.texts).to(x.device)
     with torch.autocast(x.device.type, torch.bfloat16, enabled=half_precision(x.device)):
         answer = model(x_t, torch.where(noised, step, 0), ids, batch.camera, batch.views)
-    error = (answer.float() - target("v_prediction", x, eps, alpha, sigma, CODEC.deviation)).square()
+    error = (answer.float() - target("v_prediction", x, eps, alpha, sigma, CODEC.scales)).square()
     each = error.unflatten(1, (4, -1)).mean((2, 3, 4)) * torch.tensor(BANDS, device=x.device)
     return each[noised].mean()
 
@@ -198,7 +198,7 @@ def sample(
     for now, after in zip(times[:-1], times[1:]):
         (alpha, sigma), (alpha_s, sigma_s) = (schedule.broadcast(t.view(1), 3, x.dtype) for t in (now, after))
         told = [ids] if scale == 1 else [ids, empty]
-        found = [to_eps("v_prediction", _answer(model, x, int(1000 * now), words, camera, views, first), x, alpha, sigma, codec.deviation) for words in told]
+        found = [to_eps("v_prediction", _answer(model, x, int(1000 * now), words, camera, views, first), x, alpha, sigma, codec.scales) for words in told]
         eps = found[0] if scale == 1 else found[1] + scale * (found[0] - found[1])
         x = alpha_s * (x - sigma * eps) / alpha + sigma_s * eps
     return ((codec.decode(x) + 1) / 2).clamp(0, 1)

@@ -7,14 +7,13 @@ With x_t = alpha x + sigma eps:
     v_prediction   v = alpha eps - sigma x (Salimans & Ho, arXiv:2202.00512), for alpha^2 + sigma^2 = 1
     flow           u = eps - x, the velocity dx_t/dt of alpha = 1 - t, sigma = t (Liu et al., arXiv:2209.03003)
 
-Channels whose standard deviations s are far from 1 have v in their own unit, so that a network is never asked for more noise than
-the channel hides (Karras et al., arXiv:2206.00364, eq. 7, where s is sigma_data): with D^2 = alpha^2 s^2 + sigma^2,
-
-    v = (alpha s eps - sigma x / s) / D,    eps = (sigma x_t / D + alpha s v) / D.
+Channels of which a picture has little may be answered otherwise: there the network answers x / s, s being their scale. Noise of many
+such channels does not pass through a network, and what is clean does (Li and He, arXiv:2511.13720).
 """
 
 from typing import Literal, get_args
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -28,13 +27,12 @@ def to_eps(
     x_t: Float[Tensor, "b *d"],
     alpha: Tensor,
     sigma: Tensor,
-    deviation: Tensor | None = None,
+    scales: Tensor | None = None,
 ) -> Float[Tensor, "b *d"]:
-    """eps of a prediction at x_t. deviation: s of the channels, of v alone."""
+    """eps of a prediction at x_t. scales: s of the channels that are answered as x / s, and 0 for the others; None: all 0."""
+    if scales is not None:
+        return torch.where(scales > 0, (x_t - alpha * scales * predicted) / sigma, to_eps(kind, predicted, x_t, alpha, sigma))
     match kind:
-        case "v_prediction" if deviation is not None:
-            whole = (alpha**2 * deviation**2 + sigma**2).sqrt()
-            return (sigma * x_t / whole + alpha * deviation * predicted) / whole
         case "epsilon":
             return predicted
         case "sample":
@@ -51,12 +49,12 @@ def target(
     eps: Float[Tensor, "b *d"],
     alpha: Tensor,
     sigma: Tensor,
-    deviation: Tensor | None = None,
+    scales: Tensor | None = None,
 ) -> Float[Tensor, "b *d"]:
-    """The prediction that would be right for clean latents x and the noise eps; deviation as in to_eps."""
+    """The prediction that would be right for clean latents x and the noise eps; scales as in to_eps."""
+    if scales is not None:
+        return torch.where(scales > 0, x / torch.where(scales > 0, scales, 1), target(kind, x, eps, alpha, sigma))
     match kind:
-        case "v_prediction" if deviation is not None:
-            return (alpha * deviation * eps - sigma * x / deviation) / (alpha**2 * deviation**2 + sigma**2).sqrt()
         case "epsilon":
             return eps
         case "sample":

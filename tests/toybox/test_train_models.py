@@ -118,7 +118,7 @@ def test_the_loss_leaves_prompts_out(tmp_path: Path) -> None:
             assert torch.equal(x_t[first], self.clean[first])
             alpha, sigma = multiview.SCHEDULE.broadcast(step.double() / 1000, 3, torch.float32)
             eps = (x_t - alpha * self.clean) / sigma
-            v = multiview.target("v_prediction", self.clean, eps, alpha, sigma, multiview.CODEC.deviation)
+            v = multiview.target("v_prediction", self.clean, eps, alpha, sigma, multiview.CODEC.scales)
             return v + 9.0 * first.view(-1, 1, 1, 1)
 
     picture = torch.rand(10, 3, 16, 16)
