@@ -139,7 +139,8 @@ def pip(words: list[str]) -> None:
 def run_script(path: Path, words: list[str]) -> None:
     """Have a script's own parser read the words."""
     assert path.is_file() and path.parent == ROOT / "scripts", path
-    if "ArgumentParser(" not in path.read_text(encoding="utf-8"):
+    source = path.read_text(encoding="utf-8")
+    if "ArgumentParser(" not in source and "import main" not in source:
         assert not words, f"{path.name} takes no options"
         return
     name = f"script_{path.stem}"

@@ -89,7 +89,7 @@ def ended(rest: str) -> str:
 
 def module_of(path: Path) -> dict:
     """The names of a source's module; none of a script's, which is not imported to look at its texts."""
-    if path.parent.name == "scripts":
+    if ROOT / "scripts" in path.parents:
         return {}
     base = ROOT / "viewer" if ROOT / "viewer" in path.parents else ROOT
     dotted = ".".join(path.relative_to(base).with_suffix("").parts).removesuffix(".__init__")

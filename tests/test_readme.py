@@ -17,6 +17,10 @@ from splatdistill.export.saved_splats import load_all
 from splatdistill.priors import weights
 
 README = (ROOT / "README.md").read_text()
+PROJECT = {*"name version description readme requires-python license license-files authors maintainers keywords classifiers".split()} | {
+    *"urls scripts gui-scripts entry-points dependencies optional-dependencies dynamic".split()
+}
+"""Keys of [project] (packaging.python.org, pyproject.toml specification)."""
 INSTALL = 'pip install -c scripts/constraints.txt -e ".[test]"'
 TRAIN = 'splatdistill train --guidance sdi --prompt "a red mushroom"'
 EMBEDDED = (weights.TINY / "model_index.json").exists()
@@ -52,7 +56,8 @@ def test_the_constraints_pin_every_dependency():
         for line in (ROOT / "scripts/constraints.txt").read_text().splitlines()
         if "==" in line
     }
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project.keys() <= PROJECT, "keys that no installer takes"
     wanted = [
         re.match(r"[\w-]+", d).group().lower()
         for d in (*project["dependencies"], *project["optional-dependencies"]["test"])

@@ -1,6 +1,6 @@
 """Make a prior that the package loads of what scripts/train_models.py wrote.
 
-    python scripts/world_export.py OUT DIR      # then: splatdistill train --prior DIR ...
+    python scripts/world_export.py OUT DIR      # then give --prior DIR
 
 DIR gets Stable Diffusion's diffusers layout, the averaged weights in float16.
 """

