@@ -17,9 +17,10 @@ from splatdistill.export.saved_splats import load_all
 from splatdistill.priors import weights
 
 README = (ROOT / "README.md").read_text()
-PROJECT = {*"name version description readme requires-python license license-files authors maintainers keywords classifiers".split()} | {
-    *"urls scripts gui-scripts entry-points dependencies optional-dependencies dynamic".split()
-}
+PROJECT = {
+    "name", "version", "description", "readme", "requires-python", "license", "license-files", "authors", "maintainers", "keywords",
+    "classifiers", "urls", "scripts", "gui-scripts", "entry-points", "dependencies", "optional-dependencies", "dynamic",
+}  # fmt: skip
 """Keys of [project] (packaging.python.org, pyproject.toml specification)."""
 INSTALL = 'pip install -c scripts/constraints.txt -e ".[test]"'
 TRAIN = 'splatdistill train --guidance sdi --prompt "a red mushroom"'
