@@ -5,6 +5,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch loads; inherited by the processes that tests start
 os.environ.setdefault("SPLATDISTILL_NO_VIEWER", "1")  # pytest -s in a terminal is nobody who watches
 
+import functools
 import random
 import re
 import sys
@@ -78,3 +79,11 @@ def prior(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from helpers import write_sd_folder
 
     return write_sd_folder(tmp_path_factory.mktemp("sd"))
+
+
+@pytest.fixture
+def short_films(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs leave what they leave, smaller."""
+    from splatdistill.train import loop
+
+    monkeypatch.setattr(loop, "finish", functools.partial(loop.finish, size=16, frames=2))

@@ -10,11 +10,10 @@ import json
 from pathlib import Path
 
 import torch
-from diffusers import DDPMScheduler
 from safetensors.torch import load_file, save_file
 
 from embedded.multiview import CODEC, Shape, WorldModel
-from embedded.networks import SCHEDULER
+from embedded.networks import write_pipeline
 
 FILES = {"unet": "diffusion_pytorch_model.safetensors", "text_encoder": "model.safetensors"}
 
@@ -33,17 +32,7 @@ def export(out: Path, folder: Path) -> None:
         save_file({k: v.contiguous() for k, v in part.state_dict().items()}, folder / name / FILES[name])
     model.unet.save_config(folder / "unet")
     model.text.config.save_pretrained(folder / "text_encoder")
-    CODEC.save_pretrained(folder / "vae")
-    DDPMScheduler(**SCHEDULER).save_pretrained(folder / "scheduler")
-    index = {
-        "_class_name": "StableDiffusionPipeline",
-        "text_encoder": ["transformers", "CLIPTextModel"],
-        "tokenizer": ["transformers", "CLIPTokenizer"],
-        "unet": ["diffusers", "UNet2DConditionModel"],
-        "scheduler": ["diffusers", "DDPMScheduler"],
-        "vae": ["splatdistill", "WaveletAutoencoder"],
-    }
-    (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    write_pipeline(folder, CODEC)
     progress = told["progress"]
     record = {"step": progress["step"], "pictures": progress["pictures"], "parts": progress["parts"], "losses": progress["log"][::10] + progress["log"][-1:]}
     (folder / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

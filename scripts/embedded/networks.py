@@ -3,12 +3,13 @@
 import json
 from pathlib import Path
 
-from diffusers import UNet2DConditionModel
+from diffusers import DDPMScheduler, UNet2DConditionModel
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from splatdistill.priors.patches import PatchAutoencoder, WaveletAutoencoder
 from splatdistill.toybox import COLOURS, NAMED, PRIMITIVES
 from splatdistill.toybox.parts import PATTERNS
 from splatdistill.toybox.world import SIZE
@@ -132,3 +133,18 @@ CLIP_PREPROCESSING = {  # as transformers' CLIPImageProcessor writes it: 64 x 64
     "image_std": [0.5] * 3,
 }
 SCHEDULER = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "prediction_type": "v_prediction", "clip_sample": False}
+
+
+def write_pipeline(folder: Path, codec: PatchAutoencoder | WaveletAutoencoder) -> None:
+    """Write the parts of a prior's folder that hold no network: autoencoder, noise schedule, and the index of Stable Diffusion's layout."""
+    codec.save_pretrained(folder / "vae")
+    DDPMScheduler(**SCHEDULER).save_pretrained(folder / "scheduler")
+    index = {
+        "_class_name": "StableDiffusionPipeline",
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "scheduler": ["diffusers", "DDPMScheduler"],
+        "vae": ["splatdistill", type(codec).__name__],
+    }
+    (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")

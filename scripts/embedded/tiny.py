@@ -19,13 +19,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import DDPMScheduler, ModelMixin
+from diffusers import ModelMixin
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from embedded.contrast import ClipLoss
 from embedded.losses import Data, PriorLoss, Settings
-from embedded.networks import CLIP_PREPROCESSING, SCHEDULER, Prior, exported, make_clip, make_tokenizer
+from embedded.networks import CLIP_PREPROCESSING, Prior, exported, make_clip, make_tokenizer, write_pipeline
 from embedded.training import Pace, Training, averaged, read_state
 from splatdistill.priors.patches import PatchAutoencoder
 from splatdistill.toybox.world import SIZE, pictures
@@ -85,17 +85,7 @@ def export(work: Path, target: Path) -> None:
         bundle |= {f"geometry.{k}": v for k, v in load_file(exported_geometry / "model.safetensors").items()}
         SharedWeights.write(target / "geometry", target / "weights.safetensors", "geometry.")
     save_file(bundle, target / "weights.safetensors")
-    PatchAutoencoder().save_pretrained(target / "prior" / "vae")
-    DDPMScheduler(**SCHEDULER).save_pretrained(target / "prior" / "scheduler")
-    index = {
-        "_class_name": "StableDiffusionPipeline",
-        "text_encoder": ["transformers", "CLIPTextModel"],
-        "tokenizer": ["transformers", "CLIPTokenizer"],
-        "unet": ["diffusers", "UNet2DConditionModel"],
-        "scheduler": ["diffusers", "DDPMScheduler"],
-        "vae": ["splatdistill", "PatchAutoencoder"],
-    }
-    (target / "prior" / "model_index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    write_pipeline(target / "prior", PatchAutoencoder())
     (target / "clip" / "preprocessor_config.json").write_text(json.dumps(CLIP_PREPROCESSING, indent=2) + "\n", encoding="utf-8")
     print(f"wrote {target}", flush=True)
 

@@ -67,11 +67,6 @@ class Work(_Shown):
         super().__init__(console, what, total)
         self.what, self.total = what, total
 
-    def retotal(self, total: int) -> None:
-        """Set the whole amount, now that it is known."""
-        self.total = total
-        self.bar.update(self.task, total=total)
-
     def done(self, count: int, what: str = "") -> None:
         """`count` pieces of the total are done; `what` is being worked on."""
         rate = self._rate(count)

@@ -92,13 +92,6 @@ def load_ply(path: Name, up: Up | None = None) -> Read:
     return replace(found, gaussians=frames.placed(found.gaussians, frames.into(up or _up(rows.comments, notes)).T))
 
 
-def read_ply(path: Name, up: Up | None = None, drop_invalid: bool = False) -> Gaussians:
-    """Return the splats that `load_ply` reads, in single precision; UserError as there, and if rows would be left out and
-    `drop_invalid` does not allow it.
-    """
-    return load_ply(path, up).strict(drop_invalid)
-
-
 def _up(comments: tuple[str, ...], ours: tuple[str, ...]) -> Up:
     """Return the world of a file. nerfstudio's says that z is up; what brush says of y is a constant and means nothing."""
     if any(c.lower().split() == ["vertical", "axis:", "z"] for c in comments):

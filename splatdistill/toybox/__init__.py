@@ -7,10 +7,11 @@ acceptance checks compare against it. Everything is deterministic.
 
 from splatdistill.toybox.captions import Caption, parse, sample_caption, unknown_words
 from splatdistill.toybox.catalogue import NAMED, build
+from splatdistill.toybox.drawing import Truth
 from splatdistill.toybox.palette import COLOURS
 from splatdistill.toybox.primitives import PRIMITIVES
 from splatdistill.toybox.split import ACCEPTANCE, HELD_OUT, is_held_out
-from splatdistill.toybox.tracer import Truth, render
+from splatdistill.toybox.tracer import render
 
 __all__ = [
     "ACCEPTANCE",

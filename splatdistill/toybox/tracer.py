@@ -1,37 +1,22 @@
 """Sphere tracing of toybox objects on the CPU: rgb, alpha, depth and normals from any camera.
 
-Signed distance functions as in Hart, "Sphere tracing" (The Visual Computer, 1996). The light is fixed in
-the world and diffuse, so that it can be baked into splats. All kernels live in this one file, so that the
-on-disk cache of the compiled code notices every edit.
+Signed distance functions as in Hart, "Sphere tracing" (The Visual Computer, 1996). All kernels live in this one file, so that
+the on-disk cache of the compiled code notices every edit.
 """
 
 import math
-import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from numba import njit
 from torch import Tensor
 
 from splatdistill.cameras import Cameras
+from splatdistill.toybox.drawing import FAST, LIGHT, Truth, drawn
 from splatdistill.toybox.parts import Part, table
 
 REACH = 1.1  # no object leaves this distance from the origin; rays start there
-FAST = {"cache": True, "nogil": True, "fastmath": True, "error_model": "numpy"}
-
-
-@dataclass(frozen=True)
-class Truth:
-    """Images of the true object. They are anti-aliased by averaging samples within the pixel."""
-
-    rgb: Float[Tensor, "b 3 h w"]  # composited over the background, in [0, 1]
-    alpha: Float[Tensor, "b 1 h w"]  # share of the pixel that the object covers
-    depth: Float[Tensor, "b 1 h w"]  # along the camera's z axis, mean over the covered share; 0 where empty
-    normal: Float[Tensor, "b 3 h w"]  # unit, world axes, facing the camera; 0 where empty
 
 
 @njit(**FAST)
@@ -118,17 +103,14 @@ def _painted(part, x, y, z):
 
 
 @njit(**FAST)
-def _trace(parts, pose, k, height, width, background, samples, out):
-    """One view. pose: (4,4) world to camera; k: (3,3); out: (8, h, w) = rgb, alpha, depth, normal."""
-    ox = -(pose[0, 0] * pose[0, 3] + pose[1, 0] * pose[1, 3] + pose[2, 0] * pose[2, 3])
-    oy = -(pose[0, 1] * pose[0, 3] + pose[1, 1] * pose[1, 3] + pose[2, 1] * pose[2, 3])
-    oz = -(pose[0, 2] * pose[0, 3] + pose[1, 2] * pose[1, 3] + pose[2, 2] * pose[2, 3])
+def _trace(parts, pose, k, eye, light, samples, sums):
+    """Add up one view's samples; see drawing.Draw."""
+    ox, oy, oz = eye
     far = math.sqrt(ox * ox + oy * oy + oz * oz)
     pixel = 1.0 / k[0, 0] / samples
-    acc = np.zeros(8)
-    for i in range(height):
-        for j in range(width):
-            acc[:] = 0.0
+    for i in range(sums.shape[1]):
+        for j in range(sums.shape[2]):
+            acc = sums[:, i, j]
             for s in range(samples * samples):
                 u = (j + (s % samples + 0.5) / samples - k[0, 2]) / k[0, 0]
                 v = (i + (s // samples + 0.5) / samples - k[1, 2]) / k[1, 1]
@@ -152,8 +134,6 @@ def _trace(parts, pose, k, height, width, background, samples, out):
                         if t > mid + half:
                             break
                 if not hit:
-                    for ch in range(3):
-                        acc[ch] += background[ch]
                     continue
                 x, y, z = ox + t * dx, oy + t * dy, oz + t * dz
                 e = 1e-3
@@ -162,8 +142,8 @@ def _trace(parts, pose, k, height, width, background, samples, out):
                 gz = _nearest(parts, x, y, z + e)[0] - _nearest(parts, x, y, z - e)[0]
                 g = 1.0 / math.sqrt(gx * gx + gy * gy + gz * gz + 1e-20)
                 gx, gy, gz = gx * g, gy * g, gz * g
-                occluded = _nearest(parts, x + 0.12 * gx, y + 0.12 * gy, z + 0.12 * gz)[0] / 0.12
-                shade = (0.66 + 0.24 * gz + 0.09 * gx + 0.05 * gy) * (0.65 + 0.35 * min(max(occluded, 0.0), 1.0))
+                openness = min(max(_nearest(parts, x + 0.12 * gx, y + 0.12 * gy, z + 0.12 * gz)[0] / 0.12, 0.0), 1.0)
+                shade = (light[0] * gx + light[1] * gy + light[2] * gz + light[3]) * (light[4] * openness + light[5])
                 part = parts[which]
                 m = _painted(part, x, y, z)
                 for ch in range(3):
@@ -173,28 +153,6 @@ def _trace(parts, pose, k, height, width, background, samples, out):
                 acc[5] += gx
                 acc[6] += gy
                 acc[7] += gz
-            inv = 1.0 / (samples * samples)
-            for ch in range(4):
-                out[ch, i, j] = acc[ch] * inv
-            if acc[3] > 0:
-                out[4, i, j] = acc[4] / acc[3]
-                length = math.sqrt(acc[5] ** 2 + acc[6] ** 2 + acc[7] ** 2) + 1e-12
-                for ch in range(5, 8):
-                    out[ch, i, j] = acc[ch] / length
-            else:
-                for ch in range(4, 8):
-                    out[ch, i, j] = 0.0
-
-
-def in_threads(count: int, one: Callable[[int], None], threads: int | None) -> None:
-    """Run one(0), ..., one(count - 1), which release the interpreter's lock; on all cores by default."""
-    workers = min(threads or len(os.sched_getaffinity(0)), count)
-    if workers <= 1:
-        for i in range(count):
-            one(i)
-    else:
-        with ThreadPoolExecutor(workers) as pool:
-            list(pool.map(one, range(count)))
 
 
 def render(
@@ -204,23 +162,12 @@ def render(
     samples: int = 3,
     threads: int | None = None,
 ) -> Truth:
-    """Ground truth of object i from camera i (one object: from every camera).
+    """Trace object i from camera i (one object: from every camera).
 
     background: (b,3) in [0,1], white by default. samples: per pixel side. threads: all cores by default.
     """
-    views, height, width = len(cameras), cameras.height, cameras.width
-    tables = [table(list(parts)) for parts in objects]
-    tables = tables * views if len(tables) == 1 else tables
-    if len(tables) != views:
-        raise ValueError(f"{len(tables)} objects for {views} cameras: give one object, or one per camera")
-    poses = cameras.world_to_camera.double().cpu().numpy()
-    ks = cameras.intrinsics.double().cpu().numpy()
-    bg = np.ones((views, 3)) if background is None else background.double().cpu().numpy()
-    out = np.empty((views, 8, height, width), np.float32)
 
-    def one(i: int) -> None:
-        _trace(tables[i], poses[i], ks[i], height, width, bg[i], samples, out[i])
+    def trace(parts: np.ndarray, pose: np.ndarray, k: np.ndarray, eye: np.ndarray, sums: np.ndarray) -> None:
+        _trace(parts, pose, k, eye, LIGHT, samples, sums)
 
-    in_threads(views, one, threads)
-    image = torch.from_numpy(out)
-    return Truth(image[:, :3], image[:, 3:4], image[:, 4:5], image[:, 5:8])
+    return drawn(trace, [table(list(parts)) for parts in objects], cameras, background, samples, threads)

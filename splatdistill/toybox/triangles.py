@@ -1,9 +1,8 @@
 """Rasterising of triangle meshes on the CPU: rgb, alpha, depth and normals from any camera.
 
 A z-buffer at several samples a pixel finds the nearest face of each sample; the samples of a pixel are then shaded and
-averaged. The light is that of the tracer: fixed in the world and diffuse, so that it can be baked into splats. Faces are
-two-sided: the models at hand have no consistent winding. All kernels live in this one file, so that the on-disk cache of the
-compiled code notices every edit.
+averaged. Faces are two-sided: the models at hand have no consistent winding. All kernels live in this one file, so that the
+on-disk cache of the compiled code notices every edit.
 """
 
 import math
@@ -11,13 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from numba import njit
 from torch import Tensor
 
 from splatdistill.cameras import Cameras
-from splatdistill.toybox.tracer import FAST, Truth, in_threads
+from splatdistill.toybox.drawing import FAST, LIGHT, Truth, drawn
 
 NEAR = 0.05  # faces that come nearer to the camera's plane are not drawn
 
@@ -100,16 +98,12 @@ def _texel(row, texels, u, v, ch):
 
 
 @njit(**FAST)
-def _shade(corners, normals, uv, openness, material, materials, texels, pose, k, background, samples, nearest, face, out):
-    """Average the samples of each pixel into out (8, h, w) = rgb, alpha, depth, normal."""
-    ox = -(pose[0, 0] * pose[0, 3] + pose[1, 0] * pose[1, 3] + pose[2, 0] * pose[2, 3])
-    oy = -(pose[0, 1] * pose[0, 3] + pose[1, 1] * pose[1, 3] + pose[2, 1] * pose[2, 3])
-    oz = -(pose[0, 2] * pose[0, 3] + pose[1, 2] * pose[1, 3] + pose[2, 2] * pose[2, 3])
-    height, width = out.shape[1], out.shape[2]
-    acc, inv = np.zeros(8), 1.0 / (samples * samples)
-    for i in range(height):
-        for j in range(width):
-            acc[:] = 0.0
+def _shade(corners, normals, uv, openness, material, materials, texels, pose, k, eye, light, samples, nearest, face, sums):
+    """Add up one view's samples; see drawing.Draw. nearest, face: the z-buffer, see `_cover`."""
+    ox, oy, oz = eye
+    for i in range(sums.shape[1]):
+        for j in range(sums.shape[2]):
+            acc = sums[:, i, j]
             for s in range(samples * samples):
                 row, col = i * samples + s // samples, j * samples + s % samples
                 f = face[row, col]
@@ -146,7 +140,7 @@ def _shade(corners, normals, uv, openness, material, materials, texels, pose, k,
                     g = -g
                 gx, gy, gz = gx * g, gy * g, gz * g
                 free = b0 * openness[f, 0] + b1 * openness[f, 1] + b2 * openness[f, 2]
-                shade = (0.66 + 0.24 * gz + 0.09 * gx + 0.05 * gy) * (0.65 + 0.35 * free)
+                shade = (light[0] * gx + light[1] * gy + light[2] * gz + light[3]) * (light[4] * free + light[5])
                 paint = materials[material[f]]
                 u = b0 * uv[f, 0, 0] + b1 * uv[f, 1, 0] + b2 * uv[f, 2, 0]
                 v = b0 * uv[f, 0, 1] + b1 * uv[f, 1, 1] + b2 * uv[f, 2, 1]
@@ -160,18 +154,6 @@ def _shade(corners, normals, uv, openness, material, materials, texels, pose, k,
                 acc[5] += gx
                 acc[6] += gy
                 acc[7] += gz
-            empty = 1.0 - acc[3] * inv
-            for ch in range(3):
-                out[ch, i, j] = acc[ch] * inv + empty * background[ch]
-            out[3, i, j] = acc[3] * inv
-            if acc[3] > 0.0:
-                out[4, i, j] = acc[4] / acc[3]
-                length = math.sqrt(acc[5] ** 2 + acc[6] ** 2 + acc[7] ** 2) + 1e-12
-                for ch in range(5, 8):
-                    out[ch, i, j] = acc[ch] / length
-            else:
-                for ch in range(4, 8):
-                    out[ch, i, j] = 0.0
 
 
 def rasterise(
@@ -181,30 +163,20 @@ def rasterise(
     samples: int = 2,
     threads: int | None = None,
 ) -> Truth:
-    """Ground truth of mesh i from camera i (one mesh: from every camera).
+    """Rasterise mesh i from camera i (one mesh: from every camera).
 
     background: (b,3) in [0,1], white by default. samples: per pixel side. threads: all cores by default.
     """
-    views, height, width = len(cameras), cameras.height, cameras.width
-    drawn = list(meshes) * views if len(meshes) == 1 else list(meshes)
-    if len(drawn) != views:
-        raise ValueError(f"{len(drawn)} meshes for {views} cameras: give one mesh, or one per camera")
-    poses = cameras.world_to_camera.double().cpu().numpy()
-    ks = cameras.intrinsics.double().cpu().numpy()
-    bg = np.ones((views, 3)) if background is None else background.double().cpu().numpy()
-    out = np.empty((views, 8, height, width), np.float32)
 
-    def one(i: int) -> None:
-        m = drawn[i]
+    def draw(m: Mesh, pose: np.ndarray, k: np.ndarray, eye: np.ndarray, sums: np.ndarray) -> None:
+        height, width = sums.shape[1:]
         nearest = np.zeros((height * samples, width * samples), np.float32)
         face = np.full((height * samples, width * samples), -1, np.int32)
-        _cover(m.corners, poses[i], ks[i], height, width, samples, nearest, face)
+        _cover(m.corners, pose, k, height, width, samples, nearest, face)
         surface = (m.corners, m.normals, m.uv, m.openness, m.material, m.materials, m.texels)
-        _shade(*surface, poses[i], ks[i], bg[i], samples, nearest, face, out[i])
+        _shade(*surface, pose, k, eye, LIGHT, samples, nearest, face, sums)
 
-    in_threads(views, one, threads)
-    image = torch.from_numpy(out)
-    return Truth(image[:, :3], image[:, 3:4], image[:, 4:5], image[:, 5:8])
+    return drawn(draw, meshes, cameras, background, samples, threads)
 
 
 def corner_normals(corners: np.ndarray, crease: float = 50.0) -> np.ndarray:

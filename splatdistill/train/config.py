@@ -10,6 +10,7 @@ from splatdistill.densify.fixed import Fixed
 from splatdistill.guidance import SDI, Guidance
 from splatdistill.scene.initial import Ball, Initial
 from splatdistill.scene.optim import LearningRates
+from splatdistill.train.distillation import Distillation
 from splatdistill.train.losses import Regularisers
 
 MOST = 10_000_000  # steps, Gaussians
@@ -31,25 +32,13 @@ class Background:
 
 
 @dataclass(frozen=True)
-class Train:
+class Train(Distillation):
     """Distil a text prompt into Gaussian splats."""
 
-    prompt: str = ""
-    """Prompt, for example "a red mushroom"."""
-    negative: str = ""
-    """Negative prompt, to keep away from."""
-    prior: str = "auto"
-    """auto, tiny (the embedded model of the toybox world), a diffusers folder, or a hub id."""
     prior_views: int = 1
     """Pictures of one object that the prior sees together, from all around at one height: 1, or as many as a multi-view prior
     was taught (tiny: 4). `--batch` counts such sets.
     """
-    device: str = "auto"
-    """Device to compute on: auto (a CUDA card if there is one), cpu, cuda, or another device of torch, such as cuda:1 or mps."""
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Precision of the prior's networks; the splats are always float32."""
-    seed: int = 0
-    """Seed of everything random."""
     steps: int = 600
     """Optimiser steps."""
     particles: int = 1
@@ -101,8 +90,7 @@ class Train:
 
     def __post_init__(self) -> None:
         """Raise UserError for numbers that make no sense; the parts have checked theirs."""
-        checks.types(self)
-        checks.within(self, -(2**63), 2**63 - 1, "seed")
+        super().__post_init__()
         checks.count(self, 1, MOST, "steps", "max_gaussians")
         checks.within(self, 1, 8, "particles")
         checks.count(self, 1, 10_000, "batch", "accumulate", "inner")

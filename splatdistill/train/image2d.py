@@ -17,26 +17,19 @@ from splatdistill.cameras import ViewWord, with_view
 from splatdistill.errors import RunEnded
 from splatdistill.guidance import SDI, Guidance, View
 from splatdistill.priors import Conditions, DiffusionPrior
+from splatdistill.train.distillation import Distillation
 from splatdistill.train.divergence import EXPLANATIONS, Limits
 from splatdistill.train.losses import finite
 
 
 @dataclass(frozen=True)
-class Image2D:
+class Image2D(Distillation):
     """Distil a text prompt into pictures."""
 
     prompt: str = ""
     """Prompt, for example "a red mushroom"; with --prior exact one of ring, grid, pair, one."""
-    negative: str = ""
-    """Negative prompt, to keep away from."""
     prior: str = "auto"
     """auto, tiny (the embedded model of the toybox world), exact (points in the plane), a diffusers folder, or a hub id."""
-    device: str = "auto"
-    """Device to compute on: auto (a CUDA card if there is one), cpu, cuda, or another device of torch, such as cuda:1 or mps."""
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Precision of the prior's networks; the pictures are always float32."""
-    seed: int = 0
-    """Seed of everything random."""
     steps: int = 300
     """Optimiser steps."""
     particles: int = 4
@@ -54,8 +47,7 @@ class Image2D:
 
     def __post_init__(self) -> None:
         """Raise UserError for numbers that make no sense."""
-        checks.types(self)
-        checks.within(self, -(2**63), 2**63 - 1, "seed")
+        super().__post_init__()
         checks.count(self, 1, 10_000_000, "steps")
         checks.count(self, 1, 100_000, "particles")
         checks.positive(self, "rate")

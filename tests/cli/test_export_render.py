@@ -9,7 +9,7 @@ from PIL import Image
 
 from splatdistill.cli import main
 from splatdistill.io import read_splats
-from splatdistill.io.ply import read_comments, read_ply, write_ply
+from splatdistill.io.ply import load_ply, read_comments, write_ply
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def test_export_writes_beside_the_run_and_says_what_came_back(run: Path, capsys,
     assert f"wrote {path}: {len(cube())} splats" in text and "read back: positions" in text
     assert ("one colour from everywhere" in text) == (kind == "splat")
     assert ("keep with it: prior tiny" in text) == (kind in ("splat", "spz"))
-    assert path.exists() and len(read_ply(run / "splats.ply")) == len(cube())
+    assert path.exists() and len(load_ply(run / "splats.ply").strict()) == len(cube())
 
 
 def test_the_suffix_decides_and_budgets_make_levels(run: Path, tmp_path: Path) -> None:
@@ -46,7 +46,7 @@ def test_programs_get_their_worlds_and_provenance_stays(run: Path, tmp_path: Pat
     assert main(["export", str(run), "--for", "unity", "--out", str(tmp_path / "a.spz"), "--pivot", "centre"]) == 0
     said = capsys.readouterr().out
     assert "tall (units); y up, the front to +z; the origin in its middle" in said
-    raw = read_ply(out, up="raw")
+    raw = load_ply(out, up="raw").strict()
     assert 190 < (raw.means[:, 2].max() - raw.means[:, 2].min()).item() < 230 and abs(raw.means[:, 2].min().item()) < 10
     assert {"up unreal", "prompt a cube", "prior tiny"} <= {*read_comments(out)}
     front = raw.means[(raw.sh[:, 0] - raw.sh[:, 0].new_tensor([1.77, -1.77, -1.77])).abs().sum(1) < 0.1]

@@ -21,7 +21,7 @@ from splatdistill import sh
 from splatdistill.errors import UserError
 from splatdistill.gaussians import SH_C0, Gaussians
 from splatdistill.io import frames, is_splats, palette, read_splats
-from splatdistill.io.ply import read_ply, write_ply
+from splatdistill.io.ply import load_ply, write_ply
 from splatdistill.io.sog import write_sog
 from splatdistill.io.splat import write_splat
 from splatdistill.io.spz import HEADER, MAGIC, write_spz
@@ -116,7 +116,7 @@ def test_worlds_are_orthogonal_and_reversible(tmp_path: Path, up: str, facing: f
     seen = sh.evaluate(there.sh, (d.double() @ m.T).float())
     torch.testing.assert_close(seen, sh.evaluate(g.sh, d), rtol=0, atol=1e-5)
     write_ply(tmp_path / "a.ply", g, up=up)
-    assert_same_splats(g, read_ply(tmp_path / "a.ply"), 1e-5, 1e-4, 1e-5, 1e-4)
+    assert_same_splats(g, load_ply(tmp_path / "a.ply").strict(), 1e-5, 1e-4, 1e-5, 1e-4)
 
 
 FRONT, LEFT, UP = torch.eye(3).double()  # of the object: +x, +y, +z of our world
@@ -263,7 +263,7 @@ def test_splat_transform_reads_and_writes_the_same(tmp_path: Path, kind: str) ->
     given = mild()
     WRITERS[kind](tmp_path / f"a.{kind}", given)
     subprocess.run(["node", tool, "-g", "cpu", tmp_path / f"a.{kind}", tmp_path / "theirs.ply"], check=True)
-    assert_same_splats(given, read_ply(tmp_path / "theirs.ply"))
+    assert_same_splats(given, load_ply(tmp_path / "theirs.ply").strict())
     if kind != "splat":  # which it does not write
         write_ply(tmp_path / "a.ply", given.with_degree(0), pad=False)
         version = ["--spz-version", "3"] if kind == "spz" else []

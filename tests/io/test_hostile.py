@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from splatdistill.errors import UserError
 from splatdistill.gaussians import Gaussians
 from splatdistill.io.atomic import replacing
-from splatdistill.io.ply import read_ply, write_ply
+from splatdistill.io.ply import load_ply, write_ply
 from splatdistill.io.points import read_points
 from splatdistill.io.table import escape, unescape, write_table
 
@@ -104,13 +104,13 @@ def test_headers_of_every_system(tmp_path: Path, line: bytes, first: bytes) -> N
     data = (first + head[3:]).replace(b"\n", line) + b"end_header" + line
     (tmp_path / "a.ply").write_bytes(data + b"\n\r\n\r" + body[4:])  # x begins with what might end a line
     x = np.frombuffer(b"\n\r\n\r", "<f4")[0]
-    assert read_ply(tmp_path / "a.ply", up="raw").means.tolist() == [[x, 0, 0]]
+    assert load_ply(tmp_path / "a.ply", up="raw").strict().means.tolist() == [[x, 0, 0]]
 
 
 def test_the_good_file_is_good(tmp_path: Path) -> None:
     path = tmp_path / "a.ply"
     path.write_bytes(GOOD)
-    assert len(read_ply(path)) == 1
+    assert len(load_ply(path).strict()) == 1
 
 
 @pytest.mark.parametrize("what", BAD)
@@ -118,25 +118,25 @@ def test_bad_files_are_explained(tmp_path: Path, what: str) -> None:
     path = tmp_path / "a.ply"
     path.write_bytes(BAD[what][0])
     with pytest.raises(UserError, match=BAD[what][1]) as caught:
-        read_ply(path)
+        load_ply(path).strict()
     assert str(path) in str(caught.value)
 
 
 def test_what_is_not_a_file_is_explained(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no file"):
-        read_ply(tmp_path / "missing.ply")
+        load_ply(tmp_path / "missing.ply").strict()
     with pytest.raises(UserError, match="not a file"):
-        read_ply(tmp_path)
+        load_ply(tmp_path).strict()
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(UserError, match="not a file"):  # and does not wait for a writer
-        read_ply(tmp_path / "pipe")
+        load_ply(tmp_path / "pipe").strict()
 
 
 @given(st.binary(max_size=300), st.integers(0, len(GOOD)))
 def test_no_bytes_do_anything_else(tmp_path_factory: pytest.TempPathFactory, noise: bytes, at: int) -> None:
     path = tmp_path_factory.getbasetemp() / "fuzz.ply"
     path.write_bytes(GOOD[:at] + noise + GOOD[at + len(noise) :])
-    for read in (read_ply, read_points):
+    for read in (load_ply, read_points):
         try:
             read(path)
         except UserError as error:
@@ -149,8 +149,8 @@ def test_nan_rows_are_counted_and_dropped_on_demand(tmp_path: Path) -> None:
     path = tmp_path / "a.ply"
     path.write_bytes(ply(LITTLE, "element vertex 5", *floats(NAMES), body=rows.tobytes()))
     with pytest.raises(UserError, match=r"2 of 5 rows.*--init\.drop-invalid"):
-        read_ply(path)
-    assert len(read_ply(path, drop_invalid=True)) == 3
+        load_ply(path).strict()
+    assert len(load_ply(path).strict(drop_invalid=True)) == 3
 
 
 def test_points_of_every_kind(tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_writing_replaces_keeps_links_and_makes_folders(tmp_path: Path) -> None:
     write_ply(target, splats(2))
     link.symlink_to(target)
     write_ply(link, splats(3))
-    assert link.is_symlink() and len(read_ply(target)) == 3
+    assert link.is_symlink() and len(load_ply(target).strict()) == 3
     assert target.stat().st_mode & 0o777 == 0o666 & ~_umask()
 
 

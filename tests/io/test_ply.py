@@ -10,7 +10,7 @@ from plyfile import PlyData, PlyElement
 from splatdistill import sh
 from splatdistill.errors import UserError
 from splatdistill.gaussians import SH_C0, Gaussians
-from splatdistill.io.ply import Provenance, is_splats, read_comments, read_ply, write_ply
+from splatdistill.io.ply import Provenance, is_splats, load_ply, read_comments, write_ply
 
 OTHERS = ["x", "y", "z", "f_dc_0", "f_dc_1", "f_dc_2", "opacity", "scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3"]  # no normals
 
@@ -48,7 +48,7 @@ def test_round_trip(tmp_path: Path, degree: int, up: str, pad: bool) -> None:
     path = tmp_path / "a.ply"
     written = write_ply(path, given, up=up, pad=pad)
     assert (written.path, written.count, written.dropped) == (path, 30, 0)
-    got = read_ply(path)
+    got = load_ply(path).strict()
     assert got.degree == degree
     flip = torch.where((got.quats * given.quats).sum(1, keepdim=True) < 0, -1.0, 1.0)  # q and -q are one rotation
     torch.testing.assert_close(got.quats * flip, given.quats, rtol=0, atol=2e-6)
@@ -88,7 +88,7 @@ def test_viewers_see_the_front_upright(tmp_path: Path, facing: float) -> None:
     g = gaussians()
     path = tmp_path / "a.ply"
     write_ply(path, g, up="viewer", facing=facing)
-    seen = read_ply(path, up="raw")  # as it is stored
+    seen = load_ply(path, up="raw").strict()  # as it is stored
     a = np.radians(facing)
     front, left, up = np.array([np.cos(a), np.sin(a), 0]), np.array([-np.sin(a), np.cos(a), 0]), np.array([0, 0, 1.0])
     rotation = torch.tensor(np.stack([left, -up, -front]))  # rows: their x, y, z in our world
@@ -106,9 +106,9 @@ def test_reading_turns_files_of_others(tmp_path: Path) -> None:
     rows = np.array([(1, 2, 3, 0, 0, 0, 0, -2, -2, -2, 1, 0, 0, 0)], [(n, "f8") for n in OTHERS])
     PlyData([PlyElement.describe(rows, "vertex")], byte_order=">").write(str(path))
     assert is_splats(path)
-    got = read_ply(path)
+    got = load_ply(path).strict()
     torch.testing.assert_close(got.means, torch.tensor([[-3.0, 1.0, -2.0]]))  # towards us, right, down
-    torch.testing.assert_close(read_ply(path, up="raw").means, torch.tensor([[1.0, 2.0, 3.0]]))
+    torch.testing.assert_close(load_ply(path, up="raw").strict().means, torch.tensor([[1.0, 2.0, 3.0]]))
     assert got.degree == 0 and got.opacities.item() == 0.5
 
 
@@ -128,7 +128,7 @@ def test_comments_are_one_line_of_ascii_each_and_come_back(tmp_path: Path) -> No
 def test_endless_comments_are_cut(tmp_path: Path) -> None:
     path = tmp_path / "a.ply"
     write_ply(path, gaussians(4), ["prompt " + "\U0001f600" * 50_000])
-    assert len(read_ply(path)) == 4 and read_comments(path)[-1].endswith("[cut]")
+    assert len(load_ply(path).strict()) == 4 and read_comments(path)[-1].endswith("[cut]")
 
 
 def test_rows_that_are_not_finite_are_left_out_and_counted(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_rows_that_are_not_finite_are_left_out_and_counted(tmp_path: Path) -> No
     path = tmp_path / "a.ply"
     written = write_ply(path, g)
     assert (written.count, written.dropped) == (5, 5)
-    torch.testing.assert_close(read_ply(path).means, g.means[[0, 1, 7, 8, 9]], rtol=0, atol=1e-6)
+    torch.testing.assert_close(load_ply(path).strict().means, g.means[[0, 1, 7, 8, 9]], rtol=0, atol=1e-6)
     before = path.read_bytes()
     with pytest.raises(UserError, match="nothing to write"):
         write_ply(path, g[2:7])
@@ -150,14 +150,14 @@ def test_opaque_and_clear_have_finite_logits(tmp_path: Path) -> None:
     g = gaussians(2)
     g.opacities.copy_(torch.tensor([0.0, 1.0]))
     assert write_ply(tmp_path / "a.ply", g).dropped == 0
-    torch.testing.assert_close(read_ply(tmp_path / "a.ply").opacities, g.opacities, rtol=0, atol=2e-6)
+    torch.testing.assert_close(load_ply(tmp_path / "a.ply").strict().opacities, g.opacities, rtol=0, atol=2e-6)
 
 
 def test_filling_is_taken_away_only_if_it_is_filling(tmp_path: Path) -> None:
     path = tmp_path / "a.ply"
     write_ply(path, gaussians(3, degree=1), up="raw")
     data = PlyData.read(str(path))
-    assert read_ply(path).degree == 1
+    assert load_ply(path).strict().degree == 1
     data["vertex"]["f_rest_10"] = 1.0  # someone painted on it
     data.write(str(tmp_path / "b.ply"))
-    assert read_ply(tmp_path / "b.ply").degree == 3
+    assert load_ply(tmp_path / "b.ply").strict().degree == 3

@@ -18,7 +18,7 @@ from splatdistill.errors import UserError
 from splatdistill.export.saved_splats import load
 from splatdistill.gaussians import Gaussians
 from splatdistill.io import load_splats, read_splats
-from splatdistill.io.ply import read_ply, write_ply
+from splatdistill.io.ply import load_ply, write_ply
 from splatdistill.io.points import read_points
 from splatdistill.io.rows import FLAT, judged
 from splatdistill.io.sog import write_sog
@@ -98,7 +98,7 @@ def test_flat_splats_are_surfels_and_are_seen(tmp_path: Path, kind: str) -> None
     assert shown.mean() > 0.02
     torch.testing.assert_close(shown, picture(disc.gaussians), rtol=0, atol=0.02)
     write_ply(tmp_path / "c.ply", found.gaussians)  # and again: nothing is flat any more
-    assert len(read_ply(tmp_path / "c.ply")) == 12
+    assert len(load_ply(tmp_path / "c.ply").strict()) == 12
 
 
 def test_what_is_thin_but_not_flat_stays_as_it_is(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_what_is_thin_but_not_flat_stays_as_it_is(tmp_path: Path) -> None:
 def test_a_scene_with_an_axis_that_vanished_is_written(tmp_path: Path) -> None:
     g = gaussians(4)
     g.scales[2, 1] = 0.0
-    assert write_ply(tmp_path / "a.ply", g).dropped == 0 and len(read_ply(tmp_path / "a.ply")) == 4
+    assert write_ply(tmp_path / "a.ply", g).dropped == 0 and len(load_ply(tmp_path / "a.ply").strict()) == 4
 
 
 def test_balls_have_one_size(tmp_path: Path) -> None:
@@ -212,13 +212,13 @@ def test_an_unbundled_sog_is_read_by_its_folder_and_by_its_meta(tmp_path: Path, 
 def test_paths_may_be_text(tmp_path: Path) -> None:
     path = str(tmp_path / "a.ply")
     write_ply(path, gaussians(8))
-    assert len(read_ply(path)) == len(read_splats(path)) == len(load(path)[0].gaussians) == 8
+    assert len(load_ply(path).strict()) == len(read_splats(path)) == len(load(path)[0].gaussians) == 8
     assert len(read_points(path).xyz) == 8
     for kind, writer in (("spz", write_spz), ("sog", write_sog)):
         writer(f"{tmp_path}/a.{kind}", gaussians(8, 0))
         assert len(read_splats(f"{tmp_path}/a.{kind}")) == 8
     with pytest.raises(UserError, match="no file"):
-        read_ply(str(tmp_path / "b.ply"))
+        load_ply(str(tmp_path / "b.ply")).strict()
 
 
 def test_names_that_no_system_takes_are_explained(tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ def test_pictures_are_the_same_every_time_and_in_any_number_of_threads() -> None
     mesh = truth(RealCaption("mailbox", "purple"))
     first, second = (rasterise([mesh, mesh], CAMERAS, threads=n) for n in (1, 2))
     assert all(torch.equal(getattr(first, k), getattr(second, k)) for k in ("rgb", "alpha", "depth", "normal"))
-    with pytest.raises(ValueError, match="3 meshes for 2 cameras"):
+    with pytest.raises(ValueError, match="3 objects for 2 cameras"):
         rasterise([mesh] * 3, CAMERAS)
 
 

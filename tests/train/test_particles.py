@@ -8,7 +8,7 @@ import torch
 from splatdistill.densify.gradient import Gradient
 from splatdistill.errors import UserError
 from splatdistill.guidance import SDS, VSD, Times
-from splatdistill.io.ply import read_ply
+from splatdistill.io.ply import load_ply
 from splatdistill.train.config import Background
 from splatdistill.train.divergence import DivergenceMonitor, Limits
 from splatdistill.train.events import Preview, SetField, StepDone
@@ -102,7 +102,7 @@ def test_every_particle_leaves_its_files_and_pictures(tmp_path):
     assert names == {"log.jsonl"} | {f"{n}{k}.{e}" for n, e in (("splats", "ply"), ("turntable", "mp4"), ("sheet", "png")) for k in ("", "-2")}
     assert len(files.others) == 1 and files.others[0].splats == folder.path / "splats-2.ply"
     for k, (path, result) in enumerate(((files.splats, ended.result), (files.others[0].splats, *ended.others))):
-        torch.testing.assert_close(read_ply(path).means, session.gaussians(k).means)
+        torch.testing.assert_close(load_ply(path).strict().means, session.gaussians(k).means)
         assert torch.equal(result.means, session.gaussians(k).means)
     assert files.sheet.read_bytes() != files.others[0].sheet.read_bytes()
     (preview,) = (e for e in events if isinstance(e, Preview))

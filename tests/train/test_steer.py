@@ -4,7 +4,6 @@ import json
 import re
 import threading
 import time
-from functools import partial
 
 import pytest
 import torch
@@ -15,7 +14,6 @@ from splatdistill.densify.relocate import Relocate
 from splatdistill.errors import UserError
 from splatdistill.guidance import SDS, SJC, VSD, Times
 from splatdistill.scene.initial import Ball
-from splatdistill.train import loop
 from splatdistill.train.events import (
     Applied,
     Choose,
@@ -41,11 +39,7 @@ from splatdistill.train.session import Session
 from splatdistill.train.steer import as_steered, steer
 from train.small import config, red_and_blue
 
-
-@pytest.fixture(autouse=True)
-def short_films(monkeypatch):
-    """Runs leave what they leave, smaller."""
-    monkeypatch.setattr(loop, "finish", partial(loop.finish, size=16, frames=2))
+pytestmark = pytest.mark.usefixtures("short_films")
 
 
 def steered(folder, c, at: dict[int, list], commands: Commands | None = None):

@@ -21,7 +21,7 @@ from splatdistill_viewer.variants_page import VariantsPage
 from train.small import config, red_and_blue
 
 from splatdistill.export.saved_splats import load_all
-from splatdistill.io.ply import read_ply, write_ply
+from splatdistill.io.ply import load_ply, write_ply
 from splatdistill.scene.initial import Ball, FromFile
 from splatdistill.train import loop
 from splatdistill.train.events import Commands, SetField, StepDone, Stop
@@ -174,7 +174,7 @@ def test_a_run_watched_steered_and_kept_in_a_browser(page, tmp_path, monkeypatch
         page.get_by_role("tab", name="Keep").click()
         page.get_by_role("button", name="Splats").click()
         ply = until(lambda: list(r.folder.path.glob("exports/*.ply")))[0]
-        assert len(read_ply(ply)) == 400
+        assert len(load_ply(ply).strict()) == 400
         # the finished page stays
         r.commands.put(Stop())
         page.get_by_text("stopped").first.wait_for()
@@ -272,7 +272,7 @@ def test_finished_work_is_looked_at_cleaned_and_exported_in_a_browser(page, tmp_
         page.get_by_text("Taken away: 40 of 300").wait_for()
         with page.expect_download() as download:
             page.get_by_role("button", name="Export cleaned").click()
-        assert len(read_ply(download.value.path())) == len(read_ply(tmp_path / "thing-cleaned.ply")) == 260
+        assert len(load_ply(download.value.path()).strict()) == len(load_ply(tmp_path / "thing-cleaned.ply").strict()) == 260
     finally:
         gallery.guard.off = True
         thread.join(60)

@@ -7,7 +7,6 @@ import socket
 import threading
 import time
 import weakref
-from functools import partial
 
 import numpy as np
 import pytest
@@ -19,7 +18,6 @@ from train.small import config, red_and_blue
 from splatdistill.densify.relocate import Relocate
 from splatdistill.errors import UserError
 from splatdistill.scene.initial import Ball
-from splatdistill.train import loop
 from splatdistill.train.events import (
     Applied,
     Choose,
@@ -39,11 +37,7 @@ from splatdistill.train.losses import Regularisers
 from splatdistill.train.run import RunDir
 from splatdistill.train.session import Session
 
-
-@pytest.fixture(autouse=True)
-def short_films(monkeypatch):
-    """Runs leave what they leave, smaller."""
-    monkeypatch.setattr(loop, "finish", partial(loop.finish, size=16, frames=2))
+pytestmark = pytest.mark.usefixtures("short_films")
 
 
 class Watched:
@@ -198,7 +192,7 @@ def test_exact_pictures_follow_the_camera_and_are_coarse_while_it_moves(tmp_path
 
 
 def test_what_is_kept(tmp_path):
-    from splatdistill.io.ply import read_ply
+    from splatdistill.io.ply import load_ply
 
     with Watched(tmp_path, paused=False) as w, Looker(w.live.where[0]) as looker:
         until(lambda: w.live.browsers.any and len(w.of(StepDone)) > 3)
@@ -213,7 +207,7 @@ def test_what_is_kept(tmp_path):
         until(lambda: len(list(run_folder.glob("exports/step-*"))) == 3 and (run_folder / "replay.html").exists())
         until(lambda: bool(w.folder.checkpoints()))
         (ply,) = run_folder.glob("exports/*.ply")
-        np.testing.assert_allclose(read_ply(ply).means, w.session.gaussians().means, atol=1e-5)
+        np.testing.assert_allclose(load_ply(ply).strict().means, w.session.gaussians().means, atol=1e-5)
         assert 800_000 < (run_folder / "replay.html").stat().st_size < 15_000_000
         assert not w.told
 

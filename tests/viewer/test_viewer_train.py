@@ -1,20 +1,14 @@
 """`splatdistill train` and its viewer: whether it is opened, what is said, what is left, and what the page is told of the prior."""
 
 import sys
-from functools import partial
 
 import pytest
 
 from splatdistill.cli import main
 from splatdistill.errors import UserError
-from splatdistill.train import loop
 from splatdistill.train.events import Applied, SetField
 
-
-@pytest.fixture(autouse=True)
-def short_films(monkeypatch):
-    """Runs leave what they leave, smaller."""
-    monkeypatch.setattr(loop, "finish", partial(loop.finish, size=16, frames=2))
+pytestmark = pytest.mark.usefixtures("short_films")
 
 
 def train(folder, *more):

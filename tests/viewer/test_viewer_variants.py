@@ -1,7 +1,6 @@
 """Variants in one page: the grid, the choice, and what goes on; from the command line, with someone who looks on."""
 
 import threading
-from functools import partial
 
 import numpy as np
 import pytest
@@ -15,16 +14,12 @@ from train.small import config, red_and_blue
 from splatdistill.cli import main
 from splatdistill.export.saved_splats import load_all
 from splatdistill.scene.initial import Ball
-from splatdistill.train import loop
 from splatdistill.train.events import Continue, Pause, SetField, StepDone, Stop
 from splatdistill.train.run import RunDir
 from splatdistill.train.session import Session
 from splatdistill.train.variants import Variant, take_turns
 
-
-@pytest.fixture(autouse=True)
-def small_files(monkeypatch):
-    monkeypatch.setattr(loop, "finish", partial(loop.finish, size=16, frames=2))
+pytestmark = pytest.mark.usefixtures("short_films")
 
 
 def test_few_stand_in_a_row_and_more_in_a_grid():

@@ -13,7 +13,7 @@ from train.small import config, red_and_blue
 from splatdistill.cli import main
 from splatdistill.errors import UserError
 from splatdistill.export.saved_splats import SavedSplats, load_all
-from splatdistill.io.ply import read_ply, write_ply
+from splatdistill.io.ply import load_ply, write_ply
 from splatdistill.scene.initial import Ball, FromFile
 from splatdistill.train.loop import run
 from splatdistill.train.run import RunDir
@@ -75,7 +75,7 @@ def test_cleaned_splats_are_written_beside_and_can_be_trained_further(tmp_path):
     finally:
         gallery.close()
     assert not gallery.guard.off and sorted(p.name for p in tmp_path.iterdir()) == ["thing-cleaned-2.ply", "thing-cleaned.ply", "thing.ply"]
-    cleaned = read_ply(tmp_path / "thing-cleaned.ply")
+    cleaned = load_ply(tmp_path / "thing-cleaned.ply").strict()
     stays = torch.ones(80, dtype=torch.bool)
     stays[[5, 7]] = False
     torch.testing.assert_close(cleaned.means, g.means[stays], atol=1e-5, rtol=0)

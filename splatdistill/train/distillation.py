@@ -1,0 +1,29 @@
+"""Fields that every configuration of a distillation has, into splats or into pictures."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from splatdistill import checks
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """Prompt, prior and seed of a run. Docstrings are the command line's help."""
+
+    prompt: str = ""
+    """Prompt, for example "a red mushroom"."""
+    negative: str = ""
+    """Negative prompt, to keep away from."""
+    prior: str = "auto"
+    """auto, tiny (the embedded model of the toybox world), a diffusers folder, or a hub id."""
+    device: str = "auto"
+    """Device to compute on: auto (a CUDA card if there is one), cpu, cuda, or another device of torch, such as cuda:1 or mps."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Precision of the prior's networks; splats and pictures are always float32."""
+    seed: int = 0
+    """Seed of everything random."""
+
+    def __post_init__(self) -> None:
+        """Raise UserError for values of another type, or a seed that torch does not take."""
+        checks.types(self)
+        checks.within(self, -(2**63), 2**63 - 1, "seed")
