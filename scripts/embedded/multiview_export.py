@@ -1,6 +1,7 @@
 """Make a prior that the package loads of what scripts/train_models.py wrote.
 
-    python scripts/world_export.py OUT DIR      # then give --prior DIR
+    python scripts/world_export.py OUT DIR                  # then give --prior DIR
+    python scripts/world_export.py OUT FILE.safetensors     # the average alone, which train_models.py --start goes on from
 
 DIR gets Stable Diffusion's diffusers layout, the averaged weights in float16.
 """
@@ -12,6 +13,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
+from embedded import average
 from embedded.multiview import CODEC, Shape, WorldModel
 from embedded.networks import write_pipeline
 
@@ -38,12 +40,22 @@ def export(out: Path, folder: Path) -> None:
     (folder / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
+def keep(out: Path, file: Path) -> None:
+    """Write the average alone, see average.py."""
+    progress = json.loads((out / "training.json").read_text(encoding="utf-8"))["progress"]
+    told = {"progress": {**progress, "log": progress["log"][::20] + progress["log"][-1:]}}
+    average.write(file, {k: v.float() for p in sorted(out.glob("average-*.safetensors")) for k, v in load_file(p).items()}, told)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="folder of a training")
-    parser.add_argument("folder", type=Path, help="folder to make")
+    parser.add_argument("folder", type=Path, help="folder to make; a name that ends in .safetensors: the average alone, to go on from")
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
-    export(args.out, args.folder)
+    if args.folder.suffix == ".safetensors":
+        keep(args.out, args.folder)
+    else:
+        export(args.out, args.folder)
     return 0

@@ -1,7 +1,7 @@
 """Train the multi-view prior of the packed world within some minutes of wall time, on whatever device there is.
 
-    python scripts/train_models.py --minutes 100 --out DIR --pack world.pack --start splatdistill/priors/tiny/prior   # one CPU thread
-    python scripts/train_models.py --minutes 9 --out DIR --pack world.pack --batch 512 --workers 15 --lr 1e-3         # a GPU, 16 cores
+    python scripts/train_models.py --minutes 100 --out DIR --pack world.pack --start scripts/embedded/unfinished.safetensors   # one thread
+    python scripts/train_models.py --minutes 9 --out DIR --pack world.pack --batch 512 --workers 15 --lr 1e-3   # a GPU, 16 cores
 
 Pictures are rendered while it trains (sets.py; the pack is written by scripts/pack_world.py; without one only the
 procedural toybox is shown). On CUDA, and on CPUs that can, it computes in bfloat16. DIR gets the average of the weights as
@@ -25,6 +25,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from embedded import average
 from embedded.multiview import Shape, WorldModel, loss, sample
 from embedded.sets import Maker, Mix, Pool, Supply
 from splatdistill.cameras import orbit
@@ -32,7 +33,6 @@ from splatdistill.io.images import contact_sheet, write_png
 from splatdistill.priors.multiview import camera_numbers, no_camera
 from splatdistill.toybox.real_split import SPLIT
 
-PIECE = 15 * 2**20 - 4096  # bytes of tensors in a file, its header left room for
 SHOWN = ("a blue robot", "a horse", "a hamburger", "a teddy bear", "a red fire hydrant")
 
 
@@ -80,7 +80,7 @@ class Trainer:
         self.rng = torch.Generator(device).manual_seed(0)
         self.warmed = 0  # steps since the optimiser was new
         if not self._resume() and start is not None:
-            self.model.begin_as(start)
+            self._start(start)
             self.ema = {k: p.detach().clone() for k, p in self.parameters.items()}
         self.began = time.monotonic()
 
@@ -108,6 +108,16 @@ class Trainer:
         self.rng.manual_seed(self.progress.step)  # not the noise of the first steps again
         print(f"goes on from step {self.progress.step}", flush=True)
         return True
+
+    def _start(self, start: Path) -> None:
+        """As an exported prior, or from an average that was kept."""
+        if start.is_dir():
+            self.model.begin_as(start)
+            return
+        tensors, told = average.read(start)
+        self._load(tensors, "")
+        self.progress = Progress(**told["progress"])  # type: ignore[arg-type]
+        self.rng.manual_seed(self.progress.step)
 
     def _load(self, tensors: dict[str, Tensor], prefix: str) -> None:
         if missing := [k for k in self.parameters if f"{prefix}{k}" not in tensors]:
@@ -153,7 +163,7 @@ class Trainer:
                 tensors |= {f"adam.{names[i]}.{k}": moments[k].contiguous() for k in ("exp_avg", "exp_avg_sq", "step")}
             replaced(self.state / "full.safetensors", lambda p: save_file(tensors, p))
             replaced(self.state / "full.json", lambda p: p.write_text(json.dumps(told | {"warmed": self.warmed}), encoding="utf-8"))
-        pieces = in_pieces({k: v.to("cpu", torch.float16).contiguous() for k, v in self.ema.items()})
+        pieces = average.in_pieces({k: v.to("cpu", torch.float16).contiguous() for k, v in self.ema.items()})
         for i, piece in enumerate(pieces):
             replaced(self.out / f"average-{i}.safetensors", lambda p, piece=piece: save_file(piece, p))
         replaced(self.out / "training.json", lambda p: p.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8"))
@@ -207,20 +217,6 @@ def replaced(path: Path, write: Any) -> None:
     os.replace(new, path)
 
 
-def in_pieces(tensors: dict[str, Tensor], most: int = PIECE) -> list[dict[str, Tensor]]:
-    """The tensors in groups of at most so many bytes, in their order."""
-    pieces: list[dict[str, Tensor]] = [{}]
-    size = 0
-    for k, v in tensors.items():
-        own = v.numel() * v.element_size()
-        if size + own > most and pieces[-1]:
-            pieces.append({})
-            size = 0
-        pieces[-1][k] = v
-        size += own + 200  # and its line of the header
-    return pieces
-
-
 def run(trainer: Trainer, pool: Pool, supply: Supply) -> None:
     """Steps until the minutes are over, with saves and sheets on the way."""
     pace, progress = trainer.pace, trainer.progress
@@ -256,7 +252,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, required=True, help="of wall time, from the first step")
     parser.add_argument("--out", type=Path, required=True, help="folder of the average, the log and the sheet")
     parser.add_argument("--pack", type=Path, help="packed world; without it only the procedural toybox")
-    parser.add_argument("--start", type=Path, help="exported prior of half as large pictures to begin as, where there is nothing to go on from")
+    parser.add_argument("--start", type=Path, help="average that was kept (scripts/embedded/unfinished.safetensors), or exported prior of half as large pictures, to begin as, where there is nothing to go on from")
     parser.add_argument("--state", help="folder of the full checkpoint, or none; OUT/state by default")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
     parser.add_argument("--batch", type=int, default=32, help="pictures a step, about")
