@@ -150,7 +150,13 @@ def run_script(path: Path, words: list[str]) -> None:
         if name not in sys.modules:
             spec = importlib.util.spec_from_file_location(name, path)
             sys.modules[name] = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(sys.modules[name])
+            try:
+                spec.loader.exec_module(sys.modules[name])
+            except ModuleNotFoundError as e:
+                del sys.modules[name]
+                if e.name is None or e.name.partition(".")[0] not in EXTRAS:
+                    raise
+                pytest.skip(f"{path.name} needs {e.name}, which is not installed")
         sys.argv = [str(path), *words]
         with pytest.raises(Done) as done:
             sys.modules[name].main()

@@ -92,7 +92,7 @@ def test_the_page_shows_the_splats_as_they_become_and_a_pause_holds_them(tmp_pat
             until(lambda: len(w.live.curves.plots[0].handle.data[0]) > 1 and w.live.cameras and w.live.panel.pictures.content.count("data:image") == 4)
             assert looker.bytes > 10_000 and w.live.splats.visible
             w.commands.put(Pause())
-            until(lambda: isinstance(w.events[-1], Paused))
+            until(lambda: bool(w.events) and isinstance(w.events[-1], Paused))
             held = len(w.of(StepDone))
             until(lambda: w.live.shown is not None and w.live.shown[0] == w.session.state.step and not w.live.slot.full)
             time.sleep(0.2)
@@ -197,7 +197,7 @@ def test_what_is_kept(tmp_path):
     with Watched(tmp_path, paused=False) as w, Looker(w.live.where[0]) as looker:
         until(lambda: w.live.browsers.any and len(w.of(StepDone)) > 3)
         w.commands.put(Pause())
-        until(lambda: isinstance(w.events[-1], Paused))
+        until(lambda: bool(w.events) and isinstance(w.events[-1], Paused))
         buttons = {}
         for handle in w.live.server.gui._gui_input_handle_from_uuid.values():
             buttons[getattr(handle, "label", None)] = handle
@@ -214,7 +214,7 @@ def test_what_is_kept(tmp_path):
 
 def test_the_film_of_a_steered_run_says_what_was_in_force_at_every_step(tmp_path):
     with Watched(tmp_path, steps=8) as w:
-        until(lambda: isinstance(w.events[-1], Paused))
+        until(lambda: bool(w.events) and isinstance(w.events[-1], Paused))
 
         def three_steps():
             before = len(w.of(StepDone))
