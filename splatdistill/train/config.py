@@ -37,7 +37,7 @@ class Train(Distillation):
 
     prior_views: int = 1
     """Pictures of one object that the prior sees together, from all around at one height: 1, or as many as a multi-view prior
-    was taught (tiny: 4). `--batch` counts such sets.
+    was taught (MVDream 4; the embedded tiny sees 1). `--batch` counts such sets.
     """
     steps: int = 600
     """Optimiser steps."""

@@ -10,7 +10,6 @@ from splatdistill.densify import DENSIFIERS, Densifier
 from splatdistill.densify.ops import resize
 from splatdistill.errors import UserError
 from splatdistill.guidance import GUIDANCES
-from splatdistill.guidance.types import check_sets
 from splatdistill.priors.prompts import Prompts
 from splatdistill.train.checkpoint import Checkpoint
 from splatdistill.train.config import Train
@@ -27,7 +26,6 @@ def steer(session: Session, command: Command) -> None:
         case SetField() | Choose():
             before = session.config
             after = configured(before, command)
-            check_sets(after.batch, session.prior)
             begin_parts(session, after, command)
             session.config = after
         case Densify():

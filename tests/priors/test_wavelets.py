@@ -20,7 +20,9 @@ from splatdistill.priors.prediction import PREDICTIONS, Prediction, target, to_e
 from splatdistill.priors.prompts import Prompts
 from splatdistill.priors.schedule import TableSchedule
 from splatdistill.priors.weights import load
+from splatdistill.train.events import SetField
 from splatdistill.train.session import Session
+from splatdistill.train.steer import steer
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 SCALES = (0.22, 0.2, 0.09)
@@ -181,3 +183,12 @@ def test_what_cannot_be_is_refused(folder: Path, tmp_path: Path) -> None:
                 load(str(folder))
         finally:
             (folder / "vae" / "config.json").write_text(json.dumps(kept), encoding="utf-8")
+
+
+def test_a_batch_of_sets_is_steered_and_the_views_of_a_set_are_not(folder: Path) -> None:
+    session = Session(Train(prompt="a red chair", guidance=SDS(), prior_views=4, batch=2, steps=3, view_dependent=False), load(str(folder), views=4))
+    steer(session, SetField("batch", 1))
+    session.step()
+    assert session.last is not None and len(session.last.view.x) == 4
+    with pytest.raises(UserError, match="prior_views|prior-views"):
+        steer(session, SetField("prior_views", 1))
