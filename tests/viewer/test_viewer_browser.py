@@ -107,7 +107,9 @@ class Running:
             time.sleep(0.05)  # leaves the browser some of a small machine
 
     def log(self, kind):
-        return [e["command"] for e in map(json.loads, self.folder.log.read_text().splitlines()) if e["event"] == kind]
+        lines = self.folder.log.read_text(encoding="utf-8").splitlines(keepends=True)
+        whole = [json.loads(line) for line in lines if line.endswith("\n")]  # the last may be half written
+        return [e["command"] for e in whole if e["event"] == kind]
 
 
 def test_a_run_watched_steered_and_kept_in_a_browser(page, tmp_path, monkeypatch):
