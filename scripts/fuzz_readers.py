@@ -93,7 +93,7 @@ def good_files(folder: Path) -> list[Good]:
         add("sog", lambda path, degree=degree: write_sog(path, splats(9, degree)), load_splats)
     add("html", lambda path: write_html(path, splats(9, 1)), load_html)
     keys = [{"azimuth": 0, "elevation": 10, "distance": 3}, {"azimuth": 180}, {"fov": 30}]
-    add("json", lambda path: path.write_text(json.dumps(keys)), lambda path: key_frames(path, 7, Place()))
+    add("json", lambda path: path.write_text(json.dumps(keys), encoding="utf-8"), lambda path: key_frames(path, 7, Place()))
     return found
 
 

@@ -1,4 +1,4 @@
-"""What every test shares: checked array shapes, one thread, fixed seeds, and the device under test."""
+"""Parts that every test shares: checked array shapes, one thread, fixed seeds, and the device under test."""
 
 import os
 
@@ -23,10 +23,10 @@ for folder in (ROOT / "tests", ROOT / "viewer", ROOT):  # the same import names 
 
 
 def _compiled(module: str) -> bool:
-    """Whether a module hands its functions to numba, which can compile them only bare."""
+    """True for a module that hands its functions to numba, which can compile them only bare."""
     path = ROOT.joinpath(*module.split("."))
     source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    return bool(re.search(r"^\s*(from|import) (numba|llvmlite)\b", source.read_text(), re.MULTILINE))
+    return bool(re.search(r"^\s*(from|import) (numba|llvmlite)\b", source.read_text(encoding="utf-8"), re.MULTILINE))
 
 
 _hook = install_import_hook("splatdistill", "checked.checked").hook

@@ -1,4 +1,4 @@
-"""What several tests build: small random Stable Diffusion folders in the layout of the real ones."""
+"""Parts that several tests build: small random Stable Diffusion folders in the layout of the real ones."""
 
 import json
 from pathlib import Path
@@ -27,8 +27,8 @@ def write_tokenizer(folder: Path, length: int = 77) -> CLIPTokenizer:
         letters + [f"{c}</w>" for c in letters] + ["".join(m) for m in merges] + ["<|startoftext|>", "<|endoftext|>"]
     )
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "vocab.json").write_text(json.dumps({t: i for i, t in enumerate(dict.fromkeys(tokens))}))
-    (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges))
+    (folder / "vocab.json").write_text(json.dumps({t: i for i, t in enumerate(dict.fromkeys(tokens))}), encoding="utf-8")
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges), encoding="utf-8")
     tokenizer = CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=length)
     tokenizer.save_pretrained(folder)
     return tokenizer
@@ -90,7 +90,7 @@ def write_sd_folder(
         vae.to(dtype).save_pretrained(path / "vae", variant=variant)
     schedule = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False}
     DDPMScheduler(prediction_type=prediction_type, **schedule).save_pretrained(path / "scheduler")
-    (path / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline"}))
+    (path / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline"}), encoding="utf-8")
     return path
 
 

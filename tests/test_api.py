@@ -92,7 +92,7 @@ def test_distil_makes_a_run_that_the_command_line_can_repeat(tmp_path):
     )
     assert steps == [1, 2, 3] and result.ended.how == "done" and len(result.gaussians) == 30
     assert result.folder == tmp_path / "run" and result.files.splats.exists()
-    assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["init"]["count"] == 30
+    assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text(encoding="utf-8"))["init"]["count"] == 30
     assert main(["train", "--config", "run/config.yaml", "--out", "again"]) == 0
     assert (tmp_path / "again" / "splats.ply").read_bytes() == result.files.splats.read_bytes()
 

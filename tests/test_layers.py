@@ -206,6 +206,15 @@ def riddles(path: str, source: str) -> Iterator[str]:
             yield f"{path}:{line}: a docstring begins with {word!r}; name its subject"
 
 
+def unnamed_encodings(path: str, source: str) -> Iterator[str]:
+    """Yield the calls that read or write a text file in whatever encoding the locale has."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("read_text", "write_text"):
+            own = len(node.args) == (node.func.attr == "write_text")  # with more arguments it is another function of that name
+            if own and not any(k.arg == "encoding" for k in node.keywords):
+                yield f"{path}:{node.lineno}: {node.func.attr} without encoding=\"utf-8\""
+
+
 def violations(sources: dict[str, str], torch_free: tuple[str, ...] = ()) -> list[str]:
     """All that is wrong with a set of sources by path, one line each."""
     found: list[str] = []
@@ -213,6 +222,7 @@ def violations(sources: dict[str, str], torch_free: tuple[str, ...] = ()) -> lis
         found += broken_layers(path, source)
         found += heavy_imports(path, source)
         found += riddles(path, source)
+        found += unnamed_encodings(path, source)
         if (n := len(source.splitlines())) > LONGEST:
             found.append(f"{path}: {n} lines; past {LONGEST} it has two subjects")
     found += [f"{' <-> '.join(sorted(c))}: a circle" for c in circles(sources) if c not in CIRCLES]
@@ -225,6 +235,12 @@ def test_the_house() -> None:
     assert len(sources) > 20 and {path.split("/")[0] for path in sources} == {PACKAGE, "viewer", SCRIPTS}
     found = violations(sources, TORCH_FREE)
     assert not found, "\n" + "\n".join(found)
+
+
+def test_the_tests_keep_the_rules_of_words_and_texts() -> None:
+    sources = {str(p.relative_to(ROOT)): p.read_text(encoding="utf-8") for p in (ROOT / "tests").rglob("*.py")}
+    found = [line for path, source in sources.items() for check in (riddles, unnamed_encodings) for line in check(path, source)]
+    assert len(sources) > 50 and not found, "\n" + "\n".join(found)
 
 
 def test_the_list_of_circles_shrinks() -> None:
@@ -277,6 +293,8 @@ def test_lists_name_what_exists() -> None:
         ("splatdistill/train/a.py", "from splatdistill.settings import layers", "settings is above train"),
         ("viewer/splatdistill_viewer/a.py", "from splatdistill.cli.train import command", "cli starts the viewer"),
         ("scripts/a.py", "x = 1\n" * 301, "301 lines"),
+        ("scripts/a.py", "from pathlib import Path\nx = Path('a').read_text()", "a.py:2: read_text without encoding"),
+        ("splatdistill/io/a.py", "def f(p):\n    p.write_text('x')", "a.py:2: write_text without encoding"),
         ("scripts/a.py", '"""What it does."""', "a.py:1: a docstring begins with 'What'"),
         ("splatdistill/io/a.py", 'def f():\n    """Whether it is so."""', "a.py:2: a docstring begins with 'Whether'"),
         ("splatdistill/train/a.py", 'class A:\n    device: str = "cpu"\n    """Where to run: auto, cpu."""', "a.py:3: a docstring begins with 'Where'"),

@@ -16,7 +16,7 @@ from splatdistill.cli import COMMANDS, main
 from splatdistill.export.saved_splats import load_all
 from splatdistill.priors import weights
 
-README = (ROOT / "README.md").read_text()
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 PROJECT = {
     "name", "version", "description", "readme", "requires-python", "license", "license-files", "authors", "maintainers", "keywords",
     "classifiers", "urls", "scripts", "gui-scripts", "entry-points", "dependencies", "optional-dependencies", "dynamic",
@@ -54,7 +54,7 @@ def test_the_constraints_pin_every_dependency():
 
     pinned = {
         re.split("==", line)[0].lower().replace("_", "-")
-        for line in (ROOT / "scripts/constraints.txt").read_text().splitlines()
+        for line in (ROOT / "scripts/constraints.txt").read_text(encoding="utf-8").splitlines()
         if "==" in line
     }
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -184,7 +184,7 @@ def test_files_that_it_names_exist():
 
 def test_the_method_of_ones_own_trains(tiny, tmp_path):
     (source,) = [b for b in blocks("python") if b.startswith("# my_file.py")]
-    (tmp_path / "my_file.py").write_text(source)
+    (tmp_path / "my_file.py").write_text(source, encoding="utf-8")
     argv = [
         "train",
         "--prompt",
@@ -199,7 +199,7 @@ def test_the_method_of_ones_own_trains(tiny, tmp_path):
         "30",
     ]
     assert main([*argv, "--out", "run"]) == 0
-    assert "strength: 0.25" in (tmp_path / "run" / "config.yaml").read_text()
+    assert "strength: 0.25" in (tmp_path / "run" / "config.yaml").read_text(encoding="utf-8")
 
 
 @pytest.mark.filterwarnings("ignore:Using the embedded prior")

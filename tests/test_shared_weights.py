@@ -29,7 +29,7 @@ def bundle(folder: Path, parts: dict[Path, str]) -> Path:
 
 
 def answer(folder: Path) -> torch.Tensor:
-    """What a prior says about fixed noise."""
+    """Answer of a prior about fixed noise."""
     prior = StableDiffusionPrior.from_folder(folder)
     x = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     return prior.answer([Query(x, torch.tensor([0.3, 0.8]), prior.embed(["a mug", ""]))])[0]
@@ -70,5 +70,5 @@ def test_a_bundled_clip_is_the_clip(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "[]", '{"file": 1}', "not json"])
 def test_a_pointer_that_cannot_be_read_points_nowhere(tmp_path: Path, text: str) -> None:
-    (tmp_path / "weights.json").write_text(text)
+    (tmp_path / "weights.json").write_text(text, encoding="utf-8")
     assert SharedWeights.of(tmp_path) is None

@@ -50,7 +50,7 @@ def cost(config: Train, perp_neg: bool) -> Cost:
     guidance = config.guidance
     if isinstance(guidance, SSD):
         guidance = replace(guidance, baselines=())  # they ask networks beside the prior, which are not counted
-    text = conditions(prior, config.batch, perp_neg and config.view_dependent)
+    text = conditions(prior, config.batch * config.prior_views, perp_neg and config.view_dependent)
     try:
         memory = guidance.init(prior)
         return Cost(

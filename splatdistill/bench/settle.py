@@ -237,7 +237,7 @@ def costed(
             if budget == "calls":
                 raise
             costs[arm.name] = None
-            images[arm.name] = float(config.batch * config.accumulate)  # a weight for the progress bar, no more
+            images[arm.name] = float(config.batch * config.prior_views * config.accumulate)  # a weight for the progress bar, no more
         match budget:
             case "calls":
                 steps[arm.name] = max(1, round(amount * arm.share / images[arm.name]))

@@ -71,14 +71,14 @@ class GeometryNet(nn.Module):
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         config = {"_class_name": CLASS_NAME, "channels": list(self.channels)}
-        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         save_file({k: v.contiguous() for k, v in self.state_dict().items()}, folder / "model.safetensors")
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> "GeometryNet":
         """Read them, weights as float32; their own file wins over a shared one."""
         folder = Path(folder)
-        network = cls(json.loads((folder / "config.json").read_text())["channels"])
+        network = cls(json.loads((folder / "config.json").read_text(encoding="utf-8"))["channels"])
         own, bundled = folder / "model.safetensors", SharedWeights.of(folder)
         network.load_state_dict(bundled.tensors() if bundled and not own.is_file() else load_file(own))
         return network.float()

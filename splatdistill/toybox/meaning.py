@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 LEAST = 0.35
-"""Cosine below which nothing is called near: a couch is a sofa (0.51) and a kitten a cat (0.57), a dragon is no milk carton (0.27)."""
+"""Cosine below which nothing is called near: a couch is a sofa, a dragon is no milk carton."""
 VECTORS = "weights/l2_supercat_256.safetensors"
 PIECES = "tokenizers/l2_supercat_tokenizer_config.json"
 _HUES = {

@@ -100,7 +100,7 @@ def test_a_job_that_is_stopped_goes_on_and_is_done_once(here, prior):
     (second,) = told
     assert (second.how, second.tries, second.code) == ("done", 3, 0) and second.seconds > first.seconds
     assert second.aside == first.aside and (run.parent / "output.txt").read_text(encoding="utf-8").count("going on at step") == 1
-    events = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    events = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [e["step"] for e in events if e["event"] == "StepDone"] == list(range(1, 61)), "no step is made twice"
     assert shares[-1] == 1.0 and shares == sorted(shares)
     before = {p: p.stat().st_mtime_ns for p in here.rglob("*")}
@@ -108,8 +108,8 @@ def test_a_job_that_is_stopped_goes_on_and_is_done_once(here, prior):
 
 
 def test_a_whole_bench_with_a_method_that_fails(here, prior, capsys):
-    Path("broken.py").write_text(BROKEN)
-    Path("small.yaml").write_text("init:\n  name: ball\n  count: 30\nresolutions: [16]\nbatch: 1\n")
+    Path("broken.py").write_text(BROKEN, encoding="utf-8")
+    Path("small.yaml").write_text("init:\n  name: ball\n  count: 30\nresolutions: [16]\nbatch: 1\n", encoding="utf-8")
     bench = [
         "bench",
         "--prior",
@@ -143,14 +143,14 @@ def test_a_whole_bench_with_a_method_that_fails(here, prior, capsys):
     assert (records["sds"].how, records["broken.py:Broken"].how) == ("done", "failed") and "eleventh" in records[
         "broken.py:Broken"
     ].error
-    told = json.loads(Path("b/results.json").read_text())
+    told = json.loads(Path("b/results.json").read_text(encoding="utf-8"))
     runs = {r["arm"]: r for r in told["runs"]}
     measurements = {f["metric"]: f for f in runs["sds"]["measurements"]}
     assert measurements["calls"]["value"] == 4 * 2 and measurements["steps"]["value"] == 4 and measurements["iou"]["value"] is not None
     assert measurements["clip_score"]["by"].startswith("tiny-clip, 18 looks (sha256 ") and measurements["clip_score"]["views"] == 50
     assert measurements["image_reward"]["value"] is None and "image-reward" in measurements["image_reward"]["note"]
     assert runs["broken.py:Broken"]["measurements"] == [] and len(told["curves"][0]["points"]) == 2
-    page = Path("b/report.html").read_text()
+    page = Path("b/report.html").read_text(encoding="utf-8")
     assert "the eleventh &lt;b&gt;hour" in page and "<b>hour" not in page and 'src="data:image/png;base64,' in page
     for name in ("sheet.png", "curve-calls.png", "results.csv", "tables.md", "bench.json"):
         assert (Path("b") / name).stat().st_size > 0
@@ -172,7 +172,7 @@ def test_a_whole_bench_with_a_method_that_fails(here, prior, capsys):
     assert max(map(len, prose)) <= 80, "what is printed fits the terminal"
     assert main(["evaluate", "b/jobs/sds", "--views", "8", "--resolution", "32", "--csv", "f.csv"]) == 0
     assert "nothing was measured anew" in capsys.readouterr().out and Path("f.csv").read_bytes() == Path("e.csv").read_bytes()
-    assert {f["metric"] for f in json.loads(Path("e.json").read_text())["runs"][0]["measurements"]} >= {
+    assert {f["metric"] for f in json.loads(Path("e.json").read_text(encoding="utf-8"))["runs"][0]["measurements"]} >= {
         "clip_score",
         "iou",
         "seconds",
@@ -250,9 +250,9 @@ def test_outcomes(code, event, text, asked, how):
 def test_a_log_that_goes_on_after_an_end_has_not_ended(tmp_path):
     log = tmp_path / "log.jsonl"
     lines = [{"event": "StepDone", "step": 3, "steps": 9}, {"event": "Ended", "step": 3, "how": "stopped"}]
-    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     assert ended(tmp_path) == "stopped"
-    log.write_text(log.read_text() + json.dumps({"event": "Resumed", "step": 3}) + '\n{"event": "Ste')
+    log.write_text(log.read_text(encoding="utf-8") + json.dumps({"event": "Resumed", "step": 3}) + '\n{"event": "Ste', encoding="utf-8")
     assert ended(tmp_path) == "" and RunDir(tmp_path).last_events()["StepDone"]["step"] == 3 and ended(tmp_path / "nowhere") == ""
 
 
@@ -268,7 +268,7 @@ def test_one_process_at_a_time_has_a_job(tmp_path):
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"prompt": 1}', '{"argv": null}'])
 def test_a_torn_record_is_no_record(tmp_path, text):
-    (tmp_path / "record.json").write_text(text)
+    (tmp_path / "record.json").write_text(text, encoding="utf-8")
     assert JobRecord.read(tmp_path) is None
 
 

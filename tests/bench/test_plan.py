@@ -1,4 +1,4 @@
-"""What a bench plans: jobs that cannot be mistaken for each other, presets that are read whole, costs that are counted."""
+"""Plans of a bench: jobs that cannot be mistaken for each other, presets that are read whole, costs that are counted."""
 
 from dataclasses import replace
 
@@ -80,7 +80,7 @@ def test_shipped_presets_are_whole_and_their_arms_are_methods(name):
         assert len({a.name for a in arms}) == len(arms) > 1
         for arm in arms if family == "sd" or bench.needs != "real" else []:
             parse_train([*arm.argv, "--prompt", "x"], lambda source, family=family: family)
-    text = (ROOT / "configs/bench" / f"{name}.yaml").read_text()
+    text = (ROOT / "configs/bench" / f"{name}.yaml").read_text(encoding="utf-8")
     assert "Source" in text.split("about:")[0]
 
 
@@ -109,20 +109,20 @@ def test_toybox_presets_ask_for_what_the_toybox_has():
 )
 def test_a_preset_that_says_nonsense_is_refused(tmp_path, text, complaint):
     path = tmp_path / "own.yaml"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=complaint):
         preset.read(path)
 
 
 def test_prompt_files(tmp_path):
     lines, lists, tree = (tmp_path / n for n in ("p.txt", "p.json", "q.json"))
-    lines.write_text("# mine\n a red ball \n\na blue cube\na red ball\n")
-    lists.write_text('["a", "b", "a"]')
-    tree.write_text('{"train": ["a"], "test": ["c"], "note": "x"}')
+    lines.write_text("# mine\n a red ball \n\na blue cube\na red ball\n", encoding="utf-8")
+    lists.write_text('["a", "b", "a"]', encoding="utf-8")
+    tree.write_text('{"train": ["a"], "test": ["c"], "note": "x"}', encoding="utf-8")
     assert prompt_file.prompts_of(lines) == ("a red ball", "a blue cube")
     assert (prompt_file.prompts_of(lists), prompt_file.prompts_of(tree)) == (("a", "b"), ("a", "c"))
     for text in ("[1, 2]", "{", "[]", '"x"', "3"):
-        lists.write_text(text)
+        lists.write_text(text, encoding="utf-8")
         with pytest.raises(UserError):
             prompt_file.prompts_of(lists)
 
@@ -157,6 +157,7 @@ def test_costs_are_those_that_are_pinned(name):
 def test_costs_follow_options_time_and_perp_neg():
     one = cost(Train(guidance=SDS(scale=1.0), batch=2, accumulate=2), False)
     assert one.mean == 4 and cost(Train(guidance=SDS(), batch=2), True).mean == 8
+    assert cost(Train(guidance=SDS(), batch=2, prior_views=4), False).mean == 4 * cost(Train(guidance=SDS(), batch=2), False).mean
     falling = cost(Train(guidance=GUIDANCES["sdi"](times=Times("linear", t_min=0.2, t_max=0.9)), batch=1), False)
     assert falling.images[0] == 2 * 8 + 2 and falling.images[-1] == 2 * 2 + 2, (
         "int(10 t) moves of a pair, and the last pair"

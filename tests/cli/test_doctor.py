@@ -20,7 +20,7 @@ def offline(tmp_path, monkeypatch):
 
 
 def lines(capsys) -> dict[str, str]:
-    """What it printed, by subject."""
+    """Lines that it printed, by subject."""
     found: dict[str, str] = {}
     name = ""
     for line in capsys.readouterr().out.splitlines():
@@ -31,7 +31,7 @@ def lines(capsys) -> dict[str, str]:
 
 def test_it_tells_what_there_is(tmp_path, monkeypatch, capsys):
     folder = write_sd_folder(tmp_path / "models" / "prior", patches=True)
-    (folder / "training.json").write_text(json.dumps({"name": "tiny", "step": 1234}))
+    (folder / "training.json").write_text(json.dumps({"name": "tiny", "step": 1234}), encoding="utf-8")
     monkeypatch.setattr(weights, "TINY", folder)
     monkeypatch.setattr(weights, "has_cuda", lambda: False)
     assert main(["doctor"]) == 0

@@ -98,7 +98,7 @@ def test_render_films_and_pictures(run: Path, tmp_path: Path, capsys) -> None:
     assert front.shape == (20, 34, 4) and front[0, 0, 3] == 0
     assert front[14, 20, 0] > 200 and front[14, 20, 1] < 80 and left[14, 20, 1] > 150 and left[14, 20, 0] < 80
     assert Image.open(tmp_path / "v-001.png").text["Comment"] == "prompt a cube\nprior tiny"
-    (tmp_path / "keys.json").write_text('[{"azimuth": 0, "distance": 3}, {"azimuth": 90}]')
+    (tmp_path / "keys.json").write_text('[{"azimuth": 0, "distance": 3}, {"azimuth": 90}]', encoding="utf-8")
     flight = ["--path", str(tmp_path / "keys.json"), "--out", str(tmp_path / "f.png"), "--background", "#ff0000"]
     assert main(["render", str(run), *common, *flight]) == 0
     assert len(list(tmp_path.glob("f-*.png"))) == 3

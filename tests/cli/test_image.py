@@ -26,7 +26,7 @@ def image(*argv: str) -> int:
 def test_every_guidance_makes_pictures(here, prior, guidance, space):
     argv = ["--guidance", guidance, "--space", space, "--prompt", "a ball", "--prior", str(prior), *SMALL]
     assert image(*argv, "--out", "a") == 0
-    kept = json.loads(Path("a/image.json").read_text())
+    kept = json.loads(Path("a/image.json").read_text(encoding="utf-8"))
     assert (kept["guidance"], kept["steps"], kept["how"], kept["space"]) == (guidance, 3, "done", space)
     assert kept["images_per_step"] > 0 and kept["diversity"] > 0 and kept["coverage"] is None
     assert Image.open("a/image.png").size == (2 * 32 + 2, 2 * 32 + 2)
@@ -35,7 +35,7 @@ def test_every_guidance_makes_pictures(here, prior, guidance, space):
 @pytest.mark.parametrize("guidance", GUIDANCES)
 def test_every_guidance_moves_points(here, guidance):
     assert image("--guidance", guidance, "--prior", "exact", "--prompt", "pair", *SMALL, "--out", "a") == 0
-    kept = json.loads(Path("a/image.json").read_text())
+    kept = json.loads(Path("a/image.json").read_text(encoding="utf-8"))
     assert kept["coverage"].keys() == {"spread", "within", "missed", "likelihood"} and kept["diversity"] is None
     assert kept["prior"] == "exact" and Path("a/image.png").stat().st_size > 1000
 
@@ -43,7 +43,7 @@ def test_every_guidance_moves_points(here, guidance):
 def test_the_configuration_repeats_it_and_says_who_chose(here):
     argv = ["--guidance", "sds", "--prior", "exact", "--prompt", "ring", *SMALL, "--guidance.times.t_min", "0.1"]
     assert image(*argv, "--out", "a") == 0
-    text = Path("a/config.yaml").read_text()
+    text = Path("a/config.yaml").read_text(encoding="utf-8")
     saved = yaml.safe_load(text)
     assert saved["guidance"]["scale"] == 1.0 and saved["guidance"]["times"]["t_min"] == 0.1
     assert "# the exact prior" in text and "# command line" in text
@@ -51,15 +51,15 @@ def test_the_configuration_repeats_it_and_says_who_chose(here):
     assert Path("a/image.png").read_bytes() == Path("b/image.png").read_bytes()
     assert image(*argv, "--out", "c", "--seed", "5") == 0
     assert Path("a/image.png").read_bytes() != Path("c/image.png").read_bytes()
-    log = [json.loads(line) for line in Path("a/log.jsonl").read_text().splitlines()]
+    log = [json.loads(line) for line in Path("a/log.jsonl").read_text(encoding="utf-8").splitlines()]
     assert log[-1]["step"] == 3 and log[-1]["calls"] == 9
 
 
 def test_the_guidance_comes_from_the_recipe_for_splats_but_not_its_steps(here, prior):
     assert image("--guidance", "sds", "--prompt", "x", "--prior", str(prior), "--particles", "1", "--steps", "1") == 0
-    text = Path("runs/x/config.yaml").read_text()
+    text = Path("runs/x/config.yaml").read_text(encoding="utf-8")
     assert "# recipe sd/sds" in text and "rates" not in yaml.safe_load(text)
-    assert json.loads(Path("runs/x/image.json").read_text())["diversity"] == 0
+    assert json.loads(Path("runs/x/image.json").read_text(encoding="utf-8"))["diversity"] == 0
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_an_interrupted_run_keeps_what_it_has(here, monkeypatch):
     monkeypatch.setattr(Pictures, "step", interrupted)
     argv = ["--guidance", "sds", "--prior", "exact", "--prompt", "ring", *SMALL, "--steps", "50", "--out", "a"]
     assert image(*argv) == 130
-    kept = json.loads(Path("a/image.json").read_text())
+    kept = json.loads(Path("a/image.json").read_text(encoding="utf-8"))
     assert kept["how"] == "stopped" and kept["steps"] == 2 and Path("a/image.png").exists()
 
 

@@ -42,13 +42,13 @@ def test_a_run_leaves_everything_and_its_configuration_repeats_it(here, tmp_path
     assert "a red [bold] mushroom" in said and "step 4/4" in said and "done" in said
     for name in ("splats.ply", "turntable.mp4", "sheet.png"):
         assert (here / "a" / name).stat().st_size > 100 and f"a/{name}" in said
-    text = (here / "a" / "config.yaml").read_text()
+    text = (here / "a" / "config.yaml").read_text(encoding="utf-8")
     saved = yaml.safe_load(text)
     assert saved["device"] == "cpu" and saved["prior"] == str(prior) and saved["guidance"]["name"] == guidance
     assert "# recipe sd/" in text and "# command line" in text and "# default" in text
     assert main(["train", "--config", "a/config.yaml", "--out", "b"]) == 0
     assert (here / "b" / "splats.ply").read_bytes() == (here / "a" / "splats.ply").read_bytes()
-    assert yaml.safe_load((here / "b" / "config.yaml").read_text()) == saved
+    assert yaml.safe_load((here / "b" / "config.yaml").read_text(encoding="utf-8")) == saved
 
 
 def test_a_run_longer_than_its_rates_are_meant_for_says_so(here, prior, capsys):
@@ -81,7 +81,7 @@ def test_resume_goes_further_and_notes_it(here, finished, capsys):
     for resumed in ("6", "8"):
         assert main(["train", "--resume", "a", "--steps", resumed]) == 0
     assert "going on at step 6 of 8" in capsys.readouterr().out
-    text = (here / "a" / "config.yaml").read_text()
+    text = (here / "a" / "config.yaml").read_text(encoding="utf-8")
     assert "#   before step 5: steps: 6\n#   before step 7: steps: 8\n" in text and "splatdistill train --replay a" in text
     assert yaml.safe_load(text)["steps"] == 4 and RunDir(here / "a").settings()["steps"] == 8, "what it began with, and what is in force"
     assert sorted(p.name for p in (here / "a" / "checkpoints").iterdir()) == [
@@ -101,9 +101,9 @@ def test_resume_goes_further_and_notes_it(here, finished, capsys):
     ],
 )
 def test_resume_changes_nothing_but_the_length(finished, capsys, more, message):
-    before = (finished / "config.yaml").read_text()
+    before = (finished / "config.yaml").read_text(encoding="utf-8")
     assert main(["train", "--resume", str(finished), *more]) == 2
-    assert message in capsys.readouterr().err and (finished / "config.yaml").read_text() == before
+    assert message in capsys.readouterr().err and (finished / "config.yaml").read_text(encoding="utf-8") == before
 
 
 def test_resume_of_what_is_no_run(here, capsys):
@@ -116,7 +116,7 @@ def test_the_tiny_prior_is_announced_and_written_down_when_auto_takes_it(here, t
     assert main(["train", "--prompt", "a red mushroom", *SMALL]) == 0
     assert "Using the embedded prior `tiny`" in capsys.readouterr().out
     run = here / "runs" / "a-red-mushroom"
-    text = (run / "config.yaml").read_text()
+    text = (run / "config.yaml").read_text(encoding="utf-8")
     assert (
         yaml.safe_load(text)["prior"] == "tiny" and "# recipe tiny/sdi" in text and "Using the embedded prior" in text
     )
@@ -152,7 +152,7 @@ def test_that_refusal_needs_no_weights(here, capsys, monkeypatch):
     ],
 )
 def test_bad_input_is_one_message_and_leaves_nothing(here, prior, capsys, argv, code, message):
-    (here / "file").write_text("in the way")
+    (here / "file").write_text("in the way", encoding="utf-8")
     assert main(["train", "--prompt", "x", "--prior", str(prior), *SMALL, *argv]) == code
     assert message in capsys.readouterr().err and not (here / "runs").exists()
 
@@ -192,7 +192,7 @@ def interrupt(folder: Path, process: subprocess.Popen, number: int) -> None:
     """Send a signal once the run is under way."""
     log = folder / "log.jsonl"
     until = time.monotonic() + 600
-    while not (log.exists() and log.read_text().count("StepDone") > 2):
+    while not (log.exists() and log.read_text(encoding="utf-8").count("StepDone") > 2):
         assert process.poll() is None and time.monotonic() < until, process.communicate()
         time.sleep(0.05)
     process.send_signal(number)

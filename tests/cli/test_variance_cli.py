@@ -27,7 +27,7 @@ def variance(prior: Path, *more: str) -> int:
 
 
 def report(folder: str = "v") -> dict:
-    return json.loads((Path(folder) / "variance.json").read_text())
+    return json.loads((Path(folder) / "variance.json").read_text(encoding="utf-8"))
 
 
 INTERVAL = {"value", "low", "high"}

@@ -13,7 +13,7 @@ def write_tiny_geometry(folder: Path, seed: int = 0) -> Path:
     """A tiny-geometry that has learned nothing."""
     torch.manual_seed(seed)
     GeometryNet((16, 16, 24)).save_pretrained(folder)
-    (folder / "training.json").write_text(json.dumps({"name": "tiny-geometry"}))
+    (folder / "training.json").write_text(json.dumps({"name": "tiny-geometry"}), encoding="utf-8")
     return folder
 
 

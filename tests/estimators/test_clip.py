@@ -57,11 +57,11 @@ def test_preprocessing_is_that_of_transformers(tmp_path, shape):
 def test_old_and_new_files_say_the_same(tmp_path):
     file = tmp_path / "preprocessor_config.json"
     rest = {"image_mean": OPENAI_MEAN, "image_std": OPENAI_STD}
-    file.write_text(json.dumps({"size": 224, "crop_size": 224, **rest}))
+    file.write_text(json.dumps({"size": 224, "crop_size": 224, **rest}), encoding="utf-8")
     old = Preprocessing.read(file)
-    file.write_text(json.dumps({"size": {"shortest_edge": 224}, "crop_size": {"height": 224, "width": 224}, **rest}))
+    file.write_text(json.dumps({"size": {"shortest_edge": 224}, "crop_size": {"height": 224, "width": 224}, **rest}), encoding="utf-8")
     assert old == Preprocessing.read(file)
-    file.write_text(json.dumps({"size": {"height": 8, "width": 8}, **rest}))
+    file.write_text(json.dumps({"size": {"height": 8, "width": 8}, **rest}), encoding="utf-8")
     assert Preprocessing.read(file)(torch.rand(1, 3, 30, 20)).shape == (1, 3, 8, 8)
 
 
@@ -92,7 +92,7 @@ def test_it_is_called_what_its_folder_says(scorer, folder, tmp_path):
     assert scorer.name == folder.name
     for file in folder.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
-    (tmp_path / "training.json").write_text(json.dumps({"name": "tiny-clip"}))
+    (tmp_path / "training.json").write_text(json.dumps({"name": "tiny-clip"}), encoding="utf-8")
     assert ClipScorer(tmp_path).name == "tiny-clip"
 
 

@@ -85,7 +85,7 @@ def test_preparation_is_that_of_transformers(tmp_path, keep, multiple, shape):
 
     theirs = DPTImageProcessor(size={"height": 56, "width": 56}, keep_aspect_ratio=keep, ensure_multiple_of=multiple)
     theirs.save_pretrained(tmp_path)
-    ours = Preparation.of(json.loads((tmp_path / "preprocessor_config.json").read_text()))
+    ours = Preparation.of(json.loads((tmp_path / "preprocessor_config.json").read_text(encoding="utf-8")))
     y, x = np.meshgrid(*(np.arange(n) / 10 for n in shape), indexing="ij")
     picture = np.stack([128 + 90 * np.sin(x + 2), 128 + 90 * np.cos(2 * y), 100 + 80 * np.sin(x * y)], -1).astype(np.uint8)
     expected = torch.as_tensor(np.array(theirs(picture, return_tensors="np")["pixel_values"]))
@@ -128,11 +128,11 @@ def test_another_network_is_refused(folders, tmp_path):
     ):
         folder = tmp_path / complaint[:5]
         shutil.copytree(folders["dpt"], folder)
-        config = json.loads((folder / "config.json").read_text())
-        (folder / "config.json").write_text(json.dumps(config | changes))
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        (folder / "config.json").write_text(json.dumps(config | changes), encoding="utf-8")
         with pytest.raises(WeightsError, match=complaint):
             load_geometry(str(folder))
-    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline"}))
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline"}), encoding="utf-8")
     with pytest.raises(WeightsError, match="StableDiffusionPipeline; expected a MarigoldNormalsPipeline"):
         load_geometry(str(tmp_path))
 

@@ -1,4 +1,4 @@
-"""How the embedded models are measured: counting, and sampling on one side of the split."""
+"""Measurements of the embedded models: counting, and sampling on one side of the split."""
 
 from dataclasses import astuple
 

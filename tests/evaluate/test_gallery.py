@@ -31,7 +31,7 @@ def test_a_bench_is_judged_and_drawn(tmp_path):
     folders = [tmp_path / "jobs" / e.arm / f"{e.prompt[2:]}-{e.seed}" for e in endings]
     todo = [{"folder": str(f.relative_to(tmp_path))} for f in (*folders[:3], tmp_path / "jobs" / "sdi" / "not-begun")]
     plan = {"prompts": prompts, "arms": [{"name": m} for m in methods], "jobs": todo}
-    (tmp_path / "bench.json").write_text(json.dumps(plan))
+    (tmp_path / "bench.json").write_text(json.dumps(plan), encoding="utf-8")
     for ending, folder in zip(endings, folders, strict=True):
         (folder / "run").mkdir(parents=True)
         ending.write(folder)

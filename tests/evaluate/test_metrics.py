@@ -171,7 +171,7 @@ def write_run(folder: Path, prompt: str = "a red ball", splats: bool = True, **s
     """A run directory as `train` leaves it."""
     folder.mkdir(parents=True)
     config = {"prompt": prompt, "prior": "tiny", "seed": 0, "particles": 1, "guidance": {"name": "sds"}, **said}
-    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    (folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     step = {
         "event": "StepDone",
         "step": 1,
@@ -179,7 +179,7 @@ def write_run(folder: Path, prompt: str = "a red ball", splats: bool = True, **s
         "timing": {"render": 1.0, "guidance": 2.0, "backward": 0.5, "rest": 0.5},
     }
     end = {"event": "Ended", "step": 1, "how": "done", "message": "", "calls": 8, "peak_memory": 2**30}
-    (folder / "log.jsonl").write_text("".join(json.dumps(e) + "\n" for e in (step, end)))
+    (folder / "log.jsonl").write_text("".join(json.dumps(e) + "\n" for e in (step, end)), encoding="utf-8")
     if splats:
         write_ply(
             folder / "splats.ply", Ball(count=200, radius=0.7, opacity=0.5).make(torch.Generator().manual_seed(0)), []
@@ -191,11 +191,11 @@ def test_a_run_tells_what_it_cost_over_all_its_parts(tmp_path):
     run = write_run(tmp_path / "a")
     found = {f.metric: f.value for f in costs(summarise(run), 0.3)}
     assert found == {"diverged": 0.0, "seconds": 4.0, "peak_memory": 1.0, "calls": 8.0, "steps": 1.0}
-    text = (run / "log.jsonl").read_text()
+    text = (run / "log.jsonl").read_text(encoding="utf-8")
     resumed = json.dumps({"event": "Resumed", "step": 1}) + "\n"
-    (run / "log.jsonl").write_text(text + resumed + text)
+    (run / "log.jsonl").write_text(text + resumed + text, encoding="utf-8")
     assert summarise(run).calls == 16 and summarise(run).seconds == 8.0
-    (run / "log.jsonl").write_text(text.splitlines()[0] + "\n" + resumed + text)  # the first part was killed
+    (run / "log.jsonl").write_text(text.splitlines()[0] + "\n" + resumed + text, encoding="utf-8")  # the first part was killed
     assert summarise(run).calls is None and summarise(run).how == "done"
 
 
@@ -213,14 +213,14 @@ def test_a_run_tells_what_it_cost_over_all_its_parts(tmp_path):
 )
 def test_what_counts_as_diverged(tmp_path, how, seen, wanted):
     run = write_run(tmp_path / "a")
-    (run / "log.jsonl").write_text((run / "log.jsonl").read_text().replace('"done"', json.dumps(how)))
+    (run / "log.jsonl").write_text((run / "log.jsonl").read_text(encoding="utf-8").replace('"done"', json.dumps(how)), encoding="utf-8")
     assert costs(summarise(run), seen)[0].value == wanted
 
 
 @pytest.mark.parametrize("text", [None, "", "prompt: x", "[", "- 1", "prompt: x\nseed: y\nprior: z\nguidance: sds"])
 def test_what_is_no_run_is_refused(tmp_path, text):
     if text is not None:
-        (tmp_path / "config.yaml").write_text(text)
+        (tmp_path / "config.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(UserError):
         summarise(tmp_path)
 
@@ -341,10 +341,11 @@ def test_image_reward_is_asked_in_an_environment_of_its_own(tmp_path, monkeypatc
     )
     assert "could not say" in image_reward(rgb, "x", tmp_path / "nothing").note
     assert "No module named 'ImageReward'" in image_reward(rgb, "x", Path(sys.executable)).note
-    (tmp_path / "ImageReward.py").write_text(PACKAGE)
+    (tmp_path / "ImageReward.py").write_text(PACKAGE, encoding="utf-8")
     (tmp_path / "image_reward-1.5.dist-info").mkdir()
     (tmp_path / "image_reward-1.5.dist-info" / "METADATA").write_text(
-        "Metadata-Version: 2.1\nName: image-reward\nVersion: 1.5\n"
+        "Metadata-Version: 2.1\nName: image-reward\nVersion: 1.5\n",
+        encoding="utf-8",
     )
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
     found = image_reward(rgb, "a -- 'red' ball", Path(sys.executable))

@@ -36,7 +36,7 @@ def make_run(folder: Path, prompt: str, how: str | None) -> Path:
     )
     write_ply(folder / "splats.ply", one, Provenance(prompt, "tiny", "none", "0").comments())
     events = [{"event": "StepDone", "step": 1}, *([{"event": "Ended", "step": 1, "how": how}] if how else [])]
-    (folder / "log.jsonl").write_text("".join(json.dumps(e) + "\n" for e in events))
+    (folder / "log.jsonl").write_text("".join(json.dumps(e) + "\n" for e in events), encoding="utf-8")
     return folder
 
 
@@ -63,10 +63,10 @@ def test_only_runs_that_came_to_their_end_are_kept(script, tmp_path):
 
 def test_a_half_run_without_a_checkpoint_is_left_alone(script, tmp_path):
     (tmp_path / "a-red-mushroom").mkdir()
-    (tmp_path / "a-red-mushroom" / "notes.txt").write_text("mine")
+    (tmp_path / "a-red-mushroom" / "notes.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(UserError, match="without a checkpoint"):
         script.train(tmp_path, [])
-    assert (tmp_path / "a-red-mushroom" / "notes.txt").read_text() == "mine"
+    assert (tmp_path / "a-red-mushroom" / "notes.txt").read_text(encoding="utf-8") == "mine"
 
 
 def test_options_for_training_are_not_taken_for_runs(script, capsys):

@@ -1,4 +1,4 @@
-"""What comes back from a file is judged splat by splat: nothing is certified that a person would see is wrong."""
+"""Splats that come back from a file are judged one by one: nothing is certified that a person would see is wrong."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -104,7 +104,7 @@ def test_a_mesh_far_away_is_refused_and_one_that_is_moved_is_as_here(tmp_path: P
         assert main([*common, "--out", str(tmp_path / f"a.{kind}")]) == 2
         assert "--pivot centre" in capsys.readouterr().err
     assert main([*common, "--out", str(tmp_path / "a.obj"), "--pivot", "centre"]) == 0
-    vertices = [line.split()[1:] for line in (tmp_path / "a.obj").read_text().splitlines() if line.startswith("v ")]
+    vertices = [line.split()[1:] for line in (tmp_path / "a.obj").read_text(encoding="utf-8").splitlines() if line.startswith("v ")]
     assert 0.4 < np.abs(np.array(vertices, float)).max() < 0.8
 
 

@@ -1,4 +1,4 @@
-"""What a run's folder holds beside its results is no result; objects that are written side by side stay apart."""
+"""Files beside a run's results are no results; objects that are written side by side stay apart."""
 
 from pathlib import Path
 
@@ -47,7 +47,7 @@ def test_meshes_side_by_side_keep_their_textures(tmp_path: Path) -> None:
         lines = (tmp_path / f"{name}.obj").read_text(encoding="utf-8").splitlines()
         (material,) = [line.split(maxsplit=1)[1] for line in lines if line.startswith("mtllib")]
         (picture,) = [
-            line.split(maxsplit=1)[1] for line in (tmp_path / material).read_text().splitlines() if line.startswith("map_Kd")
+            line.split(maxsplit=1)[1] for line in (tmp_path / material).read_text(encoding="utf-8").splitlines() if line.startswith("map_Kd")
         ]
         assert Image.open(tmp_path / picture).getpixel((0, 0)) == (20 * k, 10, 200)
         assert material.isascii() and " " not in material

@@ -45,22 +45,22 @@ def test_a_file_that_reads_back_differently_is_not_kept(tmp_path: Path, monkeypa
 
     monkeypatch.setitem(write.FORMATS, "sog", replace(FORMATS["ply"], write=broken))
     path = tmp_path / "a.sog"
-    path.write_text("before")
+    path.write_text("before", encoding="utf-8")
     with pytest.raises(UserError, match="a.sog"):
         export(path, "sog", cube())
-    assert path.read_text() == "before" and len(list(tmp_path.iterdir())) == 1
+    assert path.read_text(encoding="utf-8") == "before" and len(list(tmp_path.iterdir())) == 1
 
 
 def test_the_page_needs_nothing_and_escapes_what_people_wrote(tmp_path: Path) -> None:
     nasty = '</script><img src=x onerror=alert(1)> {{data}} & "quotes"'
     write_html(tmp_path / "a.html", cube(), [f"prompt {nasty}"], title=nasty, start=Start(target=(1.0, 2.0, 3.0)))
-    page = (tmp_path / "a.html").read_text()
+    page = (tmp_path / "a.html").read_text(encoding="utf-8")
     assert not re.search(r"https?://|import\(|fetch\(|src=(?!x )|@import|url\(", page.replace(base64_of(page), ""))
     assert "default-src 'none'" in page and "<img" not in page and "{{" not in page.replace("{{data}}", "")
     assert page.count("<script") == 3 and "&lt;/script&gt;&lt;img src=x" in page
     assert '"target": [2.0, 3.0, 1.0]' in page  # in the world of the data
     assert len(load_html(tmp_path / "a.html").gaussians) == len(cube())
-    (tmp_path / "b.html").write_text("<html></html>")
+    (tmp_path / "b.html").write_text("<html></html>", encoding="utf-8")
     with pytest.raises(UserError, match="not a page"):
         load_html(tmp_path / "b.html")
 
@@ -135,7 +135,7 @@ def test_mesh_files_open_elsewhere(tmp_path: Path, made: mesh_file.Mesh, kind: s
     assert len(got.faces) == len(made.faces) and got.is_watertight and got.volume > 0.4
     assert got.bounds[1][1] > 0.6  # the ball is up, along y
     if kind == "obj":
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         assert "# prompt a cube\n" in text and {p.name for p in tmp_path.iterdir()} >= {
             f"{mesh_file.plain('a mesh')}.mtl",
             f"{mesh_file.plain('a mesh')}-texture.png",
@@ -211,7 +211,7 @@ def test_ways_of_the_camera(tmp_path: Path) -> None:
     assert [p.azimuth for p in way] == [45.0 * k for k in range(8)]
     assert len({p.elevation for p in paths.spiral(8, 10.0, 3.0, 40.0)}) > 3
     file = tmp_path / "keys.json"
-    file.write_text('[{"azimuth": 0}, {"azimuth": 90, "elevation": 40}, {"azimuth": 180}]')
+    file.write_text('[{"azimuth": 0}, {"azimuth": 90, "elevation": 40}, {"azimuth": 180}]', encoding="utf-8")
     keys = paths.key_frames(file, 5, Place(0.0, 15.0, 3.0, 42.0))
     assert [keys[k].azimuth for k in (0, 2, 4)] == pytest.approx([0, 90, 180]) and keys[2].elevation == pytest.approx(
         40
@@ -227,7 +227,7 @@ def test_ways_of_the_camera(tmp_path: Path) -> None:
         '[{"fov": true}]',
         "[" * 9999,
     ):
-        file.write_text(text)
+        file.write_text(text, encoding="utf-8")
         with pytest.raises(UserError, match="keys.json"):
             paths.key_frames(file, 5, Place())
     for wrong in (Place(elevation=91), Place(distance=0), Place(fov=180), Place(azimuth=float("inf"))):

@@ -1,4 +1,4 @@
-"""What every guidance owes, whatever its method; a new one inherits these tests by being listed."""
+"""Duties of every guidance, by any method; a new one inherits these tests by being listed."""
 
 import dataclasses
 from dataclasses import replace

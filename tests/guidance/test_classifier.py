@@ -15,7 +15,7 @@ NOTHING = torch.nn.Module()
 
 
 def eps(prior, n, text, i):
-    """What the prior says of one image."""
+    """Answer of the prior about one image."""
     return prior.eps(n.x_t[i : i + 1], n.t[i : i + 1], text[i : i + 1])
 
 

@@ -1,4 +1,4 @@
-"""What a guidance learns: refusals lower the loss scale until updates are made again."""
+"""Learning of a guidance: refusals lower the loss scale until updates are made again."""
 
 import torch
 from torch import nn

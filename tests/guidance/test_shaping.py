@@ -1,4 +1,4 @@
-"""What all guidances share, against independent transcriptions: Perp-Neg, guidance rescale, clipping, normalising, mixing."""
+"""Parts that all guidances share, against independent transcriptions: Perp-Neg, guidance rescale, clipping, normalising, mixing."""
 
 import math
 from dataclasses import dataclass, fields, replace

@@ -1,4 +1,4 @@
-"""Which noise levels are visited: bounds, shapes, and DreamTime against its definition."""
+"""Noise levels that are visited: bounds, shapes, and DreamTime against its definition."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Whatever is handed to the readers, they say what is wrong and what to do; a failed write loses nothing."""
+"""Readers that are handed anything say what is wrong and what to do; a failed write loses nothing."""
 
 import os
 from pathlib import Path
@@ -195,11 +195,11 @@ def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
 
 def test_anything_that_stops_a_write_loses_nothing(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
-    path.write_text("old")
+    path.write_text("old", encoding="utf-8")
     with pytest.raises(KeyboardInterrupt), replacing(path) as temporary:
-        temporary.write_text("half of the n")
+        temporary.write_text("half of the n", encoding="utf-8")
         raise KeyboardInterrupt
-    assert path.read_text() == "old" and os.listdir(tmp_path) == ["a.txt"]
+    assert path.read_text(encoding="utf-8") == "old" and os.listdir(tmp_path) == ["a.txt"]
 
 
 def test_writing_replaces_keeps_links_and_makes_folders(tmp_path: Path) -> None:
@@ -215,7 +215,7 @@ def test_what_is_in_the_way_is_explained(tmp_path: Path) -> None:
     (tmp_path / "folder.ply").mkdir()
     with pytest.raises(UserError, match="folder of that name"):
         write_ply(tmp_path / "folder.ply", splats())
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(UserError, match="cannot write"):
         write_ply(tmp_path / "file" / "a.ply", splats())
 

@@ -21,7 +21,7 @@ from splatdistill.io.spz import HEADER, MAGIC, write_spz
 def test_the_content_decides_and_what_is_unknown_is_explained(tmp_path: Path) -> None:
     write_spz(tmp_path / "a.ply", mild(5))
     assert len(read_splats(tmp_path / "a.ply")) == 5
-    (tmp_path / "a.txt").write_text("hello")
+    (tmp_path / "a.txt").write_text("hello", encoding="utf-8")
     with pytest.raises(UserError, match=r"expected \.ply, \.splat, \.spz, \.sog"):
         read_splats(tmp_path / "a.txt")
     with pytest.raises(UserError, match="no file"):

@@ -200,11 +200,11 @@ def test_an_unbundled_sog_is_read_by_its_folder_and_by_its_meta(tmp_path: Path, 
         for file in folder.iterdir():
             archive.write(file, f"a/scene/{file.name}")
     assert torch.equal(read_splats(tmp_path / "b.sog").means, expected.means)
-    meta = json.loads((folder / "meta.json").read_text())
+    meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
     shutil.move(folder / "means_l.webp", tmp_path / "elsewhere.webp")
     for name, message in (("../elsewhere.webp", "not in the folder"), ("means_l.webp", "no file"), ("..", "not in the folder")):
         meta["means"]["files"][0] = name
-        (folder / "meta.json").write_text(json.dumps(meta))
+        (folder / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
         with pytest.raises(UserError, match=message):
             read_splats(folder)
 

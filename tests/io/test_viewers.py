@@ -124,13 +124,13 @@ HORIZONTAL = {n for n, shot in SHOTS.items() if shot.elevation == 0}
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, torch.Tensor]]:
-    """What each viewer shows."""
+    """Picture that each viewer shows."""
     root, modules = tmp_path_factory.mktemp("www"), Path(str(FOLDER)).resolve() / "node_modules"
     (root / "modules").symlink_to(modules)
     shutil.copytree(modules / "@playcanvas/supersplat-viewer/public", root / "supersplat")
-    (root / "spark.html").write_text(SPARK)
-    (root / "gs3d.html").write_text(GS3D)
-    (root / "glb.html").write_text(GLB)
+    (root / "spark.html").write_text(SPARK, encoding="utf-8")
+    (root / "gs3d.html").write_text(GS3D, encoding="utf-8")
+    (root / "glb.html").write_text(GLB, encoding="utf-8")
     write_ply(root / "cube.ply", cube(), ["prompt a cube\nend_header"])
     write_spz(root / "cube.spz", cube())
     write_sog(root / "cube.sog", cube())
@@ -162,7 +162,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 
 def flat() -> Gaussians:
-    """What .splat can hold of the cube: its ball is grey from everywhere."""
+    """Part of the cube that .splat can hold: its ball is grey from everywhere."""
     return cube().with_degree(0)
 
 

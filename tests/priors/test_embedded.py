@@ -22,7 +22,7 @@ def test_all_embedded_files_stay_under_60_megabytes():
 
 def test_their_training_is_on_record():
     for folder, name in ((TINY, "tiny"), (TINY.parent / "clip", "tiny-clip")):
-        record = json.loads((folder / "training.json").read_text())
+        record = json.loads((folder / "training.json").read_text(encoding="utf-8"))
         losses = [row["loss"] for row in record["losses"]]
         assert record["name"] == name and record["step"] >= 3000 and record["settings"]["seed"] == 0
         went_on = record["settings"]["start"]  # from weights that were trained before, so that it began low

@@ -25,7 +25,7 @@ def folder(sd: Path, tmp_path: Path) -> Path:
 
 
 def edit(path: Path, **fields: object) -> None:
-    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **fields}), encoding="utf-8")
 
 
 def to_pickle(folder: Path) -> None:
@@ -40,7 +40,7 @@ def cut(folder: Path) -> None:
 
 def pointer(folder: Path) -> None:
     text = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n"
-    (folder / "text_encoder" / "model.safetensors").write_text(text)
+    (folder / "text_encoder" / "model.safetensors").write_text(text, encoding="utf-8")
 
 
 BREAK: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -62,8 +62,8 @@ BREAK: dict[str, tuple[Callable[[Path], object], str]] = {
     "pickle": (to_pickle, "unet/ has only diffusion_pytorch_model.bin: a pickle"),
     "cut short": (cut, "unfinished download"),
     "lfs pointer": (pointer, "git-lfs pointer"),
-    "bad json": (lambda f: (f / "unet" / "config.json").write_text("{"), "unet/config.json is not JSON"),
-    "list": (lambda f: (f / "vae" / "config.json").write_text("[]"), "vae/config.json is not a JSON object"),
+    "bad json": (lambda f: (f / "unet" / "config.json").write_text("{", encoding="utf-8"), "unet/config.json is not JSON"),
+    "list": (lambda f: (f / "vae" / "config.json").write_text("[]", encoding="utf-8"), "vae/config.json is not a JSON object"),
     "xl": (lambda f: edit(f / "model_index.json", text_encoder_2=["a", "b"]), "two text encoders"),
     "transformer": (
         lambda f: edit(f / "unet" / "config.json", _class_name="SD3Transformer2DModel"),
@@ -103,7 +103,7 @@ def test_sharded_weights_need_every_shard(folder: Path) -> None:
     shard = "diffusion_pytorch_model-00001-of-00001.safetensors"
     single.rename(folder / "unet" / shard)
     index = {"metadata": {}, "weight_map": dict.fromkeys(load_file(folder / "unet" / shard), shard)}
-    (folder / "unet" / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
+    (folder / "unet" / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
     assert problems(folder) == ()
     assert load(str(folder), precision="float32").image_size == 32
     (folder / "unet" / shard).unlink()

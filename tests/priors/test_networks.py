@@ -31,7 +31,7 @@ def folder(sd: Path, tmp_path: Path) -> Path:
 
 
 def edit(path: Path, **fields: object) -> None:
-    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **fields}), encoding="utf-8")
 
 
 def tensors(file: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:

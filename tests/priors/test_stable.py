@@ -223,9 +223,9 @@ def test_a_prompt_that_is_too_long_is_said_to_be_cut(folder: Path) -> None:
 def test_scheduler_files_without_a_prediction_type_mean_eps(folder: Path, tmp_path: Path) -> None:
     from splatdistill.priors.networks import read_schedule
 
-    config = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
+    config = json.loads((folder / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
     del config["prediction_type"]
-    (tmp_path / "scheduler_config.json").write_text(json.dumps({**config, "steps_offset": 1, "skip_prk_steps": True}))
+    (tmp_path / "scheduler_config.json").write_text(json.dumps({**config, "steps_offset": 1, "skip_prk_steps": True}), encoding="utf-8")
     assert read_schedule(tmp_path / "scheduler_config.json")[1] == "epsilon"
 
 

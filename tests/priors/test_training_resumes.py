@@ -31,7 +31,7 @@ def pictures(script, tmp_path_factory) -> Path:
 
 
 def training(script, what: str, pictures: Path, out: Path):
-    """What the script sets up before its first step, small."""
+    """Setup of the script before its first step, small."""
     from embedded.losses import Data, PriorLoss, Settings
 
     torch.manual_seed(0)

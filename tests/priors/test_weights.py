@@ -1,4 +1,4 @@
-"""What is found where, and what a person is told when it is not."""
+"""Weights that are found, and the words to a person where they are not."""
 
 import shutil
 from pathlib import Path
@@ -48,7 +48,7 @@ def put_in_cache(cache: Path, repo: str, folder: Path) -> Path:
     snapshot = place / "snapshots" / "0123abcd"
     shutil.copytree(folder, snapshot)
     (place / "refs").mkdir()
-    (place / "refs" / "main").write_text("0123abcd")
+    (place / "refs" / "main").write_text("0123abcd", encoding="utf-8")
     return snapshot
 
 
@@ -115,7 +115,7 @@ def test_tiny_is_quiet_and_an_installation_without_it_says_so(monkeypatch: pytes
 
 def test_a_folder_is_found_and_loads_with_its_cards_licence(folder: Path) -> None:
     assert find(str(folder)).licence == hub.UNKNOWN_LICENCE
-    (folder / "README.md").write_text("---\ntags: [x]\nlicense: mit\n---\nlicense: no\n")
+    (folder / "README.md").write_text("---\ntags: [x]\nlicense: mit\n---\nlicense: no\n", encoding="utf-8")
     found = find(str(folder))
     assert found.licence == "mit"
     assert load(found, precision="float32").licence == "mit"
@@ -262,7 +262,7 @@ def test_models_that_may_be_stable_diffusion_are_not_taken_for_others(repo: str)
 def test_a_cached_repository_is_judged_by_its_files_and_not_by_its_name(cache: Path, sd: Path, folder: Path) -> None:
     put_in_cache(cache, "someone/sdxl-in-name-only", sd)
     assert find("someone/sdxl-in-name-only").name == "someone/sdxl-in-name-only"
-    (folder / "model_index.json").write_text('{"_class_name": "FluxPipeline", "text_encoder_2": ["a", "b"]}')
+    (folder / "model_index.json").write_text('{"_class_name": "FluxPipeline", "text_encoder_2": ["a", "b"]}', encoding="utf-8")
     put_in_cache(cache, "someone/my-model", folder)
     text = message("someone/my-model")
     assert "a FluxPipeline with two text encoders" in text and "hf download" not in text

@@ -166,7 +166,7 @@ def test_cache_folder_is_the_users_choice_or_the_next_best(tmp_path: Path, monke
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache.directory.__wrapped__().parent == tmp_path / ".cache" / "splatdistill"
     blocked = tmp_path / "file"
-    blocked.write_text("no folder can be made in here")
+    blocked.write_text("no folder can be made in here", encoding="utf-8")
     monkeypatch.setenv(cache.ENVIRONMENT, str(blocked))
     monkeypatch.setenv("XDG_CACHE_HOME", str(blocked))
     monkeypatch.setattr(cache.tempfile, "gettempdir", lambda: str(tmp_path))

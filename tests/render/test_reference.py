@@ -1,4 +1,4 @@
-"""What the reference rasteriser draws, against arithmetic done by hand and against gsplat's own torch code."""
+"""Pictures of the reference rasteriser, against arithmetic done by hand and against gsplat's own torch code."""
 
 import math
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Where scenes start: the distributions that the initialisers promise."""
+"""Beginnings of scenes: the distributions that the initialisers promise."""
 
 from pathlib import Path
 

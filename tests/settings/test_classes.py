@@ -43,7 +43,7 @@ class Other:
 
 @pytest.fixture
 def own(tmp_path):
-    (tmp_path / "own.py").write_text(FILE)
+    (tmp_path / "own.py").write_text(FILE, encoding="utf-8")
     return tmp_path / "own.py"
 
 
@@ -88,10 +88,10 @@ def test_what_cannot_serve_is_refused_with_the_reason(own, monkeypatch, spelling
 
 def test_an_error_inside_the_file_is_its_own_and_is_not_remembered(tmp_path):
     file = tmp_path / "broken.py"
-    file.write_text("1 / 0")
+    file.write_text("1 / 0", encoding="utf-8")
     with pytest.raises(ZeroDivisionError):
         GUIDANCE.find(f"{file}:Mine")
-    file.write_text(FILE)
+    file.write_text(FILE, encoding="utf-8")
     assert GUIDANCE.find(f"{file}:Mine").__name__ == "Mine"
 
 

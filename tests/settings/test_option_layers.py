@@ -25,10 +25,12 @@ def recipe(tmp_path, monkeypatch):
     for family in ("tiny", "sd"):
         (tmp_path / family).mkdir()
         (tmp_path / family / "sdi.yaml").write_text(
-            f"steps: 111\nbatch: 3\nguidance: {{name: sdi, scale: {7 if family == 'tiny' else 8}, jitter: 0.2}}\n"
+            f"steps: 111\nbatch: 3\nguidance: {{name: sdi, scale: {7 if family == 'tiny' else 8}, jitter: 0.2}}\n",
+            encoding="utf-8",
         )
         (tmp_path / family / "sds.yaml").write_text(
-            "steps: 222\nguidance: {name: sds, scale: 30}\ndensify: {name: gradient, every: 7}\n"
+            "steps: 222\nguidance: {name: sds, scale: 30}\ndensify: {name: gradient, every: 7}\n",
+            encoding="utf-8",
         )
     monkeypatch.setattr(recipes, "folder", lambda: tmp_path)
     return tmp_path
@@ -39,7 +41,7 @@ def of(argv: str | list[str], family="tiny", **more) -> Parsed:
 
 
 def saved(tmp_path, text: str) -> str:
-    (tmp_path / "mine.yaml").write_text(text)
+    (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
     return f"--config {tmp_path / 'mine.yaml'} "
 
 
@@ -120,12 +122,13 @@ def test_choices_by_name(recipe):
 def test_a_class_of_ones_own_takes_the_recipe_of_its_parent_without_that_ones_options(recipe, tmp_path):
     (tmp_path / "own.py").write_text(
         "from dataclasses import dataclass\nfrom splatdistill.guidance import SDS\n@dataclass(frozen=True)\n"
-        "class Mine(SDS):\n    '''Mine.'''\n    strength: float = 0.5\n    '''How strong.'''\n"
+        "class Mine(SDS):\n    '''Mine.'''\n    strength: float = 0.5\n    '''How strong.'''\n",
+        encoding="utf-8",
     )
     p = of(f"--guidance {tmp_path}/own.py:Mine --guidance.strength 2 --prompt x")
     g = p.config.guidance
     assert (type(g).__name__, g.strength, g.scale, p.config.steps) == ("Mine", 2.0, 101.0, 222)
-    (tmp_path / "again.yaml").write_text(p.yaml([]))
+    (tmp_path / "again.yaml").write_text(p.yaml([]), encoding="utf-8")
     assert of(f"--config {tmp_path}/again.yaml").config == p.config
 
 
@@ -245,7 +248,7 @@ GROWTH = st.fixed_dictionaries({"fraction": st.none() | st.floats(0, 1), "revise
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(top=st.fixed_dictionaries(TOP), scale=NUMBERS, levels=LEVELS, growth=GROWTH)
 def test_a_written_configuration_is_read_back_exactly(top, scale, levels, growth, tmp_path):
-    """Whatever recipe there is: a whole configuration leaves nothing to it."""
+    """A whole configuration leaves nothing to any recipe."""
     times = Times(t_min=levels[0], t_max=levels[1])
     config = Train(**top, guidance=SDI(scale=scale, times=times, variant="code"), densify=Gradient(**growth))
     parsed = replace(of([], kinds={"densify": Gradient}), config=config)

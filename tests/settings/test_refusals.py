@@ -1,4 +1,4 @@
-"""What makes no sense is refused alike, whether it is typed, in a file, built in Python, or steered."""
+"""Senseless values are refused alike, typed, in a file, built in Python, or steered."""
 
 from dataclasses import replace
 from functools import reduce
@@ -113,7 +113,7 @@ def yaml_of(value):
 
 
 def test_values_that_only_make_sense_together_may_come_from_different_layers(tmp_path):
-    (tmp_path / "mine.yaml").write_text("resolutions: [16, 32]\nguidance: {name: sds, times: {t_min: 0.5, t_max: 0.4}}\ncameras: {fov: [50, 40]}\n")
+    (tmp_path / "mine.yaml").write_text("resolutions: [16, 32]\nguidance: {name: sds, times: {t_min: 0.5, t_max: 0.4}}\ncameras: {fov: [50, 40]}\n", encoding="utf-8")
     typed = ["--milestones", "0.5", "--guidance.times.t-max", "0.9", "--cameras.fov", "30", "40"]
     c = parse(["--prompt", "x", f"--config={tmp_path}/mine.yaml", *typed], lambda source: None, COMMAND).config
     assert (c.resolutions, c.milestones, c.guidance.times.t_min, c.guidance.times.t_max) == ((16, 32), (0.5,), 0.5, 0.9)

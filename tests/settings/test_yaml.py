@@ -84,7 +84,7 @@ def test_as_a_command_line(values, argv):
     ],
 )
 def test_files_that_are_no_options_are_refused(tmp_path, text, message):
-    (tmp_path / "x.yaml").write_text(text)
+    (tmp_path / "x.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=message):
         tree.read(tmp_path / "x.yaml")
 
@@ -97,5 +97,5 @@ def test_files_that_cannot_be_read_are_refused(tmp_path):
 
 
 def test_an_empty_file_is_no_options(tmp_path):
-    (tmp_path / "x.yaml").write_text("# nothing yet\n")
+    (tmp_path / "x.yaml").write_text("# nothing yet\n", encoding="utf-8")
     assert tree.read(tmp_path / "x.yaml") == {}

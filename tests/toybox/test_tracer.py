@@ -71,7 +71,7 @@ def test_depth_lies_on_the_surface_and_normals_face_the_camera(kind):
 
 
 def test_normals_are_those_of_the_depth():
-    """Where the depth is smooth, its finite differences give the same normal."""
+    """Finite differences of the depth, at places where it is smooth, give the same normal."""
     cameras = orbit([30.0], 20.0, 3.0, 43.0, 96)
     truth = render([[Part("ellipsoid", (0, 0, 0), (0.8, 0.5, 0.4), COLOURS["red"])]], cameras, samples=1)
     points = rays(cameras)[0] * truth.depth[0, 0, :, :, None].double()

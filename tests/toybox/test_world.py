@@ -1,4 +1,4 @@
-"""What the embedded models are shown: deterministic, inside the documented ranges, named correctly."""
+"""Pictures that the embedded models are shown: deterministic, inside the documented ranges, named correctly."""
 
 import numpy as np
 import torch

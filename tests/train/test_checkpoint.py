@@ -44,14 +44,14 @@ def folder(made, tmp_path) -> RunDir:
 
 def rewrite(checkpoint: Path, change) -> None:
     """Change tensors, and have the digests agree again."""
-    tensors, said = load_file(checkpoint / TENSORS), json.loads((checkpoint / NOTE).read_text())
+    tensors, said = load_file(checkpoint / TENSORS), json.loads((checkpoint / NOTE).read_text(encoding="utf-8"))
     change(tensors, said)
     save_file(tensors, checkpoint / TENSORS)
     import hashlib
 
     said["tensors"] = hashlib.sha256((checkpoint / TENSORS).read_bytes()).hexdigest()
     said.pop("digest")
-    (checkpoint / NOTE).write_text(json.dumps(said | {"digest": digest(said)}))
+    (checkpoint / NOTE).write_text(json.dumps(said | {"digest": digest(said)}), encoding="utf-8")
 
 
 def refused(folder: RunDir) -> str:
@@ -130,9 +130,9 @@ def test_a_damaged_checkpoint_is_passed_over_for_an_older_one_and_that_is_said(f
 def test_leftovers_do_not_count_and_are_removed_and_one_that_was_being_replaced_does(folder):
     new = folder.checkpoint(4).with_name("step-000004.new")
     shutil.copytree(folder.checkpoint(3), new)
-    (new / NOTE).write_text("")
-    (folder.path / ".123-456-turntable.mp4").write_text("half")
-    (folder.path / ".mine").write_text("kept")
+    (new / NOTE).write_text("", encoding="utf-8")
+    (folder.path / ".123-456-turntable.mp4").write_text("half", encoding="utf-8")
+    (folder.path / ".mine").write_text("kept", encoding="utf-8")
     folder.checkpoint(3).rename(folder.checkpoint(3).with_name("step-000003.old"))  # killed between two renames
     assert [p.name for p in folder.checkpoints()] == ["step-000002", "step-000003.old"]
     assert folder.newest_checkpoint().note.step == 3
@@ -149,7 +149,7 @@ def test_checkpoints_are_in_order_of_their_numbers(folder):
 
 def test_a_checkpoint_without_digests_is_read(folder):
     """As earlier versions wrote them."""
-    (folder.checkpoint(3) / NOTE).write_text(json.dumps({"step": 3, "refused": 0, "threads": 1, "torch": "2"}))
+    (folder.checkpoint(3) / NOTE).write_text(json.dumps({"step": 3, "refused": 0, "threads": 1, "torch": "2"}), encoding="utf-8")
     assert Session.resumed(config(), red_and_blue(), folder.newest_checkpoint()).state.step == 3
     (folder.checkpoint(3) / TENSORS).write_bytes((folder.checkpoint(3) / TENSORS).read_bytes()[:-9])
     assert folder.newest_checkpoint().note.step == 2
@@ -209,7 +209,7 @@ def test_a_checkpoint_carries_the_settings_in_force(folder):
     session.apply(SetField("guidance.scale", 99.0))
     session.step()
     session.state.save(folder.checkpoint(4), session.config)
-    folder.config.write_text("prompt: a red disc\nseed: 7\nguidance: {name: sds, scale: 1.0}\n")
+    folder.config.write_text("prompt: a red disc\nseed: 7\nguidance: {name: sds, scale: 1.0}\n", encoding="utf-8")
     assert not folder.log.exists()
     assert (folder.settings()["guidance"]["scale"], folder.settings(3)["guidance"]["scale"]) == (99.0, 1.0)
     now = in_force(config(seed=7), folder, folder.newest_checkpoint())

@@ -121,6 +121,6 @@ def test_config_says_what_was_in_force_when(folder):
         text = folder.config.read_text(encoding="utf-8")
         assert text.count("#   before step 2: guidance.scale: 9.0") == 1 and "repeats this run but for" in text
     assert folder.settings() == {"prompt": "é", "guidance": {"scale": 9.0}}
-    folder.log.write_text(json.dumps({"event": "StepDone", "step": 1}) + "\n")
+    folder.log.write_text(json.dumps({"event": "StepDone", "step": 1}) + "\n", encoding="utf-8")
     folder.note_steering()
     assert "before step" not in folder.config.read_text(encoding="utf-8")

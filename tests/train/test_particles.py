@@ -107,7 +107,7 @@ def test_every_particle_leaves_its_files_and_pictures(tmp_path):
     assert files.sheet.read_bytes() != files.others[0].sheet.read_bytes()
     (preview,) = (e for e in events if isinstance(e, Preview))
     assert preview.views.shape == (8, 3, 128, 128), "four sides of each"
-    log = [json.loads(line) for line in (folder.path / "log.jsonl").read_text().splitlines()]
+    log = [json.loads(line) for line in (folder.path / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [e["particle"] for e in log if e["event"] == "StepDone"] == [e.particle for e in events if isinstance(e, StepDone)]
     again = Session.resumed(session.config, red_and_blue(), folder.newest_checkpoint())
     assert same(session.state.tensors(), again.state.tensors())
@@ -117,7 +117,7 @@ def test_a_run_of_one_says_and_stores_nothing_of_particles(tmp_path):
     session = Session(config(steps=2), red_and_blue())
     folder = RunDir.create("x", tmp_path / "r")
     run(session, folder)
-    assert "particle" not in (folder.path / "log.jsonl").read_text()
+    assert "particle" not in (folder.path / "log.jsonl").read_text(encoding="utf-8")
     assert not any("particle" in name for name in session.state.tensors())
 
 

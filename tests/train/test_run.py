@@ -24,16 +24,16 @@ def test_different_prompts_have_different_names():
 def test_a_second_run_gets_a_suffix_and_nothing_is_touched(tmp_path):
     out = tmp_path / "r"
     first = RunDir.create("p", out)
-    (first.path / "splats.ply").write_text("precious")
+    (first.path / "splats.ply").write_text("precious", encoding="utf-8")
     second, third = RunDir.create("p", out), None
-    (second.path / "x").write_text("y")
+    (second.path / "x").write_text("y", encoding="utf-8")
     third = RunDir.create("p", out)
     assert (second.path.name, third.path.name) == ("r-2", "r-3")
-    assert (first.path / "splats.ply").read_text() == "precious"
+    assert (first.path / "splats.ply").read_text(encoding="utf-8") == "precious"
 
 
 def test_a_folder_that_cannot_be_made_is_explained(tmp_path):
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(UserError, match="--out"):
         RunDir.create("p", tmp_path / "file" / "r")
 

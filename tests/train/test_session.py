@@ -150,7 +150,7 @@ FADING = {"guidance_weight": 0.0, "regularise": Regularisers(sparsity=100.0), "r
 
 
 def ending(folder: RunDir) -> str:
-    """How a run's log says that it ended."""
+    """End of a run, as its log says it."""
     return folder.last_events()["Ended"]["how"]
 
 
@@ -269,7 +269,7 @@ def test_commands_take_effect_and_are_logged(tmp_path):
     assert [(e.step, type(e.command)) for e in events if isinstance(e, Applied)] == [(3, SetField), (6, Stop)]
     assert any(isinstance(e, Saved) for e in events)
     assert artefacts.splats.exists() and artefacts.turntable.exists() and artefacts.sheet.exists()
-    log = (tmp_path / "r" / "log.jsonl").read_text().splitlines()
+    log = (tmp_path / "r" / "log.jsonl").read_text(encoding="utf-8").splitlines()
     assert len(log) == len(events)
     with pytest.raises(UserError, match="no field 'scael'"):
         session.apply(SetField("guidance.scael", 5.0))

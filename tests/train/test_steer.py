@@ -89,7 +89,7 @@ def test_a_replayed_log_gives_the_same_splats_bit_for_bit(tmp_path):
 @pytest.mark.parametrize("command", [c for some in ASKED.values() for c in some] + [Stop(), SetField("negative", "é\n")])
 def test_commands_survive_the_log(tmp_path, command):
     RunDir(tmp_path).record(Applied(3, command))
-    (line,) = (tmp_path / "log.jsonl").read_text().splitlines()
+    (line,) = (tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines()
     assert command_of(json.loads(line)["command"]) == command
 
 
@@ -187,7 +187,7 @@ def test_a_pause_holds_the_counter_a_single_step_moves_it_by_one_and_callbacks_h
     commands.put(Continue())
     thread.join(60)
     assert done() == [1, 2, 3, 4, 5, 6] and isinstance(events[-1], Ended)
-    assert not any(json.loads(line)["event"] == "Paused" for line in (tmp_path / "log.jsonl").read_text().splitlines())
+    assert not any(json.loads(line)["event"] == "Paused" for line in (tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines())
 
 
 def test_a_pause_can_be_stopped(tmp_path):
@@ -261,7 +261,7 @@ def test_what_came_after_the_checkpoint_that_a_run_went_back_to_is_forgotten(tmp
 def test_a_log_that_is_none_is_explained(tmp_path):
     with pytest.raises(UserError, match="log.jsonl"):
         RunDir(tmp_path).commands()
-    (tmp_path / "log.jsonl").write_text("no\n{}\n")
+    (tmp_path / "log.jsonl").write_text("no\n{}\n", encoding="utf-8")
     with pytest.raises(UserError, match="line 1"):
         RunDir(tmp_path).commands()
 

@@ -56,7 +56,7 @@ def page(browser):
 
 
 def scene(page) -> np.ndarray:
-    """What the canvas shows, away from the panels."""
+    """Pixels of the canvas, away from the panels."""
     box = page.locator("canvas").first.bounding_box()
     clip = {"x": box["x"], "y": 40, "width": box["width"], "height": 400}
     return np.asarray(Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB")).astype(float)
@@ -73,7 +73,7 @@ def curve(page) -> dict:
 
 
 def box(page, label):
-    """What is typed or chosen beside a label."""
+    """Text typed or chosen beside a label."""
     return page.locator(f'xpath=//*[normalize-space(text())="{label}"]/following::input[1]').first
 
 

@@ -129,7 +129,7 @@ def test_controls_are_commands_in_the_log(tmp_path):
         assert w.applied(Choose) == [Choose("guidance", "csd")] and type(w.session.config.guidance).__name__ == "CSD"
         looker.set(s.handles["guidance.times.t_max"], "0.55")  # left to the method: a text, where empty is none
         until(lambda: len(w.applied(SetField)) == 3)
-        log = [json.loads(line) for line in w.folder.log.read_text().splitlines()]
+        log = [json.loads(line) for line in w.folder.log.read_text(encoding="utf-8").splitlines()]
         assert [e["command"]["path"] for e in log if e["event"] == "Applied" and e["command"]["name"] == "SetField"] == [
             "guidance.scale", "background.kind", "guidance.times.t_max",
         ]  # fmt: skip
@@ -282,7 +282,7 @@ def test_what_is_done_for_nobody_is_next_to_nothing(tmp_path):
 
 
 def held(live):
-    """What a viewer and its server hold: threads but for viser's pool of workers, open files, handles of the page."""
+    """Everything that a viewer and its server hold: threads but for viser's pool of workers, open files, handles of the page."""
     gui, threads = live.server.gui, [t.name for t in threading.enumerate()]
     handles = len(live.server.scene._handle_from_node_name), len(gui._gui_input_handle_from_uuid), len(gui._container_handle_from_uuid)
     return sorted(n for n in threads if not n.startswith("ThreadPoolExecutor")), len(os.listdir("/proc/self/fd")), handles

@@ -256,7 +256,7 @@ def test_the_first_error_switches_off_and_is_told_once(tmp_path):
         guard(bad, k)
     assert calls == [0] and guard.off and closed == [True]
     assert len(told) == 1 and "the wire was cut" in told[0] and "the run goes on" in told[0]
-    assert "def bad" not in told[0] and "RuntimeError" in (tmp_path / "trace.txt").read_text()
+    assert "def bad" not in told[0] and "RuntimeError" in (tmp_path / "trace.txt").read_text(encoding="utf-8")
     with pytest.raises(KeyboardInterrupt):
         Guard(told.append)(lambda: (_ for _ in ()).throw(KeyboardInterrupt()))
 

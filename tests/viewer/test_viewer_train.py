@@ -33,7 +33,7 @@ def test_train_with_a_viewer_says_where_and_without_waiting_leaves_a_film(here, 
     said = capsys.readouterr().out
     assert "http://127.0.0.1:87" in said and "ssh -L 87" in said and "Ctrl-C" not in said
     assert (here / "a" / "replay.html").stat().st_size > 800_000
-    assert "viewer:" not in (here / "a" / "config.yaml").read_text()
+    assert "viewer:" not in (here / "a" / "config.yaml").read_text(encoding="utf-8")
 
 
 def test_nobody_watching_imports_nothing_and_does_not_wait(here, capsys, monkeypatch):
@@ -70,7 +70,7 @@ def test_a_run_is_replayed_from_the_command_line(here):
     assert train(here, "--out", "a") == 0
     assert train(here, "--out", "plain") == 0
     folder = Folder(here / "plain")
-    folder.log.write_text("")
+    folder.log.write_text("", encoding="utf-8")
     folder.record(Applied(0, SetField("rates.colours", 0.5)))
     assert main(["train", "--replay", "plain", "--out", "b"]) == 0
     assert (here / "a" / "splats.ply").read_bytes() == (here / "plain" / "splats.ply").read_bytes()

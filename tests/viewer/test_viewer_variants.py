@@ -101,7 +101,7 @@ def test_refine_this_one_goes_on_in_the_same_page(train, tmp_path, monkeypatch, 
     said = capsys.readouterr().out
     assert said.count("watch and steer it at http://127.0.0.1:87") == 2 and len({w for w in said.split() if w.startswith("http://127")}) == 1
     assert sorted(p.name for p in (tmp_path / "v").iterdir()) == ["seed-0", "seed-1", "seed-1-refined", "seed-2"]
-    before, after = (yaml.safe_load((tmp_path / "v" / n / "config.yaml").read_text()) for n in ("seed-1", "seed-1-refined"))
+    before, after = (yaml.safe_load((tmp_path / "v" / n / "config.yaml").read_text(encoding="utf-8")) for n in ("seed-1", "seed-1-refined"))
     assert after["batch"] == 2 * before["batch"] and 0.4 < after["guidance"]["times"]["t_max"] < (before["guidance"]["times"]["t_max"] or 0.98)
     assert after["init"]["path"].endswith("seed-1/splats.ply") and after["seed"] == before["seed"] == 1
     assert (tmp_path / "v" / "seed-1-refined" / "replay.html").exists()
@@ -112,7 +112,7 @@ def test_variants_and_refining_without_a_page(train, tmp_path, capsys):
     assert train("--variants", "2", "--seed", "5", "--out", "v") == 0
     assert "splatdistill train --refine v/seed-5" in capsys.readouterr().out
     assert main(["train", "--refine", "v/seed-6", "--steps", "2", "--out", "r"]) == 0
-    made = yaml.safe_load((tmp_path / "r" / "config.yaml").read_text())
+    made = yaml.safe_load((tmp_path / "r" / "config.yaml").read_text(encoding="utf-8"))
     assert made["steps"] == 2 and made["init"]["name"] == "file" and made["prompt"] == "a red mushroom"
     for bad in (["--refine", "v"], ["--refine", "v/seed-5", "--replay", "v/seed-5"], ["--prompt", "a red mushroom", "--variants", "50"]):
         assert main(["train", *bad]) == 2
