@@ -1,0 +1,66 @@
+"""Markdown of the repository, taken apart: links, headings, tables, code, and the commands in it."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from conftest import ROOT
+
+FOLDERS = ("configs", "scripts", "splatdistill", "tests", "viewer")
+DOCUMENTS = sorted([ROOT / "README.md", *(p for folder in FOLDERS for p in (ROOT / folder).rglob("README.md"))])
+COMMAND = re.compile(r"(?:splatdistill|python scripts/|pip install|pytest)\b")
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def without_code(text: str) -> str:
+    """The text without fenced, indented and quoted code."""
+    text = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r"^ {4,}.*$", "", text, flags=re.MULTILINE)
+    return re.sub(r"`[^`\n]*`", "code", text)
+
+
+def links(text: str) -> Iterator[str]:
+    """Targets of links and pictures."""
+    for found in re.finditer(r"!?\[(?:[^\[\]]|\[[^\]]*\])*\]\(([^)\s]+)\)", without_code(text)):
+        yield found.group(1)
+
+
+def anchors(text: str) -> set[str]:
+    """Names by which GitHub knows the headings of a text."""
+    found: list[str] = []
+    for heading in re.findall(r"^#{1,6} +(.+?) *$", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE), re.MULTILINE):
+        plain = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", heading).replace("`", "").lower()
+        slug = re.sub(r"[^\w\- ]", "", plain).replace(" ", "-")
+        repeated = sum(f == slug or re.fullmatch(rf"{re.escape(slug)}-\d+", f) is not None for f in found)
+        found.append(f"{slug}-{repeated}" if repeated else slug)
+    return set(found)
+
+
+def tables(text: str) -> Iterator[list[list[str]]]:
+    """The tables, as rows of cells; the second row is the line of dashes."""
+    for block in re.findall(r"(?:^\|.*\|$\n?)+", text, re.MULTILINE):
+        yield [[cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip()[1:-1])] for line in block.strip().splitlines()]
+
+
+def fenced(text: str, language: str) -> list[str]:
+    """The fenced blocks of one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
+def block_commands(text: str) -> Iterator[str]:
+    """The commands that stand on lines of their own, in order: indented by four, or in a fenced block of sh."""
+    for found in re.finditer(r"^```(\w*)\n(.*?)^```|^ {4}(?=\S)([^\n]+)$", text, re.DOTALL | re.MULTILINE):
+        lines = found.group(2).splitlines() if found.group(1) == "sh" else [found.group(0)] if found.group(2) is None else []
+        for line in lines:
+            if COMMAND.match(line.strip()):
+                yield re.split(r"\s{2,}#\s", line.strip())[0]
+
+
+def inline_commands(text: str) -> Iterator[str]:
+    """The commands with words behind them that are quoted in the text."""
+    for quoted in re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)):
+        if COMMAND.match(quoted) and " " in quoted.strip():
+            yield quoted
