@@ -1,7 +1,7 @@
 """Hostile files for every reader: python scripts/fuzz_readers.py --count 10000 --seed 0 (--only 17 repeats one)
 
 Files are made from good ones of every format that is read (.ply of splats and of points, binary and text, with and without
-lists; .splat; .spz of versions 2 and 3, of one and several gzip members; .sog, bundled and as a folder; pages; key frames)
+lists, compressed as SuperSplat does; .splat; .spz of versions 2 and 3, of one and several gzip members, and of 4; .sog, bundled and as a folder; pages; key frames)
 by faults that know their structure: other counts, types, names and orders in headers, other values in rows, other JSON,
 other pictures, damage inside the compression and outside, bombs, and bytes at random. Each must be read as finite Gaussians
 (points, key frames), or refused with a UserError that names the file, within a second of the processor and a bounded part
@@ -9,6 +9,7 @@ of memory. Anything else is printed with its number, the file is kept, and the e
 """
 
 import argparse
+import gzip
 import io
 import json
 import resource
@@ -25,6 +26,7 @@ from random import Random
 
 import numpy as np
 import torch
+import zstandard
 from hostile_files import hostile
 from plyfile import PlyData, PlyElement
 
@@ -33,13 +35,15 @@ from splatdistill.export.paths import Place, key_frames
 from splatdistill.export.saved_splats import SavedSplats, load
 from splatdistill.gaussians import Gaussians
 from splatdistill.io import load_splats
+from splatdistill.io.compressed import CHUNK, WORDS
 from splatdistill.io.html import load_html, write_html
 from splatdistill.io.ply import write_ply
 from splatdistill.io.points import Points, read_points
 from splatdistill.io.rows import Read, faults
 from splatdistill.io.sog import write_sog
 from splatdistill.io.splat import write_splat
-from splatdistill.io.spz import write_spz
+from splatdistill.io.spz import HEADER, HEADER_4, pack, write_spz
+from splatdistill.io.spz_streams import ENTRY
 
 SLOW = 1.0  # seconds of the processor for one file
 LONGEST = 3000  # characters of a message
@@ -89,12 +93,41 @@ def good_files(folder: Path) -> list[Good]:
     add("splat", lambda path: write_splat(path, splats(9, 0)), load_splats)
     add("spz", lambda path: write_spz(path, splats(9, 1)), load_splats)
     add("spz", lambda path: write_spz(path, splats(40, 3)), load_splats)
+    for degree in (0, 3):
+        add("4.spz", lambda path, degree=degree: path.write_bytes(spz_4(splats(30, degree))), load_splats)
+        add("compressed.ply", lambda path, degree=degree: compressed_ply(path, splats(300, degree)), load_splats)
     for degree in (0, 2):
         add("sog", lambda path, degree=degree: write_sog(path, splats(9, degree)), load_splats)
     add("html", lambda path: write_html(path, splats(9, 1)), load_html)
     keys = [{"azimuth": 0, "elevation": 10, "distance": 3}, {"azimuth": 180}, {"fov": 30}]
     add("json", lambda path: path.write_text(json.dumps(keys), encoding="utf-8"), lambda path: key_frames(path, 7, Place()))
     return found
+
+
+def spz_4(g: Gaussians) -> bytes:
+    """Return a .spz of version 4, of the attributes of one of version 3."""
+    raw = gzip.decompress(pack(Path("good.spz"), g))
+    magic, _, count, degree, bits, flags, _ = HEADER.unpack(raw[: HEADER.size])
+    sizes = [count * size for size in (9, 1, 3, 3, 4, 3 * ((degree + 1) ** 2 - 1)) if size]
+    ends = np.cumsum([HEADER.size, *sizes])
+    frames = [zstandard.ZstdCompressor().compress(raw[a:b]) for a, b in zip(ends[:-1], ends[1:])]
+    table = b"".join(ENTRY.pack(len(frame), size) for frame, size in zip(frames, sizes))
+    return HEADER_4.pack(magic, 4, count, degree, bits, flags, len(sizes), HEADER_4.size) + table + b"".join(frames)
+
+
+def compressed_ply(path: Path, g: Gaussians) -> None:
+    """Write splats somewhere within the bounds of their chunks, as SuperSplat's compressed .ply has them."""
+    rng, chunks = np.random.default_rng(0), -(-len(g) // CHUNK)
+    names = [f"{end}_{name}" for prefix in ("xyz", ("scale_x", "scale_y", "scale_z"), "rgb") for end in ("min", "max") for name in prefix]
+    bounds = np.array([tuple(float(name[:3] == "max") - 3 * ("scale" in name) for name in names)] * chunks, [(name, "f4") for name in names])
+    words = np.zeros(len(g), [(name, "u4") for name in WORDS])
+    for name in WORDS:
+        words[name] = rng.integers(0, 2**32, len(g))
+    parts = [PlyElement.describe(bounds, "chunk"), PlyElement.describe(words, "vertex")]
+    if g.degree:
+        rest = np.zeros(len(g), [(f"f_rest_{i}", "u1") for i in range(3 * ((g.degree + 1) ** 2 - 1))])
+        parts.append(PlyElement.describe(rest, "sh"))
+    PlyData(parts, byte_order="<").write(str(path))
 
 
 def verify(got: object) -> None:
@@ -112,10 +145,10 @@ def verify(got: object) -> None:
                 raise AssertionError(f"a reader gave {type(each)}")
 
 
-def try_one(files: list[Good], folder: Path, seed: int, number: int) -> str:
-    """Make and read one file; say what became of it. Anything but splats or an explanation raises."""
+def try_one(files: list[Good], folder: Path, seed: int, number: int, kind: str = "") -> str:
+    """Make and read one file, of a kind or of any; say what became of it. Anything but splats or an explanation raises."""
     rng = Random(f"{seed}/{number}")
-    kind = rng.choice(sorted({good.kind for good in files}))
+    kind = kind or rng.choice(sorted({good.kind for good in files}))
     good = rng.choice([good for good in files if good.kind == kind])
     path = hostile(good.kind, good.data, folder / f"hostile.{good.kind}", rng)
     began = time.process_time()
@@ -131,13 +164,15 @@ def try_one(files: list[Good], folder: Path, seed: int, number: int) -> str:
     return f"{good.kind} {end}"
 
 
-def fuzz(folder: Path, seed: int, numbers: range, ready: Callable[[], None] = lambda: None) -> Counter[str]:
-    """Try files of these numbers; return how many of what. ready: called when all readers have read a good file."""
+def fuzz(folder: Path, seed: int, numbers: range, ready: Callable[[], None] = lambda: None, kind: str = "") -> Counter[str]:
+    """Try files of these numbers, of one kind or of all; return how many of what. ready: called when all readers have read a
+    good file.
+    """
     files, found = good_files(folder), Counter[str]()
     ready()
     for number in numbers:
         try:
-            found[try_one(files, folder, seed, number)] += 1
+            found[try_one(files, folder, seed, number, kind)] += 1
         except Exception as error:
             raise AssertionError(f"file {number} of seed {seed}, kept in {folder}: {type(error).__name__}: {error}") from error
     return found
@@ -148,6 +183,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=10_000, help="how many files (default 10000)")
     parser.add_argument("--seed", type=int, default=0, help="of all of them (default 0)")
     parser.add_argument("--only", type=int, help="this one alone")
+    parser.add_argument("--kind", default="", help="files of this kind alone, such as 4.spz or compressed.ply")
     parser.add_argument("--memory", type=int, default=1024, help="MiB of address space that reading may add (default 1024)")
     asked = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
@@ -158,7 +194,7 @@ def main() -> int:
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
     try:
-        found = fuzz(folder, asked.seed, range(asked.count) if asked.only is None else range(asked.only, asked.only + 1), limited)
+        found = fuzz(folder, asked.seed, range(asked.count) if asked.only is None else range(asked.only, asked.only + 1), limited, asked.kind)
     except AssertionError as error:
         traceback.print_exception(error.__cause__)
         print(error, file=sys.stderr)

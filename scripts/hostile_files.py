@@ -13,10 +13,12 @@ from pathlib import Path
 from random import Random
 
 import numpy as np
+import zstandard
 from PIL import Image
 
 from splatdistill.io.html import DATA
-from splatdistill.io.spz import HEADER
+from splatdistill.io.spz import HEADER, HEADER_4
+from splatdistill.io.spz_streams import ENTRY
 
 INTEGERS = (0, 1, 2, 3, 4, 7, 255, 256, 65_536, 2**24, 2**31 - 1, 2**31, 2**32 - 1, 2**63, 10**7, 10**18, 10**40, -1, -3)
 FLOATS = tuple(map(np.float32, (np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-45, 3.4e38, -3.4e38, 1e19, 89.0, -104.0, 1e6, 255.0)))
@@ -119,6 +121,36 @@ def spz(data: bytes, rng: Random) -> bytes:
     cuts = sorted(rng.randrange(len(raw) + 1) for _ in range(rng.choice((0, 0, 0, 1, 2, 30))))
     parts = [gzip.compress(raw[a:b], 1, mtime=0) for a, b in zip([0, *cuts], [*cuts, len(raw)])]
     out = rng.choice((b"", b"", bytes(9))).join(parts) + rng.choice((b"", b"", bytes(70_000), b"behind", b"\x1f\x8b"))
+    return damaged(out, rng) if rng.random() < 0.2 else out
+
+
+def spz4(data: bytes, rng: Random) -> bytes:
+    """Change the header, the table or the streams of version 4, and pack them again: other sizes, bombs, no frames at all."""
+    head = list(HEADER_4.unpack(data[: HEADER_4.size]))
+    entries = list(ENTRY.iter_unpack(data[head[7] : head[7] + ENTRY.size * head[6]]))
+    at, streams = head[7] + ENTRY.size * head[6], []
+    for packed, size in entries:
+        streams.append((zstandard.ZstdDecompressor().decompress(data[at : at + packed]), size))
+        at += packed
+    for _ in range(rng.choice((0, 0, 1, 2))):
+        k = rng.randrange(1, len(head))
+        head[k] = rng.choice(INTEGERS) % (256 if 3 <= k <= 6 else 2**32)
+    if rng.random() < 0.1:
+        head[1] = rng.choice((1, 2, 3, 4, 5))
+    table, body = b"", b""
+    for plain, size in rng.choice((*[streams] * 9, streams[:-1], streams[::-1], [*streams, streams[0]])):
+        plain = damaged(plain, rng) if rng.random() < 0.3 else plain
+        plain += bytes(rng.choice((10**6, 3 * 10**7))) if rng.random() < 0.02 else b""
+        sized = rng.random() < 0.5
+        frame = zstandard.ZstdCompressor(level=1, write_content_size=sized).compress(plain)
+        frame = damaged(frame, rng) if rng.random() < 0.1 else frame
+        size = rng.choice((*(abs(n) % 2**64 for n in INTEGERS), len(plain))) if rng.random() < 0.1 else size
+        table += ENTRY.pack(len(frame) if rng.random() < 0.95 else rng.choice((0, 3, 10**6, 2**63)), size)
+        body += frame
+    extensions = rng.randbytes(rng.choice((0, 0, 0, 8, 40)))
+    if extensions and rng.random() < 0.8:
+        head[5], head[7] = 2, HEADER_4.size + len(extensions)
+    out = HEADER_4.pack(*head) + extensions + table + body
     return damaged(out, rng) if rng.random() < 0.2 else out
 
 
@@ -230,7 +262,9 @@ def hostile(kind: str, good: bytes, path: Path, rng: Random) -> Path:
             return folder if "meta.json" in files and rng.random() < 0.8 else folder / "meta.json"
         path.write_bytes(zipped(files, rng))
         return path
-    make: dict[str, Callable[[bytes, Random], bytes]] = {"ply": ply, "spz": spz, "html": html, "splat": floats_changed}
+    make: dict[str, Callable[[bytes, Random], bytes]] = {
+        "ply": ply, "compressed.ply": ply, "spz": spz, "4.spz": spz4, "html": html, "splat": floats_changed,
+    }  # fmt: skip
     if kind == "json" and not plain:
         text = json.dumps(meddled(json.loads(good), rng))
         data = rng.choice((text.encode(), text.encode(), b"[" * 9999, b"\xff" + text.encode(), text.replace("0", "0" * 5000, 1).encode()))

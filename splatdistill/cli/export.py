@@ -203,7 +203,7 @@ def one(asked: Export, path: Path, splats: Gaussians, saved: SavedSplats, consol
         console.print(asked.lies(splats))
         return
     form = FORMATS[kind]
-    done = export(path, kind, splats, Asked(TARGETS[asked.target].up, saved.comments, asked.pad))
+    done = export(path, kind, splats, Asked(TARGETS[asked.target].up, saved.comments, asked.pad, saved.model))
     console.print(f"wrote {path}: {done.count} splats, {sized(done.bytes)}")
     console.print(
         f"  read back: positions within {places(done.place, done.radius)}, shapes {done.shape:.1%}, colours {done.colour:.1%}"

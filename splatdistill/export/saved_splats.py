@@ -9,9 +9,9 @@ from splatdistill.errors import UserError
 from splatdistill.gaussians import Gaussians
 from splatdistill.io import load_splats
 from splatdistill.io.opening import Name
-from splatdistill.io.ply import MADE_BY, read_comments
+from splatdistill.io.ply import MADE_BY, MODE, read_comments
 from splatdistill.io.read import KNOWN, format_of
-from splatdistill.io.rows import judged
+from splatdistill.io.rows import Model, judged
 from splatdistill.io.sog import unbundled
 from splatdistill.train.checkpoint import NOTE, TENSORS, Checkpoint, read_checkpoint
 from splatdistill.train.run import RunDir
@@ -30,6 +30,7 @@ class SavedSplats:
     file: Path  # that it was read from
     comments: tuple[str, ...] = ()  # where it comes from, one fact each
     notes: tuple[str, ...] = ()  # what reading it left out or changed, a line each
+    model: Model = "default"  # renderer that it was made for
 
     @property
     def prompt(self) -> str:
@@ -73,7 +74,7 @@ def results(folder: Path) -> list[Path]:
 def from_file(path: Path, name: str, file: Path) -> SavedSplats:
     """Read one file of splats, which was asked for as `path`."""
     read = load_splats(file)
-    return SavedSplats(name, path, read.gaussians, file, provenance(file), read.told())
+    return SavedSplats(name, path, read.gaussians, file, provenance(file), read.told(), read.model)
 
 
 def chosen(path: Name, particle: int) -> SavedSplats:
@@ -98,4 +99,5 @@ def scenes(checkpoint: Checkpoint) -> list[SavedSplats]:
 def provenance(path: Path) -> tuple[str, ...]:
     """Return what our own .ply says of where it comes from; nothing for files of others."""
     comments = read_comments(path) if format_of(path) == "ply" else ()
-    return comments[3:] if comments[:1] == (MADE_BY,) else ()
+    facts = comments[3:] if comments[:1] == (MADE_BY,) else ()
+    return tuple(fact for fact in facts if not fact.startswith(f"{MODE}:"))

@@ -16,7 +16,7 @@ from splatdistill.io.frames import Up
 from splatdistill.io.html import load_html, write_html
 from splatdistill.io.opening import Name
 from splatdistill.io.ply import load_ply, write_ply
-from splatdistill.io.rows import Read, writable
+from splatdistill.io.rows import Model, Read, writable
 from splatdistill.io.sog import load_sog, write_sog
 from splatdistill.io.splat import load_splat, write_splat
 from splatdistill.io.spz import load_spz, write_spz
@@ -31,6 +31,7 @@ class Asked:
     up: Up = "viewer"  # the world of the file, where the format prescribes none
     comments: tuple[str, ...] = ()  # where the splats come from, one fact each; .splat and .spz have no room for them
     pad: bool = True  # fill rows of a .ply up to degree 3
+    model: Model = "default"  # renderer that the splats were made for; .splat and pages do not tell it
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Format:
 
 FORMATS: dict[SplatFormat, Format] = {
     "ply": Format(
-        lambda path, g, asked: write_ply(path, g, asked.comments, up=asked.up, pad=asked.pad),
+        lambda path, g, asked: write_ply(path, g, asked.comments, up=asked.up, pad=asked.pad, model=asked.model),
         lambda path, asked: load_ply(path),
         limits=Limits(place=0.1, reach=1e-6, shape=1e-3, colour=1e-4),
     ),
@@ -57,12 +58,12 @@ FORMATS: dict[SplatFormat, Format] = {
         limits=Limits(place=0.1, reach=1e-6, shape=0.05, colour=0.02), order=splat.order, degree=0,
     ),
     "spz": Format(
-        lambda path, g, asked: write_spz(path, g),
+        lambda path, g, asked: write_spz(path, g, asked.model),
         lambda path, asked: load_spz(path),
         limits=Limits(place=0.1, reach=1e-4, shape=0.1, colour=0.05), up="gltf",
     ),
     "sog": Format(
-        lambda path, g, asked: write_sog(path, g, asked.comments),
+        lambda path, g, asked: write_sog(path, g, asked.comments, asked.model),
         lambda path, asked: load_sog(path),
         limits=Limits(place=0.1, reach=3e-4, shape=0.3, colour=0.1), order=sog.order, up="viewer",  # higher bands share a palette
     ),

@@ -22,8 +22,9 @@ from splatdistill.io import frames
 from splatdistill.io.atomic import replacing
 from splatdistill.io.extent import fitting, sphere
 from splatdistill.io.opening import Name, opened
-from splatdistill.io.rows import Read, Written, judged, writable
-from splatdistill.io.spz import Inflated, pack, unpack
+from splatdistill.io.rows import Read, Written, writable
+from splatdistill.io.spz import pack, unpack
+from splatdistill.io.spz_streams import Inflated
 from splatdistill.io.text import escape
 
 DATA = re.compile(rb'<script id="splats" type="application/base64">([A-Za-z0-9+/=\s]*)</script>')
@@ -76,9 +77,7 @@ def load_html(path: Name) -> Read:
         data = base64.b64decode(found[1], validate=False)
     except binascii.Error as error:
         raise UserError(f"{path}: the splats in the page are damaged ({error})") from error
-    raw = unpack(path, Inflated(path, io.BytesIO(data), len(data)))
-    found = judged(path, raw)
-    return replace(found, gaussians=frames.placed(found.gaussians, frames.into("gltf").T))
+    return unpack(path, Inflated(path, io.BytesIO(data), len(data)))
 
 
 def around(g: Gaussians) -> Start:

@@ -5,7 +5,10 @@ red's coefficients, then green's, then blue's), opacity (logit), scale_0..2 (log
 layout of 3D Gaussian Splatting (arXiv:2308.04079). Lower degrees are filled up with zeros, since older importers take
 nothing but 248 bytes a row. Read are also the layouts of gsplat and brush (no normals, any order), of nerfstudio (its
 world is z-up and its header says so; colours may be red, green, blue in place of f_dc, and alpha in place of opacity), of
-2D Gaussian Splatting (no scale_2: surfels, see `rows.thickened`) and of balls (scale_0 alone).
+2D Gaussian Splatting (no scale_2: surfels, see `rows.thickened`), of balls (scale_0 alone), and SuperSplat's compressed one.
+
+The renderer that splats were made for stands in a comment as brush writes it, SplatRenderMode: default, mip or 2dgs;
+Postshot's `antialiased 1` is read too.
 """
 
 from collections.abc import Sequence
@@ -19,13 +22,17 @@ import torch
 from splatdistill.errors import UserError
 from splatdistill.gaussians import SH_C0, Gaussians
 from splatdistill.io import frames, table
+from splatdistill.io.compressed import ELEMENTS, unpacked
 from splatdistill.io.frames import Up
 from splatdistill.io.opening import Name
-from splatdistill.io.rows import Read, Written, judged, writable
-from splatdistill.io.table import Table, colour_names, colours, read_properties, read_table, unescape, write_table
+from splatdistill.io.rows import Model, Read, Written, judged, writable
+from splatdistill.io.table import Table, colour_names, colours, read_properties, read_tables, unescape, write_table
 
 OPACITY_MARGIN = 1e-6  # opacities are kept this far from 0 and 1, where the logit is infinite
 LONGEST = 1000  # characters of one comment; longer ones are cut, visibly
+MODE = "SplatRenderMode"
+MODES: dict[Model, str] = {"default": "default", "antialiased": "mip", "2dgs": "2dgs"}
+MODELS: dict[str, Model] = {mode: model for model, mode in MODES.items()}
 MADE_BY = "made by splatdistill"  # the first comment of our files: the next ones are ours too
 XYZ, DC = ("x", "y", "z"), ("f_dc_0", "f_dc_1", "f_dc_2")
 SCALE, ROT = ("scale_0", "scale_1", "scale_2"), ("rot_0", "rot_1", "rot_2", "rot_3")
@@ -60,19 +67,21 @@ def write_ply(
     up: Up = "viewer",
     facing: float = 0.0,
     pad: bool = True,
+    model: Model = "default",
 ) -> Written:
     """Write splats; Gaussians with a value that is not finite are left out and counted.
 
     up: the world of the file; in that of "viewer" they stand upright in viewers, "raw" keeps ours. `facing`: which
-    azimuth (degrees, 0 is our front) becomes the front there. pad: fill up to degree 3. UserError if nothing could be
-    written; what was at `path` is then as before.
+    azimuth (degrees, 0 is our front) becomes the front there. pad: fill up to degree 3. model: told in a comment. UserError
+    if nothing could be written; what was at `path` is then as before.
     """
     path = Path(path)
     turned = frames.placed(writable(path, gaussians), frames.into(up, facing))
     names, values = _columns(turned, pad)
     rows = values.astype("<f4").view([(n, "<f4") for n in names])[:, 0]
     own = [MADE_BY, f"up {up}", f"degree {gaussians.degree}"]
-    write_table(path, rows, [*own, *(c if len(c) <= LONGEST else c[:LONGEST] + " [cut]" for c in comments)])
+    given = [c if len(c) <= LONGEST else c[:LONGEST] + " [cut]" for c in comments]
+    write_table(path, rows, [*own, *given, f"{MODE}: {MODES[model]}"])
     return Written(path, len(rows), len(gaussians) - len(rows))
 
 
@@ -82,14 +91,28 @@ def load_ply(path: Name, up: Up | None = None) -> Read:
     up: the world of the file; by default what its own comments say, "viewer" where they say nothing. Rows that no
     Gaussian can have are left out and counted. UserError if it is no such file, or if no row is left.
     """
-    rows = read_table(path)
+    tables = read_tables(path, ELEMENTS if "packed_position" in read_properties(path) else [])
+    rows = tables["vertex"]
     notes = rows.comments[1:3] if rows.comments[:1] == (MADE_BY,) else ()
-    raw, told = _gaussians(rows)
+    raw, told = (unpacked(tables), ()) if "packed_position" in (rows.rows.dtype.names or ()) else _gaussians(rows)
     degree = next((d for d in range(raw.degree) if f"degree {d}" in notes), raw.degree)
     if not raw.sh[:, (degree + 1) ** 2 :].any():  # bands that only fill up the rows
         raw = raw.with_degree(degree)
-    found = judged(path, raw, told)
+    surfels = {"scale_1", "scale_2"} & {*(rows.rows.dtype.names or ())} == {"scale_1"}
+    found = judged(path, raw, told, "2dgs" if surfels else _model(rows.comments))
     return replace(found, gaussians=frames.placed(found.gaussians, frames.into(up or _up(rows.comments, notes)).T))
+
+
+def _model(comments: tuple[str, ...]) -> Model:
+    """Return the renderer that a file's comments name, the last of them; the default where they name none that is known."""
+    found: Model = "default"
+    for words in (c.lower().replace(":", " ").split() for c in comments):
+        match words:
+            case ["splatrendermode", mode]:
+                found = MODELS.get(mode, "default")
+            case ["antialiased", flag]:
+                found = "antialiased" if flag == "1" else "default"
+    return found
 
 
 def _up(comments: tuple[str, ...], ours: tuple[str, ...]) -> Up:
@@ -108,7 +131,7 @@ def read_comments(path: Name) -> tuple[str, ...]:
 
 def is_splats(path: Name) -> bool:
     """Tell if a .ply holds Gaussian splats, not mere points; UserError if it is no .ply."""
-    return bool({"f_dc_0", "rot_0"} & {*read_properties(path)})
+    return bool({"f_dc_0", "rot_0", "packed_position"} & {*read_properties(path)})
 
 
 def _columns(g: Gaussians, pad: bool) -> tuple[list[str], np.ndarray]:

@@ -21,8 +21,8 @@ KNOWN = ", ".join(f".{kind}" for kind in READERS)
 
 
 def load_splats(path: Name) -> Read:
-    """Read a .ply (INRIA's, gsplat's, nerfstudio's, brush's, 2D Gaussian Splatting's or our layout), .splat, .spz or .sog
-    (bundled, or a folder with meta.json), on the CPU, in our world: z up, the front along +x.
+    """Read a .ply (INRIA's, gsplat's, nerfstudio's, brush's, 2D Gaussian Splatting's, SuperSplat's compressed or our layout),
+    .splat, .spz or .sog (bundled, or a folder with meta.json), on the CPU, in our world: z up, the front along +x.
 
     The content decides, then the name. Rows that no Gaussian can have are left out and counted. UserError if the file is
     none of these, or if no row is left.

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -18,6 +19,14 @@ FLAT = 1e-4  # least thickness of a splat, relative to its longest axis
 LARGEST, SMALLEST = 1e18, 1e-18  # lengths whose squares single precision holds, as covariances need it
 SEEN = 1 / 255  # opacity below which nothing draws a splat
 COARSE = 0.1  # of a splat's size: steps of a position above that are told
+Model = Literal["default", "antialiased", "2dgs"]
+"""Renderer that splats were made for. antialiased: opacities fall as the blur of a pixel widens a splat (Mip-Splatting,
+arXiv:2311.16493, eq. 9, and gsplat's rasterize_mode); 2dgs: surfels (arXiv:2403.17888), met by rays."""
+DRAWN: dict[Model, str] = {
+    "default": "",
+    "antialiased": "it was made for a renderer with antialiasing (mip); here and in viewers without it, fine parts look bolder from afar",
+    "2dgs": "it was made for a renderer of surfels (2dgs), and is drawn as flat ellipsoids here",
+}
 
 
 @dataclass(frozen=True)
@@ -28,6 +37,7 @@ class Read:
     gaussians: Gaussians  # in our world, on the CPU; float32, but for means that the file holds as doubles
     dropped: Mapping[str, int] = field(default_factory=dict)  # rows that are no Gaussians, by what is wrong with them
     notes: tuple[str, ...] = ()  # what was changed, one fact each
+    model: Model = "default"  # what the file says of its renderer
 
     @property
     def rows(self) -> int:
@@ -93,7 +103,7 @@ def thickened(scales: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
     return torch.where(flat(scales), FLAT * scales.amax(1, keepdim=True), scales)
 
 
-def judged(path: Name, raw: Gaussians, notes: tuple[str, ...] = ()) -> Read:
+def judged(path: Name, raw: Gaussians, notes: tuple[str, ...] = (), model: Model = "default") -> Read:
     """Return the rows of a file that are Gaussians, with what was left out counted by reason; UserError if none are left."""
     path = Path(path)
     surfels = flat(raw.scales).any(1)
@@ -112,7 +122,8 @@ def judged(path: Name, raw: Gaussians, notes: tuple[str, ...] = ()) -> Read:
         notes = (*notes, f"{count} flat splats have a thickness of {FLAT:g} of their longest axis now")
     if not (g.opacities >= SEEN).any():
         notes = (*notes, f"nothing of it is seen: no splat is more opaque than {g.opacities.max().item():.2g}")
-    return Read(path, g, dropped, (*notes, *coarse(g)))
+    told = (DRAWN[model],) if DRAWN[model] else ()
+    return Read(path, g, dropped, (*notes, *told, *coarse(g)), model)
 
 
 def coarse(g: Gaussians) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ from splatdistill.io.atomic import replacing
 from splatdistill.io.extent import along_a_curve
 from splatdistill.io.opening import Name, opened
 from splatdistill.io.palette import codebook, palette
-from splatdistill.io.rows import MOST, RATIO, Read, Written, judged, writable
+from splatdistill.io.rows import MOST, RATIO, Model, Read, Written, judged, writable
 
 PER_ROW = 64  # entries of the palette in a row of its picture
 OTHERS = np.array([[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]])  # the components but the largest, wxyz
@@ -46,8 +46,8 @@ def order(g: Gaussians) -> Int[Tensor, " n"]:
     return torch.from_numpy(along_a_curve(g.means.detach().cpu().numpy()))
 
 
-def write_sog(path: Name, gaussians: Gaussians, comments: Sequence[str] = ()) -> Written:
-    """Write splats. comments: one fact each, for meta.json. What is left out and what is raised: as `write_ply`."""
+def write_sog(path: Name, gaussians: Gaussians, comments: Sequence[str] = (), model: Model = "default") -> Written:
+    """Write splats. comments: one fact each, for meta.json, where `model` stands too unless it is the default. What is left out and what is raised: as `write_ply`."""
     path = Path(path)
     g = writable(path, gaussians)
     g = frames.placed(g[order(g)], frames.into("viewer"))
@@ -92,6 +92,8 @@ def write_sog(path: Name, gaussians: Gaussians, comments: Sequence[str] = ()) ->
             lay("shN_labels", np.stack([places & 255, places >> 8], 1)),
         ]
         meta["shN"] = {"count": len(entries), "bands": g.degree, "codebook": numbers.tolist(), "files": files}
+    if model != "default":
+        meta["model"] = model
     with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:  # stored: WebP is packed already
         for name, pixels in pictures.items():
             picture = io.BytesIO()
@@ -110,13 +112,13 @@ def load_sog(path: Name) -> Read:
     path = Path(path)
     try:
         with _members(path) as (member, size):
-            raw = _unpack(path, member, size)
+            raw, model = _unpack(path, member, size)
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
         raise UserError(f"{path} is not a .sog that can be read: not a zip, or damaged ({error})") from error
     except (KeyError, ValueError, TypeError, IndexError, OverflowError, SyntaxError, OSError) as error:
         what = "its meta.json and pictures do not fit"
         raise UserError(f"{path} is not a .sog that can be read: {what} ({error})") from error
-    found = judged(path, raw)
+    found = judged(path, raw, model=model)
     return replace(found, gaussians=frames.placed(found.gaussians, frames.into("viewer").T))
 
 
@@ -172,8 +174,10 @@ def _picture(data: bytes) -> Image.Image:
             raise ValueError(str(error)) from error
 
 
-def _unpack(path: Path, member: Member, size: int) -> Gaussians:
-    """Return what an archive of `size` bytes holds, in the file's own world, unchecked. Whatever is wrong raises something."""
+def _unpack(path: Path, member: Member, size: int) -> tuple[Gaussians, Model]:
+    """Return what an archive of `size` bytes holds, in the file's own world, unchecked, and its renderer. Whatever is wrong
+    raises something.
+    """
     meta = json.loads(member(META, LIMIT))
     if not isinstance(meta, dict) or meta.get("version") != 2:
         raise UserError(f"{path} is a .sog of another version than 2; convert it with `splat-transform in.sog out.ply`")
@@ -212,13 +216,14 @@ def _unpack(path: Path, member: Member, size: int) -> Gaussians:
         places = pixels("shN", 1)
         where = np.minimum(places[:, 0] + 256 * places[:, 1].astype(np.int64), count - 1)
         sh = np.concatenate([sh, numbers("shN", "codebook", 256)[entries.reshape(count, k, 3)[where]]], 1)
+    said: tuple[Model, ...] = tuple(known for known in get_args(Model) if known == meta.get("model"))
     return Gaussians(
         means=torch.from_numpy(_places(x)),
         quats=torch.from_numpy(_unpacked(pixels("quats", 0))),
         scales=torch.from_numpy(numbers("scales", "codebook", 256)[pixels("scales", 0)[:, :3]]).exp(),
         opacities=torch.from_numpy(sh0[:, 3].astype(np.float32) / 255),
         sh=torch.from_numpy(sh),
-    )
+    ), (said or ("default",))[0]
 
 
 def _places(x: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:

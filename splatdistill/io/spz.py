@@ -1,19 +1,20 @@
-"""Gaussian splats as .spz, version 3: about 20 bytes each before gzip (nianticlabs/spz).
+"""Gaussian splats as .spz, version 3: about 20 bytes each before gzip (nianticlabs/spz, MIT).
 
 A header of 16 bytes (magic, version, count, degree, fractional bits of the positions, flags), then all positions
 (3 x 24 bits, fixed point), opacities (byte), colours of the constant band (3 bytes, f_dc 0.15 + 1/2), logarithms of the
 standard deviations (3 bytes, (ln s + 10) 16), rotations (4 bytes: which component is largest, and sign and 9 bits of
 the three others) and the higher bands (bytes, 128 + 128 c, colours innermost). Its world has y up and looks back along
-z (RUB): the same as glTF's, and not that of .ply files. Read are versions 2 and 3.
+z (RUB): the same as glTF's, and not that of .ply files. Read are versions 2 to 4.
+
+Version 4 has a plain header of 32 bytes (the same fields, then a byte that counts streams and the place of their table),
+extensions, the table, and each attribute as a stream of Zstandard of its own, in the same order; degree 4 is possible.
 """
 
 import gzip
 import math
 import os
 import struct
-import zlib
-from dataclasses import replace
-from io import BufferedIOBase
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,10 +27,14 @@ from splatdistill.gaussians import Gaussians
 from splatdistill.io import frames
 from splatdistill.io.atomic import replacing
 from splatdistill.io.opening import Name, opened
-from splatdistill.io.rows import MOST, RATIO, Read, Written, judged, writable
+from splatdistill.io.rows import MOST, RATIO, Model, Read, Written, judged, writable
+from splatdistill.io.spz_streams import Frames, Inflated
 
 MAGIC, VERSION = 0x5053474E, 3  # "NGSP"
 HEADER = struct.Struct("<IIIBBBB")
+HEADER_4 = struct.Struct("<IIIBBBBI12x")
+ANTIALIASED, EXTENDED = 1, 2  # flags
+DEGREES = {2: 3, 3: 3, 4: 4}  # highest degree that a version holds
 USUAL, FINEST = 16, 23  # fractional bits of a position: steps of 1.5e-5, and of 1.2e-7
 MOST_FIXED = 2**23 - 1  # a position as a whole number of 24 bits
 STEP = 0.05  # of a splat's size, for steps of its position
@@ -38,11 +43,37 @@ ROOT_HALF = 0.5**0.5  # no component but the largest exceeds it
 CONVERT = "convert it first, for example with `splat-transform --spz-version 3 in.spz out.spz`"
 
 
-def write_spz(path: Name, gaussians: Gaussians) -> Written:
-    """Write splats. What is left out and what is raised: as `write_ply`. Values beyond the format's range are cut."""
+@dataclass(frozen=True)
+class Header:
+    """Fields that the headers of all versions have."""
+
+    version: int
+    count: int
+    degree: int
+    bits: int  # of a position behind the point
+    flags: int
+
+    def check(self, path: Path, size: int) -> None:
+        """Raise a UserError for a header that is not to be believed of a file of `size` bytes."""
+        if self.version not in DEGREES:
+            raise UserError(f"{path} is a .spz of version {self.version}; expected 2 to 4: {CONVERT}")
+        most = DEGREES[self.version]
+        if self.count > MOST or self.degree > most or self.bits > FINEST:
+            raise UserError(
+                f"{path} is not a .spz that can be read: its header says {self.count} splats of degree {self.degree} with "
+                f"{self.bits} fractional bits; expected at most {MOST}, {most} and {FINEST}"
+            )
+        if self.count > RATIO * size + (1 << 16):
+            raise UserError(f"{path} is not to be believed: {self.count} splats in {size} bytes")
+
+
+def write_spz(path: Name, gaussians: Gaussians, model: Model = "default") -> Written:
+    """Write splats. model: told by a flag. What is left out and what is raised: as `write_ply`. Values beyond the format's
+    range are cut.
+    """
     path = Path(path)
     g = writable(path, gaussians)
-    data = pack(path, g)
+    data = pack(path, g, model)
     with replacing(path) as temporary:
         temporary.write_bytes(data)
     return Written(path, len(g), len(gaussians) - len(g))
@@ -60,7 +91,7 @@ def fractional_bits(g: Gaussians) -> int:
     return max(0, min(max(USUAL, wanted), room, FINEST))
 
 
-def pack(path: Path, g: Gaussians) -> bytes:
+def pack(path: Path, g: Gaussians, model: Model = "default") -> bytes:
     """Return a file's bytes; UserError if it cannot hold them. path: for that message."""
     g = frames.placed(g, frames.into("gltf"))
     bits = fractional_bits(g)
@@ -70,7 +101,7 @@ def pack(path: Path, g: Gaussians) -> bytes:
             f"cannot write {path}: .spz holds positions up to 8e6, here is one of {far:.3g}; move the object to the origin "
             "with --pivot centre, or scale it down"
         )
-    head = HEADER.pack(MAGIC, VERSION, len(g), g.degree, bits, 0, 0)
+    head = HEADER.pack(MAGIC, VERSION, len(g), g.degree, bits, ANTIALIASED if model == "antialiased" else 0, 0)
     fixed = (g.means.double() * 2**bits).round().to(torch.int32).numpy().astype("<i4")
     parts = [
         fixed.view(np.uint8).reshape(-1, 3, 4)[..., :3],
@@ -88,70 +119,56 @@ def load_spz(path: Name) -> Read:
     """Read the splats of a .spz file, on the CPU, in our world; errors as `load_ply`."""
     path = Path(path)
     with opened(path) as file:
-        if file.peek(4)[:4] == MAGIC.to_bytes(4, "little"):
-            raise UserError(f"{path} is a .spz of version 4 or later; expected 2 or 3: {CONVERT}")
-        raw = unpack(path, Inflated(path, file, os.fstat(file.fileno()).st_size))
-    found = judged(path, raw)
+        size = os.fstat(file.fileno()).st_size
+        if file.peek(4)[:4] != MAGIC.to_bytes(4, "little"):
+            return unpack(path, Inflated(path, file, size))
+        head = file.read(HEADER_4.size)
+        if len(head) < HEADER_4.size:
+            raise UserError(f"{path} is truncated: it has {len(head)} bytes, the header of a .spz of version 4 has {HEADER_4.size}")
+        _, version, count, degree, bits, flags, streams, table = HEADER_4.unpack(head)
+        header = Header(version, count, degree, bits, flags)
+        header.check(path, size)
+        if version < 4:
+            raise UserError(f"{path} is not a .spz that can be read: it is of version {version} and not packed by gzip")
+        return _read(path, header, Frames(path, file, size, table, streams))
+
+
+def unpack(path: Path, stream: Inflated) -> Read:
+    """Return the splats that a stream of version 2 or 3 holds, in our world; errors as `load_ply`."""
+    magic, version, count, degree, bits, flags, _ = HEADER.unpack(stream.take(HEADER.size))
+    if magic != MAGIC:
+        raise UserError(f"{path} is not a .spz that can be read: it does not begin with NGSP")
+    header = Header(version, count, degree, bits, flags)
+    header.check(path, stream.size)
+    if version == 4:
+        raise UserError(f"{path} is not a .spz that can be read: it is of version 4, which is not inside gzip; is it packed twice?")
+    return _read(path, header, stream)
+
+
+def _read(path: Path, header: Header, stream: Inflated | Frames) -> Read:
+    """Return the splats behind a header, in our world."""
+    notes = ()
+    if header.flags & EXTENDED:
+        notes = ("its extensions (data of other programs, which move no splat) are left out",)
+    raw = _attributes(header, stream)
+    if raw.degree > 3:
+        raw, notes = raw.with_degree(3), (*notes, "its colours are of degree 4; what changes fastest with the direction is left out")
+    found = judged(path, raw, notes, "antialiased" if header.flags & ANTIALIASED else "default")
     return replace(found, gaussians=frames.placed(found.gaussians, frames.into("gltf").T))
 
 
-class Inflated:
-    """Gzip members one after the other, as pigz and those who append write them, that give so many bytes and no more,
-    however far they would go on.
-    """
-
-    def __init__(self, path: Path, file: BufferedIOBase, size: int) -> None:
-        self.path, self.file, self.size = path, file, size
-        self.stream, self.waiting = zlib.decompressobj(wbits=31), b""
-
-    def take(self, size: int) -> bytes:
-        """Return the next `size` bytes; UserError if there are fewer."""
-        out = bytearray()
-        try:
-            while len(out) < size:
-                self.waiting = self.waiting or self.file.read(1 << 16)
-                if not self.waiting:
-                    break
-                if self.stream.eof:
-                    self.waiting = self.waiting.lstrip(b"\0")  # zeros may fill up what is between members
-                    if not self.waiting:
-                        continue
-                    if self.waiting[:1] != b"\x1f":
-                        break
-                    self.stream = zlib.decompressobj(wbits=31)
-                out += self.stream.decompress(self.waiting, size - len(out))
-                self.waiting = self.stream.unused_data if self.stream.eof else self.stream.unconsumed_tail
-        except zlib.error as error:
-            raise UserError(f"{self.path} is not a .spz that can be read: not gzip, or damaged ({error})") from error
-        if len(out) < size:
-            raise UserError(f"{self.path} is truncated or its header wrong: {size} bytes were to come, {len(out)} did")
-        return bytes(out)
-
-
-def unpack(path: Path, stream: Inflated) -> Gaussians:
-    """Return what a stream holds, in the file's own world; unchecked."""
-    magic, version, count, degree, bits, _, _ = HEADER.unpack(stream.take(HEADER.size))
-    if magic != MAGIC:
-        raise UserError(f"{path} is not a .spz that can be read: it does not begin with NGSP")
-    if version not in (2, 3):
-        raise UserError(f"{path} is a .spz of version {version}; expected 2 or 3: {CONVERT}")
-    if count > MOST or degree > 3 or bits > 23:
-        raise UserError(
-            f"{path} is not a .spz that can be read: its header says {count} splats of degree {degree} with {bits} "
-            f"fractional bits; expected at most {MOST}, 3 and 23"
-        )
-    if count > RATIO * stream.size + (1 << 16):
-        raise UserError(f"{path} is not to be believed: {count} splats in {stream.size} bytes")
+def _attributes(header: Header, stream: Inflated | Frames) -> Gaussians:
+    """Return physical values in the file's own world, unchecked."""
 
     def take(*shape: int) -> UInt8[np.ndarray, "..."]:
-        return np.frombuffer(stream.take(count * math.prod(shape)), np.uint8).reshape(count, *shape)
+        return np.frombuffer(stream.take(header.count * math.prod(shape)), np.uint8).reshape(header.count, *shape)
 
-    fixed = np.zeros((count, 3, 4), np.uint8)
+    fixed = np.zeros((header.count, 3, 4), np.uint8)
     fixed[..., 1:] = take(3, 3)
-    means = torch.from_numpy((fixed.view("<i4")[..., 0] >> 8).astype(np.float32) / np.float32(2**bits))
+    means = torch.from_numpy((fixed.view("<i4")[..., 0] >> 8).astype(np.float32) / np.float32(2**header.bits))
     opacities, dc, scales = (_floats(take(k)) for k in (1, 3, 3))
-    quats = _unpacked(take(4)) if version == 3 else _first_three(_floats(take(3)) / 127.5 - 1)
-    rest = (_floats(take((degree + 1) ** 2 - 1, 3)) - 128) / 128
+    quats = _unpacked(take(4)) if header.version >= 3 else _first_three(_floats(take(3)) / 127.5 - 1)
+    rest = (_floats(take((header.degree + 1) ** 2 - 1, 3)) - 128) / 128
     base = ((dc / 255 - 0.5) / COLOUR)[:, None]
     return Gaussians(means, quats, (scales / 16 - 10).exp(), opacities[:, 0] / 255, torch.cat([base, rest], 1))
 

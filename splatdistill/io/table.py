@@ -1,6 +1,6 @@
 """The .ply container: a text header that describes rows of numbers, and the rows.
 
-Reads the `vertex` element of binary (either byte order) and ascii files, through plyfile where it is as fast and as safe:
+Reads elements, mostly `vertex`, of binary (either byte order) and ascii files, through plyfile where it is as fast and as safe:
 it understands headers, reads elements with lists (meshes whose faces come first, vertices with lists) and writes files.
 Two things are done here, as scripts/benchmark_files.py measures them:
 
@@ -22,6 +22,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from plyfile import PlyData, PlyElement, PlyListProperty, PlyParseError
@@ -39,7 +40,7 @@ COUNT = re.compile(r"(\s*element\s+\S+\s+)(\S+)\s*")
 
 @dataclass(frozen=True)
 class Table:
-    """Vertices of a .ply file."""
+    """Rows of one element of a .ply file."""
 
     path: Path
     rows: np.ndarray  # structured, one field per property
@@ -70,13 +71,14 @@ class Table:
         kind = self.rows.dtype[name]
         return self.column(name) / np.float32(np.iinfo(kind).max if kind.kind in "iu" else 1)
 
-    def demand(self, names: Sequence[str], what: str) -> None:
-        """Raise a UserError unless these properties are there and are of floating point."""
+    def demand(self, names: Sequence[str], what: str, kind: Literal["f", "u"] = "f") -> None:
+        """Raise a UserError unless these properties are there and are of floating point, or unsigned whole numbers."""
         dtype = self.rows.dtype
         if missing := [n for n in names if n not in (dtype.names or ())]:
             raise UserError(f"{self.path} does not hold {what}: it has no {', '.join(missing)}")
-        if wrong := [n for n in names if dtype[n].kind != "f"]:
-            raise UserError(f"{self.path}: {wrong[0]} should be float or double, not {dtype[wrong[0]].name}")
+        if wrong := [n for n in names if dtype[n].kind != kind]:
+            right = "float or double" if kind == "f" else "an unsigned whole number"
+            raise UserError(f"{self.path}: {wrong[0]} should be {right}, not {dtype[wrong[0]].name}")
 
 
 @dataclass(frozen=True)
@@ -90,10 +92,15 @@ class _Header:
 
 def read_table(path: Name) -> Table:
     """Read the vertices of a .ply file; UserError for whatever is not one."""
+    return read_tables(path, ["vertex"])["vertex"]
+
+
+def read_tables(path: Name, names: Sequence[str]) -> dict[str, Table]:
+    """Read the vertices and those of the other elements that are there; UserError as `read_table`."""
     path = Path(path)
     with opened(path) as file:
         header = _header(path, file)
-        return Table(path, _rows(path, file, header), header.comments)
+        return {name: Table(path, rows, header.comments) for name, rows in _rows(path, file, header, {"vertex", *names}).items()}
 
 
 def read_properties(path: Name) -> tuple[str, ...]:
@@ -186,13 +193,15 @@ def _header(path: Path, file: io.BufferedReader) -> _Header:
     header = _Header(data.text, data.byte_order, tuple(zip(data.elements, counts, strict=True)), comments, end.end())
     if "vertex" not in data:
         raise bad(f"no element vertex among {', '.join(e.name for e in data) or 'no elements'}")
-    if any("packed_position" in e for e in data):
-        raise bad("it is a compressed .ply; convert it first, for example with `splat-transform in.ply out.ply`")
     return header
 
 
-def _rows(path: Path, file: io.BufferedReader, header: _Header) -> np.ndarray:
-    """Read the vertices: plain numbers by NumPy; lists in them or before them by plyfile."""
+def _rows(path: Path, file: io.BufferedReader, header: _Header, names: set[str]) -> dict[str, np.ndarray]:
+    """Read the elements of these names: plain numbers by NumPy; lists in them or before them by plyfile. Nothing behind the
+    last of them is looked at.
+    """
+    found: dict[str, np.ndarray] = {}
+    left_over = {element.name for element, _ in header.elements} & names
     file.seek(header.size)
     end = os.fstat(file.fileno()).st_size
     for element, count in header.elements:
@@ -207,19 +216,26 @@ def _rows(path: Path, file: io.BufferedReader, header: _Header) -> np.ndarray:
                 f"{path} is truncated or its header wrong: {count} rows of {element.name} need "
                 f"{need} bytes{' at least' if header.text or lists else ''}, there are {left}"
             )
-        if not element.properties and (count or element.name == "vertex"):
+        wanted = element.name in names
+        if not element.properties and (element.name == "vertex" or (count and not wanted)):
             raise UserError(f"{path}: its header announces {count} rows of {element.name} with nothing in them")
-        if element.name == "vertex" and not lists:
-            return _ascii(path, file, count, dtype) if header.text else np.fromfile(file, dtype, count)
-        if element.name == "vertex":
-            return _listed(path, file, header, element, count)[[*(dtype.names or ())]]
-        if header.text:
+        if not element.properties:  # gsplat's compressed .ply without higher bands has such an element sh
+            left_over -= {element.name}
+            continue
+        if wanted and not lists:
+            found[element.name] = _ascii(path, file, count, dtype) if header.text else np.fromfile(file, dtype, count)
+        elif wanted:
+            found[element.name] = _listed(path, file, header, element, count)[[*(dtype.names or ())]]
+        elif header.text:
             next(itertools.islice(file, count, count), None)
         elif lists:
             _listed(path, file, header, element, count)
         else:
             file.seek(need, os.SEEK_CUR)
-    raise AssertionError("the header has a vertex element")
+        left_over -= {element.name}
+        if not left_over:
+            break
+    return found
 
 
 def _listed(path: Path, file: io.BufferedReader, header: _Header, element: PlyElement, count: int) -> np.ndarray:

@@ -66,7 +66,7 @@ BAD = {
     "missing property": (ply(LITTLE, "element vertex 1", *floats(NAMES[:-1]), body=ROW), "no rot_3"),
     "points": (ply(LITTLE, "element vertex 1", *floats(NAMES[:3]), body=ROW), "does not hold Gaussian splats"),
     "odd harmonics": (ply(LITTLE, "element vertex 1", *floats([*NAMES, "f_rest_0"]), body=ROW + ROW), "f_rest"),
-    "compressed": (ply(LITTLE, "element vertex 1", "property uint packed_position", body=ROW), "compressed"),
+    "compressed": (ply(LITTLE, "element vertex 1", "property uint packed_position", body=ROW), "compressed and it has no element chunk"),
     "no rows": (ply(LITTLE, "element vertex 0", *floats(NAMES)), "no usable"),
     "rotation of length 0": (GOOD[:-16] + bytes(16), "1 of 1 rows"),
     "infinite scale": (GOOD[:-28] + np.array([500], "<f4").tobytes() + GOOD[-24:], "1 with a size that is not finite"),

@@ -42,7 +42,7 @@ BAD = {
         "large count": (spz(count=60_000), "truncated"),
         "a bomb": (spz(count=9_000_000, body=bytes(2_000_000)), "not to be believed"),
         "another version": (spz(version=9), "version 9"),
-        "version 4": (b"NGSP" + bytes(60), "version 4"), "degree 9": (spz(degree=9), "header says"),
+        "version 0 and plain": (b"NGSP" + bytes(60), "version 0"), "degree 9": (spz(degree=9), "header says"),
         "not spz": (gzip.compress(bytes(64)), "NGSP"), "no splats": (spz(count=0), "no usable")},
     "a.sog": {"empty": (b"", "not a zip"), "half": (b"PK\x03\x04" + bytes(60), "not a zip")},
 }  # fmt: skip
