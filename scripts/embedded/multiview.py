@@ -1,12 +1,15 @@
 """The multi-view network that scripts/train_models.py trains, its loss, and pictures from it.
 
 One file for one view, four views, a picture as the prompt, and rooms, in Stable Diffusion's shape: a UNet2DConditionModel on the
-16x16 cells of 128x128 pictures (splatdistill.priors.patches.WaveletAutoencoder), a CLIP text encoder, v-prediction on Stable
+16x16 cells of 128x128 pictures (splatdistill.priors.patches.WaveletAutoencoder), a CLIP text encoder, Stable
 Diffusion's noise schedule, cameras as MVDream tells them, and self-attention joint over the views.
 
+It answers the clean picture ("Back to Basics: Let Denoising Generative Models Denoise", Li and He, arXiv:2511.13720): the noise of 192
+channels does not pass through a network of 96. When it answered v of the 48 coarse channels, plain backgrounds kept a grain of 7 levels of 256.
+
 It can begin as the prior of 64x64 pictures that the package carries: what that sees are the coarse channels, and the same numbers
-in every layer make it the same network there; words, colours and view words are known from the first step. Begun from nothing, on plain
-8x8 patches, it did not tell captions apart after half an hour of one core.
+in every layer make it the same network there, but for its last, as that answers v, minus the picture at the strongest noise; words, colours and
+view words are known from the first step. Begun from nothing, on plain 8x8 patches, it did not tell captions apart after half an hour of one core.
 """
 
 import json
@@ -22,15 +25,16 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from embedded.networks import exported, text_config, word_tokenizer
 from splatdistill.priors.multiview import NUMBERS, joint
 from splatdistill.priors.patches import WaveletAutoencoder
-from splatdistill.priors.prediction import target, to_eps
+from splatdistill.priors.prediction import to_eps
 from splatdistill.priors.schedule import TableSchedule
 from splatdistill.toybox import COLOURS, NAMED, PRIMITIVES
 from splatdistill.toybox.parts import PATTERNS
 from splatdistill.toybox.real_split import SPLIT
 
 LENGTH = 24  # tokens of a caption
-CODEC = WaveletAutoencoder(8, 4.0, (0.22, 0.2, 0.09))
-BANDS = (2.0, 0.7, 0.7, 0.6)  # weights in the loss: coarse, and three of details
+CODEC = WaveletAutoencoder(8, 4.0)
+BANDS = (2.0, 1.0, 1.0, 1.0)  # weights in the loss: coarse, and three of details
+LEAST = 0.1  # sigma^2 below which an error does not weigh more; above, it weighs as an error of v
 SCHEDULE = TableSchedule.scaled_linear()
 MIDDLE = 0.4  # share of times drawn from .2 to .7, where fronts are decided; the others are uniform
 
@@ -55,7 +59,7 @@ def lexicon() -> list[str]:
 
 
 class WorldModel(nn.Module):
-    """Text encoder and UNet; answers v."""
+    """Text encoder and UNet; answers the clean latents."""
 
     def __init__(self, folder: Path, shape: Shape = Shape()):
         super().__init__()
@@ -89,7 +93,7 @@ class WorldModel(nn.Module):
 
     @torch.no_grad()
     def begin_as(self, folder: Path) -> None:
-        """Become the exported prior of half as large pictures: the same answer on the coarse channels, nothing on the details."""
+        """Become the exported prior of half as large pictures: the answer minus its v on the coarse channels, nothing on the details."""
         weights, own = exported(folder / "unet"), self.unet.state_dict()
         for name, value in weights.items():
             if own[name].shape == value.shape:
@@ -99,7 +103,7 @@ class WorldModel(nn.Module):
                 own[name][:, : value.shape[1]] = value
             elif name.startswith("conv_out."):
                 own[name].zero_()
-                own[name][: len(value)] = value
+                own[name][: len(value)] = -value
             else:
                 raise ValueError(f"{folder} holds another network: its {name} is {tuple(value.shape)}")
         if missing := [k for k in own.keys() - weights.keys() if not k.startswith("class_embedding.")]:
@@ -128,7 +132,7 @@ class WorldModel(nn.Module):
     def forward(
         self, x_t: Float[Tensor, "b c h w"], step: Int[Tensor, " b"], ids: Int[Tensor, "b length"], camera: Float[Tensor, "b 16"], views: int
     ) -> Float[Tensor, "b c h w"]:
-        """v of latents noised to a step of the schedule; sets of `views` are consecutive."""
+        """The clean latents of those noised to a step of the schedule; sets of `views` are consecutive."""
         text = self.text(input_ids=ids).last_hidden_state
         return self.unet(x_t, step, text, class_labels=camera, cross_attention_kwargs={"views": views}).sample
 
@@ -151,7 +155,7 @@ def draw_steps(sets: int, rng: torch.Generator) -> Int[Tensor, " sets"]:
 
 
 def loss(model: WorldModel, batch: Batch, rng: torch.Generator) -> Tensor:
-    """Mean squared error of v, one time for each set."""
+    """Mean squared error of the clean latents, weighted by band and noise; one time for each set."""
     x = CODEC.to(batch.picture.device).encode(2 * batch.picture - 1)
     step = draw_steps(len(x) // batch.views, rng).repeat_interleave(batch.views).to(x.device)
     noised = torch.ones_like(step, dtype=torch.bool)
@@ -164,9 +168,9 @@ def loss(model: WorldModel, batch: Batch, rng: torch.Generator) -> Tensor:
     ids = model.ids(batch.texts).to(x.device)
     with torch.autocast(x.device.type, torch.bfloat16, enabled=half_precision(x.device)):
         answer = model(x_t, torch.where(noised, step, 0), ids, batch.camera, batch.views)
-    error = (answer.float() - target("v_prediction", x, eps, alpha, sigma, CODEC.scales)).square()
-    each = error.unflatten(1, (4, -1)).mean((2, 3, 4)) * torch.tensor(BANDS, device=x.device)
-    return each[noised].mean()
+    each = (answer.float() - x).square().unflatten(1, (4, -1)).mean((2, 3, 4))
+    weighted = each * torch.tensor(BANDS, device=x.device) / sigma.view(-1, 1).square().clamp(min=LEAST)
+    return weighted[noised].mean()
 
 
 def half_precision(device: torch.device) -> bool:
@@ -198,14 +202,14 @@ def sample(
     for now, after in zip(times[:-1], times[1:]):
         (alpha, sigma), (alpha_s, sigma_s) = (schedule.broadcast(t.view(1), 3, x.dtype) for t in (now, after))
         told = [ids] if scale == 1 else [ids, empty]
-        found = [to_eps("v_prediction", _answer(model, x, int(1000 * now), words, camera, views, first), x, alpha, sigma, codec.scales) for words in told]
+        found = [to_eps("sample", _answer(model, x, int(1000 * now), words, camera, views, first), x, alpha, sigma) for words in told]
         eps = found[0] if scale == 1 else found[1] + scale * (found[0] - found[1])
         x = alpha_s * (x - sigma * eps) / alpha + sigma_s * eps
     return ((codec.decode(x) + 1) / 2).clamp(0, 1)
 
 
 def _answer(model: WorldModel, x: Tensor, now: int, ids: Tensor, camera: Tensor, views: int, first: Tensor | None) -> Tensor:
-    """The model's v at one step; the prompts go in as first pictures and are left out of the answer."""
+    """The model's answer at one step; the prompts go in as first pictures and are left out of the answer."""
     step = torch.full((len(x),), now, device=x.device)
     if first is not None:
         x = torch.cat([first, x.unflatten(0, (-1, views))], 1).flatten(0, 1)

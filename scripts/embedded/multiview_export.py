@@ -34,7 +34,7 @@ def export(out: Path, folder: Path) -> None:
         save_file({k: v.contiguous() for k, v in part.state_dict().items()}, folder / name / FILES[name])
     model.unet.save_config(folder / "unet")
     model.text.config.save_pretrained(folder / "text_encoder")
-    write_pipeline(folder, CODEC)
+    write_pipeline(folder, CODEC, "sample")
     progress = told["progress"]
     record = {"step": progress["step"], "pictures": progress["pictures"], "parts": progress["parts"], "losses": progress["log"][::10] + progress["log"][-1:]}
     (folder / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

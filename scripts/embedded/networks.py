@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from splatdistill.priors.patches import PatchAutoencoder, WaveletAutoencoder
+from splatdistill.priors.prediction import Prediction
 from splatdistill.toybox import COLOURS, NAMED, PRIMITIVES
 from splatdistill.toybox.parts import PATTERNS
 from splatdistill.toybox.world import SIZE
@@ -135,10 +136,10 @@ CLIP_PREPROCESSING = {  # as transformers' CLIPImageProcessor writes it: 64 x 64
 SCHEDULER = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "prediction_type": "v_prediction", "clip_sample": False}
 
 
-def write_pipeline(folder: Path, codec: PatchAutoencoder | WaveletAutoencoder) -> None:
+def write_pipeline(folder: Path, codec: PatchAutoencoder | WaveletAutoencoder, prediction: Prediction = "v_prediction") -> None:
     """Write the parts of a prior's folder that hold no network: autoencoder, noise schedule, and the index of Stable Diffusion's layout."""
     codec.save_pretrained(folder / "vae")
-    DDPMScheduler(**SCHEDULER).save_pretrained(folder / "scheduler")
+    DDPMScheduler(**{**SCHEDULER, "prediction_type": prediction}).save_pretrained(folder / "scheduler")
     index = {
         "_class_name": "StableDiffusionPipeline",
         "text_encoder": ["transformers", "CLIPTextModel"],

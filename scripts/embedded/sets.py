@@ -8,7 +8,7 @@ times over fresh backgrounds.
 import queue
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -17,12 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from embedded.contrast import COLOUR_FIELDS, form, leave_out, sentence
 from embedded.multiview import Batch
 from splatdistill.cameras import Cameras, orbit, with_view
 from splatdistill.priors.multiview import NUMBERS, camera_numbers
-from splatdistill.toybox import is_held_out, render, sample_caption
+from splatdistill.toybox import Caption, is_held_out, render, sample_caption
 from splatdistill.toybox.pack import PackedWorld
-from splatdistill.toybox.real import sample_object, shown
+from splatdistill.toybox.real import RealCaption, parse_real, sample_object, shown
+from splatdistill.toybox.real_split import SPLIT
 from splatdistill.toybox.rooms import ROOM_VIEWS, room_mesh, sample_room
 from splatdistill.toybox.triangles import rasterise
 from splatdistill.toybox.world import DIRECTED, VIEWS, WORDS, backgrounds
@@ -34,12 +36,15 @@ FRAMES = 5  # pictures of a set
 class Mix:
     """Shares of what is shown, and of what is told of it."""
 
-    procedural: float = 0.3  # share of sets that show the procedural toybox; the rest are real objects
-    rooms: float = 0.08  # share of sets that show a room from inside
+    procedural: float = 0.4  # share of sets that show the procedural toybox; the rest are real objects
+    asked: float = 0.35  # share of real objects that are of the kinds of the acceptance prompts, in colours that may be shown
+    rooms: float = 0.05  # share of sets that show a room from inside
     scattered: float = 0.35  # share of sets whose five views have nothing to do with each other
     single: float = 0.6  # share of steps on single pictures
     prompted: float = 0.1  # share of steps on four views and a fifth clean picture; the rest are four views
+    fronts: float = 2.0  # how often a single picture's front or back is drawn, to other views' 1: what tells them apart is small
     no_caption: float = 0.1
+    fewer_words: float = 0.15  # share of captions that lack the object or its colours, so that words are learnt apart from those they came with
     no_view_words: tuple[float, float] = (0.1, 0.7)  # of single pictures, of sets
     directions: float = 0.6  # share of view words with left and right
     no_camera: float = 0.75  # of single pictures
@@ -52,9 +57,20 @@ class Set:
     rgba: np.ndarray  # (5, 4, size, size) uint8
     camera: np.ndarray  # (5, 16) float32
     caption: str
+    fewer: str  # the caption without its object, or without its colours
     words: list[str]
     phrases: list[str]
     ring: bool  # the first four stand around it at one height
+
+
+def fewer_words(caption: Caption | RealCaption, rng: np.random.Generator) -> str:
+    """The caption without its object, or without its colours; whole where a real object has its own."""
+    nameless = rng.random() < 0.5
+    if isinstance(caption, Caption):
+        return sentence(leave_out(caption, frozenset({"kind"}) if nameless else COLOUR_FIELDS), form(caption))
+    if caption.colour is None:
+        return str(caption)
+    return f"a {caption.colour}" if nameless else str(RealCaption(caption.kind))
 
 
 class Maker:
@@ -66,6 +82,8 @@ class Maker:
         if pack is not None:
             for thing in shown(PackedWorld.load(pack)):
                 self.kinds.setdefault(thing.kind, []).append(thing)
+        kinds = {parse_real(prompt).kind for prompt in SPLIT.truth}  # type: ignore[union-attr]  # a test reads them all
+        self.asked = {k: v for k, v in self.kinds.items() if k in kinds} or self.kinds
 
     def __call__(self) -> Set:
         """One set."""
@@ -80,10 +98,10 @@ class Maker:
                 caption = sample_caption(self.rng)
             truth = render([caption.parts()], cameras, black, samples=2, threads=1)
         else:
-            caption, mesh = sample_object(self.kinds, self.rng)
+            caption, mesh = sample_object(self.asked if self.rng.random() < self.mix.asked else self.kinds, self.rng)
             truth = rasterise([mesh], cameras, black, samples=2, threads=1)
         rgba = (torch.cat([truth.rgb, truth.alpha], 1).clamp(0, 1) * 255 + 0.5).byte().numpy()
-        return Set(rgba, camera_numbers(cameras).numpy(), str(caption), list(WORDS.words(cameras)), DIRECTED.phrases(cameras), ring)
+        return Set(rgba, camera_numbers(cameras).numpy(), str(caption), fewer_words(caption, self.rng), list(WORDS.words(cameras)), DIRECTED.phrases(cameras), ring)
 
     def _room(self) -> Set:
         """One room, half of them with an object: four ways at one height, and a fifth; no words tell its views apart."""
@@ -96,7 +114,7 @@ class Maker:
         cameras = orbit(azimuth, *same, self.size)
         truth = rasterise([mesh], cameras, torch.zeros(FRAMES, 3), samples=2, threads=1)
         rgba = (torch.cat([truth.rgb, truth.alpha], 1).clamp(0, 1) * 255 + 0.5).byte().numpy()
-        return Set(rgba, camera_numbers(cameras).numpy(), str(caption), [""] * FRAMES, [""] * FRAMES, True)
+        return Set(rgba, camera_numbers(cameras).numpy(), str(caption), str(caption), [""] * FRAMES, [""] * FRAMES, True)
 
     def _ring(self) -> Cameras:
         """Four around the object at one height, and a fifth at the same or another."""
@@ -125,6 +143,7 @@ class Pool:
         self.rgba = torch.zeros(capacity, FRAMES, 4, size, size, dtype=torch.uint8, device=device)
         self.camera = torch.zeros(capacity, FRAMES, NUMBERS, device=device)
         self.told: list[Set | None] = [None] * capacity
+        self.weight = torch.zeros(capacity, FRAMES)  # of each picture, drawn by itself
         self.mix, self.device, self.filled, self.next = mix, device, 0, 0
         self.rng = torch.Generator().manual_seed(seed)
         self.rings: set[int] = set()
@@ -135,7 +154,8 @@ class Pool:
             i = self.next
             self.rgba[i].copy_(torch.from_numpy(s.rgba), non_blocking=True)
             self.camera[i].copy_(torch.from_numpy(s.camera))
-            self.told[i] = Set(np.empty(0), np.empty(0), s.caption, s.words, s.phrases, s.ring)
+            self.told[i] = replace(s, rgba=np.empty(0), camera=np.empty(0))
+            self.weight[i] = torch.tensor([self.mix.fronts if w in ("front", "back") else 1.0 for w in s.words])
             (self.rings.add if s.ring else self.rings.discard)(i)
             self.next, self.filled = (i + 1) % len(self.told), max(self.filled, i + 1)
 
@@ -150,8 +170,8 @@ class Pool:
 
     def singles(self, count: int) -> Batch:
         """Pictures by themselves, told with view words, at times with their camera."""
-        where = torch.randint(self.filled, (count,), generator=self.rng)
-        frame = torch.randint(FRAMES, (count,), generator=self.rng)
+        drawn = torch.multinomial(self.weight[: self.filled].flatten(), count, True, generator=self.rng)
+        where, frame = drawn // FRAMES, drawn % FRAMES
         texts = [self._text(self._told(i), f, self.mix.no_view_words[0]) for i, f in zip(where.tolist(), frame.tolist())]
         known = (torch.rand(count, 1, generator=self.rng) >= self.mix.no_camera).to(self.device)
         index = where.to(self.device), frame.to(self.device)
@@ -188,7 +208,7 @@ class Pool:
         if self._chance(self.mix.no_caption if no_caption is None else no_caption):
             return ""
         phrase = told.phrases[frame] if self._chance(self.mix.directions) else told.words[frame]
-        return with_view(told.caption, None if self._chance(no_view) else phrase or None)
+        return with_view(told.fewer if self._chance(self.mix.fewer_words) else told.caption, None if self._chance(no_view) else phrase or None)
 
     def _over(self, rgba: Tensor, back: Tensor) -> Tensor:
         """Pictures in [0, 1] over plain backgrounds."""

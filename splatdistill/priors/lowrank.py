@@ -24,7 +24,6 @@ class Adaptable(Protocol):
     unet: Any
     name: str
     prediction: Prediction
-    scales: Tensor | None
     calls: int
     dtype: torch.dtype
     device: torch.device
@@ -122,7 +121,7 @@ class LowRank(Adapter):
         """Mean squared error of the network's own prediction, see prediction.target."""
         alpha, sigma = self.prior.schedule(t)
         self.prior.calls += len(x)
-        wanted = target(self.prior.prediction, x, eps, alpha, sigma, self.prior.scales)
+        wanted = target(self.prior.prediction, x, eps, alpha, sigma)
         return F.mse_loss(self._predict(alpha * x + sigma * eps, t, condition), wanted)
 
 

@@ -104,13 +104,11 @@ def vae_faults(config: dict[str, Any]) -> Iterator[str]:
     if config.get("_class_name") in PIXELS and (type(config.get("patch")) is not int or not 1 <= config["patch"] <= 16):
         yield f"vae/config.json says patch {shown(config.get('patch'))}; expected 1 to 16 pixels"
     elif config.get("_class_name") == "WaveletAutoencoder":
-        gain, scales = config.get("gain"), config.get("scales")
+        gain = config.get("gain")
         if config["patch"] % 2:
             yield f"vae/config.json says patch {config['patch']}; expected an even number of pixels"
         if not above_zero(gain):
             yield f"vae/config.json says gain {shown(gain)}; expected a number above 0"
-        if not (isinstance(scales, list) and len(scales) == 3 and all(map(above_zero, scales))):
-            yield f"vae/config.json says scales {shown(scales)}; expected three numbers above 0"
 
 
 def text_faults(config: dict[str, Any]) -> Iterator[str]:

@@ -18,15 +18,12 @@ from splatdistill.weight_files import read_object
 class PatchAutoencoder(nn.Module):
     """(b,3,h,w) in [-1,1] <-> (b, 3 p^2, h/p, w/p): latent channel c p^2 + i p + j holds pixel (i, j) of colour c."""
 
-    scales: Tensor | None
-    """Scale s of each channel whose clean value a network answers as x / s (prediction.py), 0 for the others; None: all 0."""
     metric: Tensor | None
     """Weight of each channel's square in the square of the pixels, relative to the first channel's; None: all 1."""
 
     def __init__(self, patch: int = 4, scaling_factor: float = 1.0):
         super().__init__()
         self.patch, self.scaling_factor = patch, scaling_factor
-        self.register_buffer("scales", None, persistent=False)
         self.register_buffer("metric", None, persistent=False)
 
     def encode(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c lh lw"]:
@@ -55,15 +52,13 @@ class WaveletAutoencoder(PatchAutoencoder):
 
     Of four neighbouring pixels a b / c d the first quarter of the channels holds the mean, so that it is PatchAutoencoder's
     latent of the halved picture; the others hold (a - b + c - d) g/4, (a + b - c - d) g/4 and (a - b - c + d) g/4, of which a picture has
-    little: the gain g says at which noise they are decided. A network answers them clean, divided by their standard deviations
-    in pictures, `scales` (prediction.py).
+    little: the gain g says at which noise they are decided.
     """
 
-    def __init__(self, patch: int = 8, gain: float = 4.0, scales: tuple[float, ...] = (1.0, 1.0, 1.0)):
+    def __init__(self, patch: int = 8, gain: float = 4.0):
         super().__init__(patch)
         self.gain = gain
         each = 3 * (patch // 2) ** 2
-        self.scales = torch.tensor([0.0, *scales]).repeat_interleave(each).view(-1, 1, 1)
         self.metric = torch.tensor([1.0, *[gain**-2] * 3]).repeat_interleave(each).view(-1, 1, 1)
 
     def encode(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c lh lw"]:
@@ -83,16 +78,14 @@ class WaveletAutoencoder(PatchAutoencoder):
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json; there are no weights."""
         Path(folder).mkdir(parents=True, exist_ok=True)
-        assert self.scales is not None
-        scales = [round(v, 4) for v in self.scales.view(4, -1)[1:, 0].tolist()]
-        config = {"_class_name": "WaveletAutoencoder", "patch": self.patch, "gain": self.gain, "scales": scales}
+        config = {"_class_name": "WaveletAutoencoder", "patch": self.patch, "gain": self.gain}
         (Path(folder) / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> "WaveletAutoencoder":
         """Read config.json."""
         config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
-        return cls(int(config["patch"]), float(config["gain"]), tuple(float(v) for v in config["scales"]))
+        return cls(int(config["patch"]), float(config["gain"]))
 
 
 def read_patches(folder: str | Path) -> PatchAutoencoder | None:

@@ -73,8 +73,8 @@ class StableDiffusionPrior(DiffusionPrior):
         self.device, self.precision = first.device, first.dtype
         self.dtype = torch.float64 if first.dtype == torch.float64 else torch.float32
         self.noise = schedule.to(self.device)
-        put = lambda v: v if v is None else v.to(self.device, self.dtype)  # noqa: E731
-        self.scales, self.metric = put(getattr(vae, "scales", None)), put(getattr(vae, "metric", None))
+        metric = getattr(vae, "metric", None)
+        self.metric = None if metric is None else metric.to(self.device, self.dtype)
         self._texts: dict[str, Tensor] = {}
 
     @classmethod
@@ -248,7 +248,7 @@ class StableDiffusionPrior(DiffusionPrior):
         self, predicted: Float[Tensor, "b *d"], x_t: Float[Tensor, "b *d"], t: Float[Tensor, " b"]
     ) -> Float[Tensor, "b *d"]:
         """eps of a prediction."""
-        return to_eps(self.prediction, predicted, x_t, *self.schedule(t), self.scales)
+        return to_eps(self.prediction, predicted, x_t, *self.schedule(t))
 
     def adapter(self, rank: int, rng: torch.Generator, exact_start: bool = True) -> Adapter:
         """A low-rank adapter of the UNet, see lowrank.LowRank."""

@@ -1,4 +1,4 @@
-"""Haar's wavelets as an autoencoder, details answered clean, and a prior of several views made of them."""
+"""Haar's wavelets as an autoencoder, and a prior of several views made of them."""
 
 import json
 import sys
@@ -16,16 +16,13 @@ from splatdistill.guidance import SDS, VSD, View
 from splatdistill.priors import Query
 from splatdistill.priors.layout import problems
 from splatdistill.priors.patches import PatchAutoencoder, WaveletAutoencoder, read_patches
-from splatdistill.priors.prediction import PREDICTIONS, Prediction, target, to_eps
 from splatdistill.priors.prompts import Prompts
-from splatdistill.priors.schedule import TableSchedule
 from splatdistill.priors.weights import load
 from splatdistill.train.events import SetField
 from splatdistill.train.session import Session
 from splatdistill.train.steer import steer
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
-SCALES = (0.22, 0.2, 0.09)
 
 
 @pytest.fixture
@@ -35,37 +32,24 @@ def picture() -> torch.Tensor:
 
 
 def test_it_is_undone_exactly_and_written(picture: torch.Tensor, tmp_path: Path) -> None:
-    vae = WaveletAutoencoder(8, 4.0, SCALES)
+    vae = WaveletAutoencoder(8, 4.0)
     x = vae.encode(picture)
     assert x.shape == (2, 192, 4, 4)
     torch.testing.assert_close(vae.decode(x), picture, atol=1e-6, rtol=0)
     vae.save_pretrained(tmp_path)
     again = read_patches(tmp_path)
-    assert isinstance(again, WaveletAutoencoder) and torch.equal(again.scales, vae.scales) and torch.equal(again.encode(picture), x)
+    assert isinstance(again, WaveletAutoencoder) and torch.equal(again.metric, vae.metric) and torch.equal(again.encode(picture), x)
     PatchAutoencoder(4).save_pretrained(tmp_path)
     assert type(read_patches(tmp_path)) is PatchAutoencoder
 
 
 def test_the_coarse_quarter_is_the_halved_picture(picture: torch.Tensor) -> None:
-    x = WaveletAutoencoder(8, 4.0, SCALES).encode(picture)
+    x = WaveletAutoencoder(8, 4.0).encode(picture)
     torch.testing.assert_close(x[:, :48], PatchAutoencoder(4).encode(F.avg_pool2d(picture, 2)))
     (a, b), (c, d) = picture[1, 2, 2:4, 4:6]
     place = (1, 2 * 16 + 4 + 2, 0, 0)  # colour 2, row 1 and column 2 of the halved picture's patch
     for quarter, wanted in enumerate((a - b + c - d, a + b - c - d, a - b - c + d), 1):
         torch.testing.assert_close(x[place[0], 48 * quarter + place[1], 0, 0], wanted)
-
-
-@pytest.mark.parametrize("t", [0.001, 0.2, 0.7, 0.999])
-@pytest.mark.parametrize("kind", PREDICTIONS)
-def test_channels_with_a_scale_are_answered_clean_and_the_others_as_ever(kind: Prediction, t: float) -> None:
-    rng = torch.Generator().manual_seed(0)
-    x, eps = (torch.randn(3, 4, 2, 2, generator=rng, dtype=torch.float64) for _ in range(2))
-    s = torch.tensor([0.0, 0.5, 0.0, 3.0], dtype=torch.float64).view(-1, 1, 1)
-    alpha, sigma = TableSchedule.scaled_linear().broadcast(torch.full((3,), t, dtype=torch.float64), 3, torch.float64)
-    wanted = target(kind, x, eps, alpha, sigma, s)
-    torch.testing.assert_close(wanted[:, 1::2], x[:, 1::2] / s[1::2])
-    torch.testing.assert_close(wanted[:, ::2], target(kind, x[:, ::2], eps[:, ::2], alpha, sigma))
-    torch.testing.assert_close(to_eps(kind, wanted, alpha * x + sigma * eps, alpha, sigma, s), eps)
 
 
 @pytest.fixture(scope="module")
@@ -108,21 +92,19 @@ def test_a_folder_is_loaded_for_one_view_and_for_four(folder: Path) -> None:
     torch.testing.assert_close(asked(one, x, turned), asked(one, x), msg="and one is not")
 
 
-def test_answers_are_the_noise_of_channels_answered_in_two_ways(folder: Path) -> None:
-    """A network that answers 0 means v = 0 of the coarse channels, so eps = sigma x_t, and no details, so eps = x_t / sigma."""
+def test_its_answer_is_the_clean_picture(folder: Path) -> None:
+    """A network that answers 0 means that all of x_t is noise."""
     prior = load(str(folder))
     for p in prior.unet.conv_out.parameters():
         torch.nn.init.zeros_(p)
     x_t, t = torch.randn(2, 192, 4, 4, generator=torch.Generator().manual_seed(1)), torch.tensor([0.3, 0.8])
-    sigma = prior.schedule(t)[1]
-    eps = prior.answer([Query(x_t, t, prior.embed(["a chair"] * 2))])[0]
-    torch.testing.assert_close(eps[:, :48], sigma * x_t[:, :48])
-    torch.testing.assert_close(eps[:, 48:], x_t[:, 48:] / sigma)
+    sigma = prior.schedule(t)[1].view(-1, 1, 1, 1)
+    torch.testing.assert_close(prior.answer([Query(x_t, t, prior.embed(["a chair"] * 2))])[0], x_t / sigma)
 
 
 def test_latents_count_as_their_pixels_do(picture: torch.Tensor) -> None:
     """The sum of squares weighted by the metric is a quarter of that of the pixels; a guidance's gradient is weighted so."""
-    vae = WaveletAutoencoder(8, 4.0, SCALES)
+    vae = WaveletAutoencoder(8, 4.0)
     torch.testing.assert_close((vae.encode(picture).square() * vae.metric).sum(), picture.square().sum() / 4)
 
 
@@ -173,7 +155,7 @@ def test_what_cannot_be_is_refused(folder: Path, tmp_path: Path) -> None:
         load("tiny", views=4)
     with pytest.raises(UserError, match="--prior-views"):
         Train(prompt="a", prior_views=0)
-    for name, value, word in (("gain", 0, "gain 0"), ("scales", [1, 2], "three numbers above 0"), ("patch", 5, "even"), ("scales", [1, 1, "x"], "three")):
+    for name, value, word in (("gain", 0, "gain 0"), ("gain", "4", "gain"), ("patch", 5, "even")):
         config = json.loads((folder / "vae" / "config.json").read_text(encoding="utf-8"))
         kept = dict(config)
         config[name] = value

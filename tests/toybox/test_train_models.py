@@ -8,12 +8,15 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from packs import SCRIPTS, script, small_pack
 from safetensors.torch import load_file
 
 from splatdistill.priors import weights
+from splatdistill.toybox import Caption
+from splatdistill.toybox.real import RealCaption
 
 SHAPE = json.dumps({"size": 32, "channels": [16, 32], "text": 16, "layers": 1, "heads": 2, "groups": 8})
 
@@ -120,7 +123,7 @@ def test_the_loss_leaves_prompts_out(tmp_path: Path) -> None:
     multiview = script("embedded.multiview")
 
     class Perfect(torch.nn.Module):
-        """Answers v of the clean latents that it was given to know, that of the prompts wrongly."""
+        """Answers the clean latents that it was given to know, those of the prompts wrongly."""
 
         def __init__(self, clean: torch.Tensor):
             super().__init__()
@@ -133,10 +136,7 @@ def test_the_loss_leaves_prompts_out(tmp_path: Path) -> None:
             self.steps = step
             first = torch.arange(len(step)) % 5 == 0
             assert torch.equal(x_t[first], self.clean[first])
-            alpha, sigma = multiview.SCHEDULE.broadcast(step.double() / 1000, 3, torch.float32)
-            eps = (x_t - alpha * self.clean) / sigma
-            v = multiview.target("v_prediction", self.clean, eps, alpha, sigma, multiview.CODEC.scales)
-            return v + 9.0 * first.view(-1, 1, 1, 1)
+            return self.clean + 9.0 * first.view(-1, 1, 1, 1)
 
     picture = torch.rand(10, 3, 16, 16)
     model = Perfect(multiview.CODEC.encode(2 * picture - 1))
@@ -148,7 +148,7 @@ def test_the_loss_leaves_prompts_out(tmp_path: Path) -> None:
 
 
 def test_it_begins_as_the_prior_of_half_as_large_pictures(tmp_path: Path) -> None:
-    """On the coarse channels the answer is the shipped prior's for the halved picture; on the details it is nothing."""
+    """On the coarse channels the answer is minus the shipped prior's v of the halved picture; on the details it is nothing."""
     multiview, tiny = script("embedded.multiview"), weights.load("tiny", precision="float32")
     model = multiview.WorldModel(tmp_path, multiview.Shape()).eval()
     model.begin_as(weights.TINY)
@@ -161,7 +161,46 @@ def test_it_begins_as_the_prior_of_half_as_large_pictures(tmp_path: Path) -> Non
         theirs = tiny.embed(texts).tokens
         assert theirs is not None
         torch.testing.assert_close(tokens[:, : theirs.shape[1]], theirs, atol=2e-3, rtol=1e-3)
-        v = model.unet(x_t, torch.tensor([400, 800]), theirs, class_labels=torch.zeros(2, 16), cross_attention_kwargs={"views": 1}).sample
+        answer = model.unet(x_t, torch.tensor([400, 800]), theirs, class_labels=torch.zeros(2, 16), cross_attention_kwargs={"views": 1}).sample
         wanted = tiny.unet(x_t[:, :48], torch.tensor([400, 800]), theirs).sample
-    torch.testing.assert_close(v[:, :48], wanted, atol=2e-3, rtol=1e-3)
-    assert not v[:, 48:].any()
+    torch.testing.assert_close(answer[:, :48], -wanted, atol=2e-3, rtol=1e-3)
+    assert not answer[:, 48:].any()
+
+
+def test_an_error_weighs_as_one_of_v_but_in_the_least_noise() -> None:
+    multiview = script("embedded.multiview")
+
+    class Off(torch.nn.Module):
+        """Answers the clean latents but for the same error in every channel."""
+
+        def ids(self, texts: list[str]) -> torch.Tensor:
+            return torch.zeros(len(texts), 1, dtype=torch.long)
+
+        def forward(self, x_t: torch.Tensor, step: torch.Tensor, *_: object) -> torch.Tensor:
+            self.step = step
+            return clean + 0.01
+
+    picture = torch.rand(40, 3, 16, 16)
+    clean, model = multiview.CODEC.encode(2 * picture - 1), Off()
+    value = multiview.loss(model, multiview.Batch(picture, [""] * 40, torch.zeros(40, 16)), torch.Generator().manual_seed(0))
+    variance = multiview.SCHEDULE.broadcast(model.step.double() / 1000, 1, torch.float64)[1].square().clamp(min=multiview.LEAST)
+    torch.testing.assert_close(value, (1e-4 * 5 / 4 / variance).mean().float(), rtol=1e-3, atol=0)
+
+
+def test_fewer_words_are_the_captions_own(tmp_path: Path) -> None:
+    """Without the object or without the colours, never others; and fronts and backs come twice as often as other views."""
+    sets = script("embedded.sets")
+    rng = np.random.default_rng(0)
+    for caption in (Caption("mushroom", "red"), Caption("cube", "red", "striped", "blue"), RealCaption("armchair", "red")):
+        words = set(str(caption).replace("an ", "a ").split())
+        said = {sets.fewer_words(caption, rng) for _ in range(20)}
+        assert len(said) == 2 and all(set(s.replace("an ", "a ").split()) < words for s in said), said
+    assert sets.fewer_words(RealCaption("horse"), rng) == "a horse"
+    pool = sets.Pool(40, 32, torch.device("cpu"), sets.Mix(no_view_words=(0.0, 0.0), no_caption=0.0, directions=0.0))
+    supply = sets.Supply(pool, small_pack(tmp_path / "small.pack"), 32, 0, 0)
+    supply.take(10, wait=True)
+    texts = pool.singles(4000).texts
+    told = [w for s in pool.told for w in s.words]
+    share = sum(w in ("front", "back") for w in told) / len(told)
+    drawn = sum(t.endswith(("front view", "back view")) for t in texts) / len(texts)
+    assert abs(drawn - 2 * share / (1 + share)) < 0.04
