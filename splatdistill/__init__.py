@@ -16,6 +16,7 @@ _HOMES = {
     "SDS": "splatdistill.guidance",
     "Cameras": "splatdistill.cameras",
     "Gaussians": "splatdistill.gaussians",
+    "Generator": "splatdistill.train.amortised.generator",
     "Session": "splatdistill.train.session",
     "Train": "splatdistill.train.config",
     "UserError": "splatdistill.errors",
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from splatdistill.errors import UserError
     from splatdistill.gaussians import Gaussians
     from splatdistill.guidance import SDI, SDS
+    from splatdistill.train.amortised.generator import Generator
     from splatdistill.train.config import Train
     from splatdistill.train.session import Session
 
@@ -38,6 +40,7 @@ __all__ = [
     "SDS",
     "Cameras",
     "Gaussians",
+    "Generator",
     "Session",
     "Train",
     "UserError",

@@ -13,6 +13,8 @@ from splatdistill.shell import as_typed
 COMMANDS = {
     "train": "distil a text prompt into Gaussian splats",
     "image": "distil a text prompt into pictures, or into points where every answer is known",
+    "amortise": "distil a whole corpus of prompts into one network that makes splats of a text",
+    "generate": "splats of a prompt in one pass of such a network",
     "variance": "measure how noisy the methods' gradients are, and from what",
     "evaluate": "measure finished runs as the papers do, and on the toybox against the truth",
     "bench": "compare methods: prompts x guidances x seeds, measured and tabulated",
@@ -107,6 +109,10 @@ def dispatch(argv: list[str]) -> int:
         from splatdistill.cli.train import command
     elif name == "image":
         from splatdistill.cli.image import command
+    elif name == "amortise":
+        from splatdistill.cli.amortise import command
+    elif name == "generate":
+        from splatdistill.cli.generate import command
     elif name == "variance":
         from splatdistill.cli.variance import command
     elif name == "evaluate":

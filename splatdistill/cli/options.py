@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from splatdistill.cli import bench, evaluate, export, image, render, toybox, train, variance, view
+from splatdistill.cli import amortise, bench, evaluate, export, generate, image, render, toybox, train, variance, view
 from splatdistill.priors import plane
 from splatdistill.settings.layers import Subcommand
 from splatdistill.settings.table import Description
@@ -11,13 +11,14 @@ CLASSES: dict[str, tuple[type, tuple[str, ...]]] = {
     "bench": (bench.Bench, ()),
     "evaluate": (evaluate.Evaluate, ()),
     "export": (export.Export, ()),
+    "generate": (generate.Generate, ()),
     "render": (render.Render, ()),
     "toybox": (toybox.Toybox, ()),
     "variance": (variance.Variance, ()),
     "view": (view.View, ()),
 }
-CONFIGURED: dict[str, Subcommand] = {"train": train.COMMAND, "image": image.COMMAND}
-PRIORS = {"train": {}, "image": {plane.NAME: {"who": image.EXACT.who, "options": image.EXACT.options}}}
+CONFIGURED: dict[str, Subcommand] = {"train": train.COMMAND, "image": image.COMMAND, "amortise": amortise.COMMAND}
+PRIORS = {"train": {}, "amortise": {}, "image": {plane.NAME: {"who": image.EXACT.who, "options": image.EXACT.options}}}
 
 
 def described() -> dict[str, Any]:

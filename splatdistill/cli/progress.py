@@ -46,6 +46,11 @@ class _Shown:
     ) -> None:
         self.bar.stop()
 
+    @property
+    def took(self) -> float:
+        """Seconds since the beginning."""
+        return time.monotonic() - self.began
+
     def _rate(self, count: int) -> float:
         """Pieces a second since the first one; 0 at that one."""
         now = time.monotonic()
@@ -97,11 +102,6 @@ class Progress(_Shown):
         elif self._due(event.step == event.steps):
             left = f"{clock((event.steps - event.step) / rate)} left" if rate else "the first step"
             self.console.print(f"step {event.step}/{event.steps}  {speed}  {left}")
-
-    @property
-    def took(self) -> float:
-        """Seconds since the beginning."""
-        return time.monotonic() - self.began
 
 
 def telling(console: Console) -> Callable[[str, int], AbstractContextManager[Callable[[int], None]]]:

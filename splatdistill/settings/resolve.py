@@ -17,12 +17,13 @@ from splatdistill.priors.prompts import Prompts
 from splatdistill.priors.weights import Found
 from splatdistill.settings.files import expanded
 from splatdistill.settings.recipes import Family
+from splatdistill.train.amortised.config import Amortise
 from splatdistill.train.config import Train
 from splatdistill.train.image2d import Image2D
 
 TINY = "tiny"
 PRIORS = (TINY, "auto")  # those that have a name
-C = TypeVar("C", Train, Image2D)  # configurations with a prior and a device
+C = TypeVar("C", Train, Image2D, Amortise)  # configurations with a prior and a device
 
 
 @dataclass

@@ -5,7 +5,8 @@ too. The twelve acceptance prompts are made of those pairs alone (a stack's both
 before the first training run.
 """
 
-from splatdistill.toybox.captions import Caption, Pair
+from splatdistill.toybox.captions import Caption, Pair, plain_captions
+from splatdistill.toybox.palette import COLOURS
 
 _COLOURS_NOT_SEEN: dict[str, tuple[str, ...]] = {
     "snowman": ("blue", "brown"),
@@ -51,6 +52,24 @@ ACCEPTANCE: tuple[str, ...] = (
     "a yellow ball on an orange cube",
 )
 """The prompts that a method must turn into recognisable objects."""
+
+
+def _new() -> frozenset[Pair]:
+    """Two more colours of every kind, the fourth and the ninth of those that the prior was shown, counted from the kind's place."""
+    pairs = set()
+    for place, (kind, not_seen) in enumerate(_COLOURS_NOT_SEEN.items()):
+        shown = [c for c in COLOURS if c not in not_seen]
+        pairs |= {(shown[(place + step) % len(shown)], kind) for step in (3, 8)}
+    return frozenset(pairs)
+
+
+NEW: frozenset[Pair] = _new()
+"""(colour, object) pairs that the embedded prior knows and that generators are not trained on: what they make of them is new."""
+
+
+def corpus() -> list[Caption]:
+    """Return the 192 plain captions that generators are trained on: neither held out nor new."""
+    return [c for c in plain_captions() if not {*c.pairs} & (HELD_OUT | NEW)]
 
 
 def is_held_out(caption: Caption) -> bool:

@@ -10,10 +10,17 @@ from splatdistill.densify.fixed import Fixed
 from splatdistill.guidance import SDI, Guidance
 from splatdistill.scene.initial import Ball, Initial
 from splatdistill.scene.optim import LearningRates
-from splatdistill.train.distillation import Distillation
+from splatdistill.train.distillation import Computed, Distillation
 from splatdistill.train.losses import Regularisers
 
 MOST = 10_000_000  # steps, Gaussians
+
+
+def check_inner(config: Computed, inner: int, guidance: Guidance) -> None:
+    """Refuse several steps towards one target of a guidance that has none."""
+    if inner > 1 and (why := guidance.targetless()):
+        name = type(guidance).__name__
+        raise checks.BadValue(type(config), "inner", f"{inner} needs a guidance with a target, and {name} has none: {why}.\nTake --inner 1, or a guidance such as sds, sdi or ssd.")
 
 
 @dataclass(frozen=True)
@@ -99,9 +106,7 @@ class Train(Distillation):
         checks.within(self, 8, 4096, "resolutions")
         checks.between(self, 0, 1, "milestones")
         checks.rising(self, "milestones")
-        if self.inner > 1 and (why := self.guidance.targetless()):
-            name = type(self.guidance).__name__
-            raise checks.BadValue(type(self), "inner", f"{self.inner} needs a guidance with a target, and {name} has none: {why}.\nTake --inner 1, or a guidance such as sds, sdi or ssd.")
+        check_inner(self, self.inner, self.guidance)
         stages = max(len(self.resolutions) - 1, 0)
         checks.need(self, "milestones", len(self.milestones) == stages, f"must be {stages} with {len(self.resolutions)} resolutions")
 

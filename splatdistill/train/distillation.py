@@ -1,4 +1,4 @@
-"""Fields that every configuration of a distillation has, into splats or into pictures."""
+"""Fields that every configuration of a distillation has, into splats, into pictures, or into a generator of splats."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -7,13 +7,19 @@ from splatdistill import checks
 
 
 @dataclass(frozen=True)
-class Distillation:
-    """Prompt, prior and seed of a run. Docstrings are the command line's help."""
+class Prompted:
+    """Texts of a run of one prompt. Docstrings are the command line's help."""
 
     prompt: str = ""
     """Prompt, for example "a red mushroom"."""
     negative: str = ""
     """Negative prompt, to keep away from."""
+
+
+@dataclass(frozen=True)
+class Computed:
+    """Prior, device and seed of a run. Docstrings are the command line's help."""
+
     prior: str = "auto"
     """auto, tiny (the embedded model of the toybox world), a diffusers folder, or a hub id."""
     device: str = "auto"
@@ -27,3 +33,8 @@ class Distillation:
         """Raise UserError for values of another type, or a seed that torch does not take."""
         checks.types(self)
         checks.within(self, -(2**63), 2**63 - 1, "seed")
+
+
+@dataclass(frozen=True)
+class Distillation(Computed, Prompted):
+    """Prompt, prior and seed of a run."""

@@ -14,7 +14,7 @@ from splatdistill.guidance import Distilled, Guidance, View
 from splatdistill.priors import DiffusionPrior
 from splatdistill.priors.prompts import Prompts
 from splatdistill.render import Rasterizer, RenderOutput, Screen
-from splatdistill.train.config import Train
+from splatdistill.train.config import Background, Train
 from splatdistill.train.events import Timing
 from splatdistill.train.losses import finite
 from splatdistill.train.particle import Particle
@@ -51,9 +51,9 @@ def resolution(config: Train, prior: DiffusionPrior, progress: float) -> int:
     return sizes[sum(progress >= m for m in config.milestones)]
 
 
-def backgrounds(config: Train, learned: Tensor, batch: int, rng: torch.Generator, views: int = 1) -> Float[Tensor, "b 3"]:
+def backgrounds(background: Background, learned: Tensor, batch: int, rng: torch.Generator, views: int = 1) -> Float[Tensor, "b 3"]:
     """Return the colour behind each view, the same behind the `views` that a prior sees as one set."""
-    match config.background.kind:
+    match background.kind:
         case "white" | "black" as kind:
             return torch.full((batch, 3), float(kind == "white"), device=learned.device)
         case "learned":
@@ -100,7 +100,7 @@ def train_step(
     screens: list[Screen] = []
     for _ in range(config.accumulate):
         cameras: Cameras = config.cameras.sample(config.batch, size, size, state.rng, prior.views).to(prior.device)
-        behind = backgrounds(config, particle.background, len(cameras), state.rng, prior.views)
+        behind = backgrounds(config.background, particle.background, len(cameras), state.rng, prior.views)
         g = particle.scene.gaussians()  # what there is
         out = rasterizer(g, cameras, behind)  # what is seen
         lap(0)

@@ -43,7 +43,7 @@ def test_help_names_every_command_and_no_other(capsys):
         for line in text[text.index("commands") :].splitlines()[1:]
         if line.startswith("  ") and not line.strip().startswith("-")
     ]
-    assert listed == list(cli.COMMANDS) == ["train", "image", "variance", "evaluate", "bench", "view", "render", "export", "toybox", "doctor"]
+    assert listed == list(cli.COMMANDS) == ["train", "image", "amortise", "generate", "variance", "evaluate", "bench", "view", "render", "export", "toybox", "doctor"]
 
 
 def test_python_m_splatdistill():

@@ -350,7 +350,7 @@ def test_times_schedule_reaches_the_guidance():
 def test_views_that_a_prior_sees_together_share_their_background_and_come_in_whole_sets():
     prior = red_and_blue()
     prior.views = 2
-    behind = backgrounds(config(background=Background("random")), torch.zeros(3), 6, torch.Generator().manual_seed(0), 2)
+    behind = backgrounds(Background("random"), torch.zeros(3), 6, torch.Generator().manual_seed(0), 2)
     assert torch.equal(behind[0::2], behind[1::2]) and len(behind.unique(dim=0)) == 3
     session = Session(config(batch=2, background=Background("random")), prior)
     session.step()

@@ -1,0 +1,119 @@
+"""splatdistill amortise: a corpus of prompts becomes one network that turns a text into splats."""
+
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+import tyro
+
+from splatdistill import __version__
+from splatdistill.cli.console import speaker
+from splatdistill.cli.progress import Work, clock
+from splatdistill.cli.run_with_progress import STOPPED, stopping
+from splatdistill.errors import UserError, WeightsError
+from splatdistill.guidance import GUIDANCES, Guidance
+from splatdistill.io.atomic import write_text
+from splatdistill.priors import weights
+from splatdistill.scene.generator import TRUNKS, Trunk
+from splatdistill.settings import yaml
+from splatdistill.settings.classes import Choice
+from splatdistill.settings.files import expanded
+from splatdistill.settings.layers import Beside, Parsed, Subcommand, parse, peek
+from splatdistill.settings.recipes import Family
+from splatdistill.settings.resolve import Weights, changed, refuse_prompt, resolved
+from splatdistill.shell import as_typed
+from splatdistill.train.amortised.config import Amortise
+from splatdistill.train.amortised.corpus import read_corpus
+from splatdistill.train.amortised.folder import SHEET, WEIGHTS, read_prompts, write_corpus
+from splatdistill.train.amortised.loop import resume, run
+from splatdistill.train.amortised.session import AmortisedSession
+from splatdistill.train.events import Commands
+from splatdistill.train.run import RunDir
+
+TAKEN = ("guidance", "guidance_weight", "cameras", "directions", "regularise", "background")  # of a recipe for one prompt
+NEUTRAL = ("steps", "checkpoint_every", "preview_every")  # what a resumed training may change
+
+
+@dataclass(frozen=True)
+class Options(Beside):
+    """Options of `amortise` that are no part of a configuration."""
+
+    resume: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
+    """Go on with the training in this directory, with the options it began with."""
+
+
+COMMAND = Subcommand(
+    "amortise", Amortise, (Choice("guidance", Guidance, GUIDANCES), Choice("generator", Trunk, TRUNKS)), TAKEN, beside=Options
+)
+
+
+def command(argv: list[str]) -> int:
+    """Run the subcommand; its exit status."""
+    found = Weights()
+
+    def family(source: str) -> Family | None:
+        try:
+            return found.family(source)
+        except WeightsError:
+            if {"-h", "--help"} & set(argv):
+                return None
+            raise
+
+    if earlier := peek(argv, "--resume"):
+        return go_on(argv, RunDir(expanded(earlier)), found)
+    parsed = parse(argv, family, command=COMMAND)
+    before: Amortise = parsed.config
+    corpus = read_corpus(before.corpus)
+    for prompt in corpus:
+        refuse_prompt(prompt, before.negative, found.family(before.prior))
+    at = found.find(before.prior)
+    config = resolved(before, at)
+    parsed = replace(parsed, config=config, chosen_by={**parsed.chosen_by, **changed(before, config)})
+    session = AmortisedSession(config, weights.load(at, config.device, config.precision, views=config.prior_views), corpus)
+    folder = RunDir.create(f"{len(corpus)} prompts", parsed.beside.out)
+    again = f"splatdistill {__version__}; `{as_typed('splatdistill', 'amortise', '--config', folder.config)}` repeats this"
+    write_text(folder.config, parsed.yaml([again, at.notice]))
+    write_corpus(folder, corpus)
+    return follow(session, folder, parsed, at.notice)
+
+
+def go_on(argv: list[str], folder: RunDir, found: Weights) -> int:
+    """Go on with a training where its newest checkpoint is."""
+    if not folder.config.is_file():
+        raise UserError(f"--resume {folder.path}: there is no {folder.config}; expected the directory of an earlier training")
+    if fixed := [p for p in yaml.paths_in(argv) if p not in ("resume", *NEUTRAL)]:
+        typed = "--" + fixed[0].replace("_", "-")
+        raise UserError(f"--resume goes on with the options in {folder.config}: {typed} cannot be given again, only {', '.join('--' + n.replace('_', '-') for n in NEUTRAL)} can")
+    parsed = parse([f"--config={folder.config}", *argv], lambda source: None, command=COMMAND)
+    config: Amortise = parsed.config
+    at = found.find(config.prior)
+    prior = weights.load(at, config.device, config.precision, views=config.prior_views)
+    session = AmortisedSession(config, prior, read_prompts(folder.path))
+    step = resume(session, folder)
+    if step >= config.steps:
+        more = as_typed("splatdistill", "amortise", "--resume", folder.path, "--steps", 2 * step)
+        raise UserError(f"{folder.path} has done {step} steps, and {config.steps} were asked for; to go further, for example: {more}")
+    return follow(session, folder, parsed, at.notice)
+
+
+def follow(session: AmortisedSession, folder: RunDir, parsed: Parsed, notice: str) -> int:
+    """Train to the end or until told to stop; the exit status."""
+    console, commands, config = speaker(), Commands(), session.config
+    if notice:
+        console.print(notice, style="bold yellow")
+    images = config.prompts * config.batch * session.prior.views
+    console.print(
+        f"{len(session.corpus)} prompts by {parsed.spell['guidance']} into a {parsed.spell['generator']} generator: {images} views a step, "
+        f"each prompt about {config.steps * config.prompts / len(session.corpus):.0f} times, with the prior {session.prior.name} on {config.device}, into {folder.path}"
+    )
+    with stopping(commands) as caught, Work(console, "distilling", config.steps) as work:
+        how = run(session, folder, work.done, commands)
+        took = clock(work.took)
+    console.print(f"{how} at step {session.steps} of {config.steps}, after {took}", style="bold")
+    one = session.corpus[0]
+    console.print(f"  {'generator':10}{folder.path / WEIGHTS}\n  {'sheet':10}{folder.path / SHEET}")
+    console.print(f"splats of a prompt: {as_typed('splatdistill', 'generate', one, '--from', folder.path)}")
+    if how == "stopped":
+        console.print(f"to go on: {as_typed('splatdistill', 'amortise', '--resume', folder.path)}")
+        return STOPPED + caught[0] if caught else STOPPED
+    return 0
+

@@ -1,0 +1,70 @@
+"""Loop of an amortised training: steps until done or stopped, a log, previews, checkpoints, and the generator at the end."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+
+from splatdistill.errors import RunEnded, UserError
+from splatdistill.io.atomic import append
+from splatdistill.train.amortised.folder import SHEET, sheet, write_generator
+from splatdistill.train.amortised.session import AmortisedSession, Done
+from splatdistill.train.checkpoint import Note, read_checkpoint, write_checkpoint
+from splatdistill.train.divergence import EXPLANATIONS, DivergenceMonitor, Limits
+from splatdistill.train.events import Commands, Stop
+from splatdistill.train.run import RunDir
+
+LOG_EVERY = 10  # steps between lines of the log
+
+
+def run(session: AmortisedSession, folder: RunDir, told: Callable[[int], None] = lambda step: None, commands: Commands | None = None) -> str:
+    """Step until the end or until told to stop; return "done" or "stopped". RunEnded where gradients stay non-finite, or the
+    splats show a sign of divergence for long; the last good state was saved.
+    """
+    c, commands, monitor = session.config, commands or Commands(), DivergenceMonitor()
+    began, calls, stopped = time.perf_counter(), session.prior.calls, False
+    with folder.writing():
+        while session.steps < c.steps and not stopped:
+            done = session.step()
+            if session.refused >= Limits().refused:
+                raise RunEnded(f"the run went wrong at step {session.steps} (nan): {EXPLANATIONS['nan']}.")
+            if not done.taken:
+                continue
+            step = session.steps
+            if step % LOG_EVERY == 0 or step == c.steps:
+                spent = {"seconds": round(time.perf_counter() - began, 2), "calls": session.prior.calls - calls}
+                append(folder.log, json.dumps({"event": "AmortisedStep", "step": step, **asdict(done), **spent}))
+            if step % Limits().every == 0:
+                g = session.generate(done.prompts[0])
+                if (verdict := monitor.look(g, done.coverage)) is not None:
+                    raise RunEnded(f"the run went wrong at step {step} ({verdict}): {EXPLANATIONS[verdict]}.")
+            told(step)
+            stopped = any(isinstance(command, Stop) for command in commands.take())
+            if step < c.steps and not stopped:
+                if c.preview_every and step % c.preview_every == 0:
+                    sheet(session, folder.preview(step))
+                if c.checkpoint_every and step % c.checkpoint_every == 0:
+                    save(session, folder, done)
+        save(session, folder, None)
+        write_generator(session, folder)
+        sheet(session, folder.path / SHEET)
+    return "stopped" if stopped and session.steps < c.steps else "done"
+
+
+def save(session: AmortisedSession, folder: RunDir, done: Done | None) -> None:
+    """Write a checkpoint; a network that is not finite is of no use and not written."""
+    if all(bool(p.detach().isfinite().all()) for p in session.network.parameters()):
+        note = Note(session.steps, session.refused, (session.steps,), sign=None)
+        write_checkpoint(folder.checkpoint(session.steps), session.tensors(), note)
+
+
+def resume(session: AmortisedSession, folder: RunDir) -> int:
+    """Put the newest whole checkpoint into a session; return its step. UserError where there is none."""
+    damaged: list[str] = []
+    for path in reversed(folder.checkpoints()):
+        try:
+            session.restore(read_checkpoint(path))
+            return session.steps
+        except UserError as e:
+            damaged.append(str(e))
+    raise UserError(f"{folder.path} has no whole checkpoint to resume from" + (f": {damaged[0]}" if damaged else ""))
