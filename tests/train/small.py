@@ -9,13 +9,15 @@ from splatdistill.scene.initial import Ball
 from splatdistill.train.config import Background, Train
 
 
-def red_and_blue(size: int = 16) -> GaussianMixturePrior:
-    """Images that are a red or a blue disc on white, float32."""
+def red_and_blue(size: int = 16, purity: float = 1.0) -> GaussianMixturePrior:
+    """Images that are a red or a blue disc on white, float32; a prompt means its own colour with probability `purity`, whose
+    logarithms, finite below 1, are its tokens.
+    """
     y, x = torch.meshgrid(torch.linspace(-1, 1, size), torch.linspace(-1, 1, size), indexing="ij")
     disc = ((x**2 + y**2) < 0.4).float()
     red, blue = (1 - disc * (1 - torch.tensor(c).view(3, 1, 1)) for c in ((1.0, 0.1, 0.1), (0.1, 0.1, 1.0)))
     means = 2 * torch.stack([red, blue]) - 1
-    return GaussianMixturePrior(means, torch.tensor([0.02, 0.02]), {"a red disc": [1.0, 0.0], "a blue disc": [0.0, 1.0]}, gain=2.0, offset=-1.0)
+    return GaussianMixturePrior(means, torch.tensor([0.02, 0.02]), {"a red disc": [purity, 1 - purity], "a blue disc": [1 - purity, purity]}, gain=2.0, offset=-1.0)
 
 
 def config(guidance: Guidance | None = None, **changes) -> Train:

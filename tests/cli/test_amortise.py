@@ -1,0 +1,86 @@
+"""amortise and generate from the command line."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from splatdistill.cli import main
+from splatdistill.io import load_splats
+from splatdistill.io.video import check_mp4
+
+SMALL = ["--steps", "4", "--device", "cpu", "--generator.count", "80", "--checkpoint-every", "2", "--preview-every", "0"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a short training with the embedded prior."""
+    folder = tmp_path_factory.mktemp("amortised")
+    (folder / "prompts.txt").write_text("a red ball\na blue cube\na green mushroom\n", encoding="utf-8")
+    assert main(["amortise", "--corpus", str(folder / "prompts.txt"), "--prior", "tiny", *SMALL, "--out", str(folder / "run")]) == 0
+    return folder / "run"
+
+
+def test_a_corpus_becomes_a_generator(trained, capsys, tmp_path):
+    assert (trained / "corpus.txt").read_text(encoding="utf-8").splitlines() == ["a red ball", "a blue cube", "a green mushroom"]
+    saved = yaml.safe_load((trained / "config.yaml").read_text(encoding="utf-8"))
+    assert saved["guidance"]["name"] == "asd" and saved["generator"]["name"] == "hyper" and saved["guidance_weight"] == 0.008
+    assert sorted(p.name for p in (trained / "checkpoints").iterdir()) == ["step-000002", "step-000004"]
+    out = tmp_path / "a.ply"
+    assert main(["generate", "a red mushroom", "--from", str(trained), "--out", str(out)]) == 0
+    told = capsys.readouterr().out
+    assert "not one of its 3 prompts; the nearest is 'a green mushroom'" in told and "80 splats, generated in" in told
+    assert len(load_splats(out).gaussians) == 80 and b"comment prompt a red mushroom" in out.read_bytes()[:2000]
+    assert main(["generate", "a red ball", "--from", str(trained), "--polish", "2"]) == 0
+    assert len(load_splats(trained / "generated" / "a-red-ball.ply").gaussians) == 80
+    assert "nearest" not in capsys.readouterr().out
+
+
+def test_all_of_it_and_what_lies_between(trained, tmp_path):
+    assert main(["generate", "--from", str(trained), "--corpus-out", str(tmp_path / "all")]) == 0
+    assert sorted(p.name for p in (tmp_path / "all").iterdir()) == ["a-blue-cube.ply", "a-green-mushroom.ply", "a-red-ball.ply"]
+    film = tmp_path / "between.mp4"
+    assert main(["generate", "--from", str(trained), "--between", "a red ball", "a blue ball", "--frames", "3", "--out", str(film)]) == 0
+    check_mp4(film, 3, 256, 256)
+
+
+def test_it_goes_on(trained, tmp_path, capsys):
+    shutil.copytree(trained, run := tmp_path / "run")
+    assert main(["amortise", "--resume", str(run)]) == 2
+    assert "has done 4 steps, and 4 were asked for" in capsys.readouterr().err
+    assert main(["amortise", "--resume", str(run), "--steps", "5"]) == 0
+    log = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [e["step"] for e in log] == [4, 5] and json.loads((run / "generator.json").read_text(encoding="utf-8"))["steps"] == 5
+    assert main(["amortise", "--resume", str(run), "--rate", "1"]) == 2
+    assert "--rate cannot be given again" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "word"),
+    [
+        (["generate"], "which network?"),
+        (["generate", "a ball", "--from", "."], "holds no generator"),
+        (["generate", "--from", "{run}"], "what to generate?"),
+        (["generate", "a red ball", "--from", "{run}", "--between", "a red ball", "a blue ball"], "one of a prompt"),
+        (["generate", "a quantum", "--from", "{run}"], "cannot draw this"),
+        (["generate", "a red ball", "--from", "{run}", "--out", "a.splat"], "expected .ply"),
+        (["generate", "a red ball", "--from", "{run}", "--polish", "-1"], "--polish"),
+        (["amortise", "--corpus", "nowhere.txt", "--prior", "tiny"], "cannot be read"),
+        (["amortise", "--prior", "tiny", "--generator", "hyped"], "Did you mean --generator hyper?"),
+        (["amortise", "--prior", "tiny", "--prompts", "0"], "--prompts"),
+        (["amortise", "--resume", "nowhere"], "there is no"),
+        (["evaluate", "{run}"], "no prompt"),
+    ],
+)
+def test_mistakes_are_explained(argv, word, trained, here, capsys):
+    code = main([a.format(run=trained) for a in argv])
+    said = capsys.readouterr()
+    assert code == 2 and word in said.err, said
+
+
+def test_a_corpus_that_the_prior_does_not_know_is_refused(here, capsys):
+    Path("c.txt").write_text("a red ball\na photo of an astronaut\n", encoding="utf-8")
+    assert main(["amortise", "--corpus", "c.txt", "--prior", "tiny"]) == 2
+    assert "astronaut" in capsys.readouterr().err and not Path("runs").exists()

@@ -1,0 +1,213 @@
+"""Amortised training: visits, every guidance, resuming to the bit, and what a folder gives back."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from small import red_and_blue
+
+from splatdistill.cameras import Orbit
+from splatdistill.errors import RunEnded, UserError
+from splatdistill.guidance import GUIDANCES, SDS, Times
+from splatdistill.priors.weights import load
+from splatdistill.scene.generator import TRUNKS, Conv, Hyper, Triplane
+from splatdistill.toybox import HELD_OUT
+from splatdistill.toybox.split import ACCEPTANCE, NEW, corpus
+from splatdistill.train.amortised.config import Amortise
+from splatdistill.train.amortised.corpus import Order, read_corpus, sample
+from splatdistill.train.amortised.folder import read_generator, write_generator
+from splatdistill.train.amortised.generator import Generator
+from splatdistill.train.amortised.loop import resume, run
+from splatdistill.train.amortised.session import AmortisedSession
+from splatdistill.train.config import Background
+from splatdistill.train.events import Commands, Stop
+from splatdistill.train.run import RunDir
+
+DISCS = ("a red disc", "a blue disc")
+TRUNK = {
+    "hyper": Hyper(count=60, grids=(4, 8), features=3, hidden=8, bottleneck=8, radius=0.7, opacity=0.3, scale=0.15),
+    "conv": Conv(channels=(8, 6), style=8, radius=0.7, opacity=0.3, scale=0.15),
+    "triplane": Triplane(count=60, side=3, width=16, layers=1, heads=2, features=4, radius=0.7, opacity=0.3, scale=0.15),
+}
+
+
+def config(**changes) -> Amortise:
+    settings = {
+        "steps": 6, "prompts": 2, "generator": TRUNK["hyper"], "cameras": Orbit(), "background": Background("white"), "warm_up": 1,
+        "guidance": SDS(scale=1.0, times=Times(t_min=0.02, t_max=0.7)), "view_dependent": False, "checkpoint_every": 3, "preview_every": 4,
+    }  # fmt: skip
+    return Amortise(**{**settings, **changes})
+
+
+def session(**changes) -> AmortisedSession:
+    return AmortisedSession(config(**changes), red_and_blue(purity=0.99), DISCS)
+
+
+def test_every_prompt_is_visited_equally_often():
+    for world in (1, 2, 3):
+        orders = [Order(10, 5, world, rank) for rank in range(world)]
+        seen = [k for step in range(10) for order in orders for k in order.at(step, 2)]
+        assert sorted(seen) == sorted(list(range(10)) * 2 * world), "20 visits of each process are so many rounds"
+    first, again = Order(10, 5), Order(10, 5)
+    assert [first.at(s, 3) for s in range(9)] == [again.at(s, 3) for s in range(9)]
+    assert again.at(4, 3) == first.at(4, 3), "from the step alone"
+    assert Order(10, 6).at(0, 10) != first.at(0, 10) and first.at(0, 10) != first.at(1, 10)
+
+
+def test_two_prompts_become_two_colours():
+    s = session(steps=40, rate=2e-2, batch=2, guidance_weight=0.05)
+    for _ in range(40):
+        assert s.step().taken
+    red, blue = (s.generate(p) for p in DISCS)
+    tint = lambda g: float((g.rgb[:, 0] - g.rgb[:, 2]).mean())  # noqa: E731
+    assert tint(red) - tint(blue) > 0.15, (tint(red), tint(blue))
+
+
+@pytest.mark.parametrize("guidance", GUIDANCES)
+def test_every_guidance_trains_a_generator(guidance, prior):
+    own = GUIDANCES[guidance]()
+    if guidance == "sdi":
+        own = replace(own, inversion_steps=2)
+    s = AmortisedSession(config(guidance=own, prompts=1, batch=2, steps=2), load(str(prior)), ("a ball", "a cube"))
+    before = {k: v.clone() for k, v in s.network.state_dict().items()}
+    for _ in range(2):
+        assert s.step().taken
+    assert any(not torch.equal(v, before[k]) for k, v in s.network.state_dict().items())
+
+
+def test_inner_steps_ask_the_prior_once():
+    one, three = session(), session(inner=3)
+    for s in (one, three):
+        s.step()
+    assert three.prior.calls == one.prior.calls
+    assert float(next(iter(three.optimizer.state.values()))["step"]) == 3
+    with pytest.raises(UserError, match="needs a guidance with a target"):
+        config(inner=2, guidance=GUIDANCES["csd"]())
+
+
+@pytest.mark.parametrize("name", TRUNKS)
+def test_a_resumed_training_is_the_same_to_the_bit(name, tmp_path):
+    whole = session(generator=TRUNK[name])
+    run(whole, RunDir.create("whole", tmp_path / "whole"))
+    commands, parted = Commands(), session(generator=TRUNK[name])
+    folder = RunDir.create("parted", tmp_path / "parted")
+
+    def stop(step: int) -> None:
+        if step == 4:
+            commands.put(Stop())
+
+    assert run(parted, folder, stop, commands) == "stopped" and parted.steps == 4
+    again = session(generator=TRUNK[name])
+    assert resume(again, folder) == 4
+    assert run(again, folder) == "done"
+    assert {k: v.tolist() for k, v in again.tensors().items()} == {k: v.tolist() for k, v in whole.tensors().items()}
+    files = [f"{p}/generator.safetensors" for p in ("whole", "parted")]
+    assert (tmp_path / files[0]).read_bytes() == (tmp_path / files[1]).read_bytes()
+    log = [json.loads(line) for line in (tmp_path / "parted" / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [e["step"] for e in log] == [6] and (tmp_path / "whole" / "previews" / "step-000004.png").is_file()
+
+
+def test_a_trained_network_is_read_back_to_the_bit(tmp_path):
+    s = session()
+    run(s, folder := RunDir.create("x", tmp_path / "x"))
+    network, note = read_generator(folder.path)
+    generator = Generator(network, s.prior, DISCS)
+    for prompt in DISCS:
+        mine, theirs = generator(prompt), s.generate(prompt)
+        assert torch.equal(mine.means, theirs.means) and torch.equal(mine.sh, theirs.sh) and torch.equal(mine.opacities, theirs.opacities)
+    assert note["steps"] == 6 and note["prompts"] == 2 and note["guidance"] == "SDS"
+    ends = generator.between(*DISCS, 0.0), generator.between(*DISCS, 1.0)
+    assert torch.equal(ends[0].sh, generator(DISCS[0]).sh) and torch.equal(ends[1].sh, generator(DISCS[1]).sh)
+    assert generator.nearest("a red disc") is None
+    with pytest.raises(UserError, match="one prompt"):
+        generator(DISCS)
+    with pytest.raises(UserError, match="one prompt"):
+        generator(" ")
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"generator": "unknown"}, "names no generator"), ({"width": -1}, "width -1"), ({"width": "x"}, "width 'x'"), ({"width": 13}, "does not hold"),
+        ({"options": {"nonsense": 1}}, "options that"), ({"options": {"count": -5}}, "--count"), ({"options": []}, "options"), ({"prior": 3}, "prior 3"),
+    ],
+)  # fmt: skip
+def test_a_folder_that_says_nonsense_is_refused(change, word, tmp_path):
+    s = session()
+    write_generator(s, folder := RunDir.create("x", tmp_path / "x"))
+    note = json.loads((folder.path / "generator.json").read_text(encoding="utf-8"))
+    (folder.path / "generator.json").write_text(json.dumps(note | change), encoding="utf-8")
+    with pytest.raises(UserError, match=word):
+        read_generator(folder.path)
+
+
+def test_damaged_weights_are_refused(tmp_path):
+    write_generator(session(), folder := RunDir.create("x", tmp_path / "x"))
+    weights, data = folder.path / "generator.safetensors", (folder.path / "generator.safetensors").read_bytes()
+    for damaged in (b"", data[:100], data[:-4], b"\x80\x04" + data):
+        weights.write_bytes(damaged)
+        with pytest.raises(UserError, match="no whole generator"):
+            read_generator(folder.path)
+    weights.write_bytes(data[:-4] + torch.tensor([float("nan")]).numpy().tobytes())
+    with pytest.raises(UserError, match="does not hold"):
+        read_generator(folder.path)
+    with pytest.raises(UserError, match="holds no generator"):
+        read_generator(tmp_path)
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path):
+    run(session(steps=3), folder := RunDir.create("x", tmp_path / "x"))
+    with pytest.raises(UserError, match="no whole checkpoint"):
+        resume(session(generator=TRUNK["conv"]), folder)
+
+
+def test_gradients_that_are_not_finite_end_the_run(tmp_path):
+    s = session()
+    s.prior.offset = float("nan")
+    before = {k: v.clone() for k, v in s.network.state_dict().items()}
+    with pytest.raises(RunEnded, match="nan"):
+        run(s, RunDir.create("x", tmp_path / "x"))
+    assert all(torch.equal(v, before[k]) for k, v in s.network.state_dict().items())
+
+
+def test_the_toybox_corpus_leaves_out_what_is_held_out_and_new():
+    prompts = corpus()
+    pairs = {pair for c in prompts for pair in c.pairs}
+    assert len(prompts) == 192 and not pairs & (HELD_OUT | NEW) and len(NEW) == 48 and not NEW & HELD_OUT
+    assert read_corpus("toybox") == tuple(map(str, prompts)) and not set(map(str, prompts)) & set(ACCEPTANCE)
+    kinds = {c.kind for c in prompts}
+    assert len(kinds) == 24 and all(sum(c.kind == k for c in prompts) == 8 for k in kinds)
+
+
+def test_corpora_are_read(tmp_path: Path):
+    lines = tmp_path / "a.txt"
+    lines.write_text("a red  ball\n\n a blue cube \na red ball\n", encoding="utf-8")
+    assert read_corpus(str(lines)) == ("a red ball", "a blue cube")
+    library = tmp_path / "a.json"
+    library.write_text(json.dumps({"train": ["a cat", "a dog"], "val": ["a cow"]}), encoding="utf-8")
+    assert read_corpus(str(library)) == ("a cat", "a dog")
+    library.write_text(json.dumps(["a cat"]), encoding="utf-8")
+    assert read_corpus(str(library)) == ("a cat",)
+    for text, word in (('{"val": []}', "JSON list"), ("[1]", "JSON list"), ("[", "cannot be read"), ("[]", "no prompts"), ('["' + 5000 * "a" + '"]', "5000 characters")):
+        library.write_text(text, encoding="utf-8")
+        with pytest.raises(UserError, match=word):
+            read_corpus(str(library))
+    lines.write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match="cannot be read"):
+        read_corpus(str(lines))
+    with pytest.raises(UserError, match="cannot be read"):
+        read_corpus(str(tmp_path))
+    assert sample(["a", "b", "c", "d", "e"], 3) == ["a", "c", "e"] and sample(["a"], 8) == ["a"]
+
+
+def test_what_cannot_be_is_refused():
+    with pytest.raises(UserError, match="shared by all prompts"):
+        config(background=Background("learned"))
+    with pytest.raises(UserError, match="more than the 2 of the corpus"):
+        session(prompts=3)
+    with pytest.raises(UserError, match="--ema"):
+        config(ema=1.0)
+    with pytest.raises(UserError, match="--clip"):
+        config(clip=0.0)
