@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from small import red_and_blue
 
 from splatdistill.cameras import Orbit
 from splatdistill.errors import RunEnded, UserError
@@ -24,6 +23,7 @@ from splatdistill.train.amortised.session import AmortisedSession
 from splatdistill.train.config import Background
 from splatdistill.train.events import Commands, Stop
 from splatdistill.train.run import RunDir
+from train.small import red_and_blue
 
 DISCS = ("a red disc", "a blue disc")
 TRUNK = {
