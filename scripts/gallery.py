@@ -6,7 +6,7 @@
 Any bench of toybox prompts will do (--preset). For every run: from how many of 8 views tiny-clip retrieves the prompt among
 50 captions, silhouette IoU and PSNR against the truth, the nearest wrong object, a second front, and whether all of it
 passes. Writes gallery.json, and of the first seed gallery.png: a row for each prompt and side, a column for each method,
-the truth last. Prints the table of the README: this beside what the bench has measured.
+the truth last. Prints the table of scripts/README.md: this beside what the bench has measured.
 """
 
 import argparse

@@ -8,7 +8,7 @@ from conftest import ROOT
 
 FOLDERS = ("configs", "scripts", "splatdistill", "tests", "viewer")
 DOCUMENTS = sorted([ROOT / "README.md", *(p for folder in FOLDERS for p in (ROOT / folder).rglob("README.md"))])
-COMMAND = re.compile(r"(?:splatdistill|python scripts/|pip install|pytest)\b")
+COMMAND = re.compile(r"(?:splatdistill|python scripts/|pip install|pytest|hf)\b")
 
 
 def name_of(path: Path) -> str:
@@ -51,12 +51,11 @@ def fenced(text: str, language: str) -> list[str]:
 
 
 def block_commands(text: str) -> Iterator[str]:
-    """The commands that stand on lines of their own, in order: indented by four, or in a fenced block of sh."""
-    for found in re.finditer(r"^```(\w*)\n(.*?)^```|^ {4}(?=\S)([^\n]+)$", text, re.DOTALL | re.MULTILINE):
-        lines = found.group(2).splitlines() if found.group(1) == "sh" else [found.group(0)] if found.group(2) is None else []
-        for line in lines:
-            if COMMAND.match(line.strip()):
-                yield re.split(r"\s{2,}#\s", line.strip())[0]
+    """The commands that stand on lines of their own, indented by four, in order; with what goes on, indented further, below them."""
+    text = re.sub(r"\n {8,}", " ", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE))
+    for line in re.findall(r"^ {4}(\S.*)$", text, re.MULTILINE):
+        if COMMAND.match(line):
+            yield line
 
 
 def inline_commands(text: str) -> Iterator[str]:
@@ -64,3 +63,24 @@ def inline_commands(text: str) -> Iterator[str]:
     for quoted in re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)):
         if COMMAND.match(quoted) and " " in quoted.strip():
             yield quoted
+
+
+MEANT = {"--guidance NAME": "--guidance sds", "--guidances NAME": "--guidances sds", "--preset NAME": "--preset gallery", "TEXT": '"a red mushroom"', "N": "8", "S": "3", "K": "48", "RUN|FILE": "RUN"}
+
+
+def spelt_out(line: str) -> list[str]:
+    """A command as it is; of a synopsis the commands that it stands for, with everything that it says may be given: one for each
+    alternative between words, and of those inside a word the first.
+    """
+    bare = re.sub(r'"[^"]*"', "", line)
+    synopsis = any(mark in bare for mark in ("[", "|", "..."))
+    line = re.sub(r"[\[\]]", "", line.replace("...", "")) if synopsis else line
+    for placeholder, meant in MEANT.items():
+        line = re.sub(rf"(?<![\w.]){re.escape(placeholder)}(?![\w.|])", meant, line)
+    if not synopsis:
+        return [line]
+    head, _, rest = line.partition(" --")
+    first, bar, second = rest.partition(" | ")
+    alternatives = [f"--{first}", second.partition(" --seeds")[0]] if bar else [f"--{rest}" if rest else ""]
+    tail = " --seeds" + second.partition(" --seeds")[2] if bar else ""
+    return [re.sub(r"(?<=[\w.])\|[\w.:|-]+", "", f"{head} {a}{tail}") for a in alternatives]

@@ -1,12 +1,19 @@
 """The README files: their links lead somewhere, their tables are tables, their commands are read, and nothing is left out."""
 
+import dataclasses
 import re
+import typing
 from pathlib import Path
 
 import pytest
 from commands import parsed, stopping
 from conftest import ROOT
-from documents import DOCUMENTS, anchors, block_commands, inline_commands, links, name_of, tables, without_code
+from documents import DOCUMENTS, anchors, block_commands, fenced, inline_commands, links, name_of, spelt_out, tables, without_code
+
+from splatdistill import cli
+from splatdistill.bench.preset import presets
+from splatdistill.guidance import GUIDANCES
+from splatdistill.settings.commands import parse_train
 
 TEXTS = {name_of(path): path.read_text(encoding="utf-8") for path in DOCUMENTS}
 
@@ -55,27 +62,38 @@ def test_tables_and_formulas_are_whole(path):
     for table in tables(re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)):
         assert len(table) > 2 and all(re.fullmatch(r":?-+:?", cell) for cell in table[1]), table[0]
         assert {len(row) for row in table} == {len(table[0])}, f"rows of different lengths: {[r for r in table if len(r) != len(table[0])]}"
-    prose = without_code(text)
-    assert text.count("```") % 2 == 0 and len(re.findall(r"^\$\$", prose, re.MULTILINE)) % 2 == 0
-    for formula in re.findall(r"\$\$(.*?)\$\$", prose, re.DOTALL):
+    assert text.count("```") % 2 == 0
+    formulas = [*fenced(text, "math"), *re.findall(r"(?<!\$)\$([^$\n]+)\$(?!\$)", without_code(text))]
+    assert "$$" not in text, "GitHub takes backslashes out of such formulas; put them into a block of math"
+    for formula in formulas:
         assert formula.count("{") == formula.count("}") and "\\operatorname" not in formula, formula  # GitHub refuses that macro
-        assert formula.count(r"\left") == formula.count(r"\right") and "\n\n" not in formula, formula
+        assert len(re.findall(r"\\left(?![a-z])", formula)) == len(re.findall(r"\\right(?![a-z])", formula)), formula
 
 
-COMMANDS = [(document, line) for document, text in TEXTS.items() if document != "README.md" for line in (*block_commands(text), *inline_commands(text))]
-"""The main README's are read, and run, by test_readme.py."""
+COMMANDS = [(document, line) for document, text in TEXTS.items() for line in (*block_commands(text), *inline_commands(text))]
 
 
 @pytest.mark.parametrize(("document", "line"), COMMANDS, ids=[f"{d}: {line[:70]}" for d, line in COMMANDS])
 def test_commands_are_read_by_their_parsers(document, line, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    line = re.sub(r"(?<![\w])NAME(?![\w])", "sds", line)
-    if re.search(r" --(?:resume|config|refine|replay|init) \S+", line):
-        line = re.sub(r" --(?:resume|config|refine|replay|init) \S+", "", line)  # files that are not there
-        if "--prompt" not in line and "splatdistill train" in line:
-            line += " --prompt x"
-    with stopping(monkeypatch):
-        assert parsed(line) >= 1
+    for command in spelt_out(line):
+        command = re.sub(r" --\w+ \S+\.py:\S+ .*", "", command)  # test_extending.py has a file of one's own
+        command = re.sub(r"--prior \S+/\S+ --prompt \".*\"", '--prior tiny --prompt "a red mushroom"', command)
+        command, files = re.subn(r" --(?:resume|config|refine|replay|init) \S+", "", command)  # which are not there
+        if files and "--prompt" not in command:
+            command += ' --prompt "a red mushroom"'
+        with stopping(monkeypatch):
+            assert parsed(command) >= 1
+
+
+def test_options_that_are_named_exist(capsys):
+    for command in cli.COMMANDS:
+        assert cli.main([command, "--help"]) == 0
+    known = capsys.readouterr().out + "--no-matched --help --index-url --guidance.strength --densify.count"
+    known += "".join(p.read_text(encoding="utf-8") for p in (ROOT / "scripts").rglob("*.py"))
+    for document, text in TEXTS.items():
+        for option in re.findall(r"(?<![\w-])--[a-z][a-z.-]*[a-z]", re.sub(r"`(?:hf|pytest) [^`]*`|^    hf .*$|^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)):
+            assert option in known, (document, option)
 
 
 def first_cells(document: str) -> set[str]:
@@ -88,3 +106,46 @@ def test_every_script_is_in_the_table_of_scripts():
     scripts = {p.name for p in (ROOT / "scripts").glob("*.py")}
     assert {s for s in scripts if f"({s})" not in named} == set()
     assert set(re.findall(r"\((\w+\.py)\)", named)) == scripts
+
+
+def test_every_preset_is_in_the_table_of_configs():
+    assert {c for c in first_cells("configs/README.md") if "(bench/" in c} == {f"[{name}](bench/{name}.yaml)" for name in presets()}
+
+
+def test_every_method_has_a_section_with_its_equation_its_paper_and_its_file():
+    text = TEXTS["splatdistill/guidance/README.md"]
+    sections = {s.partition("\n")[0].lower(): s for s in text.split("\n## ")[1:]}
+    assert GUIDANCES.keys() <= sections.keys()
+    for name, method in GUIDANCES.items():
+        section = sections[name]
+        assert len(fenced(section, "math")) == 1 and f"({name}.py)" in section and "https://arxiv.org/abs/" in section, name
+        assert all(f"**{part}**" in section.replace(".**", "**") for part in ("Idea", "When", "Options", "Cost", "Measured")), name
+        (papers,) = [set(re.findall(r"arXiv:(\d{4}\.\d{5})", method.__doc__ or ""))]
+        assert papers & set(re.findall(r"abs/(\d{4}\.\d{5})", section)), name
+
+
+def test_every_method_is_in_the_readme_and_in_the_table_of_recipes():
+    assert {f"`{name}`" for name in GUIDANCES} <= first_cells("README.md")
+    steps = {row[0]: row[1:] for table in tables(TEXTS["configs/README.md"]) for row in table[2:] if row[0] in GUIDANCES}
+    assert steps.keys() == GUIDANCES.keys()
+    for name, cells in steps.items():
+        for family, cell in zip(("tiny", "sd"), cells, strict=True):
+            config = parse_train(["--guidance", name, "--prompt", "x"], lambda source, family=family: family).config
+            assert cell == f"{config.steps:,}, {config.batch}", (name, family)
+
+
+@pytest.mark.parametrize("name", GUIDANCES)
+def test_options_of_a_method_are_told_with_their_defaults(name):
+    (section,) = [s for s in TEXTS["splatdistill/guidance/README.md"].split("\n## ") if s.lower().startswith(f"{name}\n")]
+    options = section.partition("**Options.**")[2].partition("**Cost.**")[0]
+    fields = {f.name for f in dataclasses.fields(GUIDANCES[name])}
+    told = {n for n in re.findall(r"`([a-z_]+)[`.]", options) if n != "variant"}
+    values = {v for f in dataclasses.fields(GUIDANCES[name]) for v in words_of(f.type)}
+    assert told and told - values <= fields, told - values - fields
+    for field, number in re.findall(r"`([a-z_]+)` (-?\d[\d.e-]*\d|\d)(?![\d.])", options):
+        assert GUIDANCES[name]().value(field) == float(number), (field, number)
+
+
+def words_of(annotation: object) -> set[str]:
+    """The words that a field's type allows."""
+    return {w for w in typing.get_args(annotation) if isinstance(w, str)} | {w for a in typing.get_args(annotation) for w in words_of(a)}

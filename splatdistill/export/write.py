@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from torch import Tensor
 
@@ -20,8 +19,6 @@ from splatdistill.io.rows import Model, Read, writable
 from splatdistill.io.sog import load_sog, write_sog
 from splatdistill.io.splat import load_splat, write_splat
 from splatdistill.io.spz import load_spz, write_spz
-
-SplatFormat = Literal["ply", "splat", "spz", "sog", "html"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,7 @@ class Format:
     degree: int = 3
 
 
-FORMATS: dict[SplatFormat, Format] = {
+FORMATS: dict[str, Format] = {
     "ply": Format(
         lambda path, g, asked: write_ply(path, g, asked.comments, up=asked.up, pad=asked.pad, model=asked.model),
         lambda path, asked: load_ply(path),
@@ -94,8 +91,8 @@ class Exported:
     colour: float  # root mean square error of colours seen from random directions, and of opacities
 
 
-def export(path: Name, kind: SplatFormat, g: Gaussians, asked: Asked = Asked()) -> Exported:
-    """Write splats in our world and read them back; UserError if what comes back is not what was written, or if nothing
+def export(path: Name, kind: str, g: Gaussians, asked: Asked = Asked()) -> Exported:
+    """Write splats in our world in a format of FORMATS and read them back; UserError if what comes back is not what was written, or if nothing
     could be written. What was at `path` is then as before.
     """
     path, form = Path(path), FORMATS[kind]
