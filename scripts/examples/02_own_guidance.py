@@ -1,10 +1,10 @@
 """A guidance of one's own: halfway between SDS and CSD.
 
     python scripts/examples/02_own_guidance.py
-    splatdistill train --prompt "a red mushroom" --guidance scripts/examples/02_own_guidance.py:Halfway --guidance.share 0.3
 
 Shows which method to override, where the prior's answers are, and that fields become options. The residual is the guided
-prediction minus a mixture of the noise that was added (SDS) and the prompt's own prediction (CSD).
+prediction minus a mixture of the noise that was added (SDS) and the prompt's own prediction (CSD). On the command line its
+name is the file and the class: `--guidance scripts/examples/02_own_guidance.py:Halfway --guidance.share 0.3`.
 """
 
 from dataclasses import dataclass

@@ -3,7 +3,7 @@
     python scripts/examples/03_steering_by_hand.py
 
 Shows the session behind every run: take steps, look at pictures and at what the prior makes of a view, and change a setting
-while it goes on. `splatdistill train --viewer` does the same from a browser.
+while it goes on. The page of a run does the same from a browser.
 """
 
 from pathlib import Path
