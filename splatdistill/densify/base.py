@@ -59,10 +59,8 @@ class Densifier(ABC):
         """The state for n Gaussians that nothing is known about yet."""
         return DensifyState()
 
-    def observe(self, state: DensifyState, screen: Screen, width: int, height: int, batches: int = 1) -> None:
-        """Take note of all views of a batch, whose backward pass has run. width, height: of the images, pixels;
-        batches: over how many like this one the loss is a mean.
-        """
+    def observe(self, state: DensifyState, screen: Screen, width: int, height: int) -> None:
+        """Take note of all views of a batch, whose backward pass has run. width, height: of the images, pixels."""
 
     def after_step(
         self, state: DensifyState, scene: Splats, optimizer: torch.optim.Optimizer, rng: torch.Generator

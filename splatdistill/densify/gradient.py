@@ -4,9 +4,11 @@ A Gaussian whose projected mean is pulled about strongly is too coarse for what 
 large ones split. Transparent and oversized ones are removed.
 
 The statistic of a Gaussian is the mean, over the views in which it was visible since the last update, of
-|(g_x W/2, g_y H/2)| b: the gradient of the loss with respect to its projected mean g in 1/pixel, made independent of
-the resolution by going to normalised device coordinates (an image is 2 wide), and of the step's b views, over all batches
-that are accumulated, since the loss is a mean over them. It counts every view, not the last one only.
+|(g_x W/2, g_y H/2)|: the gradient g of the loss with respect to its projected mean in 1/pixel, made independent of the
+resolution by going to normalised device coordinates (an image is 2 wide). It counts every view, not the last one only. The
+loss is the step's own, a mean over its views: a view's gradient is a quarter as large where there are four of them, in one batch
+or in several that are accumulated. That is threestudio-3dgs's unit, and LucidDreamer's and DreamGaussian's, so that their
+thresholds are said as there.
 """
 
 import math
@@ -50,11 +52,15 @@ class Gradient(Densifier):
     until: float = 0.8
     """Progress in [0, 1] at which they end."""
     threshold: float = 0.01
-    """Mean gradient above which a Gaussian is cloned or split (threestudio-3dgs: 0.01; photographs: 0.0002)."""
+    """Mean gradient above which a Gaussian is cloned or split, of the loss over all views of a step (threestudio-3dgs: 0.01 with 4
+    views; photographs: 0.0002 with one).
+    """
     fraction: float | None = None
     """Fraction of the Gaussians, those with the highest gradients, that grows instead, whatever the loss's scale; by default the threshold decides."""
     split_scale: float = 0.02
-    """Gaussians with a standard deviation above this are split, others cloned; world units."""
+    """Gaussians with a standard deviation above this are split, others cloned; world units. threestudio-3dgs compares the
+    norm of the three, which is sqrt(3) times as large where they are equal.
+    """
     revised_opacity: bool = False
     """Give clones and their originals the opacity 1 - sqrt(1 - o), which together look like o (arXiv:2404.06109)."""
     prune_opacity: float = 0.005
@@ -78,11 +84,11 @@ class Gradient(Densifier):
     def init(self, n: int) -> GradientState:
         return GradientState(torch.zeros(n), torch.zeros(n))
 
-    def observe(self, state: GradientState, screen: Screen, width: int, height: int, batches: int = 1) -> None:
+    def observe(self, state: GradientState, screen: Screen, width: int, height: int) -> None:
         if screen.means.grad is None:
             raise ValueError("statistics are taken after the backward pass, from projected means that want a gradient")
         state.move(screen.means.device)
-        to_device = torch.tensor([width / 2, height / 2]).to(screen.means.grad) * len(screen.radii) * batches
+        to_device = torch.tensor([width / 2, height / 2]).to(screen.means.grad)
         visible = screen.radii > 0
         length = (screen.means.grad * to_device).norm(dim=-1)
         state.gradient += torch.where(visible, length, 0).sum(0).to(state.gradient)

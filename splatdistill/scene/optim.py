@@ -25,7 +25,9 @@ class LearningRates:
     means: float = 1e-3
     """Positions at the start, world units a step."""
     means_end: float = 2e-5
-    """Positions at the end; in between means^(1-p) means_end^p for progress p."""
+    """Positions at the end; in between means^(1-p) means_end^p, p being the share of the way to `means_until`."""
+    means_until: float = 1.0
+    """Progress at which `means_end` is reached, and from which it stays."""
     quats: float = 5e-3
     """Rotations."""
     scales: float = 5e-3
@@ -42,7 +44,8 @@ class LearningRates:
     def __post_init__(self) -> None:
         """Raise UserError for rates that are negative; of positions, whose logarithm is interpolated, also for 0."""
         checks.types(self)
-        checks.positive(self, "means", "means_end")
+        checks.positive(self, "means", "means_end", "means_until")
+        checks.within(self, 0, 1, "means_until")
         checks.at_least(self, 0, "quats", "scales", "opacities", "colours", "sh_rest", "tuned_for_steps")
 
     def over(self, steps: float) -> "LearningRates":
@@ -60,7 +63,8 @@ class LearningRates:
         """Return the learning rate of one parameter at progress in [0, 1]."""
         match name:
             case "means":
-                return self.means ** (1 - progress) * self.means_end**progress
+                p = min(progress / self.means_until, 1.0)
+                return self.means ** (1 - p) * self.means_end**p
             case "quats":
                 return self.quats
             case "log_scales":
@@ -84,7 +88,7 @@ class LearningRates:
                 group["lr"] = self.at(group["name"], progress)
 
 
-RATES = tuple(f.name for f in fields(LearningRates) if f.name != "tuned_for_steps")
+RATES = tuple(f.name for f in fields(LearningRates) if f.name not in ("means_until", "tuned_for_steps"))
 
 
 def group(optimizer: torch.optim.Optimizer, name: ParameterName) -> dict:

@@ -125,7 +125,7 @@ def train_step(
     made = 0
     if ok:
         for screen in screens:  # only now: a refused step leaves no statistics
-            config.densify.observe(particle.densify, screen, size, size, config.accumulate)
+            config.densify.observe(particle.densify, screen, size, size)
         move(particle, config, state.rng)
         made = 1
         while made < config.inner and towards(shots, particle, config, prior, rasterizer, lap):

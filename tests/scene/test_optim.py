@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from splatdistill.errors import UserError
 from splatdistill.scene import optim
 from splatdistill.scene.initial import Ball
 from splatdistill.scene.optim import LearningRates
@@ -41,6 +42,19 @@ def test_first_step_moves_each_parameter_by_its_rate() -> None:
 def test_means_decay_exponentially(progress: float, rate: float) -> None:
     assert RATES.at("means", progress) == pytest.approx(rate)
     assert RATES.at("logits", progress) == 0.4
+
+
+@pytest.mark.parametrize(("progress", "rate"), [(0.0, 0.1), (0.1, 0.01), (0.2, 0.001), (0.7, 0.001), (1.0, 0.001)])
+def test_means_may_have_decayed_early(progress: float, rate: float) -> None:
+    early = replace(RATES, means_until=0.2)
+    assert early.at("means", progress) == pytest.approx(rate)
+    assert replace(early, tuned_for_steps=300).over(600).means_until == 0.2
+
+
+@pytest.mark.parametrize("until", [0.0, -0.1, 1.5])
+def test_means_decay_within_the_run(until: float) -> None:
+    with pytest.raises(UserError, match="means-until"):
+        LearningRates(means_until=until)
 
 
 @pytest.mark.parametrize(("meant", "steps", "factor"), [(0, 900, 1), (300, 300, 1), (300, 40, 1), (300, 1200, 0.25), (300, 450.0, 2 / 3)])
