@@ -16,7 +16,7 @@ _HOMES = {
     "SDS": "splatdistill.guidance",
     "Cameras": "splatdistill.cameras",
     "Gaussians": "splatdistill.gaussians",
-    "Generator": "splatdistill.train.amortised.generator",
+    "Generator": "splatdistill.scene.generator.saved",
     "Session": "splatdistill.train.session",
     "Train": "splatdistill.train.config",
     "UserError": "splatdistill.errors",
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from splatdistill.errors import UserError
     from splatdistill.gaussians import Gaussians
     from splatdistill.guidance import SDI, SDS
-    from splatdistill.train.amortised.generator import Generator
+    from splatdistill.scene.generator.saved import Generator
     from splatdistill.train.config import Train
     from splatdistill.train.session import Session
 

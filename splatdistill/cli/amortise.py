@@ -14,6 +14,7 @@ from splatdistill.guidance import GUIDANCES, Guidance
 from splatdistill.io.atomic import write_text
 from splatdistill.priors import weights
 from splatdistill.scene.generator import TRUNKS, Trunk
+from splatdistill.scene.generator.saved import WEIGHTS, read_prompts
 from splatdistill.settings import yaml
 from splatdistill.settings.classes import Choice
 from splatdistill.settings.files import expanded
@@ -23,7 +24,7 @@ from splatdistill.settings.resolve import Weights, changed, refuse_prompt, resol
 from splatdistill.shell import as_typed
 from splatdistill.train.amortised.config import Amortise
 from splatdistill.train.amortised.corpus import read_corpus
-from splatdistill.train.amortised.folder import SHEET, WEIGHTS, read_prompts, write_corpus
+from splatdistill.train.amortised.folder import SHEET, write_corpus
 from splatdistill.train.amortised.loop import resume, run
 from splatdistill.train.amortised.session import AmortisedSession
 from splatdistill.train.events import Commands

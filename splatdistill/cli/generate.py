@@ -19,12 +19,12 @@ from splatdistill.io.extent import fitting
 from splatdistill.io.ply import Provenance, write_ply
 from splatdistill.io.video import write_mp4
 from splatdistill.render import rasterizer
+from splatdistill.scene.generator.saved import Generator
 from splatdistill.scene.splats import Splats
 from splatdistill.settings.command_line import command_line
 from splatdistill.settings.commands import parse_train
 from splatdistill.settings.resolve import Weights, refuse_prompt
 from splatdistill.shell import as_typed
-from splatdistill.train.amortised.generator import Generator
 from splatdistill.train.particle import Particle
 from splatdistill.train.run import slug
 from splatdistill.train.session import Session

@@ -29,6 +29,10 @@ class Initial(ABC):
     def make(self, rng: torch.Generator) -> Gaussians:
         """Return the Gaussians to start from, on the CPU; degree 0 unless they come from a file that says otherwise."""
 
+    def of(self, prompt: str) -> "Initial":
+        """Return the initialiser for a prompt; most make the same of all."""
+        return self
+
 
 @dataclass(frozen=True)
 class Drawn(Initial):
@@ -148,7 +152,32 @@ class FromFile(Initial):
         return torch.randperm(n, generator=rng)[: self.count].sort().values
 
 
-INITIALS: dict[str, type[Initial]] = {"ball": Ball, "blob": Blob, "file": FromFile}
+@dataclass(frozen=True)
+class FromGenerator(Initial):
+    """Splats that a generator, trained by `splatdistill amortise`, makes of the run's prompt."""
+
+    path: Path | None = None
+    """Folder of the training."""
+    prompt: str = ""
+    """Prompt to make splats of; by default the run's own."""
+
+    def __post_init__(self) -> None:
+        """Raise UserError for values of another type."""
+        checks.types(self)
+
+    def of(self, prompt: str) -> "FromGenerator":
+        return self if self.prompt else replace(self, prompt=prompt)
+
+    def make(self, rng: torch.Generator) -> Gaussians:
+        if self.path is None:
+            raise UserError("which generator to start from? Give the folder of its training with --init.path DIR")
+        from splatdistill.scene.generator.saved import Generator  # here: it brings networks along, which other runs have no use for
+
+        with torch.no_grad():
+            return Generator.load(self.path)(self.prompt).to("cpu")
+
+
+INITIALS: dict[str, type[Initial]] = {"ball": Ball, "blob": Blob, "file": FromFile, "generator": FromGenerator}
 
 
 def cloud(

@@ -48,7 +48,7 @@ class Particle:
         """Return the particle before its first step."""
         if isinstance(config.init, Drawn) and config.init.count > config.max_gaussians:  # before there are so many
             raise UserError(f"--init.count {config.init.count} is more than --max-gaussians {config.max_gaussians}; raise that or start with fewer")
-        gaussians = config.init.make(rng)
+        gaussians = config.init.of(config.prompt).make(rng)
         if len(gaussians) > config.max_gaussians:
             raise UserError(f"the initial scene has {len(gaussians)} splats, more than --max-gaussians {config.max_gaussians}; raise that or start with fewer")
         return cls.around(Splats.from_gaussians(gaussians).to(device), torch.zeros(3, device=device), config)

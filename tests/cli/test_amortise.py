@@ -5,11 +5,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from splatdistill.cli import main
 from splatdistill.io import load_splats
 from splatdistill.io.video import check_mp4
+from splatdistill.scene.generator.saved import Generator
 
 SMALL = ["--steps", "4", "--device", "cpu", "--generator.count", "80", "--checkpoint-every", "2", "--preview-every", "0"]
 
@@ -84,3 +86,15 @@ def test_a_corpus_that_the_prior_does_not_know_is_refused(here, capsys):
     Path("c.txt").write_text("a red ball\na photo of an astronaut\n", encoding="utf-8")
     assert main(["amortise", "--corpus", "c.txt", "--prior", "tiny"]) == 2
     assert "astronaut" in capsys.readouterr().err and not Path("runs").exists()
+
+
+def test_a_run_starts_from_what_a_generator_makes(trained, here):
+    argv = ["train", "--guidance", "sds", "--prior", "tiny", "--prompt", "a red mushroom", "--steps", "1", "--rates.means", "1e-12", "--no-viewer"]
+    assert main([*argv, "--init", "generator", "--init.path", str(trained), "--out", "run"]) == 0
+    made = Generator.load(trained)("a red mushroom")
+    got = load_splats(Path("run/splats.ply")).gaussians
+    torch.testing.assert_close(got.means, made.means, atol=1e-5, rtol=0)
+    saved = yaml.safe_load(Path("run/config.yaml").read_text(encoding="utf-8"))
+    assert saved["init"]["name"] == "generator" and Path(saved["init"]["path"]) == trained
+    assert main([*argv, "--init", "generator"]) == 2
+    assert main([*argv, "--init", "generator", "--init.path", "."]) == 2

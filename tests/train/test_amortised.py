@@ -12,12 +12,12 @@ from splatdistill.errors import RunEnded, UserError
 from splatdistill.guidance import GUIDANCES, SDS, Times
 from splatdistill.priors.weights import load
 from splatdistill.scene.generator import TRUNKS, Conv, Hyper, Triplane
+from splatdistill.scene.generator.saved import Generator, read_generator
 from splatdistill.toybox import HELD_OUT
 from splatdistill.toybox.split import ACCEPTANCE, NEW, corpus
 from splatdistill.train.amortised.config import Amortise
 from splatdistill.train.amortised.corpus import Order, read_corpus, sample
-from splatdistill.train.amortised.folder import read_generator, write_generator
-from splatdistill.train.amortised.generator import Generator
+from splatdistill.train.amortised.folder import write_generator
 from splatdistill.train.amortised.loop import resume, run
 from splatdistill.train.amortised.session import AmortisedSession
 from splatdistill.train.config import Background

@@ -4,7 +4,6 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from jaxtyping import Float
@@ -19,6 +18,7 @@ from splatdistill.priors.prompts import Prompts
 from splatdistill.render import Rasterizer
 from splatdistill.render import rasterizer as default_rasterizer
 from splatdistill.scene.generator import Network, Text
+from splatdistill.scene.generator.saved import read
 from splatdistill.train.amortised.config import Amortise
 from splatdistill.train.amortised.corpus import Order
 from splatdistill.train.checkpoint import Checkpoint, expect, explained
@@ -49,14 +49,6 @@ class Done:
     grad_norm: float  # of the network, before it was clipped
     t: float
     coverage: float
-
-
-def read(prior: DiffusionPrior, prompts: Sequence[str]) -> Text:
-    """Return prompts as the prior's text encoder reads them; UserError for a prior that reads no tokens."""
-    tokens = prior.embed(list(prompts)).tokens
-    if tokens is None:
-        raise UserError(f"the prior {prior.name} has no tokens for a generator to read; take another --prior")
-    return Text.of(tokens)
 
 
 class AmortisedSession:
@@ -201,7 +193,3 @@ class AmortisedSession:
             self.rng.set_state(tensors["rng"])
             self.steps, self.refused = saved.note.step, saved.note.refused
 
-
-def checkpoints(folder: Path) -> list[Path]:
-    """Return the checkpoints in a folder, the earliest first."""
-    return sorted(p for p in folder.glob("checkpoints/step-*") if p.is_dir())
