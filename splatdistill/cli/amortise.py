@@ -1,6 +1,7 @@
 """splatdistill amortise: a corpus of prompts becomes one network that turns a text into splats."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated
 
 import tyro
@@ -27,6 +28,7 @@ from splatdistill.train.amortised.corpus import read_corpus
 from splatdistill.train.amortised.folder import SHEET, write_corpus
 from splatdistill.train.amortised.loop import resume, run
 from splatdistill.train.amortised.session import AmortisedSession
+from splatdistill.train.amortised.workers import Workers
 from splatdistill.train.events import Commands
 from splatdistill.train.run import RunDir
 
@@ -69,7 +71,11 @@ def command(argv: list[str]) -> int:
     at = found.find(before.prior)
     config = resolved(before, at)
     parsed = replace(parsed, config=config, chosen_by={**parsed.chosen_by, **changed(before, config)})
-    session = AmortisedSession(config, weights.load(at, config.device, config.precision, views=config.prior_views), corpus)
+    workers = Workers.here()
+    session = AmortisedSession(config, weights.load(at, config.device, config.precision, views=config.prior_views), corpus, workers=workers)
+    if workers.rank:
+        run(session, RunDir(Path()))
+        return 0
     folder = RunDir.create(f"{len(corpus)} prompts", parsed.beside.out)
     again = f"splatdistill {__version__}; `{as_typed('splatdistill', 'amortise', '--config', folder.config)}` repeats this"
     write_text(folder.config, parsed.yaml([again, at.notice]))
@@ -88,11 +94,14 @@ def go_on(argv: list[str], folder: RunDir, found: Weights) -> int:
     config: Amortise = parsed.config
     at = found.find(config.prior)
     prior = weights.load(at, config.device, config.precision, views=config.prior_views)
-    session = AmortisedSession(config, prior, read_prompts(folder.path))
+    session = AmortisedSession(config, prior, read_prompts(folder.path), workers=Workers.here())
     step = resume(session, folder)
     if step >= config.steps:
         more = as_typed("splatdistill", "amortise", "--resume", folder.path, "--steps", 2 * step)
         raise UserError(f"{folder.path} has done {step} steps, and {config.steps} were asked for; to go further, for example: {more}")
+    if session.workers.rank:
+        run(session, folder)
+        return 0
     return follow(session, folder, parsed, at.notice)
 
 
@@ -101,10 +110,10 @@ def follow(session: AmortisedSession, folder: RunDir, parsed: Parsed, notice: st
     console, commands, config = speaker(), Commands(), session.config
     if notice:
         console.print(notice, style="bold yellow")
-    images = config.prompts * config.batch * session.prior.views
+    images = config.prompts * config.batch * session.prior.views * session.workers.world
     console.print(
         f"{len(session.corpus)} prompts by {parsed.spell['guidance']} into a {parsed.spell['generator']} generator: {images} views a step, "
-        f"each prompt about {config.steps * config.prompts / len(session.corpus):.0f} times, with the prior {session.prior.name} on {config.device}, into {folder.path}"
+        f"each prompt about {config.steps * config.prompts * session.workers.world / len(session.corpus):.0f} times, with the prior {session.prior.name} on {config.device}, into {folder.path}"
     )
     with stopping(commands) as caught, Work(console, "distilling", config.steps) as work:
         how = run(session, folder, work.done, commands)

@@ -1,11 +1,16 @@
 """Amortised training: visits, every guidance, resuming to the bit, and what a folder gives back."""
 
 import json
+import os
+import socket
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from splatdistill.cameras import Orbit
 from splatdistill.errors import RunEnded, UserError
@@ -75,6 +80,45 @@ def test_every_guidance_trains_a_generator(guidance, prior):
     for _ in range(2):
         assert s.step().taken
     assert any(not torch.equal(v, before[k]) for k, v in s.network.state_dict().items())
+
+
+WORKER = """
+import sys
+from train.test_amortised import DISCS, config
+from train.small import red_and_blue
+from splatdistill.train.amortised.session import AmortisedSession
+from splatdistill.train.amortised.workers import Workers
+from safetensors.torch import save_file
+workers = Workers.here()
+session = AmortisedSession(config(prompts=1), red_and_blue(purity=0.99), DISCS, workers=workers)
+for _ in range(4):
+    assert session.step().taken
+assert workers.world == 2 and workers.any(workers.rank == 1) and not workers.any(False)
+save_file(session.tensors(), sys.argv[1] + str(workers.rank))
+"""
+
+
+def test_two_processes_are_one_with_twice_the_prompts(tmp_path):
+    """The same weights in both, and those of one process to float error; what each draws depends on the visit alone."""
+    (tmp_path / "worker.py").write_text(WORKER, encoding="utf-8")
+    root = Path(__file__).resolve().parents[2]
+    path = os.pathsep.join(map(str, (root, root / "tests", root / "viewer")))
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = str(s.getsockname()[1])
+    shared = {**os.environ, "PYTHONPATH": path, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1"}
+    command = [sys.executable, str(tmp_path / "worker.py"), str(tmp_path / "rank")]
+    both = [subprocess.Popen(command, env={**shared, "RANK": r, "LOCAL_RANK": r}, stderr=subprocess.PIPE) for r in "01"]
+    for process in both:
+        said = process.communicate(timeout=240)[1].decode()
+        assert process.returncode == 0, said
+    alone = session(prompts=2)
+    for _ in range(4):
+        alone.step()
+    first, second = (load_file(tmp_path / f"rank{r}") for r in "01")
+    for name, value in alone.tensors().items():
+        assert torch.equal(first[name], second[name]), name
+        torch.testing.assert_close(first[name], value, rtol=1e-3, atol=2e-5, msg=name)
 
 
 def test_inner_steps_ask_the_prior_once():

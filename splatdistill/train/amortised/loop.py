@@ -3,12 +3,13 @@
 import json
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict
 
 from splatdistill.errors import RunEnded, UserError
 from splatdistill.io.atomic import append
 from splatdistill.train.amortised.folder import SHEET, sheet, write_generator
-from splatdistill.train.amortised.session import AmortisedSession, Done
+from splatdistill.train.amortised.session import AmortisedSession
 from splatdistill.train.checkpoint import Note, read_checkpoint, write_checkpoint
 from splatdistill.train.divergence import EXPLANATIONS, DivergenceMonitor, Limits
 from splatdistill.train.events import Commands, Stop
@@ -19,11 +20,12 @@ LOG_EVERY = 10  # steps between lines of the log
 
 def run(session: AmortisedSession, folder: RunDir, told: Callable[[int], None] = lambda step: None, commands: Commands | None = None) -> str:
     """Step until the end or until told to stop; return "done" or "stopped". RunEnded where gradients stay non-finite, or the
-    splats show a sign of divergence for long; the last good state was saved.
+    splats show a sign of divergence for long; the last good state was saved. Of several
+    processes the first writes; all stop when one is told to.
     """
-    c, commands, monitor = session.config, commands or Commands(), DivergenceMonitor()
+    c, commands, monitor, first = session.config, commands or Commands(), DivergenceMonitor(), session.workers.rank == 0
     began, calls, stopped = time.perf_counter(), session.prior.calls, False
-    with folder.writing():
+    with folder.writing() if first else nullcontext():
         while session.steps < c.steps and not stopped:
             done = session.step()
             if session.refused >= Limits().refused:
@@ -31,27 +33,30 @@ def run(session: AmortisedSession, folder: RunDir, told: Callable[[int], None] =
             if not done.taken:
                 continue
             step = session.steps
-            if step % LOG_EVERY == 0 or step == c.steps:
+            if first and (step % LOG_EVERY == 0 or step == c.steps):
                 spent = {"seconds": round(time.perf_counter() - began, 2), "calls": session.prior.calls - calls}
                 append(folder.log, json.dumps({"event": "AmortisedStep", "step": step, **asdict(done), **spent}))
             if step % Limits().every == 0:
                 g = session.generate(done.prompts[0])
-                if (verdict := monitor.look(g, done.coverage)) is not None:
-                    raise RunEnded(f"the run went wrong at step {step} ({verdict}): {EXPLANATIONS[verdict]}.")
+                verdict = monitor.look(g, done.coverage)
+                if session.workers.any(verdict is not None):
+                    why = f"({verdict}): {EXPLANATIONS[verdict]}" if verdict else "in another process"
+                    raise RunEnded(f"the run went wrong at step {step} {why}.")
             told(step)
-            stopped = any(isinstance(command, Stop) for command in commands.take())
-            if step < c.steps and not stopped:
+            stopped = session.workers.any(any(isinstance(command, Stop) for command in commands.take()))
+            if first and step < c.steps and not stopped:
                 if c.preview_every and step % c.preview_every == 0:
                     sheet(session, folder.preview(step))
                 if c.checkpoint_every and step % c.checkpoint_every == 0:
-                    save(session, folder, done)
-        save(session, folder, None)
-        write_generator(session, folder)
-        sheet(session, folder.path / SHEET)
+                    save(session, folder)
+        if first:
+            save(session, folder)
+            write_generator(session, folder)
+            sheet(session, folder.path / SHEET)
     return "stopped" if stopped and session.steps < c.steps else "done"
 
 
-def save(session: AmortisedSession, folder: RunDir, done: Done | None) -> None:
+def save(session: AmortisedSession, folder: RunDir) -> None:
     """Write a checkpoint; a network that is not finite is of no use and not written."""
     if all(bool(p.detach().isfinite().all()) for p in session.network.parameters()):
         note = Note(session.steps, session.refused, (session.steps,), sign=None)

@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from splatdistill.scene.generator import Network, Text
 from splatdistill.scene.generator.saved import read
 from splatdistill.train.amortised.config import Amortise
 from splatdistill.train.amortised.corpus import Order
+from splatdistill.train.amortised.workers import Workers
 from splatdistill.train.checkpoint import Checkpoint, expect, explained
 from splatdistill.train.losses import finite
 from splatdistill.train.step import backgrounds, to_prior_size
@@ -60,12 +62,11 @@ class AmortisedSession:
         splats = session.generate("a red cube")
     """
 
-    def __init__(self, config: Amortise, prior: DiffusionPrior, corpus: Sequence[str], rasterizer: Rasterizer | None = None) -> None:
-        self.config, self.prior, self.corpus = config, prior, tuple(corpus)
-        if config.prompts > len(self.corpus):
-            raise UserError(f"--prompts {config.prompts} is more than the {len(self.corpus)} of the corpus; take fewer a step")
+    def __init__(self, config: Amortise, prior: DiffusionPrior, corpus: Sequence[str], rasterizer: Rasterizer | None = None, workers: Workers = Workers()) -> None:
+        self.config, self.prior, self.corpus, self.workers = config, prior, tuple(corpus), workers
+        if config.prompts * workers.world > len(self.corpus):
+            raise UserError(f"--prompts {config.prompts} on {workers.world} process(es) is more than the {len(self.corpus)} of the corpus; take fewer a step")
         self.rasterizer = default_rasterizer(prior.device) if rasterizer is None else rasterizer
-        self.rng = torch.Generator().manual_seed(config.seed)
         pooled = torch.cat([read(prior, [p]).pooled for p in self.corpus])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
@@ -75,7 +76,7 @@ class AmortisedSession:
         self.average = copy.deepcopy(self.network).requires_grad_(False)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=config.rate, betas=(0.5, 0.99))
         self.memory: nn.Module = config.guidance.init(prior)
-        self.order = Order(len(self.corpus), config.seed)
+        self.order = Order(len(self.corpus), config.seed, workers.world, workers.rank)
         self.steps = self.refused = 0
 
     def __repr__(self) -> str:
@@ -97,38 +98,46 @@ class AmortisedSession:
         text = Text.of(torch.cat([read(self.prior, [p]).tokens for p in prompts]))
         looks: list[Look] = []
         loss = norm = coverage = 0.0
+        rngs = [self._rng(k) for k in range(len(prompts))]
         for k in range(c.inner):
             self.optimizer.zero_grad(set_to_none=True)
             raw = self.network(text)
             leaf = raw.detach().requires_grad_()  # one prompt's pictures at a time; the network's backward pass once, for all
             for i, prompt in enumerate(prompts):
                 g = self.network.gaussians(leaf[i])
-                guided, terms, covered = self._look(prompt, g, looks) if k == 0 else self._again(g, looks[i])
+                guided, terms, covered = self._look(prompt, g, looks, rngs[i]) if k == 0 else self._again(g, looks[i])
                 total = c.guidance_weight * guided + terms
                 if not finite(total, *([looks[i].distilled.grad] if k == 0 else [])):
-                    return self._refuse(prompts)
+                    total = total * math.nan  # all processes learn of it by the mean of their gradients
                 (total / len(prompts)).backward()
                 if k == 0:
                     loss, coverage = loss + float(terms.detach()) / len(prompts), coverage + covered / len(prompts)
             raw.backward(leaf.grad)
+            self.workers.average([p.grad for p in self.network.parameters() if p.grad is not None])
             norm = float(nn.utils.clip_grad_norm_(self.network.parameters(), c.clip))
             if not math.isfinite(norm):
                 return self._refuse(prompts) if k == 0 else self._taken(prompts, looks, loss, norm, coverage)
             self.optimizer.step()
         return self._taken(prompts, looks, loss, norm, coverage)
 
-    def _look(self, prompt: str, g: Gaussians, looks: list[Look]) -> tuple[Tensor, Tensor, float]:
+    def _rng(self, k: int) -> torch.Generator:
+        """Return the random numbers of a step's k-th prompt: a visit draws the same whichever process makes it, after whatever pause."""
+        visit = (self.steps * self.config.prompts + k) * self.workers.world + self.workers.rank
+        seeds = np.random.SeedSequence([self.config.seed % 2**64, visit, self.refused])
+        return torch.Generator().manual_seed(int(seeds.generate_state(1, np.uint64)[0] >> 1))
+
+    def _look(self, prompt: str, g: Gaussians, looks: list[Look], rng: torch.Generator) -> tuple[Tensor, Tensor, float]:
         """Look at a prompt's splats from new cameras and ask the prior; its loss, the regularisers, and the mean alpha."""
         c, prior = self.config, self.prior
         size = prior.image_size
-        cameras: Cameras = c.cameras.sample(c.batch, size, size, self.rng, prior.views).to(prior.device)
-        behind = backgrounds(c.background, g.means.new_zeros(3), len(cameras), self.rng, prior.views)
+        cameras: Cameras = c.cameras.sample(c.batch, size, size, rng, prior.views).to(prior.device)
+        behind = backgrounds(c.background, g.means.new_zeros(3), len(cameras), rng, prior.views)
         out = self.rasterizer(g, cameras, behind)
-        encoding = self.rng.get_state()
-        x = prior.encode(to_prior_size(out.rgb, prior), self.rng)
+        encoding = rng.get_state()
+        x = prior.encode(to_prior_size(out.rgb, prior), rng)
         perp_neg = prior.perp_neg if c.perp_neg == "auto" else c.perp_neg == "on"
         words = Prompts(prompt, c.negative, c.directions if c.view_dependent else None, perp_neg)
-        view = View(x, words.conditions(prior, cameras), prior, self.rng, self.steps / c.steps, out)
+        view = View(x, words.conditions(prior, cameras), prior, rng, self.steps / c.steps, out)
         distilled = c.guidance(view, self.memory)
         looks.append(Look(cameras, behind, encoding, view, distilled))
         return distilled.loss, c.regularise(out, g), float(out.alpha.detach().mean())
@@ -146,6 +155,7 @@ class AmortisedSession:
         """Let the guidance learn, and move the average of the weights."""
         for look in looks:
             self.config.guidance.learn(look.view, self.memory)
+        self.workers.average([v for v in self.memory.state_dict().values() if v.is_floating_point()])
         self.steps, self.refused = self.steps + 1, 0
         keep = min(self.config.ema, self.steps / (self.steps + 10))
         with torch.no_grad():
@@ -171,7 +181,7 @@ class AmortisedSession:
         named |= {f"average.{k}": v for k, v in self.average.named_parameters()}
         for name, p in self.network.named_parameters():
             named |= {f"adam.{name}.{k}": torch.as_tensor(v) for k, v in self.optimizer.state.get(p, {}).items()}
-        named |= {f"memory.{k}": v for k, v in self.memory.state_dict().items()} | {"rng": self.rng.get_state()}
+        named |= {f"memory.{k}": v for k, v in self.memory.state_dict().items()}
         return {k: v.detach().cpu().contiguous() for k, v in named.items()}
 
     def restore(self, saved: Checkpoint) -> None:
@@ -190,6 +200,5 @@ class AmortisedSession:
                     expect(f"adam.{name}.exp_avg_sq", moments["exp_avg_sq"], tuple(p.shape), p.dtype)
                     expect(f"adam.{name}.step", moments["step"], (), torch.float32)
                     self.optimizer.state[p] = {k: v.to(p.device) if k != "step" else v for k, v in moments.items()}
-            self.rng.set_state(tensors["rng"])
             self.steps, self.refused = saved.note.step, saved.note.refused
 
