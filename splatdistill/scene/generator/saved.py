@@ -50,7 +50,8 @@ def read_generator(folder: Path) -> tuple[Network, dict[str, Any]]:
         known = {f.name for f in fields(kind)}
         if not isinstance(options, dict) or options.keys() - known:
             raise ValueError(f"{NOTE} has options that {kind.__name__} does not")
-        trunk = kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})
+        given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
+        trunk = kind(**given)
         width = note["width"]
         if type(width) is not int or not 1 <= width <= 65536 or not isinstance(note.get("prior"), str):
             raise ValueError(f"{NOTE} says width {width!r} and prior {note.get('prior')!r}")

@@ -72,10 +72,10 @@ class TriplaneNetwork(Network):
         self.blocks = nn.ModuleList(Block(t.width, t.heads) for _ in range(t.layers))
         self.norm = nn.LayerNorm(t.width)
         self.up = nn.ConvTranspose2d(t.width, t.features, 2, 2)
-        self.move, self.rest = (nn.Sequential(nn.Linear(3 * t.features + 3, 64), nn.SiLU(), nn.Linear(64, o)) for o in (3, RAW - 3))
-        for head in (self.move, self.rest):
-            assert isinstance(head[-1], nn.Linear)
-            small_(head[-1])
+        self.move, self.rest = (nn.Sequential(nn.Linear(3 * t.features + 3, 64), nn.SiLU()) for _ in range(2))
+        self.moved, self.made = nn.Linear(64, 3), nn.Linear(64, RAW - 3)
+        small_(self.moved)
+        small_(self.made)
 
     def forward(self, text: Text) -> Float[Tensor, "p n 14"]:
         words = self.read((text.tokens - self.mean) / self.deviation)
@@ -84,9 +84,9 @@ class TriplaneNetwork(Network):
             x = block(x, words)
         grid = self._planes(self.norm(x))
         anchors = self.anchors.expand(len(text), -1, -1)
-        offset = self.move(self._at(grid, anchors))
+        offset = self.moved(self.move(self._at(grid, anchors)))
         moved = anchors + self.free * torch.tanh(offset)
-        return torch.cat([offset, self.rest(self._at(grid, moved))], 2)
+        return torch.cat([offset, self.made(self.rest(self._at(grid, moved)))], 2)
 
     def _planes(self, x: Float[Tensor, "p m d"]) -> Float[Tensor, "p3 f s s"]:
         """Return the three planes of each prompt, one after the other."""
