@@ -110,29 +110,30 @@ def until(condition: Callable[[], Any], what: str, do: Callable[[], object] = la
 @dataclasses.dataclass
 class Target:
     """Page under test. memory: bytes of its process; terminal: what was printed; button: the label of one of its buttons, the
-    last to come; runs: whether it shows a run, which must go on.
+    last to come; runs: whether it shows a run, which must go on; shared: the label of a number that all pages show alike.
     """
 
     address: str
     memory: Callable[[], int]
     terminal: Callable[[], str]
-    button: str = "Checkpoint"
+    button: str = "Save a checkpoint"
     runs: bool = True
+    shared: str = "prune below opacity"
     steps: int = 0  # that the run had done at the last look
     least: int = 0
 
     def look(self) -> None:
         """Raise Failed unless the page answers, the run goes on, memory is bounded and the terminal is clean."""
         with Visitor(self.address) as one, Visitor(self.address) as other:
-            cutoff, value = one.find("opacity cut-off"), round(random.uniform(0.05, 0.9), 2)
-            other.find("opacity cut-off")
+            cutoff, value = one.find(self.shared), round(random.uniform(0.05, 0.45), 2)
+            other.find(self.shared)
             until(lambda: other.values.get(cutoff) == value, "an answer of the page", lambda: (one.set(cutoff, value), time.sleep(0.3)))
             if self.runs:
-                group = next(u for u, c in one.controls.items() if c["type"] == "GuiButtonGroupMessage")
-                one.set(group, "Go on")
+                group = one.find("run")
+                one.set(group, "Continue")
                 until(lambda: other.step >= 0, "the step in the page")
                 before = other.step
-                until(lambda: other.step > before, "a step of the run", lambda: (one.set(group, "Go on"), time.sleep(0.3)))
+                until(lambda: other.step > before, "a step of the run", lambda: (one.set(group, "Continue"), time.sleep(0.3)))
                 self.steps = other.step
             one.set(cutoff, 0.0)
         said = self.terminal()

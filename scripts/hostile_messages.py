@@ -20,7 +20,10 @@ CAMERA: dict[str, Any] = {
     "type": "ViewerCameraMessage", "wxyz": [0.5, -0.5, -0.5, 0.5], "position": [2.8, 0.0, 0.0], "fov": 0.733, "near": 0.01, "far": 1000.0,
     "image_height": 480, "image_width": 640, "look_at": [0.0, 0.0, 0.0], "up_direction": [0.0, 0.0, 1.0],
 }  # fmt: skip
-HARMLESS = ("look at", "splat size", "opacity cut-off", "training cameras", "turntable", "update", "particle")
+HARMLESS = (
+    "render mode", "background", "light", "particle", "turntable", "training cameras", "view from", "splat scale", "min. opacity", "live",
+    "format", "size, pixels", "transparent",
+)  # fmt: skip
 """Controls of which any value that they take may be sent: the others' may rightly end a run."""
 NUMBERS: list[Any] = [0, -1, 1, 2**31, 2**53, 2**63, -(2**63), 2**64 - 1, 0.0, -0.0, 1e-320, 1e30, 1e308, float("nan"), float("inf"), float("-inf")]
 TEXTS: list[Any] = ["", "0", "999", "nan", "true", "\x1b[2J\x1b]0;PWNED\x07", "\u202e\u2028\x00", "<script>alert(1)</script>", "a" * 3000, "a" * 60_000, "\U0001f344" * 500]
@@ -114,7 +117,7 @@ class Hostile:
         if control["type"] == "GuiButtonGroupMessage":
             return value == "Stop"
         if control["type"] == "GuiButtonMessage":
-            return control["props"]["label"] in ("Prune now", "Densify now", "Turntable (.mp4)", "Replay (.html)", "Refine this one")
+            return control["props"]["label"] in ("Prune now", "Densify now", "Export", "Film of the run (replay.html)", "Refine this one")
         if control["type"] == "GuiTextMessage":  # a number or none, or a prompt that nobody takes over without its button
             return isinstance(value, str) and re.fullmatch(r"\s*[-+.\de_]*\s*", value) is not None
         return type(value) is type(control.get("value")) or (isinstance(value, (int, float)) and isinstance(control.get("value"), (int, float)))

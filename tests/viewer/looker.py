@@ -59,6 +59,12 @@ class Looker:
         self.set(handle, True)
 
 
+def browser_of(page: Any) -> Any:
+    """The one page that is open, as the viewer knows it."""
+    (browser,) = page.browsers.there.values()
+    return browser
+
+
 def until(condition: Callable[[], Any], do: Callable[[], object] = lambda: None, seconds: float = 120.0) -> None:
     """Wait for something, doing something meanwhile; an AssertionError if it never comes."""
     end = time.monotonic() + seconds

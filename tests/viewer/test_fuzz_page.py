@@ -66,7 +66,7 @@ def test_finished_splats_are_shown_on_whatever_is_sent(tmp_path, capfd):
     thread = threading.Thread(target=gallery.hold, daemon=True)
     thread.start()
     try:
-        target = Target(gallery.where[0], memory, lambda: "".join(capfd.readouterr()), "Export cleaned", runs=False)
+        target = Target(gallery.where[0], memory, lambda: "".join(capfd.readouterr()), "Export cleaned", runs=False, shared="opacity threshold")
         kinds = fuzz(target, seed=12, count=100, tell=lambda text: None)
         assert sum(kinds.values()) == 100 and not gallery.guard.off
     finally:
@@ -113,6 +113,6 @@ def test_the_script_sees_what_is_wrong(target):
 
 
 def test_inputs_follow_the_seed():
-    controls = {"u": {"type": "GuiSliderMessage", "uuid": "u", "value": 0.5, "props": {"label": "splat size"}}}
+    controls = {"u": {"type": "GuiSliderMessage", "uuid": "u", "value": 0.5, "props": {"label": "splat scale"}}}
     made = [[Hostile(random.Random(seed), controls).message() for _ in range(50)] for seed in (1, 1, 2)]
     assert made[0] == made[1] != made[2]

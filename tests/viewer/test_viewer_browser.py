@@ -14,6 +14,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from looker import browser_of
 from PIL import Image
 from splatdistill_viewer.gallery import Gallery
 from splatdistill_viewer.run_page import RunPage
@@ -75,6 +76,12 @@ def curve(page) -> dict:
 def box(page, label):
     """Text typed or chosen beside a label."""
     return page.locator(f'xpath=//*[normalize-space(text())="{label}"]/following::input[1]').first
+
+
+def choose(page, label, option):
+    """Choose from a list."""
+    box(page, label).click()
+    page.get_by_role("option", name=option, exact=True).click()
 
 
 def until(condition, seconds=PATIENCE / 1000):
@@ -148,15 +155,15 @@ def test_a_run_watched_steered_and_kept_in_a_browser(page, tmp_path, monkeypatch
         until(lambda: box(page, "t min end").input_value() == "")
         # other words, which the run's prior must know, and another background
         box(page, "prompt").fill("a blue disc")
-        box(page, "negative").fill("a red disc")
-        page.get_by_role("button", name="Use these words").click()
+        box(page, "negative prompt").fill("a red disc")
+        page.get_by_role("button", name="Apply prompt").click()
         until(lambda: {"name": "SetField", "path": "negative", "value": "a red disc"} in r.log("Applied"))
         page.get_by_text("a blue disc").first.wait_for()
         box(page, "prompt").fill("a green disc")
-        page.get_by_role("button", name="Use these words").click()
+        page.get_by_role("button", name="Apply prompt").click()
         page.get_by_text("does not know the prompt").wait_for()
-        until(lambda: box(page, "prompt").input_value() == "a blue disc")
-        page.get_by_text("background", exact=True).click()
+        assert box(page, "prompt").input_value() == "a green disc"  # to be edited
+        page.get_by_text("training background", exact=True).click()
         box(page, "kind").click()
         page.get_by_role("option", name="black").click()
         until(lambda: {"name": "SetField", "path": "background.kind", "value": "black"} in r.log("Applied"))
@@ -174,12 +181,13 @@ def test_a_run_watched_steered_and_kept_in_a_browser(page, tmp_path, monkeypatch
         assert len(r.steps) == held + 1
         # what is exported loads
         page.get_by_role("tab", name="Keep").click()
-        page.get_by_role("button", name="Splats").click()
+        page.get_by_role("button", name="Export", exact=True).click()
         ply = until(lambda: list(r.folder.path.glob("exports/*.ply")))[0]
         assert len(load_ply(ply).strict()) == 400
         # the finished page stays
         r.commands.put(Stop())
         page.get_by_text("stopped").first.wait_for()
+        until(lambda: page.get_by_role("button", name="Pause", exact=True).count() == 0)
         until(lambda: (r.folder.path / "replay.html").exists())
         page.get_by_role("tab", name="Watch").click()
         before = scene(page)
@@ -242,7 +250,7 @@ def test_variants_are_a_grid_and_one_is_refined_in_the_same_page(page, tmp_path,
             assert tile.std() > 3, "something in every quarter"
         page.get_by_role("button", name="Refine this one").nth(2).click()
         page.get_by_role("tab", name="Watch").wait_for()
-        page.get_by_text("done, step 10 of 10").wait_for()
+        page.get_by_text("done, step 10 of 10").first.wait_for()
         assert grid.chosen == 2 and len(lives) == 1 and not lives[0].guard.off
         until(lambda: scene(page).std() > 3)
     finally:
@@ -264,13 +272,12 @@ def test_finished_work_is_looked_at_cleaned_and_exported_in_a_browser(page, tmp_
         page.goto(gallery.where[0])
         page.get_by_text("clean up").wait_for()
         until(lambda: scene(page).std() > 3)
-        page.get_by_label("look at").click()
-        page.get_by_text("exact normal").click()
-        until(lambda: gallery.display.exact == "normal" and scene(page).std() > 3)
-        sliders = page.locator("[role=slider]:visible")  # size, cut-off, least opacity, ...
-        sliders.nth(2).focus()
+        choose(page, "render mode", "normals")
+        until(lambda: browser_of(gallery).has is not None and scene(page).std() > 3)
+        sliders = page.locator("[role=slider]:visible")  # opacity, anisotropy, isolation
+        sliders.first.focus()
         for _ in range(8):
-            sliders.nth(2).press("ArrowRight")
+            sliders.first.press("ArrowRight")
         page.get_by_text("Taken away: 40 of 300").wait_for()
         with page.expect_download() as download:
             page.get_by_role("button", name="Export cleaned").click()

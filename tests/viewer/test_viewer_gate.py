@@ -9,7 +9,7 @@ import msgspec
 import pytest
 import torch
 import viser
-from looker import FRONT, Looker, until
+from looker import FRONT, Looker, browser_of, until
 from splatdistill_viewer.gallery import Gallery
 from splatdistill_viewer.gate import Gate, host_and_port
 from splatdistill_viewer.messages import LONGEST
@@ -148,9 +148,6 @@ def page(tmp_path):
 
 
 def test_values_that_a_control_cannot_hold_change_nothing(page, capfd):
-    d, s = page.display, page.steering.handles
-    handles = [d.particle, d.mode, d.size, d.turntable, s["guidance.scale"], s["rates.means"], s["prompt"], s["background.kind"]]
-    before = [h.value for h in handles]
     inf, nan = float("inf"), float("nan")
     bad = {
         0: ["999", "0", 1, True, None, [], {}, "1\n", "1" * 5000], 1: ["exact everything", "", 3], 2: [99.0, -1.0, nan, inf, "1", True, None, [1.0]],
@@ -159,6 +156,9 @@ def test_values_that_a_control_cannot_hold_change_nothing(page, capfd):
     }  # fmt: skip
     with Looker(page.where[0]) as looker:
         until(lambda: page.browsers.any)
+        d, s = browser_of(page).display, page.steering.handles
+        handles = [d.particle, d.mode, d.size, d.turntable, s["guidance.scale"], s["rates.means"], s["prompt"], s["background.kind"]]
+        before = [h.value for h in handles]
         for k, values in bad.items():
             for value in values:
                 looker.set(handles[k], value)
@@ -187,11 +187,12 @@ def test_values_that_a_control_cannot_hold_change_nothing(page, capfd):
 
 
 def test_uploads_shares_and_other_messages_are_not_taken(page, capfd):
-    uuid = page.display.size._impl.uuid
     shared = []
     page.server.request_share_url = lambda *a, **k: shared.append(1)
     with Looker(page.where[0]) as looker:
         until(lambda: page.browsers.any)
+        d = browser_of(page).display
+        uuid = d.size._impl.uuid
         looker.send("FileTransferStartUpload", source_component_uuid=uuid, transfer_uuid="t", filename="x", mime_type="x", part_count=10**9, size_bytes=10**12)
         for k in range(20):
             looker.send("FileTransferPart", source_component_uuid=uuid, transfer_uuid="t", part_index=k, content=bytes(50_000))
@@ -200,8 +201,8 @@ def test_uploads_shares_and_other_messages_are_not_taken(page, capfd):
         for raw in (b"", b"\xc1", b"\xdf\xff\xff\xff\xff", b"\x91" * 60_000, msgspec.msgpack.encode([1]), msgspec.msgpack.encode({"type": 1})):
             looker.socket.send(raw)
         looker.socket.send("a text")
-        looker.set(page.display.cutoff, 0.5)
-        until(lambda: page.display.cutoff.value == 0.5)
+        looker.set(d.cutoff, 0.5)
+        until(lambda: d.cutoff.value == 0.5)
         assert page.server.gui._current_file_upload_states == {} and not shared
     with Looker(page.where[0]) as looker, pytest.raises(ConnectionClosed):
         looker.socket.send(bytes(LONGEST + 1))
@@ -213,11 +214,27 @@ def test_uploads_shares_and_other_messages_are_not_taken(page, capfd):
 
 def test_nothing_is_heard_before_a_page_says_where_it_stands(page):
     with connect(page.where[0].replace("http", "ws", 1), subprotocols=[PROTOCOL], max_size=None) as s:
-        s.send(msgspec.msgpack.encode({"type": "GuiUpdateMessage", "uuid": page.display.cutoff._impl.uuid, "updates": {"value": 0.75}}))
+        s.send(msgspec.msgpack.encode({"type": "GuiUpdateMessage", "uuid": page.exports.size._impl.uuid, "updates": {"value": "2048"}}))
         with Looker(page.where[0]) as looker:
-            looker.set(page.display.size, 2.0)
-            until(lambda: page.display.size.value == 2.0)
-    assert page.display.cutoff.value == 0.0
+            looker.set(page.exports.clear, True)
+            until(lambda: page.exports.clear.value)
+    assert page.exports.size.value == "512"
+
+
+def test_a_page_has_its_own_look_and_none_can_change_anothers(page):
+    with Looker(page.where[0]) as looker, Looker(page.where[0]) as other:
+        until(lambda: len(page.browsers.there) == 2)
+        both = [b.display for b in page.browsers.there.values()]
+        for k, display in enumerate(both):
+            looker.set(display.backdrop, "black")  # of its own and of the other's
+            looker.set(display.size, 0.5 + k)
+        until(lambda: any(d.size.value != 1.0 for d in both))
+        until(lambda: page.exports.clear.value, lambda: looker.set(page.exports.clear, True))  # all before that was read
+        mine, others = sorted(both, key=lambda d: d.size.value == 1.0)
+        assert (mine.background, others.background, others.size.value) == ("black", "white", 1.0)
+        other.set(others.mode, "depth")
+        until(lambda: others.exact == "depth")
+        assert mine.exact is None
 
 
 def test_control_characters_of_a_client_do_not_reach_the_terminal(page):
@@ -237,14 +254,14 @@ def test_a_flood_is_slowed_and_heard_once(page):
         until(lambda: len(page.browsers.there) == 2)
         began = time.monotonic()
         for _ in range(150):
-            looker.click(buttons["Checkpoint"])
-            looker.click(buttons["Turntable (.mp4)"])
+            looker.click(buttons["Save a checkpoint"])
+            looker.click(buttons["Export"])
             looker.stand(FRONT[0], (2.5, 0.1, 0.0))
-        looker.set(page.display.size, 2.0)
-        other.set(page.display.cutoff, 0.5)
-        until(lambda: page.display.cutoff.value == 0.5)
+        looker.set(page.exports.clear, True)
+        other.set(page.exports.size, "256")
+        until(lambda: page.exports.size.value == "256")
         assert time.monotonic() - began < 1.5, "who does not flood does not wait"
-        until(lambda: page.display.size.value == 2.0)
+        until(lambda: page.exports.clear.value)
         assert time.monotonic() - began > 1.0, "who floods does"
     assert asked == [Save()] and len(page.asked.waiting) == 1 and page.session.state.step == 0
 

@@ -10,8 +10,11 @@ import weakref
 
 import numpy as np
 import pytest
-from looker import FRONT, Looker, until
+import torch
+import trimesh
+from looker import FRONT, Looker, browser_of, until
 from splatdistill_viewer import run_page
+from splatdistill_viewer.exports import FORMATS
 from splatdistill_viewer.run_page import RunPage
 from train.small import config, red_and_blue
 
@@ -84,20 +87,22 @@ class Watched:
 
 def test_the_page_shows_the_splats_as_they_become_and_a_pause_holds_them(tmp_path):
     with Watched(tmp_path) as w:
-        first = w.live.splats.centers.copy()
-        with Looker(w.live.where[0]) as looker:
+        with Looker(w.live.where[0], height=600, width=800) as looker:
             until(lambda: w.live.browsers.any)
+            page = browser_of(w.live)
+            (splats,) = page.row.handles
+            first = splats.centers.copy()
             w.commands.put(Continue())
-            until(lambda: len(w.of(StepDone)) > 10 and not np.array_equal(w.live.splats.centers, first))
-            until(lambda: len(w.live.curves.plots[0].handle.data[0]) > 1 and w.live.cameras and w.live.panel.pictures.content.count("data:image") == 4)
-            assert looker.bytes > 10_000 and w.live.splats.visible
+            until(lambda: len(w.of(StepDone)) > 10 and not np.array_equal(splats.centers, first))
+            until(lambda: len(w.live.curves.plots[0].handle.data[0]) > 1 and page.cameras and page.panel.pictures.content.count("data:image") == 4)
+            assert looker.bytes > 10_000 and splats.visible
             w.commands.put(Pause())
             until(lambda: bool(w.events) and isinstance(w.events[-1], Paused))
             held = len(w.of(StepDone))
-            until(lambda: w.live.shown is not None and w.live.shown[0] == w.session.state.step and not w.live.slot.full)
+            until(lambda: page.shown and page.shown[0][0] == w.session.state.step and not w.live.slot.full)
             time.sleep(0.2)
             assert len(w.of(StepDone)) == held and "paused" in w.live.status.text.content
-            np.testing.assert_array_equal(np.sort(w.live.splats.centers[:, 0]), np.sort(w.session.gaussians().means[:, 0].numpy()))
+            np.testing.assert_array_equal(np.sort(splats.centers[:, 0]), np.sort(w.session.gaussians().means[:, 0].numpy()))
         until(lambda: not w.live.browsers.any)
         assert not w.told
 
@@ -105,11 +110,11 @@ def test_the_page_shows_the_splats_as_they_become_and_a_pause_holds_them(tmp_pat
 def test_a_pause_is_not_held_against_the_page(tmp_path):
     with Watched(tmp_path) as w, Looker(w.live.where[0]) as looker:
         until(lambda: w.live.browsers.any)
-        looker.set(w.live.display.mode, "exact rgb")
+        looker.set(browser_of(w.live).display.mode, "RGB (exact)")
         until(lambda: w.live.sent > 20)
         assert w.live.share.spent == 0 and w.live.share.due()
         w.commands.put(Continue())
-        until(lambda: w.live.share.spent > 0 and f"step {w.session.state.step}" in w.live.status.text.content)
+        until(lambda: w.live.share.spent > 0 and f"step {w.session.state.step} of" in w.live.status.text.content)
 
 
 def test_controls_are_commands_in_the_log(tmp_path):
@@ -150,66 +155,139 @@ def test_a_number_that_may_be_none_is_typed_and_taken_back(tmp_path):
         assert [e.command.value for e in w.of(Refused)] == ["much", "nan"]
 
 
-def test_words_that_cannot_be_taken_are_told_and_harm_nothing(tmp_path):
+def test_a_refused_prompt_stays_to_be_edited_with_the_reason_under_it(tmp_path):
     with Watched(tmp_path) as w, Looker(w.live.where[0]) as looker:
         until(lambda: w.live.browsers.any)
-        boxes, told = w.live.steering.handles, []
-        button = next(h for h in w.live.server.gui._gui_input_handle_from_uuid.values() if getattr(h, "label", "") == "Use these words")
-        client = next(iter(w.live.browsers.there.values())).client
-        client.add_notification = lambda title, text, **more: told.append(text)
-        for words in ("an elephant", "a green disc", ""):  # for the page, the prior and the run to refuse
-            count = len(told)
+        s = w.live.steering
+        boxes, button = s.handles, labelled(w.live, "Apply prompt")
+        for words, why in (("an elephant", "elephants"), ("a green disc", "does not know the prompt"), ("", "is empty")):  # page, prior, run
             looker.set(boxes["prompt"], words)
             until(lambda: boxes["prompt"].value == words)  # noqa: B023
             looker.click(button)
-            until(lambda: len(told) > count and boxes["prompt"].value == "a red disc")  # noqa: B023
-        assert ["elephants" in told[0], "does not know the prompt" in told[1], "is empty" in told[2]] == [True] * 3
+            until(lambda: s.reason.visible and why in s.reason.content)  # noqa: B023
+            assert boxes["prompt"].value == words and "a red disc" in s.reason.content and w.session.config.prompt == "a red disc"
+        looker.set(boxes["prompt"], "a red disc")
         looker.set(boxes["negative"], "a blue disc")
         until(lambda: boxes["negative"].value == "a blue disc")
         looker.click(button)
         until(lambda: w.applied(SetField) == [SetField("negative", "a blue disc")])
-        assert [e.command.value for e in w.of(Refused)] == ["a green disc", ""]
+        assert [e.command.value for e in w.of(Refused)] == ["a green disc", ""] and not s.reason.visible
+
+
+def labelled(page, label):
+    """The control of a page with this label."""
+    return next(h for h in page.server.gui._gui_input_handle_from_uuid.values() if getattr(h, "label", "") == label)
 
 
 def test_exact_pictures_follow_the_camera_and_are_coarse_while_it_moves(tmp_path):
     with Watched(tmp_path) as w, Looker(w.live.where[0], height=80, width=80) as looker:
         until(lambda: w.live.browsers.any)
-        looker.set(w.live.display.mode, "exact normal")
+        page = browser_of(w.live)
+        (splats,) = page.row.handles
+        looker.set(page.display.mode, "normals")
 
         def has():
-            return next(iter(w.live.browsers.there.values())).has
+            return page.has
 
         until(lambda: has() is not None and has()[2] == 80)
-        assert not w.live.splats.visible
+        assert not splats.visible
         before, heights = has(), set()
         looker.stand(FRONT[0], (3.5, 0.0, 0.0))
         until(lambda: has()[1] != before[1], lambda: heights.add(has()[2]))
         until(lambda: has()[2] == 80, lambda: heights.add(has()[2]))
         assert has()[1].position == (3.5, 0.0, 0.0) and 20 in heights
-        looker.set(w.live.display.mode, "splats in the browser")
-        until(lambda: (w.live.splats.visible and has() is None) or w.told)
+        looker.set(page.display.mode, "splats")
+        until(lambda: (splats.visible and has() is None) or w.told)
         assert not w.told
 
 
-def test_what_is_kept(tmp_path):
-    from splatdistill.io.ply import load_ply
+@pytest.mark.parametrize("kinds", ["ply spz sog html png", pytest.param("mp4 glb", marks=pytest.mark.slow)])
+def test_every_format_is_kept_as_it_is_shown(tmp_path, kinds):
+    import imageio.v3 as iio
 
-    with Watched(tmp_path, paused=False) as w, Looker(w.live.where[0]) as looker:
+    from splatdistill.io.html import load_html
+    from splatdistill.io.ply import load_ply
+    from splatdistill.io.sog import load_sog
+    from splatdistill.io.spz import load_spz
+
+    ball = Ball(count=300, radius=0.6, opacity=0.9, scale=0.12, colour="random")
+    with Watched(tmp_path, paused=False, init=ball) as w, Looker(w.live.where[0], height=60, width=80) as looker:
         until(lambda: w.live.browsers.any and len(w.of(StepDone)) > 3)
         w.commands.put(Pause())
         until(lambda: bool(w.events) and isinstance(w.events[-1], Paused))
-        buttons = {}
-        for handle in w.live.server.gui._gui_input_handle_from_uuid.values():
-            buttons[getattr(handle, "label", None)] = handle
-        for label in ("Checkpoint", "Splats (.ply)", "Picture (.png)", "Turntable (.mp4)", "Replay (.html)"):
-            looker.click(buttons[label])
-        run_folder = w.folder.path
-        until(lambda: len(list(run_folder.glob("exports/step-*"))) == 3 and (run_folder / "replay.html").exists())
-        until(lambda: bool(w.folder.checkpoints()))
-        (ply,) = run_folder.glob("exports/*.ply")
-        np.testing.assert_allclose(load_ply(ply).strict().means, w.session.gaussians().means, atol=1e-5)
-        assert 800_000 < (run_folder / "replay.html").stat().st_size < 15_000_000
+        tab, folder = w.live.exports, w.folder.path / "exports"
+        looker.set(tab.size, "256")
+        looker.set(tab.clear, True)
+        looker.set(browser_of(w.live).display.backdrop, "black")
+        until(lambda: tab.clear.value and browser_of(w.live).display.background == "black")
+        for kind in kinds.split():
+            looker.set(tab.format, FORMATS[kind])
+            until(lambda: tab.kind == kind and tab.size.visible == (kind in ("png", "mp4")))  # noqa: B023
+            looker.click(labelled(w.live, "Export"))
+            until(lambda: f".{kind} (" in tab.state.content)  # noqa: B023
+        made = {p.suffix[1:]: p for p in folder.iterdir()}
+        assert set(made) == set(kinds.split()) and len({p.stem for p in made.values()}) == 1
+        for kind, load in {"ply": load_ply, "spz": load_spz, "sog": load_sog, "html": load_html}.items():
+            if kind in made:
+                means = load(made[kind]).gaussians.means
+                torch.testing.assert_close(means.sort(0).values, w.session.gaussians().means.sort(0).values, atol=2e-3, rtol=0)
+        if "png" in made:
+            png = iio.imread(made["png"])
+            assert png.shape == (256, 341, 4) and png[..., 3].min() == 0 and png[..., 3].max() > 200
+        if "mp4" in made:
+            mp4 = iio.imread(made["mp4"])
+            assert mp4.shape == (96, 256, 256, 3) and mp4[0, :5, :5].max() < 12 and mp4[0].max() > 60, "on the page's background"
+        if "glb" in made:
+            assert len(trimesh.load(made["glb"], force="mesh").faces) > 100
         assert not w.told
+
+
+def test_a_checkpoint_and_the_film_give_a_sign(tmp_path):
+    with Watched(tmp_path) as w, Looker(w.live.where[0]) as looker:
+        until(lambda: w.live.browsers.any)
+        tab = w.live.exports
+        looker.click(tab.checkpoint)
+        until(lambda: "checkpoint of step 0 saved" in tab.state.content and w.folder.checkpoints())
+        looker.click(tab.film)
+        until(lambda: "replay.html (" in tab.state.content)
+        assert 800_000 < (w.folder.path / "replay.html").stat().st_size < 15_000_000
+        assert not w.told
+
+
+def test_buttons_and_controls_follow_the_state(tmp_path):
+    with Watched(tmp_path, steps=1000) as w, Looker(w.live.where[0]) as looker:
+        until(lambda: w.live.browsers.any)
+        buttons, steering = w.live.buttons, w.live.steering
+        until(lambda: tuple(buttons.group.options) == ("Continue", "Step", "Stop"))
+        looker.set(buttons.group, "Step")
+        until(lambda: len(w.of(StepDone)) == 1 and isinstance(w.events[-1], Paused))
+        looker.set(buttons.group, "Pause")  # a page that is behind: no such button now
+        key, step = buttons.commands[0], buttons.commands[1]
+        looker.send("CommandTriggerMessage", uuid=step._impl.uuid)
+        until(lambda: len(w.of(StepDone)) == 2 and isinstance(w.events[-1], Paused))
+        looker.send("CommandTriggerMessage", uuid=key._impl.uuid)  # continue
+        until(lambda: tuple(buttons.group.options) == ("Pause", "Stop") and "left" in w.live.status.text.content)
+        assert buttons.group.visible and not steering.over.visible
+        looker.set(buttons.group, "Stop")
+        w.thread.join(120)
+        assert not buttons.group.visible and all(c.disabled for c in (*buttons.commands, buttons.save))
+        assert steering.over.visible and "--refine" in steering.over.content and w.live.exports.checkpoint.disabled
+        live = [h for h in (*steering.handles.values(), *steering.buttons) if not h.disabled]
+        assert live == [] and w.applied(Pause) == [Pause()]
+        before = steering.handles["prompt"].value
+        looker.set(steering.handles["prompt"], "a blue disc")
+        looker.send("CommandTriggerMessage", uuid=key._impl.uuid)
+        until(lambda: w.live.exports.size.value == "256", lambda: looker.set(w.live.exports.size, "256"))
+        assert steering.handles["prompt"].value == before and w.commands.queue.empty()
+
+
+def test_a_checkpoint_that_cannot_be_written_is_told(tmp_path):
+    with Watched(tmp_path) as w, Looker(w.live.where[0]) as looker:
+        until(lambda: w.live.browsers.any)
+        w.session.state.particles[0].scene.means.data[0, 0] = float("nan")
+        looker.click(w.live.exports.checkpoint)
+        until(lambda: "no checkpoint of step 0" in w.live.exports.state.content)
+        assert not w.folder.checkpoints()
 
 
 def test_the_film_of_a_steered_run_says_what_was_in_force_at_every_step(tmp_path):
@@ -231,7 +309,7 @@ def test_the_film_of_a_steered_run_says_what_was_in_force_at_every_step(tmp_path
         three_steps()
         w.commands.put(Choose("guidance", "vsd", (("scale", 2.0),)))
         w.commands.put(Continue())
-        until(lambda: bool(w.of(Ended)))
+        w.thread.join(120)
         made = ["a red disc (sds, scale 1)"] * 4 + ["a blue disc (sds, scale 3.5)"] * 3 + ["a blue disc (vsd, scale 2)"] * 2
         said = {f.splats.step: f.caption for f in w.live.recording.frames}
         assert {0, 3, 6, 8} <= said.keys()  # one is left out where there is no time for it
@@ -297,7 +375,7 @@ def test_ten_who_come_and_go_leave_nothing(tmp_path):
             until(lambda: len(w.live.browsers.there) == 10)
             clients += [weakref.ref(b.client) for b in w.live.browsers.all()]
             drawn = w.live.sent
-            until(lambda: w.live.sent > drawn and w.live.cameras)  # noqa: B023
+            until(lambda: w.live.sent > drawn and all(b.cameras for b in w.live.browsers.all()))  # noqa: B023
             for looker in lookers:
                 looker.__exit__()
             until(lambda: not w.live.browsers.any and w.live.server.get_clients() == {})
@@ -311,10 +389,11 @@ def test_ten_who_come_and_go_leave_nothing(tmp_path):
 def test_the_turntable_turns_whoever_looks_on(tmp_path):
     with Watched(tmp_path) as w, Looker(w.live.where[0]) as looker:
         until(lambda: w.live.browsers.any)
-        looker.set(w.live.display.turntable, True)
-        client = next(iter(w.live.browsers.there.values())).client
+        page = browser_of(w.live)
+        client = page.client
+        looker.set(page.display.turntable, True)
         until(lambda: abs(client.camera.position[1]) > 0.2)
-        looker.set(w.live.display.turntable, False)
+        looker.set(page.display.turntable, False)
         until(lambda: np.allclose(client.camera.look_at, 0, atol=1e-6))  # viser moves it with the position, then we set it back
         x, y, z = client.camera.position
         assert x**2 + y**2 == pytest.approx(2.8**2, rel=1e-3) and abs(z) < 1e-6

@@ -12,15 +12,17 @@ import numpy as np
 import pytest
 import torch
 from ellipsoids import some
+from looker import FRONT
 from splatdistill_viewer.budget import Budget
-from splatdistill_viewer.cameras import Pose, frustums, turntable
+from splatdistill_viewer.cameras import Pose, frustums, in_the_way, turntable
 from splatdistill_viewer.clean import Cleaning
 from splatdistill_viewer.controls import Pending, documentation
 from splatdistill_viewer.guard import Guard
-from splatdistill_viewer.history import MOST, History
+from splatdistill_viewer.history import MOST, History, Pace
 from splatdistill_viewer.record import Keyframe, Recording, film, settings, write_html
 from splatdistill_viewer.server import Server
 from splatdistill_viewer.snapshot import Slot, adjusted, snapshot
+from splatdistill_viewer.status import remaining
 from train.small import config
 
 from splatdistill.cameras import Orbit
@@ -135,6 +137,16 @@ def test_a_turntable_comes_around_and_keeps_its_height_and_distance():
     np.testing.assert_allclose(turntable(p, 360.0, at), p.position, atol=1e-12)
 
 
+def test_a_camera_is_in_the_way_between_the_eye_and_the_object_only():
+    eye = Pose(tuple(FRONT[0]), FRONT[1], math.radians(42), 1.5, 40)  # on +x, looks at the origin
+    for at, hidden in {
+        (1.5, 0.0, 0.0): True, (1.0, 0.5, 0.3): True, (2.7, 0.1, 0.0): True,  # before the object, and close by
+        (-1.5, 0.0, 0.0): False, (0.5, 2.6, 0.0): False, (0.0, 0.0, 2.8): False, (5.0, 0.0, 0.0): False,  # behind it, beside, behind the eye
+    }.items():  # fmt: skip
+        assert in_the_way(np.array(at), eye, (0.0, 0.0, 0.0)) == hidden, at
+    assert in_the_way(np.array((-0.5, 0.0, 0.0)), eye, (-1.0, 0.0, 0.0)), "it goes by what is looked at"
+
+
 # film -------------------------------------------------------------------------------------------------------------
 
 
@@ -217,6 +229,28 @@ def test_curves_are_thinned_with_their_ends_kept():
     steps, norm, spread = history.column("step", "grad_norm", "spread")
     assert len(steps) == MOST and steps[0] == 1 and steps[-1] == 3000 and (norm == 2 * steps).all() and (spread == 1).all()
     assert history.speed() == pytest.approx(2.5)
+
+
+@pytest.mark.parametrize(
+    ("steps", "speed", "words"),
+    [(0, 5, ""), (10, 0, ""), (1, 100, "1 s left"), (100, 2, "50 s left"), (178, 2, "89 s left"), (600, 2, "5 min left"), (36_000, 4, "2 h 30 min left")],
+)
+def test_the_time_that_is_left_is_told_as_a_person_says_it(steps, speed, words):
+    assert remaining(steps, speed) == words
+
+
+def test_the_pace_of_runs_that_take_turns_leaves_out_pauses():
+    now = [0.0]
+    pace = Pace(last=4, clock=lambda: now[0])
+    assert pace.speed() == 0
+    for k in range(20):
+        now[0] += 0.5
+        pace.step()
+        if k == 17:
+            for _ in range(5):
+                now[0] += 20
+                pace.wait()
+    assert pace.speed() == pytest.approx(2.0, rel=1e-6)
 
 
 def test_typing_a_number_is_one_command():

@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 import yaml
-from looker import Looker, until
+from looker import Looker, browser_of, until
 from splatdistill_viewer import variants_page
 from splatdistill_viewer.tiles import places, shape, under
 from splatdistill_viewer.variants_page import VariantsPage
@@ -43,18 +43,20 @@ def test_all_are_shown_and_steered_and_one_is_chosen(tmp_path):
     try:
         with Looker(page.where[0], height=60, width=60) as looker:
             until(lambda: page.browsers.any)
-            before = [h.centers.copy() for h in page.handles]
+            browser = browser_of(page)
+            handles = browser.row.handles
+            before = [h.centers.copy() for h in handles]
             page.put(Continue())
-            until(lambda: all(not np.array_equal(h.centers, b) for h, b in zip(page.handles, before)))
+            until(lambda: all(not np.array_equal(h.centers, b) for h, b in zip(handles, before)))
             looker.set(page.steering.handles["guidance.scale"], 3.5)
             until(lambda: all(r.session.config.guidance.scale == 3.5 for r in runs))
             drawn, draw = [], page.browsers.draw
             page.browsers.draw = lambda views: (drawn.extend(views), draw(views))
-            looker.set(page.display.mode, "exact rgb")
+            looker.set(browser.display.mode, "RGB (exact)")
             until(lambda: drawn)
             image = drawn[-1].image
             tiles = [image[r : r + 30, c : c + 30] for r in (0, 30) for c in (0, 30)]
-            assert image.shape == (60, 60, 3) and all(t.std() > 3 for t in tiles) and not any(h.visible for h in page.handles)
+            assert image.shape == (60, 60, 3) and all(t.std() > 3 for t in tiles) and not any(h.visible for h in handles)
             page.choose(2)
             until(lambda: sum(r.result is not None for r in runs) == 3)
             assert page.chosen == 2 and runs[2].result is None and "stopped" in page.states[0]

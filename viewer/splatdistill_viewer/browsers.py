@@ -1,11 +1,11 @@
-"""The browsers that look on: their cameras, and the exact picture that each has."""
+"""The browsers that look on: each has its own camera, its own look, its own splats, and the exact picture that it asks for."""
 
 import gc
 import math
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,13 +13,21 @@ import viser
 
 from splatdistill.cameras import Cameras
 from splatdistill.io.text import printable
-from splatdistill_viewer.cameras import Pose, turntable
+from splatdistill_viewer.cameras import Frustum, Pose, in_the_way, turntable
+from splatdistill_viewer.display import Display
 from splatdistill_viewer.guard import Guard
-from splatdistill_viewer.splats import pose_of
+from splatdistill_viewer.lighting import backdrop_image
+from splatdistill_viewer.prior_panel import PriorPanel
+from splatdistill_viewer.server import BRAND, START
+from splatdistill_viewer.snapshot import Snapshot
+from splatdistill_viewer.splats import pose_of, stand, target_of, update
+from splatdistill_viewer.tiles import Row
 
 STILL = 0.3  # seconds without a move after which a camera stands
 TURN = 30.0  # degrees a second
 GONE = 8  # pages that have gone, a quarter of a MiB each in circles of references, which Python beside a model hardly ever looks for
+NARROWEST = 0.4  # width over height, below which a camera steps no farther back
+SHORT = 450  # pixels of height below which a page begins with its panels folded: a phone that lies on its side
 
 
 @dataclass(frozen=True)
@@ -31,13 +39,114 @@ class View:
     image: np.ndarray
 
 
+@dataclass(frozen=True)
+class Crop:
+    """A crop box as a page draws it, under the node of its object."""
+
+    name: str
+    middle: tuple[float, float, float]
+    sides: tuple[float, float, float]
+
+
 @dataclass
 class Browser:
-    """One page that is open."""
+    """One page that is open: its controls, and what it shows."""
 
     client: viser.ClientHandle
+    display: Display
+    row: Row  # the splats of its own, one object or several
     moved: float = 0.0
-    has: Any = None  # what its picture shows
+    has: Any = None  # what its exact picture shows
+    shown: list[Any] = field(default_factory=list)  # what each object of its own is
+    behind: Any = None  # the background of its splats
+    cameras: list[Any] = field(default_factory=list)
+    boxes: list[Any] = field(default_factory=list)
+    panel: PriorPanel | None = None
+
+    def wants(self, key: Any, tall: int, moving: int) -> tuple[Cameras, Any] | None:
+        """Return the camera, on the right grid of pixels, of an exact picture that it lacks, and what that will show."""
+        if (pose := pose_of(self.client)) is None:
+            return None
+        height = min(max(pose.height, 16), tall)
+        if time.monotonic() - self.moved < STILL:
+            height = max(16, height // moving)
+        what = key, pose, height
+        return None if what == self.has else (pose.cameras(height), what)
+
+    def draw(self, view: View) -> None:
+        """Show an exact picture. The splats leave with its coming, not before."""
+        with self.client.atomic():
+            self.client.scene.set_background_image(view.image, format="jpeg", jpeg_quality=90)
+            for handle in self.row.handles:
+                if handle.visible:
+                    handle.visible = False
+        self.has, self.shown, self.behind = view.what, [], None
+        if self.display.preparing.visible:
+            self.display.preparing.visible = False
+
+    def draw_splats(self, splats: dict[int, Snapshot]) -> None:
+        """Show splats, by the object's number, before its background."""
+        with self.client.atomic():
+            for k, s in splats.items():
+                update(self.row.handles[k], s)
+            self.uncover()
+
+    def uncover(self) -> None:
+        """Show its own splats again, before its background."""
+        self.has = None
+        for handle in self.row.handles:
+            if not handle.visible:
+                handle.visible = True
+        background = self.display.background
+        if background != self.behind:
+            self.client.scene.set_background_image(backdrop_image(background), format="png")
+            self.behind = background
+
+    def draw_cameras(self, cameras: Sequence[Frustum]) -> None:
+        """Draw the last batch's cameras, but for those between this page's own and the object."""
+        wanted = cameras if self.display.frustums.value else ()
+        while len(self.cameras) > len(wanted):
+            self.cameras.pop().remove()
+        if not wanted or (pose := pose_of(self.client)) is None:
+            return
+        for i, c in enumerate(wanted):
+            if i == len(self.cameras):
+                add = self.client.scene.add_camera_frustum
+                self.cameras.append(add(f"/cameras/{i}", c.fov, c.aspect, scale=0.15, thickness=0.006, color=(134, 142, 150)))
+            handle, seen = self.cameras[i], not in_the_way(c.position, pose, target_of(self.client))
+            if handle.visible != seen:
+                handle.visible = seen
+            if not np.array_equal(handle.position, c.position):
+                handle.wxyz, handle.position, handle.fov = c.wxyz, c.position, c.fov
+
+    def draw_boxes(self, crops: Sequence[Crop]) -> None:
+        """Draw crop boxes in place of those before."""
+        while self.boxes:
+            self.boxes.pop().remove()
+        for c in crops:
+            add = self.client.scene.add_box
+            self.boxes.append(add(c.name, dimensions=c.sides, color=BRAND, wireframe=True, position=c.middle))
+
+    def turn(self, degrees: float) -> None:
+        """Move its camera around what it looks at."""
+        if (pose := pose_of(self.client)) is not None:
+            stand(self.client, turntable(pose, degrees, target_of(self.client)))
+
+    def azimuth(self) -> float | None:
+        """Return from which side it looks at its target, in radians; None from straight above."""
+        if pose_of(self.client) is None:
+            return None
+        x, y, _ = np.subtract(self.client.camera.position, target_of(self.client))
+        return math.atan2(y, x) if math.hypot(x, y) > 1e-3 else None
+
+    def leave(self) -> None:
+        """Take everything of its own off the page, which goes on as another's."""
+        for handle in (*self.row.handles, *self.cameras):
+            handle.remove()
+        self.client.scene.set_background_image(None)
+        if self.panel is not None:
+            self.panel.remove()
+        self.cameras = []
 
 
 def note(client: viser.ClientHandle, title: str, text: str) -> None:
@@ -46,12 +155,16 @@ def note(client: viser.ClientHandle, title: str, text: str) -> None:
 
 
 class Browsers:
-    """All pages that are open. Those that have gone are forgotten."""
+    """All pages that are open. Those that have gone are forgotten.
 
-    def __init__(self, server: viser.ViserServer, guard: Guard) -> None:
+    furnish: gives a page its controls and its splats. The page's own thread is not the one that computes.
+    """
+
+    def __init__(self, server: viser.ViserServer, guard: Guard, furnish: Callable[[viser.ClientHandle], Browser]) -> None:
         self.there: dict[int, Browser] = {}
         self.ever, self.turned, self.next, self.gone = False, time.monotonic(), 0, 0
-        self.guard, self.lock = guard, threading.Lock()
+        self.guard, self.lock, self.furnishing = guard, threading.Lock(), threading.Lock()
+        self.furnish, self.ended = furnish, False
         server.on_client_connect(lambda client: guard(self.come, client))
         server.on_client_disconnect(lambda client: guard(self.go, client))
 
@@ -61,10 +174,19 @@ class Browsers:
         return bool(self.there)
 
     def come(self, client: viser.ClientHandle) -> None:
-        """Take note of a page that was opened."""
+        """Furnish a page that was opened."""
+        with self.furnishing:  # a folder of the page can be filled by one thread at a time
+            if self.ended:
+                return
+            browser = self.furnish(client)
+        if client.camera.image_height < SHORT:
+            client.gui.main_panel.minimize()
+        if (narrow := client.camera.aspect) < 1 and np.allclose(client.camera.position, START, atol=0.1):
+            x, y, z = (v / max(narrow, NARROWEST) for v in START)  # as far as shows as much across as a square window does
+            stand(client, (x, y, z))
         self.ever = True
         with self.lock:
-            self.there[client.client_id] = Browser(client)
+            self.there[client.client_id] = browser
         client.camera.on_update(lambda _: self.move(client.client_id))
 
     def go(self, client: viser.ClientHandle) -> None:
@@ -75,6 +197,15 @@ class Browsers:
             collect = self.gone % GONE == 0
         if collect:
             gc.collect()
+
+    def end(self) -> None:
+        """Take everything off the pages, which go on as another's."""
+        with self.furnishing:
+            self.ended = True
+        for b in self.all():
+            b.leave()
+        with self.lock:
+            self.there.clear()
 
     def move(self, who: int) -> None:
         """Take note of a camera that moved."""
@@ -89,54 +220,24 @@ class Browsers:
         k = self.next % len(found) if found else 0
         return found[k:] + found[:k]
 
-    def wanting(self, key: Any, tall: int, moving: int) -> Iterator[tuple[int, Cameras, Any]]:
-        """Yield who lacks a picture of this: the browser, its camera on the right grid of pixels, what the picture will show."""
-        for b in self.all():
-            if (pose := pose_of(b.client)) is None:
-                continue
-            height = min(max(pose.height, 16), tall)
-            if time.monotonic() - b.moved < STILL:
-                height = max(16, height // moving)
-            what = key, pose, height
-            if what != b.has:
-                yield b.client.client_id, pose.cameras(height), what
-
     def draw(self, views: list[View]) -> None:
-        """Draw pictures behind everything, each in its own browser."""
+        """Show exact pictures, each in its own browser, if that still wants one."""
         for v in views:
-            if (b := self.there.get(v.who)) is not None:
-                b.client.scene.set_background_image(v.image, format="jpeg", jpeg_quality=90)
-                b.has = v.what
-
-    def clear(self) -> None:
-        """Take the pictures away."""
-        for b in self.all():
-            b.client.scene.set_background_image(None)
-            b.has = None
+            if (b := self.there.get(v.who)) is not None and b.display.exact is not None:
+                b.draw(v)
 
     def turn(self) -> None:
-        """Move all cameras around what they look at, by the clock."""
+        """Move the cameras of the turntables, by the clock."""
         now = time.monotonic()
         degrees, self.turned = TURN * min(now - self.turned, 0.5), now
         for b in self.all():
-            if (pose := pose_of(b.client)) is not None:
-                x, y, z = map(float, b.client.camera.look_at)
-                with b.client.atomic():
-                    b.client.camera.position = turntable(pose, degrees, (x, y, z))
-                    b.client.camera.look_at = (x, y, z)
+            if b.display.turntable.value:
+                b.turn(degrees)
 
     def pose(self, who: int | None) -> Pose | None:
         """Return where one browser looks from."""
         b = self.there.get(-1 if who is None else who)
         return None if b is None else pose_of(b.client)
-
-    def azimuth(self) -> float | None:
-        """Return from which side the camera that moved last looks at its target, in radians; None without one, and from straight above."""
-        last = max(self.all(), key=lambda b: b.moved, default=None)
-        if last is None or pose_of(last.client) is None:
-            return None
-        x, y, _ = np.subtract(last.client.camera.position, last.client.camera.look_at)
-        return math.atan2(y, x) if math.hypot(x, y) > 1e-3 else None
 
     def tell(self, title: str, text: str) -> None:
         """Show a note that goes away by itself on every page."""

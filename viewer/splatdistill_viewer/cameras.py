@@ -52,6 +52,20 @@ def frustums(cameras: Cameras) -> list[Frustum]:
     ]
 
 
+def in_the_way(position: np.ndarray, eye: Pose, target: tuple[float, float, float], room: float = 0.25) -> bool:
+    """Return whether a camera drawn at this position would stand between the eye and its target: within the eye's view cone,
+    widened by `room` world units, and no farther than the target; or so near the eye that it fills the view.
+    """
+    rotation = rotation_matrices(torch.tensor([eye.wxyz], dtype=torch.float64))[0].numpy()
+    x, y, depth = rotation.T @ (np.asarray(position, np.float64) - eye.position)
+    if math.dist(position, eye.position) < 2 * room:
+        return True
+    if not 0 < depth < math.dist(eye.position, target):
+        return False
+    tall = math.tan(0.5 * eye.fov) * depth
+    return bool(abs(y) < tall + room and abs(x) < eye.aspect * tall + room)
+
+
 def quaternion(rotation: np.ndarray) -> np.ndarray:
     """Return wxyz of a rotation matrix: the eigenvector of its largest eigenvalue (Bar-Itzhack 2000), free of special cases."""
     r = rotation

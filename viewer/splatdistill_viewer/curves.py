@@ -28,7 +28,7 @@ class Terms:
 
     def __init__(self, gui: viser.GuiApi) -> None:
         self.names: tuple[str, ...] = ("none",)
-        self.handle = plot(gui, "terms of the loss, where looked at", self.names)
+        self.handle = plot(gui, "regularisation losses", self.names)
 
     def update(self, history: History) -> None:
         """Draw what there is now."""
@@ -43,10 +43,10 @@ class Curves:
 
     def __init__(self, gui: viser.GuiApi) -> None:
         self.plots = [
-            Plot(gui, "gradient", ("grad_norm", "spread"), ("root mean square", "deviation")),
-            Plot(gui, "splats", ("gaussians",), ("splats",)),
-            Plot(gui, "noise level t, coverage", ("t", "coverage"), ("t", "coverage")),
-            Plot(gui, "seconds a step by stage", STAGES, STAGES),
+            Plot(gui, "guidance gradient", ("grad_norm", "spread"), ("RMS", "standard deviation")),
+            Plot(gui, "number of splats", ("gaussians",), ("splats",)),
+            Plot(gui, "timestep and coverage", ("t", "coverage"), ("t", "mean alpha")),
+            Plot(gui, "time per step, seconds", STAGES, STAGES),
         ]
         self.terms = Terms(gui)
 

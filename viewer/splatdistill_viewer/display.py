@@ -1,15 +1,23 @@
-"""Controls of how the splats are looked at, and the line that says where the run is."""
+"""Look of one page: every browser has its own controls of how the splats are rendered."""
 
 from typing import Any
 
 import viser
 
 from splatdistill.io.text import escape
-from splatdistill.train.config import Train
-from splatdistill_viewer.pictures import MODES, Mode
+from splatdistill_viewer.lighting import BACKGROUNDS, DARK, LIGHTS, Background
+from splatdistill_viewer.pictures import MODES, Mode, Style
+from splatdistill_viewer.server import theme
+from splatdistill_viewer.splats import look_from
 
-SPLATS = "splats in the browser"
+SPLATS = "splats"
+LABELS: dict[Mode, str] = {"rgb": "RGB (exact)", "depth": "depth", "normal": "normals", "alpha": "alpha", "clay": "clay"}
+SIDES = {"front": (0.0, 10.0), "left": (90.0, 10.0), "back": (180.0, 10.0), "right": (-90.0, 10.0), "top": (0.0, 80.0)}
+"""Named views: azimuth (0 sees the front, 90 the object's left) and elevation, degrees."""
+PREPARING = "preparing the exact picture …"
 TEXT = '<div style="padding:0 0.75em 0.6em;font-size:14px;line-height:1.45;overflow-wrap:anywhere">{}</div>'
+QUIET = '<div style="padding:0 0.85em 0.6em;font-size:13px;line-height:1.4;color:{colour};overflow-wrap:anywhere">{text}</div>'
+GREY, RED = "#868e96", "#e03131"
 
 
 def text(html: str) -> str:
@@ -19,41 +27,70 @@ def text(html: str) -> str:
     return TEXT.format(html)
 
 
-class Display:
-    """Controls of how the splats are looked at."""
+def small(words: str, colour: str = GREY) -> str:
+    """Return a line in small print, with the words escaped; nothing for no words."""
+    return QUIET.format(colour=colour, text=escape(words)) if words else ""
 
-    def __init__(self, gui: viser.GuiApi, particles: int, cameras: bool = True) -> None:
-        options = (SPLATS, *(f"exact {m}" for m in MODES))
-        self.mode = gui.add_dropdown("look at", options, initial_value=SPLATS, hint="exact: rendered here, with spherical harmonics")
-        self.size = gui.add_slider("splat size", min=0.05, max=2.0, step=0.05, initial_value=1.0)
-        self.cutoff = gui.add_slider("opacity cut-off", min=0.0, max=0.95, step=0.01, initial_value=0.0)
-        self.frustums = gui.add_checkbox("training cameras", cameras, visible=cameras)
-        self.turntable = gui.add_checkbox("turntable", False, hint="Go around the object")
+
+class Display:
+    """Controls of one page's look. particles: how many there are to choose from."""
+
+    def __init__(self, client: viser.ClientHandle, particles: int = 1, cameras: bool = False) -> None:
+        gui = client.gui
+        options = (SPLATS, *LABELS.values())
+        hint = "splats: drawn by the browser; the others are rendered here, with spherical harmonics"
+        self.mode = gui.add_dropdown("render mode", options, initial_value=SPLATS, hint=hint)
+        self.preparing = gui.add_html(small(PREPARING), visible=False)
+        self.backdrop = gui.add_dropdown("background", BACKGROUNDS, initial_value="white")
+        self.light = gui.add_dropdown("light", LIGHTS, initial_value=LIGHTS[0], hint="Shades by the normals", visible=False)
         names = [str(k + 1) for k in range(particles)]
         self.particle = gui.add_dropdown("particle", names, visible=particles > 1)
+        self.turntable = gui.add_checkbox("turntable", False, hint="Go around the object")
+        self.frustums = gui.add_checkbox("training cameras", cameras, visible=cameras, hint="The cameras of the last batch")
+        sides = gui.add_button_group("view from", tuple(SIDES))
+        with gui.add_folder("splats", expand_by_default=False):
+            self.size = gui.add_slider("splat scale", min=0.05, max=2.0, step=0.05, initial_value=1.0)
+            self.cutoff = gui.add_slider("min. opacity", min=0.0, max=0.95, step=0.01, initial_value=0.0)
+        self.gui = gui
+        sides.on_click(lambda event: look_from(client, *SIDES[event.target.value]))
+        self.mode.on_update(lambda _: self.follow())
+        self.backdrop.on_update(lambda _: self.darken())
+
+    def follow(self) -> None:
+        """Show the controls that the mode has, and that a picture is on its way."""
+        self.light.visible = self.exact in ("rgb", "clay")
+        self.preparing.visible = self.exact is not None
+
+    def darken(self) -> None:
+        """Turn the panels dark with the background."""
+        theme(self.gui, dark=self.background in DARK)
+
+    def next(self, control: Any) -> None:
+        """Go on to the next option of a control."""
+        options = tuple(control.options)
+        control.value = options[(options.index(control.value) + 1) % len(options)]
 
     @property
     def exact(self) -> Mode | None:
         """Return which exact picture is wanted, if one is."""
-        return next((m for m in MODES if self.mode.value == f"exact {m}"), None)
+        return next((m for m in MODES if self.mode.value == LABELS[m]), None)
+
+    @property
+    def background(self) -> Background:
+        """Return the background."""
+        return next(b for b in BACKGROUNDS if b == self.backdrop.value)
+
+    @property
+    def style(self) -> Style:
+        """Return how exact pictures look, whether they are wanted or not."""
+        return Style(self.exact or "rgb", self.background, next(k for k in LIGHTS if k == self.light.value))
+
+    @property
+    def shown(self) -> int:
+        """Return which particle is shown, from 0."""
+        return int(self.particle.value) - 1
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """Return what a picture depends on besides the splats."""
-        return self.mode.value, self.size.value, self.cutoff.value, self.particle.value
-
-
-class Status:
-    """One line, and a bar."""
-
-    def __init__(self, gui: viser.GuiApi, config: Train) -> None:
-        self.text = gui.add_html(text(f"<b>{escape(config.prompt)}</b>"))
-        self.bar = gui.add_progress_bar(0.0)
-
-    def update(self, config: Train, step: int, splats: int, speed: float, state: str) -> None:
-        """Show where the run is. speed: steps a second."""
-        moves = f" ({config.inner} moves each)" if config.inner > 1 else ""
-        now = text(f"<b>{escape(config.prompt)}</b>: {state}, step {step} of {config.steps}{moves}, {splats} splats, {speed:.3g} steps/s")
-        if now != self.text.content:
-            self.text.content = now
-            self.bar.value = min(100.0, 100.0 * step / max(config.steps, 1))
+        """Return what the splats depend on besides the run."""
+        return self.shown, self.size.value, self.cutoff.value

@@ -1,90 +1,128 @@
-"""The tab that exports: checkpoint, splats, a picture, a turntable, the film of the run."""
+"""The tab that exports: files of the splats in several formats, the film of the run, checkpoints."""
 
+import threading
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-import torch
-import viser
-
-from splatdistill.cameras import orbit
-from splatdistill.io.images import write_png
-from splatdistill.io.ply import write_ply
-from splatdistill.io.video import write_mp4
+from splatdistill.errors import UserError
+from splatdistill.gaussians import Gaussians
 from splatdistill.train.events import Command, Save
 from splatdistill.train.loop import comments
 from splatdistill.train.run import RunDir
 from splatdistill.train.session import Session
-from splatdistill_viewer.display import Display
+from splatdistill_viewer.display import small
+from splatdistill_viewer.exports import FORMATS, SIZES, Format, Order, write
 from splatdistill_viewer.page_base import Page
-from splatdistill_viewer.pictures import picture
-from splatdistill_viewer.snapshot import adjusted
+from splatdistill_viewer.pictures import Style
+from splatdistill_viewer.work_queue import WorkQueue
 
-FRAMES, SIZE = 72, 256  # of a turntable
-TALL = 1024  # pixels of a kept picture's height
+TELL = 0.5  # seconds between two words on how far a file is
 
 
 class ExportTab:
-    """Buttons. What each makes is written into the run's exports/ and sent to the browser that asked.
+    """Controls, and the thread that writes. What is made goes into the run's exports/ and to the browser that asked; the run
+    goes on meanwhile, from whose splats a copy was taken.
 
     put: takes the run's commands. replay: writes the film of the run, and returns its path.
     """
 
-    def __init__(
-        self, page: Page, session: Session, folder: RunDir, display: Display, put: Callable[[Command], None], replay: Callable[[], Path]
-    ) -> None:
-        self.page, self.session, self.display, self.folder = page, session, display, folder.path / "exports"
+    def __init__(self, page: Page, session: Session, folder: RunDir, put: Callable[[Command], None], replay: Callable[[], Path]) -> None:
+        self.page, self.session, self.folder = page, session, folder.path / "exports"
+        self.waiting, self.told = WorkQueue(), 0.0
         gui = page.server.gui
-        checkpoint = gui.add_button("Checkpoint", hint="Into the run's folder; --resume goes on from it")
-        checkpoint.on_click(lambda _: put(Save()))
-        self.offer("Splats (.ply)", lambda who: self.ply(), "All splats as they are, for any viewer")
-        self.offer("Picture (.png)", self.png, "What you see, rendered exactly")
-        self.offer("Turntable (.mp4)", lambda who: self.mp4(), "Once around")
-        self.offer("Replay (.html)", lambda who: replay(), "The whole run as a film in one file that opens anywhere")
-        gui.add_markdown("Files are also written to `exports/` in the run's folder.")
-
-    def offer(self, label: str, make: Callable[[int | None], Path], hint: str) -> None:
-        """Add a button that makes a file, on the run's thread, for the browser that asks."""
-        button = self.page.server.gui.add_button(label, hint=hint)
-
-        @button.on_click
-        def _(event: viser.GuiEvent) -> None:
-            self.page.asked.put((label, event.client_id), lambda: self.deliver(make, event.client_id))
-
-    def deliver(self, make: Callable[[int | None], Path], who: int | None) -> None:
-        """Make a file and send it."""
-        path = make(who)
-        self.page.browsers.send(who, path.name, path.read_bytes())
+        labels = tuple(FORMATS.values())
+        self.format = gui.add_dropdown("format", labels, initial_value=labels[0])
+        self.size = gui.add_dropdown("size, pixels", SIZES, initial_value="512", visible=False, hint="Height of a picture, side of a film")
+        self.clear = gui.add_checkbox("transparent", False, visible=False, hint="In place of the page's background")
+        export = gui.add_button("Export")
+        self.film = gui.add_button("Film of the run (replay.html)", hint="The whole run in one file that opens anywhere")
+        self.checkpoint = gui.add_button("Save a checkpoint", hint="Into the run's folder; --resume goes on from it", color="gray")
+        self.state = gui.add_html(small("Files go to this browser and to exports/ in the run's folder."))
+        self.format.on_update(lambda _: self.follow())
+        export.on_click(lambda event: self.ask(event.client_id))
+        self.film.on_click(lambda event: self.ask_film(replay, event.client_id))
+        self.checkpoint.on_click(lambda _: put(Save()))
+        self.thread = threading.Thread(target=self.serve, name="splatdistill-viewer-export", daemon=True)
+        self.thread.start()
 
     @property
-    def particle(self) -> int:
-        """Return which particle is shown, from 0."""
-        return int(self.display.particle.value) - 1
+    def kind(self) -> Format:
+        """Return the format that is chosen."""
+        return next(kind for kind, label in FORMATS.items() if label == self.format.value)
 
-    def name(self, suffix: str) -> Path:
+    def follow(self) -> None:
+        """Show what the format has."""
+        self.size.visible = self.kind in ("png", "mp4")
+        self.clear.visible = self.kind == "png"
+
+    def say(self, words: str) -> None:
+        """Say on the page what became of something."""
+        self.state.content = small(words)
+
+    def end(self) -> None:
+        """Take the button for checkpoints out of use: the run has ended, and saved one."""
+        self.checkpoint.disabled = True
+
+    def ask(self, who: int | None) -> None:
+        """Have a copy of the splats taken, on the run's thread, and written on the tab's own."""
+        if self.page.asked.put(("export", self.kind, who), lambda: self.order(who)):
+            self.say(f"preparing {self.kind} …")
+
+    def ask_film(self, replay: Callable[[], Path], who: int | None) -> None:
+        """Have the film written, on the run's thread, and sent."""
+        self.page.asked.put(("film", who), lambda: self.deliver(replay(), who))
+
+    def order(self, who: int | None) -> None:
+        """Take the copy, with what the page that asks shows."""
+        kind = self.kind
+        browser = self.page.browsers.there.get(-1 if who is None else who)
+        shown, style, scale, cutoff = 0, Style(), 1.0, 0.0
+        if browser is not None:
+            d = browser.display
+            shown, style, scale, cutoff = d.shown, d.style, d.size.value, d.cutoff.value
+        if kind == "png" and self.clear.value:
+            style = replace(style, background="transparent")
+        g = self.session.gaussians(shown)
+        copy = Gaussians(*(t.clone() for t in (g.means, g.quats, g.scales, g.opacities, g.sh)))
+        wanted = Order(kind, copy, style, self.page.browsers.pose(who), int(self.size.value), scale, cutoff)
+        path = self.name(kind, shown)
+        self.waiting.put(path, lambda: self.write(wanted, path, who))
+
+    def name(self, suffix: str, particle: int) -> Path:
         """Return a file's path by its step; of another particle than the first also by that."""
         assert self.session.state is not None
-        k = self.particle + 1
-        return self.folder / f"step-{self.session.state.step:06d}{f'-{k}' if k > 1 else ''}.{suffix}"
+        return self.folder / f"step-{self.session.state.step:06d}{f'-{particle + 1}' if particle else ''}.{suffix}"
 
-    def ply(self) -> Path:
-        """Write the splats of the particle that is shown."""
-        return write_ply(self.name("ply"), self.session.gaussians(self.particle), comments(self.session)).path
+    def write(self, wanted: Order, path: Path, who: int | None) -> None:
+        """Write a file, and send it."""
+        assert self.session.rasterizer is not None
+        self.say(f"writing {path.name} …")
+        try:
+            write(wanted, path, self.session.rasterizer, comments(self.session), lambda share: self.progress(path, share))
+        except UserError as e:
+            self.say(f"{path.name} was not written: {e}")
+            self.page.browsers.tell("That did not work", str(e))
+            return
+        self.deliver(path, who)
 
-    def png(self, who: int | None) -> Path:
-        """Write the view of the browser that asked, exact; from the front if it has gone."""
-        s, d, pose = self.session, self.display, self.page.browsers.pose(who)
-        cameras = pose.cameras(TALL) if pose else orbit([0.0], 15.0, 2.8, 42.0, TALL)
-        g = adjusted(s.gaussians(self.particle), d.size.value, d.cutoff.value)
-        assert s.rasterizer is not None
-        image = picture(g, cameras, s.rasterizer, d.exact or "rgb")
-        path = self.name("png")
-        write_png(path, torch.from_numpy(image.copy()).permute(2, 0, 1) / 255)
-        return path
+    def progress(self, path: Path, share: str) -> None:
+        """Say how far a file is, now and then."""
+        if time.monotonic() - self.told > TELL:
+            self.told = time.monotonic()
+            self.say(f"writing {path.name}: {share}")
 
-    def mp4(self) -> Path:
-        """Write a turn around at 15 degrees, on white."""
-        k, path = self.particle, self.name("mp4")
-        turns = (torch.arange(FRAMES) * (360 / FRAMES)).split(8)
-        frames = (f.cpu() for turn in turns for f in self.session.render(orbit(turn, 15.0, 2.8, 42.0, SIZE), particle=k))
-        write_mp4(path, frames, fps=24)
-        return path
+    def deliver(self, path: Path, who: int | None) -> None:
+        """Send a file, and say where it is."""
+        content = path.read_bytes()
+        self.say(f"wrote {path} ({len(content) / 1e6:.2g} MB)")
+        self.page.browsers.send(who, path.name, content)
+
+    def serve(self) -> None:
+        """Write what is asked until the page is closed."""
+        while not self.page.closed and not self.page.guard.off:
+            if (do := self.waiting.take()) is None:
+                time.sleep(0.05)
+            else:
+                self.page.guard(do)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+import viser
 
 from splatdistill.errors import UserError
 from splatdistill.export.saved_splats import SavedSplats
@@ -13,14 +14,13 @@ from splatdistill.io.ply import write_ply
 from splatdistill.io.text import escape, printable
 from splatdistill.render import Rasterizer, rasterizer
 from splatdistill.shell import as_typed
-from splatdistill_viewer.browsers import View
+from splatdistill_viewer.browsers import Browser, Crop, View
 from splatdistill_viewer.clean import Cleaning
 from splatdistill_viewer.display import Display, text
 from splatdistill_viewer.page_base import Page
-from splatdistill_viewer.pictures import MOVING, TALL_WAITING, Mode
-from splatdistill_viewer.server import BRAND
+from splatdistill_viewer.pictures import MOVING, TALL_WAITING, Kernels
 from splatdistill_viewer.snapshot import adjusted, snapshot
-from splatdistill_viewer.splats import show, update
+from splatdistill_viewer.splats import show
 from splatdistill_viewer.tiles import Row, places, stand, tiled
 
 NEVER = {"box": 4.0, "needles": 50.0, "floaters": 30.0}  # what the tools stand at while they take nothing
@@ -42,36 +42,43 @@ class Gallery(Page):
         super().__init__("splatdistill view", port, report, hosts=hosts)
         self.works, self.out = list(works), out
         self.rasterizer: Rasterizer = rasterizer("cpu")
-        self.shown: object = None
         self.kept: list[Gaussians] = [w.gaussians for w in self.works]
         self.cleaned: object = None
         apart = 1.3 * max(2 * float(w.gaussians.means.abs().quantile(0.98)) if len(w.gaussians) else 1.0 for w in self.works)
-        self.handles, self.boxes = [], []
-        spots = places(len(self.works), apart)
-        for i, (w, at) in enumerate(zip(self.works, spots)):
-            self.handles.append(show(self.server, f"/work-{i}", snapshot(w.gaussians), at=at))
-            if len(self.works) > 1:
-                self.server.scene.add_label(f"/work-{i}/name", printable(w.name), position=(0.0, 0.0, 0.6 * apart))
-        self.row = Row(self.handles, spots)
+        self.apart, self.spots = apart, places(len(self.works), apart)
+        self.kernels = Kernels(self.rasterizer, self.guard)
         if len(self.works) > 1:
             self.server.initial_camera.position = stand(len(self.works), apart)
         self.build()
+        self.open()
+
+    def furnish(self, client: viser.ClientHandle) -> Browser:
+        """Give a page its own look, and the works with their names."""
+        with self.view:
+            display = Display(client)
+        row = Row([show(client.scene, f"/work-{i}", snapshot(g), at=at) for i, (g, at) in enumerate(zip(self.kept, self.spots))], self.spots)
+        if len(self.works) > 1:
+            for i, w in enumerate(self.works):
+                client.scene.add_label(f"/work-{i}/name", printable(w.name), position=(0.0, 0.0, 0.6 * self.apart))
+        browser = Browser(client, display, row)
+        browser.draw_boxes(self.crops(self.cleaning))
+        return browser
 
     def build(self) -> None:
         """Make the page's controls."""
         gui = self.server.gui
         gui.add_html(text("<br>".join(f"<b>{escape(w.name)}</b>: {len(w.gaussians)} splats" for w in self.works)))
-        self.display = Display(gui, 1, cameras=False)
+        self.view = gui.add_folder("view")
         with gui.add_folder("clean up"):
             far = NEVER["box"]
             least, most = (-far, -far, -far), (far, far, far)
-            self.low = gui.add_vector3("box from", least, min=least, max=most, step=0.05)
-            self.high = gui.add_vector3("box to", most, min=least, max=most, step=0.05)
-            self.opacity = gui.add_slider("least opacity", 0.0, 0.5, 0.005, 0.0, hint="Splats less opaque than this go")
-            top, hint = NEVER["needles"], "Longest axis over the middle one; at the right end all stay"
-            self.needles = gui.add_slider("needles", 1.5, top, 0.5, top, hint=hint)
-            top, hint = NEVER["floaters"], "Distance to the others over the median; at the right end all stay"
-            self.floaters = gui.add_slider("floaters", 1.2, top, 0.1, top, hint=hint)
+            self.low = gui.add_vector3("crop box, min.", least, min=least, max=most, step=0.05)
+            self.high = gui.add_vector3("crop box, max.", most, min=least, max=most, step=0.05)
+            self.opacity = gui.add_slider("opacity threshold", 0.0, 0.5, 0.005, 0.0, hint="Splats less opaque than this go")
+            top, hint = NEVER["needles"], "Longest axis over the middle one: takes needles away; at the right end all stay"
+            self.needles = gui.add_slider("max. anisotropy", 1.5, top, 0.5, top, hint=hint)
+            top, hint = NEVER["floaters"], "Distance to the nearest others over the median: takes floaters away; at the right end all stay"
+            self.floaters = gui.add_slider("max. isolation", 1.2, top, 0.1, top, hint=hint)
             self.left = gui.add_markdown("Nothing is taken away.")
             export = gui.add_button("Export cleaned")
             export.on_click(lambda event: self.ask_export(event.client_id))
@@ -100,12 +107,12 @@ class Gallery(Page):
             return
         if (cleaning := self.cleaning) != self.cleaned:
             self.clean(cleaning)
-        if self.display.turntable.value:
-            self.browsers.turn()
-        if (mode := self.display.exact) is None:
-            self.draw_splats()
-        else:
-            self.draw_exact(mode)
+        self.browsers.turn()
+        for b in self.browsers.all():
+            if b.display.exact is not None and self.kernels.there(self.works[0].gaussians, b.display.style):
+                self.draw_exact(b)
+            else:
+                self.draw_splats(b)
 
     def clean(self, cleaning: Cleaning) -> None:
         """Apply the tools."""
@@ -113,51 +120,42 @@ class Gallery(Page):
         gone = [len(w.gaussians) - len(k) for w, k in zip(self.works, self.kept)]
         counts = ", ".join(f"{n} of {len(w.gaussians)}" for n, w in zip(gone, self.works))
         self.left.content = f"Taken away: {counts}" if any(gone) else "Nothing is taken away."
-        self.draw_boxes(cleaning)
+        for b in self.browsers.all():
+            b.draw_boxes(self.crops(cleaning))
         self.cleaned = cleaning
 
-    def draw_boxes(self, cleaning: Cleaning) -> None:
-        """Draw the crop box around each work, once it takes anything; a side that is open ends with the splats."""
-        while self.boxes:
-            self.boxes.pop().remove()
+    def crops(self, cleaning: Cleaning) -> list[Crop]:
+        """Return the crop box of each work, once it takes anything; a side that is open ends with the splats."""
         if all(map(math.isinf, (*cleaning.low, *cleaning.high))):
-            return
+            return []
+        found = []
         for i, w in enumerate(self.works):
             means = w.gaussians.means
-            low = torch.maximum(torch.tensor(cleaning.low), means.amin(0)).tolist()
-            high = torch.minimum(torch.tensor(cleaning.high), means.amax(0)).tolist()
-            wide, deep, tall = (max(b - a, 1e-3) for a, b in zip(low, high))
-            x, y, z = ((a + b) / 2 for a, b in zip(low, high))
-            add = self.server.scene.add_box
-            self.boxes.append(add(f"/work-{i}/box", dimensions=(wide, deep, tall), color=BRAND, wireframe=True, position=(x, y, z)))
+            low = torch.maximum(torch.tensor(cleaning.low), means.amin(0))
+            high = torch.minimum(torch.tensor(cleaning.high), means.amax(0))
+            wide, deep, tall = (high - low).clamp_min(1e-3).tolist()
+            x, y, z = ((low + high) / 2).tolist()
+            found.append(Crop(f"/work-{i}/box", (x, y, z), (wide, deep, tall)))
+        return found
 
-    def draw_splats(self) -> None:
-        """Draw the browser's own view."""
-        d = self.display
-        self.row.face(self.browsers.azimuth())
-        key = self.cleaned, d.key
-        if key == self.shown:
-            return
-        with self.server.atomic():
-            for handle, g in zip(self.handles, self.kept):
-                handle.visible = True
-                update(handle, snapshot(adjusted(g, d.size.value, d.cutoff.value)))
-        self.browsers.clear()
-        self.shown = key
+    def draw_splats(self, b: Browser) -> None:
+        """Draw a browser's own view."""
+        d = b.display
+        b.row.face(b.azimuth())
+        wanted = [(self.cleaned, d.key)] * len(self.works)
+        if d.exact is None and (b.has is not None or b.behind != d.background or b.shown != wanted):
+            b.draw_splats({k: snapshot(adjusted(g, d.size.value, d.cutoff.value)) for k, g in enumerate(self.kept)} if b.shown != wanted else {})
+            b.shown = wanted
 
-    def draw_exact(self, mode: Mode) -> None:
+    def draw_exact(self, b: Browser) -> None:
         """Draw each work in its own tile, all from one camera."""
-        d = self.display
-        key = self.cleaned, d.key
-        for handle in self.handles:
-            if handle.visible:
-                handle.visible = False
+        d = b.display
+        if (wanted := b.wants((self.cleaned, d.key, d.style), TALL_WAITING, MOVING)) is None:
+            return
         names = (printable(w.name) if len(self.works) > 1 else "" for w in self.works)
         looked = [(name, adjusted(g, d.size.value, d.cutoff.value)) for name, g in zip(names, self.kept)]
-        for who, _, what in self.browsers.wanting(key, TALL_WAITING, MOVING):
-            image = tiled(looked, what[1], what[2], self.rasterizer, mode)
-            self.browsers.draw([View(who, what, image)])
-        self.shown = None
+        what = wanted[1]
+        self.browsers.draw([View(b.client.client_id, what, tiled(looked, what[1], what[2], self.rasterizer, d.style))])
 
     def export(self, who: int | None) -> None:
         """Write each work that is cleaned as a file, beside what it came from unless told otherwise; nothing is overwritten."""

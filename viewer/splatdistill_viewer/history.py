@@ -1,5 +1,8 @@
 """The curves of a run."""
 
+import time
+from collections import deque
+from collections.abc import Callable
 from typing import TypeVar
 
 import numpy as np
@@ -55,6 +58,29 @@ class History:
         """Return steps a second over the last steps; 0 before the first."""
         seconds = sum(sum(row[-len(STAGES) :]) for row in self.rows[-last:])
         return min(last, len(self.rows)) / seconds if seconds else 0.0
+
+
+class Pace:
+    """Steps a second of runs that take turns, by the clock, pauses left out."""
+
+    def __init__(self, last: int = 20, clock: Callable[[], float] = time.monotonic) -> None:
+        self.times: deque[float] = deque(maxlen=last + 1)
+        self.clock, self.idle, self.seen = clock, 0.0, clock()
+
+    def step(self) -> None:
+        """Take note of a step."""
+        self.seen = self.clock()
+        self.times.append(self.seen - self.idle)
+
+    def wait(self) -> None:
+        """Take note that nothing has gone on since the last step or wait."""
+        now = self.clock()
+        self.idle, self.seen = self.idle + now - self.seen, now
+
+    def speed(self) -> float:
+        """Return steps a second; 0 before the second step."""
+        seconds = self.times[-1] - self.times[0] if len(self.times) > 1 else 0.0
+        return (len(self.times) - 1) / seconds if seconds > 0 else 0.0
 
 
 def thinned(rows: list[T]) -> list[T]:

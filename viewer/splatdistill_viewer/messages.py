@@ -1,12 +1,13 @@
-"""Checks of what a page says: where its camera stands, and the new value of a control. Everything else is dropped.
+"""Checks of what a page says: where its camera stands, the new value of a control, a command. Everything else is dropped.
 
 viser, which serves the page, takes any message of its protocol from it: uploads of any size, values of any type for any
 attribute of a control, a request to share the page with the internet. So each message is read here first, by msgspec into
-one of two forms, its value is compared with what the control can hold, and what viser sees is written anew from what was
+one of three forms, its value is compared with what the control can hold, and what viser sees is written anew from what was
 read. https://viser.studio (viser 1.1) has the protocol: msgpack maps with a "type".
 """
 
 import math
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 import msgspec
@@ -61,14 +62,20 @@ class Update(msgspec.Struct, tag_field="type", tag="GuiUpdateMessage", forbid_un
     updates: Value
 
 
-READ = msgspec.msgpack.Decoder(Camera | Update)
+class Trigger(msgspec.Struct, tag_field="type", tag="CommandTriggerMessage", forbid_unknown_fields=True):
+    """A command of the palette, or its key, was used."""
+
+    uuid: Annotated[str, Meta(max_length=64)]
+
+
+READ = msgspec.msgpack.Decoder(Camera | Update | Trigger)
 WRITE = msgspec.msgpack.Encoder()
 
 
-def checked(raw: bytes | str, gui: viser.GuiApi, stands: bool) -> Camera | Update | None:
+def checked(raw: bytes | str, guis: Iterable[viser.GuiApi], stands: bool) -> Camera | Update | Trigger | None:
     """Return what a page said, as far as it may; None for anything else.
 
-    stands: whether the page has said where its camera is, which a real one does first.
+    guis: where its controls and commands may be. stands: whether the page has said where its camera is, which a real one does first.
     """
     if isinstance(raw, str):
         return None
@@ -78,7 +85,12 @@ def checked(raw: bytes | str, gui: viser.GuiApi, stands: bool) -> Camera | Updat
         return None
     if isinstance(said, Camera):
         return said if said.sound() else None
-    handle = gui._gui_input_handle_from_uuid.get(said.uuid) if stands else None
+    if not stands:
+        return None
+    if isinstance(said, Trigger):
+        command = next((c for gui in guis if (c := gui._command_handle_from_uuid.get(said.uuid)) is not None), None)
+        return None if command is None or command.disabled else said
+    handle = next((h for gui in guis if (h := gui._gui_input_handle_from_uuid.get(said.uuid)) is not None), None)
     value = None if handle is None or getattr(handle, "disabled", True) else fitting(handle, said.updates.value)
     return None if value is None else Update(said.uuid, Value(value))
 

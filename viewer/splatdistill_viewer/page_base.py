@@ -4,9 +4,11 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import viser
+
 from splatdistill.errors import UserError
 from splatdistill.io.text import printable
-from splatdistill_viewer.browsers import Browsers
+from splatdistill_viewer.browsers import Browser, Browsers
 from splatdistill_viewer.guard import Guard
 from splatdistill_viewer.server import Server
 from splatdistill_viewer.work_queue import WorkQueue
@@ -35,7 +37,14 @@ class Page:
         self.guard = Guard(self.report, trace)
         self.asked = WorkQueue()  # for the thread that computes
         self.server = server or Server(port, label, hosts)
-        self.browsers = Browsers(self.server, self.guard)
+
+    def open(self) -> None:
+        """Let browsers in: those that are there already, and those that come."""
+        self.browsers = Browsers(self.server, self.guard, self.furnish)
+
+    def furnish(self, client: viser.ClientHandle) -> Browser:
+        """Give a page its own controls and splats."""
+        raise NotImplementedError
 
     def work(self, most: int = 1) -> None:
         """Do what was asked, so many at most; what a person can put right is told on the page."""

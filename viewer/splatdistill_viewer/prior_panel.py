@@ -1,4 +1,4 @@
-"""The panel that shows what the prior was shown and what it wants."""
+"""The panel that shows what the diffusion prior was shown, what it makes of it, and its gradient."""
 
 import base64
 import io
@@ -7,32 +7,42 @@ import numpy as np
 import viser
 from PIL import Image
 
-from splatdistill.io.text import escape
 from splatdistill_viewer.pictures import Wants
 
 WIDTH = 222  # pixels of the panel; its contents want 220
-CAPTIONS = ("a view of the splats", "with noise: x_t", "what the prior sees in it: x_0", "the change it wants")
+CAPTIONS = ("rendering", "noised rendering x<sub>t</sub>", "denoised estimate x̂<sub>0</sub>", "− gradient")
 FIGURE = """<figure style="margin:0 8px 8px 4px;text-align:center;font-size:12px;color:#868e96"><img src="{src}" style="display:block;
-margin:auto;height:calc(25vh - 62px);max-width:100%;image-rendering:pixelated;border-radius:6px;border:1px solid #e9ecef">
-<figcaption>{caption}</figcaption></figure>"""
+margin:auto;height:calc(25vh - 62px);min-height:64px;max-width:100%;image-rendering:pixelated;border-radius:6px"><figcaption>{caption}</figcaption></figure>"""
 
 
 class PriorPanel:
-    """Four pictures; made only while someone asks for them."""
+    """Four pictures in one page; made only while it asks for them. folded: begin as a strip."""
 
-    def __init__(self, gui: viser.GuiApi) -> None:
-        panel = gui.add_panel()
-        with panel.add_tab("What the prior wants"):
+    def __init__(self, gui: viser.GuiApi, folded: bool = False) -> None:
+        self.panel = gui.add_panel()
+        with self.panel.add_tab("Diffusion prior"):
             self.pictures = gui.add_html("")
-            self.on = gui.add_checkbox("update", True, hint="The pictures cost the run a little of its time")
-        panel.dock_left()
-        panel.set_width(WIDTH)
+            self.on = gui.add_checkbox("live", not folded, hint="The pictures cost the run a little of its time")
+        self.panel.dock_left()
+        self.panel.set_width(WIDTH)
+        if folded:
+            self.panel.minimize()
 
-    def update(self, w: Wants) -> None:
-        """Show the pictures of one step."""
-        captions = (CAPTIONS[0], f"{CAPTIONS[1]}, t = {w.t:.2f}", *CAPTIONS[2:])
-        images = (w.render, w.noised, w.estimate, w.gradient)
-        self.pictures.content = "".join(FIGURE.format(src=source(i), caption=escape(c)) for i, c in zip(images, captions))
+    def update(self, html: str) -> None:
+        """Show the pictures of one step, if they are wanted."""
+        if self.on.value:
+            self.pictures.content = html
+
+    def remove(self) -> None:
+        """Take the panel off the page."""
+        self.panel.remove()
+
+
+def figures(w: Wants) -> str:
+    """Return the pictures of one step as HTML."""
+    captions = (CAPTIONS[0], f"{CAPTIONS[1]}, t = {w.t:.2f}", *CAPTIONS[2:])
+    images = (w.render, w.noised, w.estimate, w.gradient)
+    return "".join(FIGURE.format(src=source(i), caption=c) for i, c in zip(images, captions))
 
 
 def source(image: np.ndarray) -> str:

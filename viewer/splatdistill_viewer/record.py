@@ -79,7 +79,7 @@ def film(frames: Sequence[Keyframe]) -> str:
     """Return a page that plays the frames."""
     server = Server(8400)
     try:
-        splats = show(server, "/splats", frames[0].splats)
+        splats = show(server.scene, "/splats", frames[0].splats)
         label = server.scene.add_label("/step", frames[0].caption, position=(0.0, 0.0, 1.1))
         serializer = server.get_scene_serializer()
         for frame in frames[1:]:

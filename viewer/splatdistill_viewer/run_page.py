@@ -9,31 +9,36 @@ asks for comes back as Commands. No error of the viewer reaches the run.
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+import viser
 
-from splatdistill.train.events import Applied, Commands, Ended, Event, Paused, Refused, StepDone
+from splatdistill.gaussians import Gaussians
+from splatdistill.shell import as_typed
+from splatdistill.train.events import Applied, Commands, Ended, Event, Paused, Refused, Save, Saved, StepDone
 from splatdistill.train.run import RunDir
 from splatdistill.train.session import Session
-from splatdistill_viewer.browsers import View
+from splatdistill_viewer.browsers import SHORT, Browser, View
 from splatdistill_viewer.budget import LEAST, SHARE, SHARE_ALONE, Budget
 from splatdistill_viewer.cameras import Frustum, frustums
 from splatdistill_viewer.curves import Curves
-from splatdistill_viewer.display import Display, Status
+from splatdistill_viewer.display import Display
 from splatdistill_viewer.export_tab import ExportTab
 from splatdistill_viewer.history import History
 from splatdistill_viewer.page_base import Page
-from splatdistill_viewer.pictures import MOVING, TALL, TALL_WAITING, Mode, Wants, picture, wants
-from splatdistill_viewer.prior_panel import PriorPanel
+from splatdistill_viewer.pictures import MOVING, TALL, TALL_WAITING, Kernels, Wants, picture, wants
+from splatdistill_viewer.prior_panel import PriorPanel, figures
 from splatdistill_viewer.record import Recording, settings, write_html
 from splatdistill_viewer.server import Server
 from splatdistill_viewer.snapshot import Slot, Snapshot, adjusted, snapshot
-from splatdistill_viewer.splats import show, update
-from splatdistill_viewer.steering import Recipe, Steering, Words, any_words, as_published, run_buttons
+from splatdistill_viewer.splats import show
+from splatdistill_viewer.status import RunButtons, Status
+from splatdistill_viewer.steering import Recipe, Steering, Words, any_words, as_published
+from splatdistill_viewer.tiles import Row
 from splatdistill_viewer.work_queue import CommandQueue
 
 SLOW = 1.0  # seconds between drawings of curves and of the prior's panel
@@ -45,10 +50,9 @@ class Frame:
 
     status: tuple[Any, ...]
     free: bool = False  # made while the run waits: what it costs is not the run's
-    splats: Snapshot | None = None
+    splats: list[tuple[Browser, Snapshot]] = field(default_factory=list)
     views: list[View] = field(default_factory=list)
-    mode: Mode | None = None  # of the exact pictures, where they are wanted
-    frustums: list[Frustum] | None = None
+    frustums: list[Frustum] = field(default_factory=list)
     wants: Wants | None = None
     curves: bool = False
 
@@ -75,10 +79,13 @@ class RunPage(Page):
         self.share, self.alone = Budget(SHARE, LEAST), Budget(SHARE_ALONE)
         self.made_by = session.config  # the settings of the last step: what is asked for later has not been at work yet
         self.slot: Slot[Frame] = Slot()
-        self.state, self.shown, self.slow = "running", None, 0.0
+        self.state, self.slow = "running", 0.0
+        self.newest = snapshot(session.gaussians(), session.state.step)  # for whoever comes while no frame is made
+        self.saved = -1  # the step of the last checkpoint
         self.sent = 0  # frames
         self.build(recipe, words)
         self.guard.on_off.append(self.close)
+        self.open()
         self.sender = threading.Thread(target=self.send, name="splatdistill-viewer", daemon=True)
         self.sender.start()
 
@@ -86,19 +93,26 @@ class RunPage(Page):
         """Make the page."""
         gui, s, folder = self.server.gui, self.session, self.folder
         assert s.state is not None
-        self.status = Status(gui, s.config)
-        run_buttons(gui, self.queue.put)
+        self.status = Status(gui, s.config.prompt)
+        self.buttons = RunButtons(gui, self.queue.put)
         tabs = gui.add_tab_group()
         with tabs.add_tab("Watch"):
-            self.display = Display(gui, len(s.state.particles))
+            self.view = gui.add_folder("view")
             self.curves = Curves(gui)
         with tabs.add_tab("Steer"):
             self.steering = Steering(gui, s.config, self.queue.put, recipe, words)
         with tabs.add_tab("Keep"):
-            self.exports = ExportTab(self, s, folder, self.display, self.queue.put, self.write_replay)
-        self.panel = PriorPanel(gui)
-        self.splats = show(self.server, "/splats", snapshot(s.gaussians(), s.state.step))
-        self.cameras: list[Any] = []
+            self.exports = ExportTab(self, s, folder, self.queue.put, self.write_replay)
+        assert s.rasterizer is not None
+        self.kernels = Kernels(s.rasterizer, self.guard)
+
+    def furnish(self, client: viser.ClientHandle) -> Browser:
+        """Give a page its own look, splats, and panel of the prior."""
+        assert self.session.state is not None
+        with self.view:
+            display = Display(client, len(self.session.state.particles), cameras=True)
+        row = Row([show(client.scene, "/splats", self.newest)], [(0.0, 0.0, 0.0)])
+        return Browser(client, display, row, panel=PriorPanel(client.gui, folded=client.camera.image_height < SHORT))
 
     # what the run calls ------------------------------------------------------------------------------------------
 
@@ -113,20 +127,31 @@ class RunPage(Page):
         match event:
             case StepDone():
                 self.state, self.made_by = "running", self.session.config
+                self.buttons.follow("running")
                 last = self.session.last
                 self.history.add(event, float(last.distilled.grad.std()) if last is not None else float("nan"))
                 self.tick()
             case Paused():
                 self.state = "paused"
+                self.buttons.follow("paused")
                 self.tick(waiting=True)
             case Applied():
                 self.steering.applied(event.command, self.session.config)
+                if isinstance(event.command, Save) and self.saved != event.step:
+                    self.exports.say(f"no checkpoint of step {event.step}: its splats have values that are not finite")
             case Refused():
-                self.steering.refused(event.command, self.session.config)
+                self.steering.refused(event.command, self.session.config, event.message)
                 self.browsers.tell("Refused", event.message)
+            case Saved():
+                self.saved = event.step
+                self.exports.say(f"checkpoint of step {event.step} saved: {event.path}")
             case Ended():
                 self.state = event.how
                 self.record(always=True)
+                self.buttons.follow(event.how)
+                again = as_typed("splatdistill", "train", "--refine", self.folder.path)
+                self.steering.end(f"The run has ended: {event.message}. To go on at a higher setting: {again}")
+                self.exports.end()
 
     def tick(self, waiting: bool = False) -> None:
         """Do whatever is due. While the run waits all the time is ours."""
@@ -159,31 +184,38 @@ class RunPage(Page):
     @torch.no_grad()
     def frame(self, waiting: bool) -> Frame:
         """Return what has changed since the last one."""
-        d, s = self.display, self.session
-        g = s.gaussians(int(d.particle.value) - 1)
-        f = Frame((s.config, self.step, len(g), self.history.speed(), self.state), waiting, mode=d.exact)
-        key = self.step, len(g), d.key
-        if f.mode is not None:
-            assert s.rasterizer is not None
-            looked = adjusted(g, d.size.value, d.cutoff.value)
-            for who, cameras, what in self.browsers.wanting(key, TALL_WAITING if waiting else TALL, MOVING):
-                f.views.append(View(who, what, picture(looked, cameras, s.rasterizer, f.mode)))
-                if not waiting:
-                    break  # one at a time, each in its turn
-        elif key != self.shown:
-            f.splats = snapshot(adjusted(g, d.size.value, d.cutoff.value), self.step)
-        self.shown = None if f.mode else key
+        s = self.session
+        f = Frame((s.config, self.step, len(s.gaussians()), self.history.speed(), self.state), waiting)
+        made: dict[Any, Snapshot] = {}
+        for b in self.browsers.all():
+            g, d = s.gaussians(b.display.shown), b.display
+            key = self.step, len(g), d.key
+            if d.exact is not None and self.kernels.there(g, d.style):
+                if waiting or not f.views:  # one at a time, each in its turn
+                    f.views += self.view_of(b, g, (*key, d.style), TALL_WAITING if waiting else TALL)
+            elif b.shown != [key] or (d.exact is None and (b.has is not None or b.behind != d.background)):
+                if key not in made:
+                    made[key] = snapshot(adjusted(g, d.size.value, d.cutoff.value), self.step)
+                f.splats.append((b, made[key]))
+                b.shown, self.newest = [key], made[key]
         now = self.share.clock()
         if s.last is not None and now - self.slow > SLOW:
             self.slow = now
             self.history.look(self.step, self.terms())
             f.curves = True
-            f.frustums = frustums(s.last.out.cameras) if d.frustums.value else []
-            if self.panel.on.value:
+            if any(b.panel is not None and b.panel.on.value for b in self.browsers.all()):
                 f.wants = wants(s.last, s.prior)
-        if d.turntable.value:
-            self.browsers.turn()
+        f.frustums = [] if s.last is None else frustums(s.last.out.cameras)
+        self.browsers.turn()
         return f
+
+    def view_of(self, b: Browser, g: Gaussians, key: Any, tall: int) -> Iterator[View]:
+        """Yield the exact picture that a browser lacks."""
+        assert self.session.rasterizer is not None
+        if (wanted := b.wants(key, tall, MOVING)) is not None:
+            d, (cameras, what) = b.display, wanted
+            looked = adjusted(g, d.size.value, d.cutoff.value)
+            yield View(b.client.client_id, what, picture(looked, cameras, self.session.rasterizer, d.style))
 
     def terms(self) -> dict[str, float]:
         """Return each regulariser by itself, at the last step's view."""
@@ -210,32 +242,19 @@ class RunPage(Page):
                     self.share.charge(time.thread_time() - began)
 
     def draw(self, f: Frame) -> None:
-        """Draw one frame on all pages, at once."""
+        """Draw one frame on all pages."""
         with self.server.atomic():
             self.status.update(*f.status)
-            if self.splats.visible == (f.mode is not None):
-                self.splats.visible = f.mode is None
-                if f.mode is None:
-                    self.browsers.clear()
-            if f.splats is not None:
-                update(self.splats, f.splats)
-            if f.frustums is not None:
-                self.draw_cameras(f.frustums)
-            if f.wants is not None:
-                self.panel.update(f.wants)
             if f.curves:
                 self.curves.update(self.history)
+        for b, splats in f.splats:
+            b.draw_splats({0: splats})
         self.browsers.draw(f.views)
-
-    def draw_cameras(self, cameras: list[Frustum]) -> None:
-        """Draw the last batch's cameras."""
-        while len(self.cameras) > len(cameras):
-            self.cameras.pop().remove()
-        for i, c in enumerate(cameras):
-            if i == len(self.cameras):
-                add = self.server.scene.add_camera_frustum
-                self.cameras.append(add(f"/cameras/{i}", c.fov, c.aspect, scale=0.18, thickness=0.008, color=(90, 90, 90)))
-            self.cameras[i].wxyz, self.cameras[i].position, self.cameras[i].fov = c.wxyz, c.position, c.fov
+        html = "" if f.wants is None else figures(f.wants)
+        for b in self.browsers.all():
+            b.draw_cameras(f.frustums)
+            if html and b.panel is not None:
+                b.panel.update(html)
 
     # the end ------------------------------------------------------------------------------------------------------
 

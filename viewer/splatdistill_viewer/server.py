@@ -18,6 +18,7 @@ import websockets.asyncio.server
 from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request, Response
 
+from splatdistill_viewer.dressing import dressed
 from splatdistill_viewer.gate import Gate
 from splatdistill_viewer.messages import LONGEST, WRITE, Camera, checked
 
@@ -44,7 +45,7 @@ class Connection(ServerConnection):
         while True:
             raw = await super().recv(decode)
             await self.pace()
-            said = checked(raw, self.server_of_page.gui, self.stands)
+            said = checked(raw, self.server_of_page.guis(), self.stands)
             if said is None:
                 self.refused += 1
                 if self.refused > REFUSED:
@@ -77,7 +78,7 @@ class Server(viser.ViserServer):
         warnings.filterwarnings("ignore", message="Queued a .* on a closed connection")  # a page may go at any moment
         with quietly(), self.guarded():  # it prints a box of its own
             super().__init__(host=HOST, port=free_port(port), label=label, verbose=False)
-        self.gui.configure_theme(show_logo=False, show_share_button=False, control_width="large", brand_color=BRAND)
+        theme(self.gui)
         self.lay_out()
         self.initial_camera.fov = np.radians(FOV)
         self.gate.port = self.get_port()  # from now on it answers
@@ -100,7 +101,7 @@ class Server(viser.ViserServer):
                 if (refusal := gate.refusal(request, len(connection.server.connections), f"viser-v{viser.__version__}")) is not None:
                     return refusal
                 response = process_request(connection, request)
-                return None if response is None else gate.admit(request, response)
+                return None if response is None else gate.admit(request, dressed(response))
 
             def connect(*args: Any, **options: Any) -> Connection:
                 connection = Connection(*args, **options)
@@ -130,6 +131,13 @@ class Server(viser.ViserServer):
         for camera in (self.initial_camera, *(c.camera for c in self.get_clients().values())):
             camera.position, camera.look_at = START, (0.0, 0.0, 0.0)
 
+    def guis(self) -> Iterator[viser.GuiApi]:
+        """Yield the interface of all pages, then each page's own. A page's message about another's control goes nowhere: viser
+        looks for it among those of the page itself.
+        """
+        yield self.gui
+        yield from (client.gui for client in self.get_clients().values())
+
     def end(self) -> None:
         """Close the server and its pages."""
         with quietly():
@@ -144,6 +152,11 @@ class Server(viser.ViserServer):
         except (OSError, KeyError):
             who = f"USER@{socket.gethostname()}"
         return f"http://{HOST}:{port}/?token={self.gate.token}", f"ssh -L {port}:{HOST}:{port} {who}"
+
+
+def theme(gui: viser.GuiApi, dark: bool = False) -> None:
+    """Give pages our colours, dark ones or light."""
+    gui.configure_theme(show_logo=False, show_share_button=False, control_width="large", brand_color=BRAND, dark_mode=dark)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,7 @@
 """Splats on a page, and where a browser looks at them from."""
 
+import math
+
 import viser
 
 from splatdistill_viewer.cameras import Pose
@@ -19,11 +21,35 @@ def pose_of(client: viser.ClientHandle) -> Pose | None:
         return None
 
 
+def target_of(client: viser.ClientHandle) -> tuple[float, float, float]:
+    """Return what a browser's camera looks at."""
+    x, y, z = map(float, client.camera.look_at)
+    return x, y, z
+
+
+def stand(client: viser.ClientHandle, position: tuple[float, float, float]) -> None:
+    """Move a browser's camera; what it looks at stays."""
+    target = target_of(client)
+    with client.atomic():
+        client.camera.position = position
+        client.camera.look_at = target
+
+
+def look_from(client: viser.ClientHandle, azimuth: float, elevation: float) -> None:
+    """Have a browser look at the same point from the same distance, from another side; degrees."""
+    if (pose := pose_of(client)) is None:
+        return
+    target, a, e = target_of(client), math.radians(azimuth), math.radians(elevation)
+    far, way = math.dist(pose.position, target), (math.cos(e) * math.cos(a), math.cos(e) * math.sin(a), math.sin(e))
+    x, y, z = (p + far * w for p, w in zip(target, way))
+    stand(client, (x, y, z))
+
+
 def show(
-    server: viser.ViserServer, name: str, s: Snapshot, visible: bool = True, at: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    scene: viser.SceneApi, name: str, s: Snapshot, visible: bool = True, at: tuple[float, float, float] = (0.0, 0.0, 0.0)
 ) -> viser.GaussianSplatHandle:
-    """Put splats on a page; the handle takes later snapshots by `update`."""
-    return server.scene.add_gaussian_splats(name, s.centers, s.covariances, s.rgbs, s.opacities, visible=visible, position=at)
+    """Put splats on a page, or on all; the handle takes later snapshots by `update`."""
+    return scene.add_gaussian_splats(name, s.centers, s.covariances, s.rgbs, s.opacities, visible=visible, position=at)
 
 
 def update(handle: viser.GaussianSplatHandle, s: Snapshot) -> None:

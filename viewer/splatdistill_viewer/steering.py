@@ -9,9 +9,9 @@ from splatdistill.densify import DENSIFIERS
 from splatdistill.errors import UserError
 from splatdistill.guidance import GUIDANCES
 from splatdistill.train.config import Train
-from splatdistill.train.events import Choose, Command, Continue, Densify, Once, Pause, Prune, SetField, Stop
-from splatdistill_viewer.browsers import note
+from splatdistill.train.events import Choose, Command, Densify, Prune, SetField
 from splatdistill_viewer.controls import Pending, add_fields, follow, shown
+from splatdistill_viewer.display import RED, small
 
 Recipe = Callable[[str], Sequence[Command]]
 """The commands that go over to a guidance, by its name."""
@@ -30,15 +30,8 @@ def any_words(prompt: str, negative: str) -> None:
     """Take whatever a person types."""
 
 
-def run_buttons(gui: viser.GuiApi, put: Callable[[Command], None]) -> None:
-    """Add pause, single step, go on, stop (which saves). Without a hint: it would cover where the run is."""
-    asks = {"Pause": Pause, "Step": Once, "Go on": Continue, "Stop": Stop}
-    buttons = gui.add_button_group("", tuple(asks))
-    buttons.on_click(lambda event: put(asks[event.target.value]()))
-
-
 class Steering:
-    """Controls of a run. What the run refuses is put back where it was."""
+    """Controls of a run. A value that the run refuses is put back; a refused prompt stays, with the reason, to be edited."""
 
     def __init__(
         self,
@@ -53,30 +46,36 @@ class Steering:
         self.handles: dict[str, Any] = {}
         self.parents: dict[str, Any] = {}
         self.folders: dict[str, Any] = {}
+        self.buttons: list[Any] = []
+        self.over = gui.add_html("", visible=False)
         self.words(config)
         for part, kinds in (("guidance", GUIDANCES), ("densify", DENSIFIERS)):
             self.choice(part, kinds, config)
         with gui.add_folder("learning rates", expand_by_default=False):
             self.handles |= add_fields(gui, config.rates, "rates", self.pending)
-        with gui.add_folder("regularisers", expand_by_default=False):
+        with gui.add_folder("regularisation", expand_by_default=False):
             self.handles |= add_fields(gui, config.regularise, "regularise", self.pending)
             self.handles |= add_fields(gui, config, "", self.pending, only=("guidance_weight",))
-        with gui.add_folder("background", expand_by_default=False):
+        with gui.add_folder("training background", expand_by_default=False):
             self.handles |= add_fields(gui, config.background, "background", self.pending)
 
     def button(self, label: str, command: Callable[[], Command], **more: Any) -> Any:
         """Add a button that asks for something."""
         handle = self.gui.add_button(label, **more)
+        self.buttons.append(handle)
         handle.on_click(lambda _: self.put(command()))
         return handle
 
     def words(self, config: Train) -> None:
-        """Add the prompt and what to keep away from, sent together by a button: half a word is no prompt."""
+        """Add the prompt and the negative prompt, sent together by a button: half a word is no prompt."""
         self.now = {"prompt": config.prompt, "negative": config.negative}
         with self.gui.add_folder("prompt"):
             for name in ("prompt", "negative"):
-                self.handles[name] = self.gui.add_text(name, getattr(config, name))
-            button = self.gui.add_button("Use these words")
+                label = "prompt" if name == "prompt" else "negative prompt"
+                self.handles[name] = self.gui.add_text(label, getattr(config, name))
+            self.reason = self.gui.add_html("", visible=False)
+            button = self.gui.add_button("Apply prompt")
+            self.buttons.append(button)
 
         @button.on_click
         def _(event: viser.GuiEvent) -> None:
@@ -84,22 +83,26 @@ class Steering:
             try:
                 self.refuse(asked["prompt"], asked["negative"])
             except UserError as e:
-                for name in self.now:
-                    self.handles[name].value = self.now[name]
-                if event.client is not None:
-                    note(event.client, "Refused", str(e))
+                self.say(str(e))
                 return
+            self.say("")
             for name, text in asked.items():
                 if text != self.now[name]:
                     self.put(SetField(name, text))
 
+    def say(self, reason: str) -> None:
+        """Show under the prompt why it was refused; nothing where it was not."""
+        if reason:
+            reason = f"Refused: {reason} The run goes on with {self.now['prompt']!r}."
+        self.reason.content, self.reason.visible = small(reason, RED), bool(reason)
+
     def choice(self, part: str, kinds: dict[str, type], config: Train) -> None:
         """Add the choice of another guidance or densifier, and the fields of the one in use."""
         now = next((n for n, k in kinds.items() if k is type(getattr(config, part))), None)
-        self.parents[part] = self.gui.add_folder(part, expand_by_default=part == "guidance")
+        self.parents[part] = self.gui.add_folder("densification" if part == "densify" else part, expand_by_default=part == "guidance")
         with self.parents[part]:
             names = list(kinds) if now else ["(own class)", *kinds]
-            chosen = self.gui.add_dropdown("use", names, initial_value=now or names[0])
+            chosen = self.gui.add_dropdown("method" if part == "guidance" else "strategy", names, initial_value=now or names[0])
             self.handles[part] = chosen
             if part == "densify":
                 self.button("Densify now", Densify)
@@ -153,11 +156,19 @@ class Steering:
             value = getattr(value, name)
         self.handles[path].value = shown(self.handles[path].value, value)
 
-    def refused(self, command: Command, config: Train) -> None:
-        """Show again what is so in the control of a command that was refused."""
+    def refused(self, command: Command, config: Train, message: str) -> None:
+        """Show again what is so in the control of a command that was refused; words stay, under them why."""
         match command:
+            case SetField(path="prompt" | "negative"):
+                self.say(message)
             case SetField():
                 self.show(command.path, config)
             case Choose(part=part):
                 kinds: dict[str, type] = GUIDANCES if part == "guidance" else DENSIFIERS
                 self.handles[part].value = next((n for n, k in kinds.items() if k is type(getattr(config, part))), command.kind)
+
+    def end(self, words: str) -> None:
+        """Have the controls of a run that has ended change nothing, and say why."""
+        for handle in (*self.handles.values(), *self.buttons):
+            handle.disabled = True
+        self.over.content, self.over.visible = small(words), True

@@ -13,7 +13,7 @@ from splatdistill.gaussians import Gaussians
 from splatdistill.io.images import fitted
 from splatdistill.render import Rasterizer
 from splatdistill_viewer.cameras import Pose
-from splatdistill_viewer.pictures import Mode, picture
+from splatdistill_viewer.pictures import Style, picture
 from splatdistill_viewer.server import FOV
 
 Point = tuple[float, float, float]
@@ -55,13 +55,13 @@ def stand(n: int, apart: float) -> Point:
     return (0.4 + 0.5 * apart * max(shape(n)) / math.tan(math.radians(FOV / 2)), -0.5, 0.6)
 
 
-def tiled(objects: Sequence[tuple[str, Gaussians]], pose: Pose, height: int, rasterizer: Rasterizer, mode: Mode) -> np.ndarray:
+def tiled(objects: Sequence[tuple[str, Gaussians]], pose: Pose, height: int, rasterizer: Rasterizer, style: Style) -> np.ndarray:
     """Return an exact picture of each in its own tile under its name, (h,w,3) bytes, every one from the pose."""
     rows, across = shape(len(objects))
     whole = pose.cameras(max(8, height // rows))
     own = columns(whole, max(1, round(pose.aspect * height) // across))
-    images = [under(name, picture(g, own, rasterizer, mode)) for name, g in objects]
-    images += [np.full_like(images[0], 255)] * (rows * across - len(images))
+    images = [under(name, picture(g, own, rasterizer, style)) for name, g in objects]
+    images += [np.full_like(images[0], images[0][0, 0])] * (rows * across - len(images))
     return np.concatenate([np.concatenate(images[r * across : (r + 1) * across], 1) for r in range(rows)])
 
 

@@ -1,21 +1,24 @@
 """Variants of one prompt as a grid in one page, and the choice of the one to go on with."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
+import viser
 
-from splatdistill.io.text import escape
 from splatdistill.train.events import Applied, Callback, Command, Ended, Event, Paused, Refused, StepDone, Stop
 from splatdistill.train.variants import Variant
-from splatdistill_viewer.browsers import View
+from splatdistill_viewer.browsers import Browser, View
 from splatdistill_viewer.budget import LEAST, SHARE, Budget
-from splatdistill_viewer.display import Display, text
+from splatdistill_viewer.display import Display
+from splatdistill_viewer.history import Pace
 from splatdistill_viewer.page_base import Page
-from splatdistill_viewer.pictures import MOVING, TALL, TALL_WAITING, Mode
+from splatdistill_viewer.pictures import MOVING, TALL, TALL_WAITING, Kernels
 from splatdistill_viewer.server import Server
-from splatdistill_viewer.snapshot import adjusted, snapshot
-from splatdistill_viewer.splats import show, update
-from splatdistill_viewer.steering import Recipe, Steering, Words, any_words, as_published, run_buttons
+from splatdistill_viewer.snapshot import Snapshot, adjusted, snapshot
+from splatdistill_viewer.splats import show
+from splatdistill_viewer.status import BUTTONS, RunButtons, Status, remaining
+from splatdistill_viewer.steering import Recipe, Steering, Words, any_words, as_published
 from splatdistill_viewer.tiles import Row, places, stand, tiled
 from splatdistill_viewer.work_queue import CommandQueue
 
@@ -38,21 +41,23 @@ class VariantsPage(Page):
         self.runs, self.queues = list(runs), [CommandQueue(r.commands.put) for r in runs]
         self.chosen: int | None = None
         self.server.initial_camera.position = stand(len(runs), APART)
+        self.over: set[int] = set()  # those that have ended
         self.share, self.states = Budget(SHARE, LEAST), ["waiting"] * len(self.runs)
-        self.shown: list[object] = [None] * len(self.runs)
-        self.turn = 0
+        self.state, self.pace, self.turn = "running", Pace(), 0
+        self.spots = places(len(self.runs), APART)
+        self.newest = [snapshot(r.session.gaussians()) for r in self.runs]  # for whoever comes while nothing is drawn
         self.build(recipe, words)
         self.guard.on_off.append(self.close)
+        self.open()
 
     def build(self, recipe: Recipe, words: Words) -> None:
         """Make the page."""
         gui, config = self.server.gui, self.runs[0].session.config
-        gui.add_html(text(f"<b>{escape(config.prompt)}</b>: {len(self.runs)} variants"))
-        self.bar = gui.add_progress_bar(0.0)
-        run_buttons(gui, self.put)
+        self.status = Status(gui, config.prompt)
+        self.buttons = RunButtons(gui, self.put)
         tabs = gui.add_tab_group()
         with tabs.add_tab("Choose"):
-            self.display = Display(gui, 1, cameras=False)
+            self.view = gui.add_folder("view")
             self.notes = []
             for k, r in enumerate(self.runs):
                 with gui.add_folder(name(r)):
@@ -61,11 +66,18 @@ class VariantsPage(Page):
                     button.on_click(lambda _, k=k: self.choose(k))
         with tabs.add_tab("Steer"):
             self.steering = Steering(gui, config, self.put, recipe, words)
-        self.handles, spots = [], places(len(self.runs), APART)
-        for k, (r, at) in enumerate(zip(self.runs, spots)):
-            self.handles.append(show(self.server, f"/variant-{k}", snapshot(r.session.gaussians()), at=at))
-            self.server.scene.add_label(f"/variant-{k}/name", name(r), position=(0.0, 0.0, 0.48 * APART))
-        self.row = Row(self.handles, spots)
+        rasterizer = self.runs[0].session.rasterizer
+        assert rasterizer is not None
+        self.rasterizer, self.kernels = rasterizer, Kernels(rasterizer, self.guard)
+
+    def furnish(self, client: viser.ClientHandle) -> Browser:
+        """Give a page its own look, and all variants with their names."""
+        with self.view:
+            display = Display(client)
+        handles = [show(client.scene, f"/variant-{k}", s, at=at) for k, (s, at) in enumerate(zip(self.newest, self.spots))]
+        for k, r in enumerate(self.runs):
+            client.scene.add_label(f"/variant-{k}/name", name(r), position=(0.0, 0.0, 0.48 * APART))
+        return Browser(client, display, Row(handles, self.spots))
 
     def put(self, command: Command) -> None:
         """Ask all runs for something."""
@@ -93,22 +105,30 @@ class VariantsPage(Page):
             self.queues[k].done(event.command)
         match event:
             case StepDone():
-                self.states[k] = f"step {event.step} of {event.steps}, {event.gaussians} splats"
+                self.states[k], self.state = f"step {event.step} of {event.steps}, {event.gaussians} splats", "running"
+                self.pace.step()
                 self.tick()
             case Paused():
+                self.state = "paused"
+                self.pace.wait()
                 self.tick(waiting=True)
             case Ended():
                 self.states[k] = f"{event.how} at step {event.step}, {len(event.result)} splats"
+                self.over.add(k)
+                if len(self.over) == len(self.runs):
+                    self.state = "done"
+                    self.steering.end("All variants have ended. Refine the best one.")
                 self.tick(waiting=True)
             case Applied() if k == 0:
                 self.steering.applied(event.command, self.runs[0].session.config)
             case Refused() if k == 0:
-                self.steering.refused(event.command, self.runs[0].session.config)
+                self.steering.refused(event.command, self.runs[0].session.config, event.message)
                 self.browsers.tell("Refused", event.message)
 
     def tick(self, waiting: bool = False) -> None:
         """Do whatever is due."""
         self.steering.pending.flush()
+        self.buttons.follow(self.state)
         if not self.browsers.any:
             return
         if waiting:  # what it costs is not the runs'
@@ -120,40 +140,55 @@ class VariantsPage(Page):
     @torch.no_grad()
     def draw(self, waiting: bool) -> None:
         """Draw what has changed since the last time; of the splats one variant's, each in its turn, unless there is time."""
-        d = self.display
         for note, state in zip(self.notes, self.states):
             if note.content != state:
                 note.content = state
-        total = sum(r.session.config.steps for r in self.runs)
-        self.bar.value = 100.0 * sum(map(done, self.runs)) / total
-        if d.turntable.value:
-            self.browsers.turn()
-        if (mode := d.exact) is not None:
-            self.draw_exact(mode, waiting)
-            return
-        self.row.face(self.browsers.azimuth())
+        self.tell_progress()
+        self.browsers.turn()
         self.turn += 1
-        for k in range(len(self.runs)) if waiting else (self.turn % len(self.runs),):
-            s = self.runs[k].session
-            if (key := (done(self.runs[k]), d.key)) != self.shown[k]:
-                update(self.handles[k], snapshot(adjusted(s.gaussians(), d.size.value, d.cutoff.value), done(self.runs[k])))
-                self.handles[k].visible, self.shown[k] = True, key
-        self.browsers.clear()
+        now = range(len(self.runs)) if waiting else (self.turn % len(self.runs),)
+        made: dict[Any, Snapshot] = {}
+        pictures = 0
+        for b in self.browsers.all():
+            b.row.face(b.azimuth())
+            if b.display.exact is not None and self.kernels.there(self.runs[0].session.gaussians(), b.display.style):
+                if waiting or not pictures:  # one at a time
+                    pictures += self.draw_exact(b, waiting)
+            else:
+                self.draw_splats(b, now, made)
 
-    def draw_exact(self, mode: Mode, waiting: bool) -> None:
-        """Draw exact pictures in tiles, all from one camera."""
-        d, key = self.display, (self.display.key, *map(done, self.runs))
-        for k, handle in enumerate(self.handles):
-            if handle.visible:
-                handle.visible, self.shown[k] = False, None
+    def tell_progress(self) -> None:
+        """Show how far all of them are together."""
+        total, made = sum(r.session.config.steps for r in self.runs), sum(map(done, self.runs))
+        left = remaining(sum(r.session.config.steps - done(r) for k, r in enumerate(self.runs) if k not in self.over), self.pace.speed())
+        left = left if self.state in BUTTONS else ""
+        facts = " · ".join(filter(None, (f"{len(self.runs)} variants", f"step {made} of {total}", left)))
+        self.status.show(self.runs[0].session.config.prompt, self.state, facts, made / max(total, 1), left)
+
+    def draw_splats(self, b: Browser, which: Iterable[int], made: dict[Any, Snapshot]) -> None:
+        """Draw some of the variants in a browser's own view. made: snapshots that another browser needed as well."""
+        d, changed = b.display, {}
+        b.shown = b.shown or [None] * len(self.runs)
+        for k in which:
+            key = k, done(self.runs[k]), d.key
+            if key != b.shown[k]:
+                if key not in made:
+                    g = self.runs[k].session.gaussians()
+                    made[key] = self.newest[k] = snapshot(adjusted(g, d.size.value, d.cutoff.value), done(self.runs[k]))
+                changed[k], b.shown[k] = made[key], key
+        if changed or (d.exact is None and (b.has is not None or b.behind != d.background)):
+            b.draw_splats(changed)
+
+    def draw_exact(self, b: Browser, waiting: bool) -> bool:
+        """Draw exact pictures in tiles, all from one camera, if a browser lacks them; return whether it did."""
+        d = b.display
+        key = (d.key, d.style, *map(done, self.runs))
+        if (wanted := b.wants(key, TALL_WAITING if waiting else TALL, MOVING)) is None:
+            return False
         looked = [(name(r), adjusted(r.session.gaussians(), d.size.value, d.cutoff.value)) for r in self.runs]
-        rasterizer = self.runs[0].session.rasterizer
-        assert rasterizer is not None
-        for who, _, what in self.browsers.wanting(key, TALL_WAITING if waiting else TALL, MOVING):
-            image = tiled(looked, what[1], what[2], rasterizer, mode)
-            self.browsers.draw([View(who, what, image)])
-            if not waiting:
-                break  # one at a time
+        what = wanted[1]
+        self.browsers.draw([View(b.client.client_id, what, tiled(looked, what[1], what[2], self.rasterizer, d.style))])
+        return True
 
     def hold(self) -> None:
         """Keep the page until one is chosen, Ctrl-C, or an error of the viewer."""
@@ -162,7 +197,7 @@ class VariantsPage(Page):
     def hand_over(self) -> Server:
         """Give the server away, its page cleared for a run's own viewer."""
         self.closed = True
-        self.browsers.clear()
+        self.browsers.end()
         self.server.lay_out()
         return self.server
 

@@ -1,0 +1,35 @@
+"""Full screen for the object and a layout for phones, put into the page that viser serves."""
+
+import gzip
+from functools import cache
+from pathlib import Path
+
+from websockets.http11 import Response
+
+MARK = b"</head>"
+
+
+@cache
+def dressing() -> bytes:
+    """Return our styles and script, one HTML fragment."""
+    return (Path(__file__).parent / "page.html").read_bytes()
+
+
+def dressed(response: Response) -> Response:
+    """Put them into the head of a page that is served; any other answer stays as it is."""
+    if not response.headers.get("Content-Type", "").startswith("text/html"):
+        return response
+    packed = response.headers.get("Content-Encoding") == "gzip"
+    page = with_dressing(bytes(response.body), packed)
+    del response.headers["Content-Length"]
+    response.headers["Content-Length"] = str(len(page))
+    response.body = page
+    return response
+
+
+@cache
+def with_dressing(page: bytes, packed: bool) -> bytes:
+    """Return a page with our fragment at the end of its head; both packed by gzip or not. Kept: viser serves one page."""
+    plain = gzip.decompress(page) if packed else page
+    plain = plain.replace(MARK, dressing() + MARK, 1)
+    return gzip.compress(plain) if packed else plain
