@@ -19,6 +19,7 @@ from splatdistill.export.saved_splats import SavedSplats, chosen
 from splatdistill.export.write import FORMATS, Asked, export
 from splatdistill.gaussians import Gaussians
 from splatdistill.io.frames import Up
+from splatdistill.io.mesh import Material
 from splatdistill.render import rasterizer
 from splatdistill.settings.command_line import command_line
 
@@ -38,7 +39,7 @@ class Export:
       spz    packed, about 15 bytes each; Spark, Niantic's tools (version 3, y up)
       sog    packed as pictures; SuperSplat and PlayCanvas
       html   one page with a viewer in it, which opens from disk and needs no network
-      glb    a textured triangle mesh, for everything that knows no splats (needs scikit-image and trimesh)
+      glb    a textured triangle mesh, for everything that knows no splats (extra mesh)
       obj    the same as .obj with .mtl and .png beside it
       mp4    once around it (`splatdistill render` does more)
       png    a picture of it, on transparent background
@@ -97,6 +98,9 @@ class Export:
     """glb, obj: in place of --triangles, cells of the grid along the longest side, 8 to 512."""
     texture: int | None = None
     """glb, obj: pixels per side of the texture; by default 1024, or more where the triangles need it."""
+    material: Material = "unlit"
+    """glb, obj: unlit shows the colours as they are, since the light that they were trained in is in them; lit leaves the
+    light to the program."""
     size: int = 512
     """mp4, png: pixels per side."""
 
@@ -195,11 +199,8 @@ def one(asked: Export, path: Path, splats: Gaussians, saved: SavedSplats, consol
             shape = meshes.meshed(
                 splats, rasterizer("cpu"), asked.resolution, asked.texture, asked.triangles, progress.done
             )
-        made = meshes.write(path, kind, shape, saved.comments)
-        console.print(
-            f"wrote {path}: {made.vertices} vertices, {made.faces} triangles, {sized(made.bytes)}, "
-            f"{'watertight' if made.watertight else 'with holes'}"
-        )
+        made = meshes.write(path, kind, shape, saved.comments, asked.material)
+        console.print(f"wrote {path}: {meshes.told(made)}; {sized(made.bytes)}, {asked.material}")
         console.print(asked.lies(splats))
         return
     form = FORMATS[kind]

@@ -1,19 +1,17 @@
-"""Colours of splats on their surface: a texture in which every triangle has a place of its own, filled from renders."""
-
-import math
+"""Colours of splats on their surface: a texture of charts, filled from renders, and beyond the charts' rims by their nearest."""
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int, UInt8
+from jaxtyping import Float, Float32, UInt8
 
 from splatdistill.errors import UserError
+from splatdistill.export.charts import Charts, covered, unwrapped
 from splatdistill.export.surface import Seen, Surface
-from splatdistill.io.mesh import Mesh
+from splatdistill.io.mesh import Mesh, vertex_normals
 
-LEAST = 4  # texels along a triangle's cell
+LEAST = 3  # texels for a triangle, on average
 USUAL = 1024  # pixels per side, where nothing else is asked for and the triangles need no more
 LARGEST = 8192  # pixels per side
-TILE = 16  # cells along a tile; a tile is filled before the next, so that near it is what is near in space
 AT_ONCE = 1 << 18  # texels coloured at a time
 
 
@@ -21,74 +19,49 @@ def baked(shape: Surface, seen: Seen, size: int | None = None) -> Mesh:
     """Return the surface with a texture of size x size pixels, by default as many as it needs; UserError if there are too many
     triangles for so many.
     """
-    size, across, cell = layout(len(shape.faces), size)
-    bare = Mesh(
-        shape.vertices, shape.faces, corners(len(shape.faces), across, cell, size), np.zeros((size, size, 3), np.uint8)
-    )
-    return Mesh(bare.vertices, bare.faces, bare.uv, coloured(bare, seen, across, cell, shape.band))
+    size = side(len(shape.faces), size)
+    normals = vertex_normals(shape.vertices, shape.faces)
+    charts = unwrapped(shape.vertices, shape.faces, normals, size)
+    texture = coloured(shape, normals, charts, seen, size)
+    return Mesh(shape.vertices, shape.faces, charts.uv, charts.corners, texture, charts.count)
 
 
-def layout(count: int, size: int | None) -> tuple[int, int, int]:
-    """Return pixels and cells along a side, and texels along a cell. Two triangles share a square cell, each in one half of it."""
-    across = math.ceil(math.ceil(count / 2) ** 0.5)
-    across = across if across <= TILE else TILE * math.ceil(across / TILE)
+def side(count: int, size: int | None) -> int:
+    """Return the pixels along a side of a texture for so many triangles; UserError if `size` is no such number."""
+    least = 64 * -(-round((LEAST * count) ** 0.5) // 64)
     if size is None:
-        size = min(max(USUAL, LEAST * across), LARGEST)
+        return min(max(USUAL, least), LARGEST)
     if size > LARGEST:
         raise UserError(f"--texture is at most {LARGEST} pixels; got {size}")
-    if size < LEAST * across:
+    if size < least:
         raise UserError(
-            f"{count} triangles need a texture of {LEAST * across} pixels; give --texture {LEAST * across} "
-            f"or more (at most {LARGEST}), or fewer --triangles"
+            f"{count} triangles need a texture of {least} pixels; give --texture {least} or more (at most {LARGEST}), "
+            "or fewer --triangles"
         )
-    return size, across, size // across
-
-
-def corners(count: int, across: int, cell: int, size: int) -> Float32[np.ndarray, "count 3 2"]:
-    """Return the places of triangles in the texture, (0, 0) its upper left: corners on centres of texels, so that a viewer that
-    blends neighbouring texels stays inside the cell.
-    """
-    column, row = squares(np.arange(count) // 2, across)
-    origin = cell * np.stack([column, row], 1)[:, None]
-    near, far = 0.5, cell - 0.5
-    halves = np.array(
-        [[[near, near], [far - 1, near], [near, far - 1]], [[far, far], [near + 1, far], [far, near + 1]]]
-    )
-    return ((origin + halves[np.arange(count) % 2]) / size).astype(np.float32)
-
-
-def squares(index: Int[np.ndarray, " n"], across: int) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
-    """Return column and row of the cells in order: tile by tile, row by row inside a tile."""
-    tile = min(TILE, across)
-    block, rest = index // tile**2, index % tile**2
-    return block % (across // tile) * tile + rest % tile, block // (across // tile) * tile + rest // tile
+    return size
 
 
 @torch.no_grad()
-def coloured(mesh: Mesh, seen: Seen, across: int, cell: int, tolerance: float) -> UInt8[np.ndarray, "size size 3"]:
-    """Return the texture: for every texel the mean of what views show there, those that see it best counting most."""
-    size = mesh.texture.shape[0]
-    rows, columns = np.mgrid[0:size, 0:size].reshape(2, -1)
-    x, y = columns % cell, rows % cell
-    other = x + y >= cell  # the half of the cell that is the second triangle's; the diagonal is the first one's
-    inside = (columns < across * cell) & (rows < across * cell)
-    table = np.empty((across, across), np.int64)
-    column, row = squares(np.arange(across * across), across)
-    table[row, column] = np.arange(across * across)
-    face = 2 * table[np.minimum(rows // cell, across - 1), np.minimum(columns // cell, across - 1)] + other
-    inside &= face < len(mesh.faces)
-    face = np.where(inside, face, 0)
-    u, v = np.where(other, cell - 1 - x, x) / (cell - 2), np.where(other, cell - 1 - y, y) / (cell - 2)
-    weights = torch.from_numpy(np.stack([1 - u - v, u, v], 1).astype(np.float32))
-    vertices, normals = torch.from_numpy(mesh.vertices), torch.from_numpy(mesh.normals())
-    out = np.zeros((size * size, 3), np.uint8)
-    for part in np.array_split(np.flatnonzero(inside), max(1, inside.sum() // AT_ONCE)):
-        which = torch.from_numpy(mesh.faces[face[part]].copy())
-        points = (weights[part][:, :, None] * vertices[which]).sum(1)
-        up = torch.nn.functional.normalize((weights[part][:, :, None] * normals[which]).sum(1), dim=1)
-        out[part] = (255 * colours(points, up, seen, tolerance)).round().to(torch.uint8).numpy()
-    out[~inside] = out[inside].mean(0).round()
-    return out.reshape(size, size, 3)
+def coloured(
+    shape: Surface, up: Float32[np.ndarray, "v 3"], charts: Charts, seen: Seen, size: int
+) -> UInt8[np.ndarray, "size size 3"]:
+    """Return the texture: for every texel of a chart the mean of what views show there, those that see it best counting most;
+    for every other one the colour of the nearest, so that no blending of texels meets anything else.
+    """
+    from scipy import ndimage
+
+    vertices, normals = torch.from_numpy(shape.vertices), torch.from_numpy(up)
+    out, known = np.zeros((size * size, 3), np.uint8), np.zeros(size * size, bool)
+    for texels in covered(charts, size):
+        for part in np.array_split(np.arange(len(texels.index)), 1 + len(texels.index) // AT_ONCE):
+            corners = torch.from_numpy(shape.faces[texels.face[part]].copy())
+            weights = torch.from_numpy(texels.weights[part])[:, :, None]
+            towards = torch.nn.functional.normalize((weights * normals[corners]).sum(1), dim=1)
+            shown = colours((weights * vertices[corners]).sum(1), towards, seen, shape.band)
+            out[texels.index[part]] = (255 * shown).round().to(torch.uint8).numpy()
+        known[texels.index] = True
+    row, column = np.asarray(ndimage.distance_transform_edt(~known.reshape(size, size), return_distances=False, return_indices=True))
+    return out.reshape(size, size, 3)[row, column]
 
 
 def colours(

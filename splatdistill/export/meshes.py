@@ -12,7 +12,7 @@ from splatdistill.export.bake import baked
 from splatdistill.export.surface import COARSEST, FINEST, PIXELS, VIEWS, at_most, look_around, surface
 from splatdistill.gaussians import Gaussians
 from splatdistill.io.extent import sphere
-from splatdistill.io.mesh import Mesh, WrittenMesh, library, write_glb, write_obj
+from splatdistill.io.mesh import Material, Mesh, WrittenMesh, library, write_glb, write_obj
 from splatdistill.io.opening import Name
 from splatdistill.render import Rasterizer
 
@@ -57,6 +57,19 @@ def meshed(
     return replace(mesh, vertices=(mesh.vertices + middle.cpu().double().numpy()).astype(np.float32))
 
 
-def write(path: Name, kind: MeshFormat, mesh: Mesh, comments: Sequence[str]) -> WrittenMesh:
+def write(path: Name, kind: MeshFormat, mesh: Mesh, comments: Sequence[str], material: Material = "unlit") -> WrittenMesh:
     """Write a mesh and read it back."""
-    return WRITERS[kind](path, mesh, comments)
+    return WRITERS[kind](path, mesh, comments, material)
+
+
+def told(made: WrittenMesh) -> str:
+    """Say what a mesh's file holds."""
+    mesh, form = made.mesh, made.form
+    height, width = mesh.texture.shape[:2]
+    charts = f"{mesh.charts} chart{'s' if mesh.charts > 1 else ''}"
+    shape = f"{form.pieces} piece{'s' if form.pieces > 1 else ''}, "
+    shape += f"watertight, genus {form.genus}" if form.watertight else "with holes"
+    return (
+        f"{len(mesh.vertices)} vertices ({len(mesh.uv)} with seams), {len(mesh.faces)} triangles, {charts} in a texture of "
+        f"{width}x{height}; {shape}"
+    )

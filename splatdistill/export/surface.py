@@ -3,7 +3,8 @@
 After Curless and Levoy, "A Volumetric Method for Building Complex Models from Range Images" (SIGGRAPH 1996). From many
 sides each cell of a grid is compared with the depth that is seen there: the mean over views of
 clamp((depth - z) / t, -1, 1), where cells farther behind than t are not seen, and cells before nothing are outside.
-What no view sees is inside, so that the surface is closed. Views do not agree on where soft splats begin, by a share of
+What no view sees is inside, so that the surface is closed, and what is too small to be meant is cleaned away
+(`topology`). Views do not agree on where soft splats begin, by a share of
 the object and not by cells: t is such a share, or what one view overlooks is carved away from all of them.
 """
 
@@ -19,9 +20,9 @@ from torch import Tensor
 from splatdistill.cameras import Cameras
 from splatdistill.errors import UserError
 from splatdistill.export.paths import Place, cameras
+from splatdistill.export.topology import mended
 from splatdistill.gaussians import Gaussians
 from splatdistill.io.extent import along_a_curve, box
-from splatdistill.io.mesh import NEEDS
 from splatdistill.render import Rasterizer
 
 VIEWS = 40
@@ -35,7 +36,9 @@ SOLID, EMPTY = (
     0.5,
     0.2,
 )  # opacities above which depth counts, and below which there is nothing; between, a view is silent
-SMALL = 0.02  # pieces with fewer than this share of the largest one's faces are strays
+BLUR = 0.01  # of the longest side: standard deviation by which the field is smoothed
+LEAST_BLUR = 0.5  # cells
+TUNNEL = 0.06  # of the longest side: radius of a ball that passes no tunnel that is closed
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,12 @@ def at_most(g: Gaussians, seen: Seen, triangles: int) -> Surface:
     return best
 
 
+def bounded(field: Float[Tensor, "x y z"]) -> None:
+    """Make the border of a field outside, so that its surface is closed whatever happens."""
+    for k in range(3):
+        field.select(k, 0)[:], field.select(k, -1)[:] = 1, 1
+
+
 @torch.no_grad()
 def surface(g: Gaussians, seen: Seen, resolution: int) -> Surface:
     """Return the surface of what is more than half opaque; UserError if nothing is. resolution: cells along the long side."""
@@ -128,11 +137,12 @@ def surface(g: Gaussians, seen: Seen, resolution: int) -> Surface:
     for i in range(shape[0]):  # a slice at a time: memory stays small
         points = torch.cartesian_prod(axes[0][i : i + 1], axes[1], axes[2]).float()
         field[i] = distance(points, seen, band).reshape(shape[1:])
-    for k in range(3):  # closed at the border whatever happens
-        field.select(k, 0)[:], field.select(k, -1)[:] = 1, 1
+    bounded(field)
     if not (field < 0).any():
         raise UserError("these splats have no surface: nothing of them is more than half opaque; try --format ply")
-    vertices, faces = marched(field.numpy())
+    cleaned = torch.from_numpy(clean(field.numpy(), resolution, cell / band))
+    bounded(cleaned)
+    vertices, faces = marched(cleaned.numpy())
     return Surface((vertices * cell + (low.numpy() - 3 * cell)).astype(np.float32), faces, band)
 
 
@@ -150,22 +160,28 @@ def distance(points: Float[Tensor, "n 3"], seen: Seen, band: float) -> Float[Ten
     return torch.where(count > 0, total / count.clamp_min(1), torch.full_like(total, -1.0))
 
 
+def clean(field: Float32[np.ndarray, "x y z"], resolution: int, step: float) -> Float32[np.ndarray, "x y z"]:
+    """Return the field without what views do not agree on: smoothed by BLUR, strays left out, cavities and small tunnels
+    filled. step: what the field changes by along a cell.
+    """
+    from scipy import ndimage
+
+    smooth = ndimage.gaussian_filter(field, max(BLUR * resolution, LEAST_BLUR), mode="nearest")
+    if not (smooth < 0).any():
+        smooth = field
+    widest = TUNNEL * resolution
+    radii = [r for r in (1.0, 1.5, 2.0, 2.5, *range(3, FINEST)) if r <= max(widest, 1.5)]
+    return mended(smooth, radii, step)
+
+
 def marched(field: Float32[np.ndarray, "x y z"]) -> tuple[Float[np.ndarray, "v 3"], Int[np.ndarray, "f 3"]]:
-    """Run marching cubes at 0, stray pieces left out, smoothed a little without shrinking; in cells."""
-    try:
-        import trimesh
-        from skimage.measure import marching_cubes
-    except ImportError as error:
-        raise UserError(NEEDS) from error
-    field = np.where(np.abs(field) < 1e-4, np.float32(1e-4), field)  # a surface through a grid point has empty faces
+    """Run marching cubes at 0, smoothed a little without shrinking; in cells."""
+    import trimesh
+    from skimage.measure import marching_cubes
+
+    field = np.where(np.abs(field) < 1e-4, np.copysign(np.float32(1e-4), field), field)  # through a grid point: empty faces
     vertices, faces, _, _ = marching_cubes(-field, 0.0)
-    labels = trimesh.graph.connected_component_labels(
-        trimesh.Trimesh(vertices, faces, process=False).face_adjacency, len(faces)
-    )
-    sizes = np.bincount(labels)
-    kept = faces[sizes[labels] >= SMALL * sizes.max()]
-    used, kept = np.unique(kept, return_inverse=True)
-    mesh = trimesh.Trimesh(vertices[used], kept.reshape(-1, 3), process=False)
+    mesh = trimesh.Trimesh(vertices, faces, process=False)
     trimesh.smoothing.filter_taubin(mesh, lamb=0.5, nu=0.53, iterations=6)
     faces = np.asarray(mesh.faces)
     faces = faces if mesh.volume >= 0 else faces[:, ::-1]

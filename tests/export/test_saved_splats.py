@@ -34,8 +34,8 @@ def test_what_is_exported_into_a_run_is_no_particle(tmp_path: Path) -> None:
 def pyramid(colour: tuple[int, int, int]) -> Mesh:
     corners = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]], np.float32)
     faces = np.array([[0, 1, 2], [0, 3, 1], [0, 2, 3], [1, 3, 2]])
-    uv = np.tile(np.array([[0.1, 0.1], [0.9, 0.1], [0.1, 0.9]], np.float32), (4, 1, 1))
-    return Mesh(corners, faces, uv, np.full((16, 16, 3), colour, np.uint8))
+    uv, same = np.array([[0.1, 0.1], [0.9, 0.1], [0.1, 0.9]], np.float32), np.tile([0, 1, 2], (4, 1))
+    return Mesh(corners, faces, uv, same, np.full((16, 16, 3), colour, np.uint8), 4)
 
 
 def test_meshes_side_by_side_keep_their_textures(tmp_path: Path) -> None:

@@ -1,23 +1,20 @@
-"""Files are kept only if they read back as what was meant; pages, meshes and films hold what they should."""
+"""Files are kept only if they read back as what was meant; pages and films hold what they should."""
 
 import base64
 import re
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from marked_cube import cube
 from PIL import Image
-from splats import ball
 
 from splatdistill.errors import UserError
-from splatdistill.export import bake, film, meshes, paths, write
+from splatdistill.export import film, paths, write
 from splatdistill.export.paths import Place
 from splatdistill.export.write import FORMATS, Asked, export
 from splatdistill.gaussians import Gaussians
-from splatdistill.io import mesh as mesh_file
 from splatdistill.io.html import Start, load_html, write_html
 from splatdistill.io.images import check_png
 from splatdistill.io.video import check_mp4, write_mp4
@@ -70,116 +67,6 @@ def base64_of(page: str) -> str:
     found = re.search(r'base64">([^<]*)<', page)
     assert found and base64.b64decode(found[1])[:2] == b"\x1f\x8b"
     return found[1]
-
-
-@pytest.fixture(scope="module")
-def made() -> mesh_file.Mesh:
-    return meshes.meshed(cube(), rasterizer("cpu"), 24, 512)
-
-
-def test_the_mesh_is_closed_and_where_the_cube_is(made: mesh_file.Mesh) -> None:
-    assert mesh_file.watertight(made.vertices[made.faces])
-    assert not mesh_file.watertight(made.vertices[made.faces[1:]])
-    a, b, c = (made.vertices[made.faces[:, k]].astype(np.float64) for k in range(3))
-    volume = (a * np.cross(b, c)).sum() / 6  # positive: counter-clockwise from outside
-    assert 0.85 * 0.8**3 < volume < 1.25 * 0.8**3
-    np.testing.assert_allclose(made.vertices.min(0), [-0.4] * 3, atol=0.06)
-    np.testing.assert_allclose(made.vertices.max(0)[1], 0.4, atol=0.06)
-
-
-def test_the_texture_shows_each_side_in_its_colour(made: mesh_file.Mesh) -> None:
-    size = len(made.texture)
-    middles = (made.uv.mean(1) * size).astype(int)
-    shown = made.texture[middles[:, 1], middles[:, 0]] / 255
-    where = made.vertices[made.faces].mean(1)
-    inner = (np.abs(where[:, [0, 1, 2]]) < 0.3).sum(1) == 2  # away from edges
-    for axis, sign, colour in ((0, -1, (0, 0, 1)), (1, 1, (0, 0.8, 0)), (1, -1, (0.9, 0.9, 0)), (2, -1, (0, 0, 0))):
-        on = inner & (sign * where[:, axis] > 0.35)
-        assert on.sum() > 20
-        np.testing.assert_allclose(np.median(shown[on], 0), colour, atol=0.06)
-
-
-@pytest.mark.parametrize("most", [1200, 5000])
-def test_as_many_triangles_as_may_be_and_still_closed(most: int) -> None:
-    got = meshes.meshed(cube(), rasterizer("cpu"), texture=512, triangles=most)
-    assert 0.8 * most < len(got.faces) <= most
-    assert mesh_file.watertight(got.vertices[got.faces])
-    np.testing.assert_allclose(got.vertices.min(0), [-0.4] * 3, atol=0.08)
-
-
-def test_triangles_share_no_texel() -> None:
-    size = 256
-    for count in (1, 50, 700):
-        _, across, cell = bake.layout(count, size)
-        uv = bake.corners(count, across, cell, size) * size
-        assert uv.min() >= 0.5 and uv.max() <= size - 0.5
-        rows, columns = np.mgrid[0:size, 0:size] + 0.5
-        taken = np.zeros((size, size), int)
-        for a, b, c in uv.astype(np.float64):
-            (ux, uy), (vx, vy) = b - a, c - a
-            x, y = columns - a[0], rows - a[1]
-            s, t = (x * vy - y * vx) / (ux * vy - uy * vx), (y * ux - x * uy) / (ux * vy - uy * vx)
-            taken += (s > -1e-6) & (t > -1e-6) & (s + t < 1 + 1e-6)
-        assert taken.max() == 1
-
-
-@pytest.mark.parametrize("kind", ["glb", "obj"])
-def test_mesh_files_open_elsewhere(tmp_path: Path, made: mesh_file.Mesh, kind: str) -> None:
-    import trimesh
-
-    path = tmp_path / f"a mesh.{kind}"
-    done = meshes.write(path, kind, made, ("prompt a\ncube",))
-    assert done.watertight and done.faces == len(made.faces)
-    (got,) = trimesh.load_scene(path).geometry.values()
-    got.merge_vertices(merge_tex=True, merge_norm=True)
-    assert len(got.faces) == len(made.faces) and got.is_watertight and got.volume > 0.4
-    assert got.bounds[1][1] > 0.6  # the ball is up, along y
-    if kind == "obj":
-        text = path.read_text(encoding="utf-8")
-        assert "# prompt a cube\n" in text and {p.name for p in tmp_path.iterdir()} >= {
-            f"{mesh_file.plain('a mesh')}.mtl",
-            f"{mesh_file.plain('a mesh')}-texture.png",
-        }
-
-
-def test_the_glb_is_unlit_and_says_where_it_comes_from(tmp_path: Path, made: mesh_file.Mesh) -> None:
-    from pygltflib import GLTF2
-
-    meshes.write(tmp_path / "a.glb", "glb", made, ("prior tiny",))
-    got = GLTF2().load(str(tmp_path / "a.glb"))
-    assert got.asset.extras == {"comments": ["prior tiny"]} and got.extensionsUsed == ["KHR_materials_unlit"]
-    (material,) = got.materials
-    assert material.extensions == {"KHR_materials_unlit": {}} and got.samplers[0].minFilter == 9729
-    (primitive,) = got.meshes[0].primitives
-    a = primitive.attributes
-    assert got.accessors[primitive.indices].count == 3 * len(made.faces)
-    assert None not in (a.POSITION, a.NORMAL, a.TEXCOORD_0) and len(got.images) == 1
-
-
-def test_what_has_no_surface_and_what_does_not_fit_is_explained() -> None:
-    fog = ball([0, 0, 0], 0.3, 0.2, [1, 0, 0]).to(dtype=torch.float32)
-    with pytest.raises(UserError, match="no surface"):
-        meshes.meshed(fog, rasterizer("cpu"), 16, 256)
-    for wrong in ({"resolution": 4}, {"resolution": 16, "triangles": 500}):
-        with pytest.raises(UserError, match="--resolution"):
-            meshes.meshed(fog, rasterizer("cpu"), **wrong)
-    for few in (0, 40):
-        with pytest.raises(UserError, match="--triangles"):
-            meshes.meshed(cube(), rasterizer("cpu"), triangles=few)
-    for size in (64, 20_000):
-        with pytest.raises(UserError, match="--texture"):
-            bake.layout(9999, size)
-    for count in (10, 9999, 135_452):  # nothing asked for: as large as it must be
-        size, across, cell = bake.layout(count, None)
-        assert size >= bake.USUAL and bake.layout(count, size) == (size, across, cell) and cell >= bake.LEAST
-
-
-def test_meshing_without_its_libraries_says_what_to_install(monkeypatch) -> None:
-    import sys
-
-    monkeypatch.setitem(sys.modules, "trimesh", None)
-    with pytest.raises(UserError, match=r"pip install .*scikit-image.* .*trimesh"):
-        meshes.meshed(cube(), rasterizer("cpu"), 16, 256)
 
 
 @pytest.mark.parametrize("kind", ["rgb", "depth", "normal", "alpha"])
