@@ -99,7 +99,7 @@ def test_the_texture_shows_each_side_in_its_colour(made: Mesh) -> None:
 
 
 def test_charts_meet_without_seams() -> None:
-    """Where charts meet, a vertex has several places in the texture; blended there they show one colour."""
+    """A vertex where charts meet has several places in the texture; blended there they show one colour."""
     got = meshes.meshed(sphere(1500, 0.09), rasterizer("cpu"), 32, 512)
     vertex = np.empty(len(got.uv), int)
     vertex[got.corners] = got.faces

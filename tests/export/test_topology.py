@@ -61,7 +61,7 @@ def test_what_is_too_small_is_mended_and_the_rest_is_kept(case: str) -> None:
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("share", [0.2, 0.5])
 def test_marching_cubes_finds_what_was_counted(seed: int, share: float) -> None:
-    """Whatever the noise: the surface has the pieces and the genus of the voxels, and is closed."""
+    """The surface has, for any noise, the pieces and the genus of the voxels, and is closed."""
     noise = np.random.default_rng(seed).random((9, 10, 11))
     solid = topology.sound(np.pad(noise < share, 9))
     assert not topology.around_contacts(solid)[~solid].any() and solid[9:-9, 9:-9, 9:-9][noise < share].all()
