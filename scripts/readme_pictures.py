@@ -1,0 +1,73 @@
+"""Make all pictures of the README files anew, for instance after the embedded prior has changed.
+
+    python scripts/readme_pictures.py                      # hours on a CPU: all of them
+    python scripts/readme_pictures.py --only mushroom      # a minute
+
+mushroom: the sheet of the README's first command. acceptance: twelve prompts beside their truth (acceptance.py). gallery: ten
+methods on six prompts (gallery.py). viewer: picture and film of the live page (viewer_pictures.py, which needs a browser).
+Runs are kept in --work, and finished ones are not made again; take an empty folder for a new prior.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+PICTURES = HERE / "pictures"
+
+
+def called(*words: str | Path) -> None:
+    """Run a Python program, and stop where it cannot go on. Status 1 of a judge says that something was judged to fail."""
+    status = subprocess.run([sys.executable, *map(str, words)], check=False).returncode
+    if status > 1:
+        sys.exit(f"error: {' '.join(map(str, words))} ended with status {status}")
+
+
+def kept(made: Path, name: str) -> None:
+    """Put a picture in its place."""
+    shutil.copyfile(made, PICTURES / name)
+    print(f"{PICTURES / name}: {made.stat().st_size:,} bytes")
+
+
+def mushroom(work: Path) -> None:
+    """Train the README's first command, unless that was done; keep its sheet."""
+    run = work / "a-red-mushroom"
+    if not (run / "sheet.png").is_file():
+        called("-m", "splatdistill", "train", "--guidance", "sdi", "--prior", "tiny", "--prompt", "a red mushroom", "--out", run, "--no-viewer")
+    kept(run / "sheet.png", "red-mushroom-sdi.png")
+
+
+def acceptance(work: Path) -> None:
+    """Train and judge the twelve prompts; keep their sheet."""
+    called(HERE / "acceptance.py", "--train", "--guidance", "sdi", "--out", work / "acceptance")
+    kept(work / "acceptance" / "acceptance.png", "acceptance-sdi.png")
+
+
+def gallery(work: Path) -> None:
+    """Train and judge ten methods; keep their sheet."""
+    called(HERE / "gallery.py", "--out", work / "gallery")
+    kept(work / "gallery" / "gallery.png", "gallery.png")
+
+
+def viewer(work: Path) -> None:
+    """Watch a run in a browser; its picture and film go to their places by themselves."""
+    called(HERE / "viewer_pictures.py")
+
+
+ALL = {f.__name__: f for f in (mushroom, acceptance, gallery, viewer)}
+
+
+def main() -> None:
+    """The command line of this script."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="*", choices=list(ALL), default=list(ALL), help="which to make; by default all")
+    parser.add_argument("--work", type=Path, default=Path("runs/readme-pictures"), help="folder of the runs")
+    args = parser.parse_args()
+    for name in args.only:
+        ALL[name](args.work)
+
+
+if __name__ == "__main__":
+    main()
