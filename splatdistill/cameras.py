@@ -142,16 +142,32 @@ class Orbit:
     """Nearest and farthest camera, world units from the origin."""
     fov: tuple[float, float] = (40.0, 46.0)
     """Narrowest and widest vertical field of view, degrees."""
+    distance_end: tuple[float, float] | None = None
+    """Nearest and farthest camera in the end; the same as at the start if not given."""
+    fov_end: tuple[float, float] | None = None
+    """Narrowest and widest field of view in the end; the same as at the start if not given."""
+    until: float = 1.0
+    """Progress at which cameras have come to their ends, linearly (LucidDreamer's come nearer)."""
     uniform: Literal["sphere", "degrees"] = "sphere"
     """Elevations spread evenly over the sphere's area within the range, or evenly in degrees."""
 
     def __post_init__(self) -> None:
         """Raise UserError for ranges that fall, or that no camera can be in."""
         checks.types(self)
-        checks.rising(self, "elevation", "distance", "fov")
+        checks.rising(self, "elevation", "distance", "distance_end", "fov", "fov_end")
         checks.within(self, -90, 90, "elevation")
-        checks.positive(self, "distance")
-        checks.between(self, 0, 180, "fov")
+        checks.positive(self, "distance", "distance_end", "until")
+        checks.between(self, 0, 180, "fov", "fov_end")
+        checks.within(self, 0, 1, "until")
+
+    def at(self, progress: float) -> "Orbit":
+        """Return the views of this progress in [0, 1], of a run whose cameras move."""
+        if self.distance_end is None and self.fov_end is None:
+            return self
+        p = min(progress / self.until, 1.0)
+        near = self.distance if self.distance_end is None else between(self.distance, self.distance_end, p)
+        wide = self.fov if self.fov_end is None else between(self.fov, self.fov_end, p)
+        return replace(self, distance=near, fov=wide, distance_end=None, fov_end=None)
 
     @property
     def middle(self) -> tuple[float, float]:
@@ -185,6 +201,11 @@ class Orbit:
     def around(self, azimuth: Sequence[float], elevation: float, size: int) -> Cameras:
         """Return cameras from which training might look, in the middle of its distances and fields of view; degrees, pixels."""
         return orbit(azimuth, elevation, sum(self.distance) / 2, sum(self.fov) / 2, size)
+
+
+def between(first: tuple[float, float], last: tuple[float, float], share: float) -> tuple[float, float]:
+    """Return a range on the way from one to another."""
+    return first[0] + (last[0] - first[0]) * share, first[1] + (last[1] - first[1]) * share
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from splatdistill.cameras import Cameras, Orbit, ViewWords, orbit, with_view
+from splatdistill.errors import UserError
 
 
 def seen(cameras: Cameras, point: list[float]) -> torch.Tensor:
@@ -131,6 +132,27 @@ def test_a_batch_sees_all_around(batch: int, rng: torch.Generator) -> None:
         assert gaps.max() <= 720 / batch + 0.01
         everything.append(azimuth[torch.randint(batch, (1,), generator=rng)])
     assert furthest_from_cdf((torch.cat(everything) + 180) / 360) < ONE_PERCENT / 600**0.5
+
+
+@pytest.mark.parametrize(
+    ("progress", "distance", "fov"),
+    [(0.0, (5.0, 6.0), (20.0, 30.0)), (0.25, (4.5, 5.5), (15.0, 30.0)), (0.5, (4.0, 5.0), (10.0, 30.0)), (1.0, (4.0, 5.0), (10.0, 30.0))],
+)
+def test_cameras_may_come_nearer(progress: float, distance: tuple[float, float], fov: tuple[float, float], rng: torch.Generator) -> None:
+    moving = Orbit(distance=(5.0, 6.0), fov=(20.0, 30.0), distance_end=(4.0, 5.0), fov_end=(10.0, 30.0), until=0.5)
+    now = moving.at(progress)
+    assert (now.distance, now.fov) == (distance, fov) and now.elevation == moving.elevation
+    cameras = now.sample(200, 8, 8, rng)
+    for values, (low, high) in ((cameras.distance, distance), (cameras.vertical_fov, fov)):
+        assert low - 1e-3 <= values.min() < low + 0.1 * (high - low) and high - 0.1 * (high - low) < values.max() <= high + 1e-3
+
+
+def test_cameras_that_stay_stay() -> None:
+    still = Orbit(distance=(5.0, 6.0))
+    assert still.at(0.7) is still
+    assert Orbit(distance=(5.0, 6.0), fov_end=(10.0, 30.0)).at(1.0).distance == (5.0, 6.0)
+    with pytest.raises(UserError, match="distance-end must go from low to high"):
+        Orbit(distance_end=(3.0, 2.0))
 
 
 def test_sampling_repeats_with_its_generator() -> None:

@@ -52,6 +52,10 @@ class Guidance(ABC):
     """w(t), the weight of noise level t."""
     grad_clip: float | None = None
     """The gradient's elements are clipped to this absolute value."""
+    grad_clip_end: float | None = None
+    """Absolute value in the end; the same as at the start if not given (D-SDS's and GaussianDreamer's annealed clipping)."""
+    grad_clip_until: float = 1.0
+    """Progress at which `grad_clip_end` is reached, linearly."""
     normalise: bool = False
     """Divide the gradient of the whole batch by its norm, after clipping."""
 
@@ -60,7 +64,9 @@ class Guidance(ABC):
         checks.types(self)
         with checks.part("times"):
             self.value("times")  # whose levels may be in the wrong order only with what the variant adds
-        checks.positive(self, "grad_clip")
+        checks.positive(self, "grad_clip", "grad_clip_end", "grad_clip_until")
+        checks.within(self, 0, 1, "grad_clip_until")
+        checks.need(self, "grad_clip_end", self.grad_clip is not None or self.grad_clip_end is None, "needs a grad-clip at the start")
 
     @final
     def value(self, name: str) -> Any:
@@ -97,6 +103,13 @@ class Guidance(ABC):
         """Return w(t), by default that of the field `weight`."""
         return weight_of(self.weight, *view.prior.schedule(n.t))
 
+    @final
+    def clip_at(self, progress: float) -> float | None:
+        """Return the bound of the gradient's elements at this progress; None without one."""
+        if self.grad_clip is None or self.grad_clip_end is None:
+            return self.grad_clip
+        return self.grad_clip + (self.grad_clip_end - self.grad_clip) * min(progress / self.grad_clip_until, 1.0)
+
     def targetless(self) -> str:
         """Return why splats cannot take several steps towards one target (`--inner`), nothing where they can: where the residual
         is the prior's prediction minus the noise, so that x - (sigma_t / alpha_t) residual is its estimate of the clean x.
@@ -119,7 +132,7 @@ class Guidance(ABC):
             if view.prior.metric is not None:
                 w = w * view.prior.metric
             raw = w * mixed
-            grad = shaped(raw, self.grad_clip, self.normalise)
+            grad = shaped(raw, self.clip_at(view.progress), self.normalise)
             alpha, sigma = view.prior.schedule(n.t)
             kept = torch.where(raw == 0, torch.ones_like(raw), grad / raw)  # by clipping and normalising
             target, gain = view.x - sigma / alpha * mixed, kept * w * alpha / sigma

@@ -48,7 +48,9 @@ class SDI(Guided):
     inversion_scale: float = -6.5
     """Classifier-free guidance of the inversion."""
     inversion_perp_weight: float | None = None
-    """Factor on the weights of Perp-Neg in the inversion, where it is on; by default `perp_weight`."""
+    """Factor on the weights of Perp-Neg in the inversion, where it is on: two of four evaluations a move. By default 0, none
+    (code: as `perp_weight`).
+    """
     inversion_view_weight: float = 0.0
     """As `view_weight`, in the inversion; one more evaluation a view and move."""
     inversion_steps: int = 10
@@ -93,5 +95,6 @@ class SDI(Guided):
     @property
     def inversion(self) -> CFG:
         """Classifier-free guidance within the inversion."""
-        perp = self.perp_weight if self.inversion_perp_weight is None else self.inversion_perp_weight
+        asked, own = self.inversion_perp_weight, self.perp_weight if self.variant == "code" else 0.0
+        perp = own if asked is None else asked
         return CFG(self.inversion_scale, perp_weight=perp, view_weight=self.inversion_view_weight)

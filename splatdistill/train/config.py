@@ -86,6 +86,10 @@ class Train(Distillation):
     """
     background: Background = field(default_factory=Background)
     """Background behind the object."""
+    clip_rgb: bool = False
+    """Clip rendered colours to [0, 1] before the prior sees them; what lies beyond gets no gradient (threestudio-3dgs)."""
+    clip_dc: float | None = None
+    """Keep the constant band of each splat's colours within this on both sides; 2 is rgb from -0.06 to 1.06 (threestudio-3dgs)."""
     rates: LearningRates = field(default_factory=LearningRates)
     """Learning rates of the splats' parameters."""
     regularise: Regularisers = field(default_factory=Regularisers)
@@ -106,6 +110,7 @@ class Train(Distillation):
         checks.within(self, 8, 4096, "resolutions")
         checks.between(self, 0, 1, "milestones")
         checks.rising(self, "milestones")
+        checks.positive(self, "clip_dc")
         check_inner(self, self.inner, self.guidance)
         stages = max(len(self.resolutions) - 1, 0)
         checks.need(self, "milestones", len(self.milestones) == stages, f"must be {stages} with {len(self.resolutions)} resolutions")

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -72,6 +72,11 @@ def to_prior_size(rgb: Float[Tensor, "b 3 h w"], prior: DiffusionPrior) -> Float
     return F.interpolate(rgb, (prior.image_size,) * 2, mode="bilinear", align_corners=False, antialias=larger)
 
 
+def clipped(out: RenderOutput, config: Train) -> RenderOutput:
+    """Return a rendering with its colours in [0, 1], if so configured; the gradient is clamp's, zero beyond."""
+    return replace(out, rgb=out.rgb.clamp(0, 1)) if config.clip_rgb else out
+
+
 def train_step(
     state: State, config: Train, guidance: Guidance, prior: DiffusionPrior, prompts: Prompts, rasterizer: Rasterizer
 ) -> Step:
@@ -99,17 +104,17 @@ def train_step(
     views: list[View] = []
     screens: list[Screen] = []
     for _ in range(config.accumulate):
-        cameras: Cameras = config.cameras.sample(config.batch, size, size, state.rng, prior.views).to(prior.device)
+        cameras: Cameras = config.cameras.at(progress).sample(config.batch, size, size, state.rng, prior.views).to(prior.device)
         behind = backgrounds(config.background, particle.background, len(cameras), state.rng, prior.views)
         g = particle.scene.gaussians()  # what there is
-        out = rasterizer(g, cameras, behind)  # what is seen
+        out = clipped(rasterizer(g, cameras, behind), config)  # what is seen
         lap(0)
         encoding = state.rng.get_state()
         x = prior.encode(to_prior_size(out.rgb, prior), state.rng)  # what the prior is shown
         view = View(x, prompts.conditions(prior, cameras), prior, state.rng, progress, out)
         distilled = guidance(view, state.memory)  # what the prior wants changed
         lap(1)
-        terms = config.regularise(out, g)
+        terms = config.regularise(out, g, progress)
         loss = (config.guidance_weight * distilled.loss + terms) / config.accumulate
         ok = ok and finite(distilled.grad, loss)
         if not ok:  # nothing is papered over: the whole step is refused
@@ -128,7 +133,7 @@ def train_step(
             config.densify.observe(particle.densify, screen, size, size)
         move(particle, config, state.rng)
         made = 1
-        while made < config.inner and towards(shots, particle, config, prior, rasterizer, lap):
+        while made < config.inner and towards(shots, particle, config, prior, rasterizer, progress, lap):
             move(particle, config, state.rng)
             made += 1
         for seen in views:  # from all of them, a batch at a time
@@ -144,15 +149,20 @@ def train_step(
 
 
 def move(particle: Particle, config: Train, rng: torch.Generator) -> None:
-    """Take the optimizers' steps along the gradients that are there."""
+    """Take the optimizers' steps along the gradients that are there, and keep colours where they may be. threestudio-3dgs clips them
+    on the way to the renderer, where one that went too far gets no gradient and stays there; here it may come back.
+    """
     particle.optimizer.step()
+    if config.clip_dc is not None:
+        with torch.no_grad():
+            particle.scene.sh_dc.clamp_(-config.clip_dc, config.clip_dc)
     if config.background.kind == "learned":
         particle.background_optimizer.step()
     config.densify.after_step(particle.densify, particle.scene, particle.optimizer, rng)
 
 
 def towards(
-    shots: list[Shot], particle: Particle, config: Train, prior: DiffusionPrior, rasterizer: Rasterizer, lap: Callable[[int], None]
+    shots: list[Shot], particle: Particle, config: Train, prior: DiffusionPrior, rasterizer: Rasterizer, progress: float, lap: Callable[[int], None]
 ) -> bool:
     """Put the gradients of another move towards the targets of `shots` in place; tell whether they are finite, without which
     there is none. The densifier's statistics stay those of the outer steps, whose gradients its thresholds are meant for.
@@ -161,12 +171,12 @@ def towards(
     for shot in shots:
         behind = particle.background.sigmoid().expand(len(shot.cameras), 3) if shot.behind is None else shot.behind
         g = particle.scene.gaussians()
-        out = rasterizer(g, shot.cameras, behind)
+        out = clipped(rasterizer(g, shot.cameras, behind), config)
         same = torch.Generator()
         same.set_state(shot.encoding)
         x = prior.encode(to_prior_size(out.rgb, prior), same)
         lap(0)
-        loss = (config.guidance_weight * shot.distilled.loss_at(x) + config.regularise(out, g)) / config.accumulate
+        loss = (config.guidance_weight * shot.distilled.loss_at(x) + config.regularise(out, g, progress)) / config.accumulate
         if not finite(loss):
             return False
         loss.backward()

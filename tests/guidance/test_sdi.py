@@ -150,8 +150,8 @@ def test_code_times_are_those_of_the_code_at_every_step():
 
 
 def test_the_recipe_on_stable_diffusion_has_the_scales_of_its_configuration():
-    """sdi.yaml: Perp-Neg, 7.5 and -7.5, in threestudio's branch u + s [(c - u) + sum_i w_i perp(n_i - u, c - u)], written out."""
-    config = parse_train(["--guidance", "sdi", "--prompt", "x", "--guidance.variant", "code"], lambda source: "sd").config
+    """sdi.yaml: Perp-Neg, here with its weight, 7.5 and -7.5, in threestudio's branch u + s [(c - u) + sum_i w_i perp(n_i - u, c - u)], written out."""
+    config = parse_train(["--guidance", "sdi", "--prompt", "x", "--guidance.variant", "code", "--guidance.perp-weight", "1"], lambda source: "sd").config
     assert config.perp_neg == "on" and (config.guidance.scale, config.guidance.inversion_scale) == (7.5, -7.5)
     prior, progress = mixture(), 0.9
     w = torch.tensor([[-0.6, -1.3]], dtype=torch.float64)

@@ -81,8 +81,8 @@ def test_the_perpendicular_part_is_perpendicular_and_finite_without_a_direction(
 
 
 @pytest.mark.parametrize("variant", ["paper", "code"])
-def test_inversions_are_guided_by_perp_neg_with_its_weight_and_by_the_words_of_the_view_where_asked(variant):
-    """Both forms alike: perp_weight unless the inversion has its own, and view words only where it has a weight for them."""
+def test_perp_neg_is_in_an_inversion_only_where_asked_and_words_of_the_view_too(variant):
+    """Two more evaluations a view and move; the official code has them with the weight of its guidance."""
     prior = mixture()
     v = view(prior, 2)
     v = replace(v, text=replace(v.text, perp=PerpNeg(prior.embed(["cube"] * 2), v.text.null, -torch.ones(2, 2, dtype=torch.float64))))
@@ -95,11 +95,13 @@ def test_inversions_are_guided_by_perp_neg_with_its_weight_and_by_the_words_of_t
 
     moves = (asked(perp_weight=0.0)[1] - 2) / 2
     plain, half, own = asked(), asked(perp_weight=0.5), asked(perp_weight=0.5, inversion_perp_weight=1.0)
-    assert [calls for _, calls in (plain, half, own)] == [4 * (moves + 1)] * 3
-    assert not torch.allclose(plain[0].noised.x_t, half[0].noised.x_t)
-    assert torch.equal(plain[0].noised.x_t, own[0].noised.x_t) and not torch.allclose(plain[0].grad, own[0].grad)
+    images = 4 if variant == "code" else 2
+    assert [calls for _, calls in (plain, half, own)] == [images * moves + 4, images * moves + 4, 4 * moves + 4]
+    assert torch.equal(plain[0].noised.x_t, half[0].noised.x_t) == (variant == "paper")
+    assert torch.equal(plain[0].noised.x_t, own[0].noised.x_t) == (variant == "code")
+    assert not torch.allclose(plain[0].grad, half[0].grad) and not torch.allclose(plain[0].grad, own[0].grad)
     words, inside = asked(view_weight=0.5), asked(view_weight=0.5, inversion_view_weight=0.5)
-    assert (words[1], inside[1]) == (4 * moves + 5, 5 * (moves + 1))
+    assert (words[1], inside[1]) == (images * moves + 5, (images + 1) * moves + 5)
     assert torch.equal(plain[0].noised.x_t, words[0].noised.x_t) and not torch.allclose(words[0].noised.x_t, inside[0].noised.x_t)
     assert asked(inversion_perp_weight=0.0)[1] == 2 * moves + 4
 
@@ -172,6 +174,21 @@ def test_mixing_comes_between_the_residual_and_its_weight():
     sigma = prior.schedule(mixed.noised.t)[1]
     torch.testing.assert_close(mixed.grad, sigma**2 * own.residual.mean(0, keepdim=True), rtol=1e-12, atol=1e-14)
     assert issubclass(Averaged, Guidance)
+
+
+@pytest.mark.parametrize("progress, limit", [(0.0, 1.5), (0.25, 1.75), (0.5, 2.0), (0.9, 2.0)])
+def test_clipping_may_be_annealed(progress, limit):
+    """threestudio's grad_clip [0, 1.5, 2.0, s] in a run of 2 s steps."""
+    prior = mixture()
+    v = view(prior, 3, progress=progress)
+    annealed = SDS(scale=100.0, grad_clip=1.5, grad_clip_end=2.0, grad_clip_until=0.5)(v, torch.nn.Module())
+    assert annealed.raw.abs().max() > 2 and float(annealed.grad.abs().max()) == pytest.approx(limit)
+    torch.testing.assert_close(annealed.grad, annealed.raw.clamp(-limit, limit))
+
+
+def test_an_annealed_clipping_has_a_start():
+    with pytest.raises(UserError, match="grad-clip-end needs a grad-clip at the start, got 2.0"):
+        SDS(grad_clip_end=2.0)
 
 
 @pytest.mark.parametrize("name, value", [("rescale", 1.5), ("rescale", -0.1), ("grad_clip", 0.0)])

@@ -219,14 +219,10 @@ class RunPage(Page):
 
     def terms(self) -> dict[str, float]:
         """Return each regulariser by itself, at the last step's view."""
-        from dataclasses import fields, replace
-
-        last, r = self.session.last, self.session.config.regularise
+        last = self.session.last
         assert last is not None
-        weights = {f.name: getattr(r, f.name) for f in fields(r)}
-        none = replace(r, **dict.fromkeys(weights, 0.0))
-        g = self.session.gaussians(last.particle)
-        return {k: float(replace(none, **{k: w})(last.out, g)) for k, w in weights.items() if w}
+        terms = self.session.config.regularise.terms(last.out, self.session.gaussians(last.particle), last.view.progress)
+        return {name: float(term) for name, term in terms.items()}
 
     # on the viewer's thread: sending ----------------------------------------------------------------------------
 

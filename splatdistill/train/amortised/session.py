@@ -130,7 +130,7 @@ class AmortisedSession:
         """Look at a prompt's splats from new cameras and ask the prior; its loss, the regularisers, and the mean alpha."""
         c, prior = self.config, self.prior
         size = prior.image_size
-        cameras: Cameras = c.cameras.sample(c.batch, size, size, rng, prior.views).to(prior.device)
+        cameras: Cameras = c.cameras.at(self.steps / c.steps).sample(c.batch, size, size, rng, prior.views).to(prior.device)
         behind = backgrounds(c.background, g.means.new_zeros(3), len(cameras), rng, prior.views)
         out = self.rasterizer(g, cameras, behind)
         encoding = rng.get_state()
@@ -140,7 +140,7 @@ class AmortisedSession:
         view = View(x, words.conditions(prior, cameras), prior, rng, self.steps / c.steps, out)
         distilled = c.guidance(view, self.memory)
         looks.append(Look(cameras, behind, encoding, view, distilled))
-        return distilled.loss, c.regularise(out, g), float(out.alpha.detach().mean())
+        return distilled.loss, c.regularise(out, g, view.progress), float(out.alpha.detach().mean())
 
     def _again(self, g: Gaussians, look: Look) -> tuple[Tensor, Tensor, float]:
         """Return the same of another step towards the target of a look, see train.step.towards."""
@@ -149,7 +149,7 @@ class AmortisedSession:
         same = torch.Generator()
         same.set_state(look.encoding)
         x = prior.encode(to_prior_size(out.rgb, prior), same)
-        return look.distilled.loss_at(x), c.regularise(out, g), 0.0
+        return look.distilled.loss_at(x), c.regularise(out, g, look.view.progress), 0.0
 
     def _taken(self, prompts: tuple[str, ...], looks: list[Look], loss: float, norm: float, coverage: float) -> Done:
         """Let the guidance learn, and move the average of the weights."""
