@@ -295,7 +295,7 @@ def recipe(name: str) -> Train:
 
 
 def found(config: Train, option: str) -> Any:
-    """What a recipe comes to mean."""
+    """Return an option of a recipe, defaults of its variant filled in."""
     value: Any = config
     for part in option.split("."):
         value = config.guidance.value(part) if value is config.guidance else getattr(value, part)
