@@ -146,9 +146,11 @@ def test_a_written_command_is_read_by_its_parser(path, line, monkeypatch, tmp_pa
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory) -> tuple[RunDir, RunDir]:
-    """A run that was stopped after two steps of four, and pictures, each in a folder that a shell would take apart."""
-    folder, pictures = (tmp_path_factory.mktemp(name) / NASTY for name in ("runs", "pictures"))
+def runs(tmp_path_factory) -> dict[str, RunDir]:
+    """A run that was stopped after two steps of four, pictures, and a generator, each in a folder that a shell would take apart; by the
+    command that prints their names.
+    """
+    folder, pictures, generator = (tmp_path_factory.mktemp(name) / NASTY for name in ("runs", "pictures", "generator"))
     commands = Commands()
     prior = str(write_sd_folder(folder.parent / "sd"))
 
@@ -158,23 +160,28 @@ def runs(tmp_path_factory) -> tuple[RunDir, RunDir]:
 
     distil("a red mushroom", "sds", prior=prior, steps=4, batch=1, init=Ball(count=30), device="cpu", out=folder, callbacks=[ask], commands=commands)
     assert main(["image", "--prior", "exact", "--prompt", "ring", "--particles", "16", "--steps", "1", "--out", str(pictures)]) == 0
-    return RunDir(folder), RunDir(pictures)
+    (prompts := folder.parent / "prompts.txt").write_text("a red ball\na blue cube\n", encoding="utf-8")
+    assert main(["amortise", "--corpus", str(prompts), "--prior", prior, "--device", "cpu", "--steps", "1", "--generator.count", "30", "--out", str(generator)]) == 0
+    return {"train": RunDir(folder), "image": RunDir(pictures), "amortise": RunDir(generator)}
 
 
-def samples(path: Path, runs: tuple[RunDir, RunDir]) -> dict:
+def samples(path: Path, runs: dict[str, RunDir]) -> dict:
     """Values for the names that are used where commands are made."""
-    run = runs[path.name == "image.py"]
+    run = runs.get(path.stem, runs["train"])
     return {
         "as_typed": as_typed,
         "hub": hub,
         "target": "someone/model",
         "w": SimpleNamespace(prompt="a red mushroom"),
         "folder": run,
-        "self": run,  # of RunDir.note_steering
+        "self": SimpleNamespace(folder=run) if path.name == "run_page.py" else run,  # of RunDir.note_steering
         "best": SimpleNamespace(folder=run),
         "written": SimpleNamespace(path=run.splats),
         "argv": ["--prompts", run.path / "prompts.txt", "--guidances", "sds", "--out", run.path],
         "done": 2,
+        "step": 2,
+        "one": "a 'red' ball",
+        "out": run.splats,
         "repo": "some one/model",
         "source": "someone/model",
         "include": ("*.json", "a b/*"),

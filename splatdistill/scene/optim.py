@@ -52,7 +52,7 @@ class LearningRates:
         """Return the rates for a run of so many steps.
 
         A recipe's are tuned to its length, since Adam moves a parameter by about its rate whatever the gradient's size.
-        SDI with `--steps 960` in place of its recipe's 240 and the same rates: PSNR of a green duck and a blue house fell
+        SDI with `--steps 960` in place of the 240 of its recipe then, and the same rates: PSNR of a green duck and a blue house fell
         from 18.5 and 14.4 to 15.3 and 11.1 dB; with a quarter of the rates it was 18.8 and 14.2 (scripts/acceptance.py).
         That is no law: CSD at 1.6 times its recipe's length carved less with slower rates (IoU 0.84 in place of 0.86).
         """

@@ -68,6 +68,8 @@ class Modulated(nn.Module):
 class ConvNetwork(Network):
     """See Conv."""
 
+    lowered: Tensor
+
     def __init__(self, trunk: Conv, width: int) -> None:
         super().__init__(trunk, width)
         self.side = trunk.side
