@@ -3,22 +3,29 @@
     result = splatdistill.distil(prompt="a red mushroom", guidance=SDI(), steps=300)
     session = splatdistill.session(prompt="a red mushroom")  # and session.step(), session.render(...)
 
+In a notebook a result, and a session, are shown as pictures.
+
 As on the command line, what is left at a class's default is for the recipe to choose: `SDI()` and `--guidance sdi`
 mean the same. `Session(Train(...), prior)` takes everything literally.
 """
 
 import dataclasses
 import difflib
+import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from rich.console import Console
 
 from splatdistill import __version__
 from splatdistill.gaussians import Gaussians
 from splatdistill.guidance import Guidance
 from splatdistill.io.atomic import write_text
+from splatdistill.io.inline import figure
 from splatdistill.settings import yaml
 from splatdistill.settings.commands import CHOICES, parse_train
 from splatdistill.settings.layers import Parsed
@@ -28,6 +35,8 @@ from splatdistill.train.config import Train
 from splatdistill.train.events import Callback, Commands, Ended
 from splatdistill.train.finish import Artefacts
 from splatdistill.train.loop import run
+from splatdistill.train.notebook import NotebookProgress, in_notebook
+from splatdistill.train.progress import Progress
 from splatdistill.train.run import RunDir
 from splatdistill.train.session import Session
 
@@ -42,6 +51,14 @@ class Result:
     files: Artefacts | None
     folder: Path
 
+    def __repr__(self) -> str:
+        return f"Result({self.ended.message}, {len(self.gaussians)} splats in {str(self.folder)!r})"
+
+    def _repr_html_(self) -> str:
+        """Return the sheet of views with a line about the run, as notebooks show it."""
+        sheet = self.files.sheet if self.files is not None else None
+        return figure(repr(self), sheet.read_bytes() if sheet is not None and sheet.is_file() else None)
+
     @property
     def gaussians(self) -> Gaussians:
         """Return the splats."""
@@ -55,12 +72,14 @@ def distil(
     out: Path | str | None = None,
     callbacks: Sequence[Callback] = (),
     commands: Commands | None = None,
+    progress: bool = True,
     **settings: Any,
 ) -> Result:
     """Make a whole run, as `splatdistill train`: a run directory with splats.ply, turntable.mp4 and sheet.png.
 
-    settings: fields of `Train`. callbacks are told every event; commands is a queue to steer by. Raises UserError for
-    what a person can put right, RunEnded for a run that went wrong.
+    settings: fields of `Train`. callbacks are told every event; commands is a queue to steer by. progress: show it, in a
+    terminal or a notebook; elsewhere nothing is shown. Raises UserError for what a person can put right, RunEnded for a run
+    that went wrong.
     """
     parsed, weights = settle(prompt, guidance, settings)
     going = begin(parsed.config, weights.find(parsed.config.prior))
@@ -69,8 +88,22 @@ def distil(
         folder.config,
         parsed.yaml([f"splatdistill {__version__}, from Python", weights.find(parsed.config.prior).notice]),
     )
-    ended, files = run(going, folder, callbacks, commands)
+    with shown(going, progress) as display:
+        ended, files = run(going, folder, [*callbacks, *display], commands)
     return Result(ended, files, folder.path)
+
+
+@contextmanager
+def shown(going: Session, wanted: bool) -> Iterator[list[Callback]]:
+    """Yield the callbacks that show a run's progress: one where there is a terminal or a notebook, else none."""
+    steps, step = going.config.steps, going.state.step
+    if wanted and in_notebook():
+        yield [NotebookProgress(steps, step)]
+    elif wanted and sys.stdout.isatty():
+        with Progress(Console(markup=False, highlight=False, soft_wrap=True), steps, step) as bar:
+            yield [bar]
+    else:
+        yield []
 
 
 def session(prompt: str, guidance: Guidance | str | None = None, **settings: Any) -> Session:

@@ -36,6 +36,9 @@ class Gaussians:
     def __len__(self) -> int:
         return len(self.means)
 
+    def __repr__(self) -> str:
+        return f"Gaussians({len(self)}, degree {self.degree}, {self.means.dtype}, {self.means.device})"
+
     @property
     def degree(self) -> int:
         """Degree of the spherical harmonics, 0 to 3."""

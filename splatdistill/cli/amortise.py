@@ -8,7 +8,6 @@ import tyro
 
 from splatdistill import __version__
 from splatdistill.cli.console import speaker
-from splatdistill.cli.progress import Work, clock
 from splatdistill.cli.run_with_progress import STOPPED, stopping
 from splatdistill.errors import UserError, WeightsError
 from splatdistill.guidance import GUIDANCES, Guidance
@@ -30,6 +29,7 @@ from splatdistill.train.amortised.loop import resume, run
 from splatdistill.train.amortised.session import AmortisedSession
 from splatdistill.train.amortised.workers import Workers
 from splatdistill.train.events import Commands
+from splatdistill.train.progress import Work, clock
 from splatdistill.train.run import RunDir
 
 TAKEN = ("guidance", "guidance_weight", "cameras", "directions", "regularise", "background")  # of a recipe for one prompt

@@ -37,7 +37,7 @@ def command(argv: list[str]) -> int:
     from splatdistill.bench.run import jobs_of, short_runs, steps_by_seconds
     from splatdistill.bench.settle import settle
     from splatdistill.cli.console import speaker
-    from splatdistill.cli.progress import telling
+    from splatdistill.train.progress import telling
 
     planned, console = settle(options), speaker()
     root = (options.out or Path("runs") / f"bench-{planned.name}").expanduser().absolute()
@@ -100,7 +100,7 @@ def show_plan(planned: "Planned", console: "Console") -> None:
 def make(options: Bench, planned: "Planned", jobs: "list[Job]", root: Path, console: "Console", stop: "Flag") -> None:
     """Have jobs done, with progress for all of them together."""
     from splatdistill.bench import run
-    from splatdistill.cli.progress import Work, clock
+    from splatdistill.train.progress import Work, clock
 
     began = time.monotonic()
     total = max(1, round(sum(max(j.calls, 1.0) for j in jobs)))

@@ -18,8 +18,8 @@ def command(argv: list[str]) -> int:
     """Run the subcommand; its exit status."""
     options = command_line(Evaluate, argv, "splatdistill evaluate")
     from splatdistill.cli.console import speaker
-    from splatdistill.cli.progress import telling
     from splatdistill.evaluate.evaluation import evaluate, write_csv, write_json
+    from splatdistill.train.progress import telling
 
     console = speaker()
     found = evaluate(options, telling(console))

@@ -10,7 +10,6 @@ import tyro
 from rich.console import Console
 
 from splatdistill.cli import render
-from splatdistill.cli.progress import Work as Progress
 from splatdistill.errors import UserError
 from splatdistill.export import meshes
 from splatdistill.export.prepare import TARGETS, For, Pivot, Preparation, thinned, told
@@ -22,6 +21,7 @@ from splatdistill.io.frames import Up
 from splatdistill.io.mesh import Material
 from splatdistill.render import rasterizer
 from splatdistill.settings.command_line import command_line
+from splatdistill.train.progress import Work as Progress
 
 Format = Literal["ply", "splat", "spz", "sog", "html", "glb", "obj", "mp4", "png"]
 MESHES: tuple[Literal["glb"], Literal["obj"]] = ("glb", "obj")

@@ -12,7 +12,6 @@ from rich.console import Console
 from splatdistill import __version__
 from splatdistill.cameras import orbit
 from splatdistill.cli.console import speaker
-from splatdistill.cli.progress import Work
 from splatdistill.errors import UserError
 from splatdistill.gaussians import Gaussians
 from splatdistill.io.extent import fitting
@@ -26,6 +25,7 @@ from splatdistill.settings.commands import parse_train
 from splatdistill.settings.resolve import Weights, refuse_prompt
 from splatdistill.shell import as_typed
 from splatdistill.train.particle import Particle
+from splatdistill.train.progress import Work
 from splatdistill.train.run import slug
 from splatdistill.train.session import Session
 

@@ -13,7 +13,6 @@ from rich.console import Console
 
 from splatdistill import __version__
 from splatdistill.cli.console import speaker
-from splatdistill.cli.progress import Work, clock
 from splatdistill.cli.run_with_progress import STOPPED, stopping
 from splatdistill.errors import UserError, WeightsError
 from splatdistill.evaluate.particles import Coverage, coverage, diversity
@@ -29,6 +28,7 @@ from splatdistill.settings.resolve import Weights, changed, device_of, refuse_pr
 from splatdistill.shell import as_typed
 from splatdistill.train.events import Commands
 from splatdistill.train.image2d import Image2D, Pictures
+from splatdistill.train.progress import Work, clock
 from splatdistill.train.run import RunDir
 
 TAKEN = ("guidance",)  # of a recipe for splats: its steps and rates are for splats

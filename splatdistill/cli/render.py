@@ -11,7 +11,6 @@ import tyro
 from rich.console import Console
 from torch import Tensor
 
-from splatdistill.cli.progress import Work as Progress
 from splatdistill.errors import UserError
 from splatdistill.export import paths
 from splatdistill.export.film import Kind, Look, shots
@@ -23,6 +22,7 @@ from splatdistill.io.video import check_mp4, write_mp4
 from splatdistill.render import rasterizer
 from splatdistill.settings.command_line import command_line
 from splatdistill.settings.resolve import device_of
+from splatdistill.train.progress import Work as Progress
 
 COLOURS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0), "grey": (0.5, 0.5, 0.5), "transparent": None}
 LARGEST = 8192  # pixels per side

@@ -8,13 +8,13 @@ from types import FrameType
 
 from rich.console import Console
 
-from splatdistill.cli.progress import Progress, clock
 from splatdistill.cli.viewer import Page, Watching
 from splatdistill.errors import RunEnded
 from splatdistill.shell import as_typed
 from splatdistill.train.events import Commands, Ended, Stop
 from splatdistill.train.finish import Artefacts
 from splatdistill.train.loop import run
+from splatdistill.train.progress import Progress, clock
 from splatdistill.train.run import RunDir
 from splatdistill.train.session import Session
 

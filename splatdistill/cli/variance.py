@@ -16,8 +16,8 @@ def command(argv: list[str]) -> int:
     """Run the subcommand; its exit status."""
     options = command_line(Variance, argv, "splatdistill variance")
     from splatdistill.cli.console import speaker
-    from splatdistill.cli.progress import telling
     from splatdistill.evaluate.variance.experiment import conduct, prepare
+    from splatdistill.train.progress import telling
     from splatdistill.train.run import RunDir, slug
 
     console, experiment = speaker(), prepare(options)

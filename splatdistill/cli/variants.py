@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from splatdistill.cli.progress import Progress, clock
 from splatdistill.cli.run_with_progress import STOPPED, stopping
 from splatdistill.cli.viewer import Choice, Watching
 from splatdistill.errors import RunEnded, UserError
@@ -17,6 +16,7 @@ from splatdistill.settings.layers import Layer, parse
 from splatdistill.settings.yaml import NAME
 from splatdistill.shell import as_typed
 from splatdistill.train.events import Command, Commands, Event, StepDone
+from splatdistill.train.progress import Progress, clock
 from splatdistill.train.run import RunDir
 from splatdistill.train.variants import Variant, take_turns
 

@@ -14,6 +14,8 @@ from splatdistill import checks
 from splatdistill.cameras import Cameras
 from splatdistill.errors import UserError
 from splatdistill.gaussians import Gaussians
+from splatdistill.io.images import contact_sheet
+from splatdistill.io.inline import figure, png_bytes
 from splatdistill.priors import DiffusionPrior
 from splatdistill.priors.prompts import Prompts
 from splatdistill.render import Rasterizer
@@ -53,6 +55,10 @@ class Session:
 
     def __repr__(self) -> str:
         return f"Session({self.config.prompt!r}, step {self.state.step} of {self.config.steps})"
+
+    def _repr_html_(self) -> str:
+        """Return a preview with a line about the session, as notebooks show it."""
+        return figure(repr(self), png_bytes(contact_sheet(self.preview().cpu(), columns=4)))
 
     @property
     def prompts(self) -> Prompts:
