@@ -39,6 +39,7 @@ from splatdistill.train.notebook import NotebookProgress, in_notebook
 from splatdistill.train.progress import Progress
 from splatdistill.train.run import RunDir
 from splatdistill.train.session import Session
+from splatdistill.train.tracking import available, trackers
 
 HERE = "Python"
 
@@ -73,14 +74,16 @@ def distil(
     callbacks: Sequence[Callback] = (),
     commands: Commands | None = None,
     progress: bool = True,
+    track: str | None = None,
     **settings: Any,
 ) -> Result:
     """Make a whole run, as `splatdistill train`: a run directory with splats.ply, turntable.mp4 and sheet.png.
 
     settings: fields of `Train`. callbacks are told every event; commands is a queue to steer by. progress: show it, in a
-    terminal or a notebook; elsewhere nothing is shown. Raises UserError for what a person can put right, RunEnded for a run
+    terminal or a notebook; elsewhere nothing is shown. track: "tensorboard" writes event files into the folder. Raises UserError for what a person can put right, RunEnded for a run
     that went wrong.
     """
+    available(track)
     parsed, weights = settle(prompt, guidance, settings)
     going = begin(parsed.config, weights.find(parsed.config.prior))
     folder = RunDir.create(prompt, None if out is None else Path(out))
@@ -89,7 +92,7 @@ def distil(
         parsed.yaml([f"splatdistill {__version__}, from Python", weights.find(parsed.config.prior).notice]),
     )
     with shown(going, progress) as display:
-        ended, files = run(going, folder, [*callbacks, *display], commands)
+        ended, files = run(going, folder, [*callbacks, *trackers(track, folder), *display], commands)
     return Result(ended, files, folder.path)
 
 

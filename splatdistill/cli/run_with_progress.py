@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 
@@ -11,7 +11,7 @@ from rich.console import Console
 from splatdistill.cli.viewer import Page, Watching
 from splatdistill.errors import RunEnded
 from splatdistill.shell import as_typed
-from splatdistill.train.events import Commands, Ended, Stop
+from splatdistill.train.events import Callback, Commands, Ended, Stop
 from splatdistill.train.finish import Artefacts
 from splatdistill.train.loop import run
 from splatdistill.train.progress import Progress, clock
@@ -28,14 +28,15 @@ def follow(
     console: Console,
     watching: Watching = Watching(),
     commands: Commands | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> int:
-    """Train to the end or until told to stop, watched from a browser or not; the exit status."""
+    """Train to the end or until told to stop, watched from a browser or not; the exit status. callbacks: told every event."""
     commands = commands or Commands()
     page = watching.open(session, folder, commands, console)
     progress = Progress(console, session.config.steps, session.state.step)
     try:
         with stopping(commands) as caught, progress:
-            ended, files = run(session, folder, [progress, *([page] if page else [])], commands)
+            ended, files = run(session, folder, [progress, *callbacks, *([page] if page else [])], commands)
         tell(console, ended, files, clock(progress.took), folder)
         keep(console, page, watching.wait and not caught)
     except RunEnded as e:

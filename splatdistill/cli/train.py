@@ -30,11 +30,12 @@ from splatdistill.train.replay import Replay
 from splatdistill.train.run import RunDir
 from splatdistill.train.session import Session
 from splatdistill.train.steer import in_force
+from splatdistill.train.tracking import Tracker, available, trackers
 from splatdistill.train.variants import Variant
 
 BEGINNINGS = ("--replay", "--refine")  # of a new run from an earlier one
 NEUTRAL = ("steps", "checkpoint_every", "preview_every")  # what a resumed run may change
-BESIDE = ("viewer", "no_viewer", "wait", "no_wait", "port", "viewer_host")  # what is no part of a run
+BESIDE = ("viewer", "no_viewer", "wait", "no_wait", "port", "viewer_host", "track")  # what is no part of a run
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,8 @@ class Options(Beside):
     """Port of the viewer; one that is taken moves on to the next."""
     viewer_host: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME")] = ()
     """Names beside 127.0.0.1 by which a browser reaches the viewer through a tunnel or a proxy: localhost:9000, box.lan."""
+    track: Annotated[Tracker | None, tyro.conf.arg(metavar="{tensorboard}")] = None
+    """Write scalars and previews for TensorBoard too, into the run's folder: `tensorboard --logdir runs` (extra tensorboard)."""
 
     def __post_init__(self) -> None:
         """Raise UserError for numbers that make no sense."""
@@ -108,6 +111,7 @@ def fresh(argv: list[str], server: Any = None) -> int:
     asked = parsed.beside
     assert isinstance(asked, Options)
     watching = asked.watching  # checks it, before anything is loaded
+    available(asked.track)
     if asked.variants > 1 and commands:
         raise UserError(f"a replayed run has no variants; got --variants {asked.variants}")
     if "prompt" not in parsed.chosen_by:
@@ -132,7 +136,7 @@ def fresh(argv: list[str], server: Any = None) -> int:
         return several(parsed, asked, session, folder, found.notice, console)
     describe(parsed, folder, found.notice)
     try:
-        return follow(session, folder, console, replace(watching, server=server), commands)
+        return follow(session, folder, console, replace(watching, server=server), commands, trackers(asked.track, folder))
     finally:
         if commands is not None and commands.given:
             late = "; ".join(f"before step {g.attempt + 1}, {told(g.command)}" for g in commands.given)
@@ -158,7 +162,7 @@ def several(parsed: Parsed, asked: Options, first: Session, folder: RunDir, noti
         config = replace(parsed.config, seed=parsed.config.seed + k)
         each = RunDir.create(config.prompt, folder.path / f"seed-{config.seed}")
         describe(replace(parsed, config=config), each, notice)
-        runs.append(Variant(Session(config, first.prior) if k else first, each))
+        runs.append(Variant(Session(config, first.prior) if k else first, each, callbacks=trackers(asked.track, each)))
     status, page = choose(runs, console, asked.watching)
     if page is None or page.chosen is None:
         return status
@@ -189,6 +193,7 @@ def resume(argv: list[str]) -> int:
         )
     parsed = parse([f"--config={folder.config}", *argv], lambda source: None, command=COMMAND)
     assert isinstance(parsed.beside, Options)
+    available(parsed.beside.track)
     folder.begun()  # refuses what is no run's configuration
     checkpoint = folder.newest_checkpoint()
     wanted = {name: getattr(parsed.config, name) for name in NEUTRAL if name in typed}  # what is typed has the last word
@@ -209,7 +214,7 @@ def resume(argv: list[str]) -> int:
     session = begin(config, Weights().find(config.prior), checkpoint)
     console = speaker()
     console.print(f"{config.prompt!r}: going on at step {done} of {config.steps}, in {folder.path}")
-    return follow(session, folder, console, parsed.beside.watching)
+    return follow(session, folder, console, parsed.beside.watching, callbacks=trackers(parsed.beside.track, folder, done))
 
 
 def option(path: str) -> str:
