@@ -13,7 +13,7 @@ from documents import DOCUMENTS, anchors, block_commands, fenced, inline_command
 from splatdistill import cli
 from splatdistill.bench.preset import presets
 from splatdistill.guidance import GUIDANCES
-from splatdistill.settings.commands import parse_train
+from splatdistill.settings.commands import CHOICES, parse_train
 
 TEXTS = {name_of(path): path.read_text(encoding="utf-8") for path in DOCUMENTS}
 
@@ -90,6 +90,7 @@ def test_options_that_are_named_exist(capsys):
     for command in cli.COMMANDS:
         assert cli.main([command, "--help"]) == 0
     known = capsys.readouterr().out + "--no-matched --help --index-url --guidance.strength --densify.count"
+    known += "".join(f"--{c.field}.{f.name} " for c in CHOICES for kind in c.names.values() for f in dataclasses.fields(kind))
     known += "".join(p.read_text(encoding="utf-8") for p in (ROOT / "scripts").rglob("*.py"))
     for document, text in TEXTS.items():
         for option in re.findall(r"(?<![\w-])--[a-z][a-z.-]*[a-z]", re.sub(r"`(?:hf|pytest) [^`]*`|^    hf .*$|^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)):
