@@ -72,7 +72,7 @@ def command(argv: list[str]) -> int:
     config = resolved(before, at)
     parsed = replace(parsed, config=config, chosen_by={**parsed.chosen_by, **changed(before, config)})
     workers = Workers.here()
-    session = AmortisedSession(config, weights.load(at, config.device, config.precision, views=config.prior_views), corpus, workers=workers)
+    session = AmortisedSession(config, weights.load(at, config.device, config.precision, views=config.prior_views, low_memory=config.low_memory), corpus, workers=workers)
     if workers.rank:
         run(session, RunDir(Path()))
         return 0
@@ -93,7 +93,7 @@ def go_on(argv: list[str], folder: RunDir, found: Weights) -> int:
     parsed = parse([f"--config={folder.config}", *argv], lambda source: None, command=COMMAND)
     config: Amortise = parsed.config
     at = found.find(config.prior)
-    prior = weights.load(at, config.device, config.precision, views=config.prior_views)
+    prior = weights.load(at, config.device, config.precision, views=config.prior_views, low_memory=config.low_memory)
     session = AmortisedSession(config, prior, read_prompts(folder.path), workers=Workers.here())
     step = resume(session, folder)
     if step >= config.steps:

@@ -17,6 +17,7 @@ from transformers import CLIPTokenizer
 
 from splatdistill.errors import UserError
 from splatdistill.priors import Adapter, Condition, DiffusionPrior, Query, networks
+from splatdistill.priors.apart import crowded, posterior, posterior_apart
 from splatdistill.priors.batching import answer_grouped
 from splatdistill.priors.layout import half_variant
 from splatdistill.priors.lowrank import LowRank
@@ -28,6 +29,9 @@ from splatdistill.priors.random import normal
 from splatdistill.priors.refusal import unusable
 from splatdistill.priors.schedule import Schedule
 from splatdistill.weight_files import read_object
+
+FEW = 4
+"""Pictures that the UNet sees at once where memory is to be spared."""
 
 
 class StableDiffusionPrior(DiffusionPrior):
@@ -52,6 +56,7 @@ class StableDiffusionPrior(DiffusionPrior):
         licence: str = "unknown, see the model card",
         max_batch: int = 64,
         views: int = 1,
+        low_memory: bool = False,
     ):
         self.unet: Any = unet.eval().requires_grad_(False)
         self.views = views
@@ -75,6 +80,7 @@ class StableDiffusionPrior(DiffusionPrior):
         self.noise = schedule.to(self.device)
         metric = getattr(vae, "metric", None)
         self.metric = None if metric is None else metric.to(self.device, self.dtype)
+        self.low_memory = low_memory
         self._texts: dict[str, Tensor] = {}
 
     @classmethod
@@ -89,12 +95,14 @@ class StableDiffusionPrior(DiffusionPrior):
         max_batch: int = 64,
         compile: bool = False,
         views: int = 1,
+        low_memory: bool = False,
     ) -> "StableDiffusionPrior":
         """Load a folder that layout.problems finds nothing wrong with. Never asks the network. Raises WeightsError.
 
         max_batch: the most images that the UNet sees at once. compile: torch.compile the UNet, which takes
         minutes on the first call and pays off in long runs on a GPU. views: pictures of one object that it sees together,
-        for a network that was taught to.
+        for a network that was taught to. low_memory: the text encoder stays on the CPU, pictures go through the autoencoder one
+        at a time, and the UNet sees FEW of them at once.
         """
         folder, device, name = Path(folder), torch.device(device), name or str(folder)
         dtype = unet_dtype(precision, device)
@@ -106,7 +114,8 @@ class StableDiffusionPrior(DiffusionPrior):
             raise unusable(name, faults)
         if views > 1 and read_object(folder / "unet" / "config.json").get("class_embed_type") is None:
             raise UserError(f"The prior {name} sees one picture at a time; take --prior-views 1, or a multi-view prior instead of {views}.")
-        parts = {k: networks.network(folder, k, variants[k], d, device, name) for k, d in dtypes.items()}
+        places = {"text_encoder": torch.device("cpu")} if low_memory else {}
+        parts = {k: networks.network(folder, k, variants[k], d, places.get(k, device), name) for k, d in dtypes.items()}
         unet, text_encoder = parts["unet"], parts["text_encoder"]
         if patches:
             vae, factor = patches, patches.patch
@@ -130,27 +139,22 @@ class StableDiffusionPrior(DiffusionPrior):
             image_size=image_size,
             name=name,
             licence=licence,
-            max_batch=max_batch,
+            max_batch=min(max_batch, FEW) if low_memory else max_batch,
             views=views,
+            low_memory=low_memory,
         )
 
     # -- text -----------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def embed(self, prompts: Sequence[str]) -> Condition:
-        """Last hidden states of the text encoder, padded to the tokenizer's length; kept per distinct prompt.
-
-        Warns about a prompt that is longer than the encoder reads. Raises UserError for a new prompt after
-        free_text_encoder.
+        """Last hidden states of the text encoder, padded to the tokenizer's length; kept per distinct prompt. Warns about a prompt
+        that is longer than the encoder reads.
         """
         new = [p for p in dict.fromkeys(prompts) if p not in self._texts]
         if new:
-            if self.text_encoder is None:
-                raise UserError(
-                    f"The text encoder was freed before the prompt {new[0]!r} was embedded. Embed every prompt first."
-                )
-            ids = self._tokens(new).to(self.device)
-            embedded = self.text_encoder(input_ids=ids).last_hidden_state.to(self.dtype)
+            ids = self._tokens(new).to(next(self.text_encoder.parameters()).device)
+            embedded = self.text_encoder(input_ids=ids).last_hidden_state.to(self.device, self.dtype)
             self._texts |= dict(zip(new, embedded))
         return Condition(torch.stack([self._texts[p] for p in prompts]))
 
@@ -168,33 +172,35 @@ class StableDiffusionPrior(DiffusionPrior):
             prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
         ).input_ids
 
-    def free_text_encoder(self) -> None:
-        """Give the text encoder's memory back; prompts embedded before stay known."""
-        self.text_encoder = None
-
     # -- images ---------------------------------------------------------------------------------------
 
     def encode(self, rgb: Float[Tensor, "b 3 h w"], rng: torch.Generator | None = None) -> Float[Tensor, "b *d"]:
         """Scaled latents of images in [0,1], (b, c, h/f, w/f); the gradient reaches the images.
 
-        With an rng, a sample of the posterior N(mean, std^2), else its mean. PatchAutoencoder has no spread.
+        With an rng, a sample of the posterior N(mean, std^2), else its mean. PatchAutoencoder has no spread. Images go one at a
+        time, with the same noise, where memory is to be spared or a card has too little of it for all.
         """
         image = 2 * rgb.to(self.device, self.dtype) - 1
         if isinstance(self.vae, PatchAutoencoder):
             return self.vae.encode(image)
-        with self._vae_precision():
-            posterior = self.vae.encode(image).latent_dist
-        x = posterior.mean.to(self.dtype)
+        together = not (self.low_memory or crowded(self.vae, image))
+        mean, std = self._posterior(image) if together else posterior_apart(self._posterior, image)
+        x = mean.to(self.dtype)
         if rng is not None:
-            x = x + posterior.std.to(self.dtype) * normal(x.shape, rng, x)
+            x = x + std.to(self.dtype) * normal(x.shape, rng, x)
         return x * self.vae.config.scaling_factor
+
+    def _posterior(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        with self._vae_precision():
+            return posterior(self.vae, image)
 
     def decode(self, x: Float[Tensor, "b *d"]) -> Float[Tensor, "b 3 h w"]:
         """Images of scaled latents, not clamped; differentiable."""
         if isinstance(self.vae, PatchAutoencoder):
             return (self.vae.decode(x) + 1) / 2
+        pieces = x.split(1) if self.low_memory and not torch.is_grad_enabled() else (x,)
         with self._vae_precision():
-            image = self.vae.decode(x / self.vae.config.scaling_factor).sample
+            image = torch.cat([self.vae.decode(piece / self.vae.config.scaling_factor).sample for piece in pieces])
         return (image.to(self.dtype) + 1) / 2
 
     def _vae_precision(self) -> torch.autocast:

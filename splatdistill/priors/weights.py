@@ -182,11 +182,20 @@ def load(
     max_batch: int = 64,
     compile: bool = False,
     views: int = 1,
+    low_memory: bool = False,
 ) -> DiffusionPrior:
     """The StableDiffusionPrior of a source, or of what find returned; see its from_folder."""
     found = find(source) if isinstance(source, str) else source
     from splatdistill.priors.stable import StableDiffusionPrior  # heavy, and not needed to say that weights are missing
 
     return StableDiffusionPrior.from_folder(
-        found.path, device, precision, name=found.name, licence=found.licence, max_batch=max_batch, compile=compile, views=views
+        found.path,
+        device,
+        precision,
+        name=found.name,
+        licence=found.licence,
+        max_batch=max_batch,
+        compile=compile,
+        views=views,
+        low_memory=low_memory,
     )

@@ -26,6 +26,10 @@ class Computed:
     """Device to compute on: auto (a CUDA card if there is one), cpu, cuda, or another device of torch, such as cuda:1 or mps."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Precision of the prior's networks; splats and pictures are always float32."""
+    low_memory: bool = False
+    """Spare the card's memory, for more time: pictures go through the autoencoder one at a time (so they do by themselves where they
+    would not fit), few through the network at once, and the text encoder stays on the CPU.
+    """
     seed: int = 0
     """Seed of everything random."""
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import torch
 
 from splatdistill.gaussians import Gaussians
+from splatdistill.train.config import Train
 from splatdistill.train.events import Verdict
 
 
@@ -78,13 +79,22 @@ def not_finite(g: Gaussians) -> Verdict | None:
     return None if bool(g.scales.isfinite().all()) else "exploded"
 
 
-EXPLANATIONS: dict[str, str] = {
+EXPLANATIONS: dict[Verdict, str] = {
     "nan": "gradients stayed non-finite; try --precision float32, a lower guidance scale or learning rate",
     "empty": "nothing is left to see; try a lower --regularise.sparsity, a higher --init.opacity or another --seed",
     "exploded": "the splats left the scene; try a lower --rates.means or guidance scale",
     "saturated": "the colours ran to their extremes; try a lower guidance scale or --rates.colours",
-    "oom": "out of memory; try a smaller --batch, --resolutions or --max-gaussians",
 }
+
+
+def explanation(verdict: Verdict, config: Train) -> str:
+    """Return what is wrong and what helps; where memory ran out, what has not been tried yet."""
+    if verdict != "oom":
+        return EXPLANATIONS[verdict]
+    ways = [] if config.low_memory else ["--low-memory"]
+    if config.batch > 1:
+        ways.append(f"--batch 1 --accumulate {config.batch * config.accumulate} (as many views a step, one at a time)")
+    return "out of memory; try " + (" or ".join(ways) or "a lower --max-gaussians, or a device with more memory")
 
 
 def peak_memory(device: torch.device) -> int:

@@ -8,7 +8,7 @@ from math import inf
 from splatdistill.errors import RunEnded, UserError, out_of_memory
 from splatdistill.io.images import contact_sheet, write_png
 from splatdistill.io.ply import Provenance
-from splatdistill.train.divergence import EXPLANATIONS, DivergenceMonitor, peak_memory
+from splatdistill.train.divergence import DivergenceMonitor, explanation, peak_memory
 from splatdistill.train.events import (
     Applied,
     Callback,
@@ -225,7 +225,7 @@ class Loop:
             files: Artefacts | None = self.write()
             how, message = ("stopped", f"stopped at step {state.step} of {session.config.steps}") if self.stopped else ("done", "all steps done")
         else:
-            how, message = self.verdict, EXPLANATIONS[self.verdict]
+            how, message = self.verdict, explanation(self.verdict, session.config)
             files = None
             for attempt in (self.save, self.write):
                 try:

@@ -11,7 +11,6 @@ from helpers import write_sd_folder
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
-from splatdistill.errors import UserError
 from splatdistill.priors import Condition, Query
 from splatdistill.priors.precision import Precision
 from splatdistill.priors.prompts import Prompts
@@ -199,15 +198,6 @@ def test_text_is_what_the_encoder_says_and_is_embedded_once(folder: Path) -> Non
     ids = prior.tokenizer(["a ball"], padding="max_length", return_tensors="pt").input_ids
     with torch.no_grad():
         torch.testing.assert_close(embedded[:1], encoder(ids).last_hidden_state)
-
-
-def test_freeing_the_text_encoder_keeps_what_was_embedded(folder: Path) -> None:
-    prior = exact(folder)
-    before = prior.embed(["a ball"]).tokens
-    prior.free_text_encoder()
-    assert torch.equal(prior.embed(["a ball"]).tokens, before)
-    with pytest.raises(UserError, match="'a cube'"):
-        prior.embed(["a cube"])
 
 
 def test_a_prompt_that_is_too_long_is_said_to_be_cut(folder: Path) -> None:

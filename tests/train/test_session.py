@@ -11,6 +11,7 @@ from splatdistill.guidance import GUIDANCES, SDS, VSD, Times
 from splatdistill.scene import optim
 from splatdistill.scene.optim import LearningRates
 from splatdistill.train.config import Background
+from splatdistill.train.divergence import explanation
 from splatdistill.train.events import Applied, Commands, Ended, Saved, SetField, StepDone, Stop
 from splatdistill.train.loop import run
 from splatdistill.train.losses import Regularisers
@@ -210,6 +211,20 @@ def test_memory_that_runs_out_is_a_verdict_and_the_state_is_saved(tmp_path, monk
     with pytest.raises(RunEnded, match="oom"):
         run(session, folder)
     assert folder.newest_checkpoint().note.step == 3 and ending(folder) == "oom"
+
+
+@pytest.mark.parametrize(
+    ("changes", "help"),
+    [
+        ({"batch": 4}, "try --low-memory or --batch 1 --accumulate 4 (as many views a step, one at a time)"),
+        ({"batch": 2, "accumulate": 3, "low_memory": True}, "try --batch 1 --accumulate 6 (as"),
+        ({"batch": 1}, "try --low-memory"),
+        ({"batch": 1, "low_memory": True}, "try a lower --max-gaussians, or a device with more memory"),
+    ],
+)
+def test_where_memory_runs_out_what_was_not_tried_is_named(changes, help):
+    said = explanation("oom", config(**changes))
+    assert said.startswith(f"out of memory; {help}") and "resolutions" not in said
 
 
 def test_other_errors_are_no_verdict(tmp_path):
