@@ -44,6 +44,14 @@ def test_the_two_commands_come_first_and_as_promised():
     assert commands == [f"{INSTALL} && {TRAIN}", f"{INSTALL} && pytest"]
 
 
+def test_it_stays_a_page_and_names_every_extra():
+    import tomllib
+
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    assert len(README.splitlines()) < 170, "what is longer belongs into the README of a folder"
+    assert {name for name in extras if f'.[{name}]"' not in README} <= {"lint"}
+
+
 def test_the_constraints_pin_every_dependency():
     import tomllib
 

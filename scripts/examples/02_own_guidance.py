@@ -31,7 +31,7 @@ class Halfway(SDS):
         return self.predict(view, answers) - (1 - self.share) * n.eps - self.share * answers[0]
 
 
-def main(steps: int = 100) -> dict[float, float]:
+def main(steps: int = 40) -> dict[float, float]:
     """Print how strong the gradient is for three shares, over a few steps."""
     strengths = {}
     for share in (0.0, 0.5, 1.0):

@@ -23,7 +23,7 @@ def quietly(what: str, total: int):
     yield lambda done: None
 
 
-def main(out: Path = Path("runs/example-bench"), amount: float = 800.0) -> Conclusion:
+def main(out: Path = Path("runs/example-bench"), amount: float = 400.0) -> Conclusion:
     """Compare SDS and CSD on one prompt, each with so many network images; print the tables."""
     options = Bench(prompt=("a red mushroom",), guidances=("sds", "csd"), prior="tiny", budget="calls", amount=amount, samples=0, points=0, out=out)
     planned, root = settle(options), out.absolute()
