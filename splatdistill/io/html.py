@@ -1,7 +1,8 @@
 """Gaussian splats as one web page that needs nothing else: it opens from disk, without a network.
 
 The splats are in it as .spz in base64; the page unpacks, sorts and draws them by WebGL 2, with our rasteriser's blur
-and thresholds. Its own policy forbids it to load anything.
+and thresholds. The field of view is that of the smaller side, so that a phone shows all of it; buttons go to named views.
+Its own policy forbids it to load anything.
 """
 
 import base64
@@ -37,7 +38,7 @@ class Start:
     azimuth: float = 30.0  # degrees
     elevation: float = 15.0
     distance: float = 2.8  # world units from the target
-    fov: float = 42.0  # vertical, degrees
+    fov: float = 42.0  # of the smaller side of the window, degrees
     target: tuple[float, float, float] = (0.0, 0.0, 0.0)  # in our world
 
 
