@@ -147,6 +147,14 @@ def test_options_of_a_method_are_told_with_their_defaults(name):
         assert GUIDANCES[name]().value(field) == float(number), (field, number)
 
 
+def test_the_file_of_settings_is_read(tmp_path):
+    (source,) = fenced(TEXTS["configs/README.md"], "yaml")
+    (tmp_path / "mine.yaml").write_text(source, encoding="utf-8")
+    config = parse_train(["--config", str(tmp_path / "mine.yaml")], lambda source: "tiny").config
+    assert (config.prompt, config.steps) == ("a red mushroom", 400)
+    assert (type(config.guidance), config.guidance.scale, config.guidance.times.t_min) == (GUIDANCES["sdi"], 9.0, 0.1)
+
+
 def words_of(annotation: object) -> set[str]:
     """The words that a field's type allows."""
     return {w for w in typing.get_args(annotation) if isinstance(w, str)} | {w for a in typing.get_args(annotation) for w in words_of(a)}
