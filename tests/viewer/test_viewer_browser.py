@@ -1,21 +1,14 @@
-"""The pages in a real browser: headless Chromium, driven by playwright.
+"""The pages in a real browser: headless Chromium, driven by playwright."""
 
-    pip install playwright && apt-get install chromium     (any Chromium: name it with $CHROMIUM)
-"""
-
-import io
 import json
-import os
-import shutil
 import threading
 import time
 from functools import partial
 
 import numpy as np
-import pytest
 import torch
+from chromium import box, choose, needs_chromium, scene, until
 from looker import browser_of
-from PIL import Image
 from splatdistill_viewer.gallery import Gallery
 from splatdistill_viewer.run_page import RunPage
 from splatdistill_viewer.variants_page import VariantsPage
@@ -32,35 +25,7 @@ from splatdistill.train.run import RunDir
 from splatdistill.train.session import Session
 from splatdistill.train.variants import Variant, take_turns
 
-ARGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist", "--disable-dev-shm-usage"]
-PATIENCE = 300_000  # milliseconds: a busy machine draws slowly
-
-sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright here: pip install playwright")
-CHROMIUM = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium, or name one with $CHROMIUM")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=ARGS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(browser):
-    page = browser.new_page(viewport={"width": 1000, "height": 480}, accept_downloads=True)
-    page.set_default_timeout(PATIENCE)
-    yield page
-    page.close()
-
-
-def scene(page) -> np.ndarray:
-    """Pixels of the canvas, away from the panels."""
-    box = page.locator("canvas").first.bounding_box()
-    clip = {"x": box["x"], "y": 40, "width": box["width"], "height": 400}
-    return np.asarray(Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB")).astype(float)
+pytestmark = needs_chromium
 
 
 def curve(page) -> dict:
@@ -71,25 +36,6 @@ def curve(page) -> dict:
         const u = all[0].chart
         return {points: u.data[0].length, min: u.scales.x.min, max: u.scales.x.max}
     }""")
-
-
-def box(page, label):
-    """Text typed or chosen beside a label."""
-    return page.locator(f'xpath=//*[normalize-space(text())="{label}"]/following::input[1]').first
-
-
-def choose(page, label, option):
-    """Choose from a list."""
-    box(page, label).click()
-    page.get_by_role("option", name=option, exact=True).click()
-
-
-def until(condition, seconds=PATIENCE / 1000):
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, "it never happened"
-        time.sleep(0.3)
-    return found
 
 
 class Running:

@@ -190,7 +190,7 @@ def test_exact_pictures_follow_the_camera_and_are_coarse_while_it_moves(tmp_path
             return page.has
 
         until(lambda: has() is not None and has()[2] == 80)
-        assert not splats.visible
+        until(lambda: not splats.visible)
         before, heights = has(), set()
         looker.stand(FRONT[0], (3.5, 0.0, 0.0))
         until(lambda: has()[1] != before[1], lambda: heights.add(has()[2]))

@@ -18,12 +18,13 @@ from splatdistill_viewer.display import Display
 from splatdistill_viewer.guard import Guard
 from splatdistill_viewer.lighting import backdrop_image
 from splatdistill_viewer.prior_panel import PriorPanel
-from splatdistill_viewer.server import BRAND, START
+from splatdistill_viewer.server import BRAND
 from splatdistill_viewer.snapshot import Snapshot
 from splatdistill_viewer.splats import pose_of, stand, target_of, update
 from splatdistill_viewer.tiles import Row
 
 STILL = 0.3  # seconds without a move after which a camera stands
+DECODED = 0.6  # seconds that a browser is given to decode its first exact picture
 TURN = 30.0  # degrees a second
 GONE = 8  # pages that have gone, a quarter of a MiB each in circles of references, which Python beside a model hardly ever looks for
 NARROWEST = 0.4  # width over height, below which a camera steps no farther back
@@ -58,6 +59,8 @@ class Browser:
     moved: float = 0.0
     has: Any = None  # what its exact picture shows
     shown: list[Any] = field(default_factory=list)  # what each object of its own is
+    begun: bool = False  # whether its camera has been where all begin
+    came: float = 0.0  # when the first exact picture did
     behind: Any = None  # the background of its splats
     cameras: list[Any] = field(default_factory=list)
     boxes: list[Any] = field(default_factory=list)
@@ -74,15 +77,19 @@ class Browser:
         return None if what == self.has else (pose.cameras(height), what)
 
     def draw(self, view: View) -> None:
-        """Show an exact picture. The splats leave with its coming, not before."""
-        with self.client.atomic():
-            self.client.scene.set_background_image(view.image, format="jpeg", jpeg_quality=90)
-            for handle in self.row.handles:
-                if handle.visible:
-                    handle.visible = False
+        """Show an exact picture behind the splats, which leave when the browser has had the time to decode it."""
+        if self.has is None:
+            self.came = time.monotonic()
+        self.client.scene.set_background_image(view.image, format="jpeg", jpeg_quality=90)
         self.has, self.shown, self.behind = view.what, [], None
-        if self.display.preparing.visible:
-            self.display.preparing.visible = False
+
+    def settle(self) -> None:
+        """Take the splats away from before an exact picture that has come."""
+        if self.has is None or time.monotonic() - self.came < DECODED:
+            return
+        for handle in (*self.row.handles, self.display.preparing):
+            if handle.visible:
+                handle.visible = False
 
     def draw_splats(self, splats: dict[int, Snapshot]) -> None:
         """Show splats, by the object's number, before its background."""
@@ -132,6 +139,16 @@ class Browser:
         if (pose := pose_of(self.client)) is not None:
             stand(self.client, turntable(pose, degrees, target_of(self.client)))
 
+    def step_back(self, first: np.ndarray) -> None:
+        """In a narrow window, once the camera stands where all begin: go as far as shows as much across as a square one does."""
+        camera = self.client.camera
+        if self.begun or not np.allclose(camera.position, first, atol=0.1):
+            return
+        self.begun = True
+        if camera.aspect < 1:
+            x, y, z = map(float, first / max(camera.aspect, NARROWEST))
+            stand(self.client, (x, y, z))
+
     def azimuth(self) -> float | None:
         """Return from which side it looks at its target, in radians; None from straight above."""
         if pose_of(self.client) is None:
@@ -164,7 +181,7 @@ class Browsers:
         self.there: dict[int, Browser] = {}
         self.ever, self.turned, self.next, self.gone = False, time.monotonic(), 0, 0
         self.guard, self.lock, self.furnishing = guard, threading.Lock(), threading.Lock()
-        self.furnish, self.ended = furnish, False
+        self.server, self.furnish, self.ended = server, furnish, False
         server.on_client_connect(lambda client: guard(self.come, client))
         server.on_client_disconnect(lambda client: guard(self.go, client))
 
@@ -181,13 +198,11 @@ class Browsers:
             browser = self.furnish(client)
         if client.camera.image_height < SHORT:
             client.gui.main_panel.minimize()
-        if (narrow := client.camera.aspect) < 1 and np.allclose(client.camera.position, START, atol=0.1):
-            x, y, z = (v / max(narrow, NARROWEST) for v in START)  # as far as shows as much across as a square window does
-            stand(client, (x, y, z))
         self.ever = True
         with self.lock:
             self.there[client.client_id] = browser
         client.camera.on_update(lambda _: self.move(client.client_id))
+        self.move(client.client_id)
 
     def go(self, client: viser.ClientHandle) -> None:
         """Forget a page that was closed."""
@@ -211,6 +226,7 @@ class Browsers:
         """Take note of a camera that moved."""
         if (browser := self.there.get(who)) is not None:
             browser.moved = time.monotonic()
+            browser.step_back(np.asarray(self.server.initial_camera.position))
 
     def all(self) -> list[Browser]:
         """Return those that are there now, beginning with another one each time."""
@@ -226,11 +242,12 @@ class Browsers:
             if (b := self.there.get(v.who)) is not None and b.display.exact is not None:
                 b.draw(v)
 
-    def turn(self) -> None:
-        """Move the cameras of the turntables, by the clock."""
+    def move_on(self) -> None:
+        """Move on what goes by the clock: turntables, and splats that give way to a picture."""
         now = time.monotonic()
         degrees, self.turned = TURN * min(now - self.turned, 0.5), now
         for b in self.all():
+            b.settle()
             if b.display.turntable.value:
                 b.turn(degrees)
 

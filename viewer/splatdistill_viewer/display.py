@@ -1,5 +1,7 @@
 """Look of one page: every browser has its own controls of how the splats are rendered."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import viser
@@ -14,6 +16,8 @@ SPLATS = "splats"
 LABELS: dict[Mode, str] = {"rgb": "RGB (exact)", "depth": "depth", "normal": "normals", "alpha": "alpha", "clay": "clay"}
 SIDES = {"front": (0.0, 10.0), "left": (90.0, 10.0), "back": (180.0, 10.0), "right": (-90.0, 10.0), "top": (0.0, 80.0)}
 """Named views: azimuth (0 sees the front, 90 the object's left) and elevation, degrees."""
+RUN_KEYS = "space pause, N step, C checkpoint, "
+KEYS = "M mode, B background, T turntable, 1 to 5 views, F full screen"
 PREPARING = "preparing the exact picture …"
 TEXT = '<div style="padding:0 0.75em 0.6em;font-size:14px;line-height:1.45;overflow-wrap:anywhere">{}</div>'
 QUIET = '<div style="padding:0 0.85em 0.6em;font-size:13px;line-height:1.4;color:{colour};overflow-wrap:anywhere">{text}</div>'
@@ -33,9 +37,12 @@ def small(words: str, colour: str = GREY) -> str:
 
 
 class Display:
-    """Controls of one page's look. particles: how many there are to choose from."""
+    """Controls of one page's look.
 
-    def __init__(self, client: viser.ClientHandle, particles: int = 1, cameras: bool = False) -> None:
+    particles: how many there are to choose from; cameras: whether a training
+    has some to draw; steered: whether the page obeys the keys of a run."""
+
+    def __init__(self, client: viser.ClientHandle, particles: int = 1, cameras: bool = False, steered: bool = False) -> None:
         gui = client.gui
         options = (SPLATS, *LABELS.values())
         hint = "splats: drawn by the browser; the others are rendered here, with spherical harmonics"
@@ -51,10 +58,25 @@ class Display:
         with gui.add_folder("splats", expand_by_default=False):
             self.size = gui.add_slider("splat scale", min=0.05, max=2.0, step=0.05, initial_value=1.0)
             self.cutoff = gui.add_slider("min. opacity", min=0.0, max=0.95, step=0.01, initial_value=0.0)
+        gui.add_html(small(f"Keys: {RUN_KEYS if steered else ''}{KEYS}"))
         self.gui = gui
         sides.on_click(lambda event: look_from(client, *SIDES[event.target.value]))
         self.mode.on_update(lambda _: self.follow())
         self.backdrop.on_update(lambda _: self.darken())
+        for number, (side, way) in enumerate(SIDES.items(), 1):
+            self.command(f"view from {side}", str(number), partial(look_from, client, *way))
+        self.command("next render mode", "M", lambda: self.next(self.mode))
+        self.command("next background", "B", lambda: self.next(self.backdrop))
+        self.command("turntable", "T", self.turn)
+
+    def command(self, label: str, key: Any, do: Callable[[], None]) -> None:
+        """Add a key of this page alone, which the palette lists too."""
+        command = self.gui.add_command(label, hotkey=key)
+        command.on_trigger(lambda _: do())
+
+    def turn(self) -> None:
+        """Begin to go around the object, or end it."""
+        self.turntable.value = not self.turntable.value
 
     def follow(self) -> None:
         """Show the controls that the mode has, and that a picture is on its way."""

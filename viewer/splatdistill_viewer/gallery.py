@@ -16,6 +16,7 @@ from splatdistill.render import Rasterizer, rasterizer
 from splatdistill.shell import as_typed
 from splatdistill_viewer.browsers import Browser, Crop, View
 from splatdistill_viewer.clean import Cleaning
+from splatdistill_viewer.curves import LAST
 from splatdistill_viewer.display import Display, text
 from splatdistill_viewer.page_base import Page
 from splatdistill_viewer.pictures import MOVING, TALL_WAITING, Kernels
@@ -54,12 +55,11 @@ class Gallery(Page):
 
     def furnish(self, client: viser.ClientHandle) -> Browser:
         """Give a page its own look, and the works with their names."""
-        with self.view:
-            display = Display(client)
+        display = Display(client)
         row = Row([show(client.scene, f"/work-{i}", snapshot(g), at=at) for i, (g, at) in enumerate(zip(self.kept, self.spots))], self.spots)
         if len(self.works) > 1:
             for i, w in enumerate(self.works):
-                client.scene.add_label(f"/work-{i}/name", printable(w.name), position=(0.0, 0.0, 0.6 * self.apart))
+                client.scene.add_label(f"/work-{i}/name", printable(w.name), position=(0.0, 0.0, 0.5 * self.apart), anchor="bottom-center")
         browser = Browser(client, display, row)
         browser.draw_boxes(self.crops(self.cleaning))
         return browser
@@ -68,8 +68,7 @@ class Gallery(Page):
         """Make the page's controls."""
         gui = self.server.gui
         gui.add_html(text("<br>".join(f"<b>{escape(w.name)}</b>: {len(w.gaussians)} splats" for w in self.works)))
-        self.view = gui.add_folder("view")
-        with gui.add_folder("clean up"):
+        with gui.add_folder("clean up", order=LAST):
             far = NEVER["box"]
             least, most = (-far, -far, -far), (far, far, far)
             self.low = gui.add_vector3("crop box, min.", least, min=least, max=most, step=0.05)
@@ -107,7 +106,7 @@ class Gallery(Page):
             return
         if (cleaning := self.cleaning) != self.cleaned:
             self.clean(cleaning)
-        self.browsers.turn()
+        self.browsers.move_on()
         for b in self.browsers.all():
             if b.display.exact is not None and self.kernels.there(self.works[0].gaussians, b.display.style):
                 self.draw_exact(b)

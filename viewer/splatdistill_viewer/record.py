@@ -80,7 +80,7 @@ def film(frames: Sequence[Keyframe]) -> str:
     server = Server(8400)
     try:
         splats = show(server.scene, "/splats", frames[0].splats)
-        label = server.scene.add_label("/step", frames[0].caption, position=(0.0, 0.0, 1.1))
+        label = server.scene.add_label("/step", frames[0].caption, position=(0.0, 0.0, 1.05), anchor="bottom-center")
         serializer = server.get_scene_serializer()
         for frame in frames[1:]:
             serializer.insert_sleep(SECONDS / len(frames))

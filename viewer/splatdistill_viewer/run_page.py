@@ -96,8 +96,8 @@ class RunPage(Page):
         self.status = Status(gui, s.config.prompt)
         self.buttons = RunButtons(gui, self.queue.put)
         tabs = gui.add_tab_group()
-        with tabs.add_tab("Watch"):
-            self.view = gui.add_folder("view")
+        self.view = tabs.add_tab("Watch")
+        with self.view:
             self.curves = Curves(gui)
         with tabs.add_tab("Steer"):
             self.steering = Steering(gui, s.config, self.queue.put, recipe, words)
@@ -110,7 +110,7 @@ class RunPage(Page):
         """Give a page its own look, splats, and panel of the prior."""
         assert self.session.state is not None
         with self.view:
-            display = Display(client, len(self.session.state.particles), cameras=True)
+            display = Display(client, len(self.session.state.particles), cameras=True, steered=True)
         row = Row([show(client.scene, "/splats", self.newest)], [(0.0, 0.0, 0.0)])
         return Browser(client, display, row, panel=PriorPanel(client.gui, folded=client.camera.image_height < SHORT))
 
@@ -206,7 +206,7 @@ class RunPage(Page):
             if any(b.panel is not None and b.panel.on.value for b in self.browsers.all()):
                 f.wants = wants(s.last, s.prior)
         f.frustums = [] if s.last is None else frustums(s.last.out.cameras)
-        self.browsers.turn()
+        self.browsers.move_on()
         return f
 
     def view_of(self, b: Browser, g: Gaussians, key: Any, tall: int) -> Iterator[View]:

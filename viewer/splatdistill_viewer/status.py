@@ -63,7 +63,7 @@ class RunButtons:
         self.group.on_click(lambda event: self.press(event.target.value))
         keys = (("pause or continue", "space", ("Pause", "Continue")), ("one step", "N", ("Step",)))
         self.commands = [self.command(gui, *key) for key in keys]
-        self.save = gui.add_command("save a checkpoint", hotkey="S")
+        self.save = gui.add_command("save a checkpoint", hotkey="C")
         self.save.on_trigger(lambda _: put(Save()))
 
     def command(self, gui: viser.GuiApi, label: str, key: Any, asks: Sequence[str]) -> viser.CommandHandle:

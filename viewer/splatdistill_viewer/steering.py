@@ -93,7 +93,7 @@ class Steering:
     def say(self, reason: str) -> None:
         """Show under the prompt why it was refused; nothing where it was not."""
         if reason:
-            reason = f"Refused: {reason} The run goes on with {self.now['prompt']!r}."
+            reason = f"Refused: {reason.rstrip('.')}. The run goes on with {self.now['prompt']!r}."
         self.reason.content, self.reason.visible = small(reason, RED), bool(reason)
 
     def choice(self, part: str, kinds: dict[str, type], config: Train) -> None:

@@ -56,8 +56,8 @@ class VariantsPage(Page):
         self.status = Status(gui, config.prompt)
         self.buttons = RunButtons(gui, self.put)
         tabs = gui.add_tab_group()
-        with tabs.add_tab("Choose"):
-            self.view = gui.add_folder("view")
+        self.view = tabs.add_tab("Choose")
+        with self.view:
             self.notes = []
             for k, r in enumerate(self.runs):
                 with gui.add_folder(name(r)):
@@ -73,10 +73,10 @@ class VariantsPage(Page):
     def furnish(self, client: viser.ClientHandle) -> Browser:
         """Give a page its own look, and all variants with their names."""
         with self.view:
-            display = Display(client)
+            display = Display(client, steered=True)
         handles = [show(client.scene, f"/variant-{k}", s, at=at) for k, (s, at) in enumerate(zip(self.newest, self.spots))]
         for k, r in enumerate(self.runs):
-            client.scene.add_label(f"/variant-{k}/name", name(r), position=(0.0, 0.0, 0.48 * APART))
+            client.scene.add_label(f"/variant-{k}/name", name(r), position=(0.0, 0.0, 0.48 * APART), anchor="bottom-center")
         return Browser(client, display, Row(handles, self.spots))
 
     def put(self, command: Command) -> None:
@@ -144,7 +144,7 @@ class VariantsPage(Page):
             if note.content != state:
                 note.content = state
         self.tell_progress()
-        self.browsers.turn()
+        self.browsers.move_on()
         self.turn += 1
         now = range(len(self.runs)) if waiting else (self.turn % len(self.runs),)
         made: dict[Any, Snapshot] = {}
