@@ -12,7 +12,7 @@ BYTES = 95
 """Bytes that AutoencoderKL's encoder keeps for its gradient per pixel and channel of its first block: 2.97 GiB in float32 for 512
 x 512 pixels and Stable Diffusion's 128 channels (tests/priors/test_apart.py counts them).
 """
-SHARE = 0.5
+SHARE = 0.7
 """Share of a card's free memory that pictures may take together; networks and splats want some of it too."""
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import AutoencoderKL
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from helpers import write_sd_folder
 from priors.live import Live
 
@@ -86,7 +86,7 @@ def test_the_option_reaches_the_prior(folder: Path) -> None:
 @cache
 def vae() -> Any:
     with torch.device("meta"):
-        made = AutoencoderKL.from_config(
+        made: Any = AutoencoderKL.from_config(
             {
                 "down_block_types": ["DownEncoderBlock2D"] * 4,
                 "up_block_types": ["UpDecoderBlock2D"] * 4,
@@ -102,8 +102,9 @@ def vae() -> Any:
 def encoding(views: int, apart: bool) -> int:
     """The most bytes while pictures of 512 pixels are encoded, and their gradient is taken, in float32."""
     image = torch.empty(views, 3, 512, 512, device="meta", requires_grad=True)
+    network = vae()  # whose weights were there before
     with Live() as live:
-        mean, std = posterior_apart(lambda one: posterior(vae(), one), image) if apart else posterior(vae(), image)
+        mean, std = posterior_apart(lambda one: posterior(network, one), image) if apart else posterior(network, image)
         (mean + std).sum().backward()
     assert image.grad is not None
     return live.peak
@@ -111,8 +112,8 @@ def encoding(views: int, apart: bool) -> int:
 
 def test_one_at_a_time_takes_the_memory_of_one() -> None:
     one, four, apart = encoding(1, False), encoding(4, False), encoding(4, True)
-    assert 2.5 * GIB < one < 3.6 * GIB  # a card before Ampere: float32
-    assert 3.4 * one < four < 4 * one
+    assert 2.5 * GIB < one < 3.4 * GIB  # a card before Ampere: float32
+    assert 3.7 * one < four < 4.1 * one
     assert apart < 1.1 * one
 
 
