@@ -1,4 +1,4 @@
-"""What a step of each recipe for Stable Diffusion takes of a card, counted on the meta device at the networks' own sizes.
+"""Bytes of a card that a step of each recipe for Stable Diffusion takes, counted on the meta device at the networks' own sizes.
 
 Counted: weights, the UNet's images, encoding and its gradient, in float32 as on cards before Ampere. Assumed, since no card was
 there to measure: 1 GiB for CUDA's context, the rasteriser and libraries, a tenth for what the allocator cannot use, attention that
