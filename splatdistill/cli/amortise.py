@@ -32,7 +32,7 @@ from splatdistill.train.events import Commands
 from splatdistill.train.progress import Work, clock
 from splatdistill.train.run import RunDir
 
-TAKEN = ("guidance", "guidance_weight", "cameras", "directions", "regularise", "background")  # of a recipe for one prompt
+TAKEN = ("guidance", "guidance_weight", "cameras", "directions", "regularise", "background", "clip_rgb", "perp_neg", "negative")  # of a recipe for one prompt
 NEUTRAL = ("steps", "checkpoint_every", "preview_every")  # what a resumed training may change
 
 

@@ -1,6 +1,7 @@
 """A prompt and the texts made from it: with the word for each view, negative, empty."""
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from splatdistill.cameras import Cameras, ViewWords, with_view
 from splatdistill.errors import UserError
@@ -51,6 +52,11 @@ class Prompts:
             texts=tuple(texts),
             perp=perp,
         )
+
+
+def perp_neg_of(asked: Literal["auto", "on", "off"], prior: DiffusionPrior) -> bool:
+    """Return whether Perp-Neg is on: auto is as the prior wants."""
+    return prior.perp_neg if asked == "auto" else asked == "on"
 
 
 def complete(condition: Condition, prior: DiffusionPrior, cameras: Cameras) -> Condition:

@@ -17,7 +17,7 @@ from splatdistill.gaussians import Gaussians
 from splatdistill.io.images import contact_sheet
 from splatdistill.io.inline import figure, png_bytes
 from splatdistill.priors import DiffusionPrior
-from splatdistill.priors.prompts import Prompts
+from splatdistill.priors.prompts import Prompts, perp_neg_of
 from splatdistill.render import Rasterizer
 from splatdistill.render import rasterizer as default_rasterizer
 from splatdistill.train.checkpoint import Checkpoint, read_checkpoint
@@ -64,8 +64,7 @@ class Session:
     def prompts(self) -> Prompts:
         """The texts in use."""
         c = self.config
-        perp_neg = self.prior.perp_neg if c.perp_neg == "auto" else c.perp_neg == "on"
-        return Prompts(c.prompt, c.negative, c.directions if c.view_dependent else None, perp_neg)
+        return Prompts(c.prompt, c.negative, c.directions if c.view_dependent else None, perp_neg_of(c.perp_neg, self.prior))
 
     def step(self) -> StepDone:
         """Take one optimiser step (or a refused one)."""

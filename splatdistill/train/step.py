@@ -72,9 +72,16 @@ def to_prior_size(rgb: Float[Tensor, "b 3 h w"], prior: DiffusionPrior) -> Float
     return F.interpolate(rgb, (prior.image_size,) * 2, mode="bilinear", align_corners=False, antialias=larger)
 
 
-def clipped(out: RenderOutput, config: Train) -> RenderOutput:
+def clipped(out: RenderOutput, clip_rgb: bool) -> RenderOutput:
     """Return a rendering with its colours in [0, 1], if so configured; the gradient is clamp's, zero beyond."""
-    return replace(out, rgb=out.rgb.clamp(0, 1)) if config.clip_rgb else out
+    return replace(out, rgb=out.rgb.clamp(0, 1)) if clip_rgb else out
+
+
+def encoded_again(rgb: Float[Tensor, "b 3 h w"], prior: DiffusionPrior, encoding: Tensor) -> Tensor:
+    """Return latents of images with the encoder's noise that a generator in this state draws."""
+    same = torch.Generator()
+    same.set_state(encoding)
+    return prior.encode(to_prior_size(rgb, prior), same)
 
 
 def train_step(
@@ -107,7 +114,7 @@ def train_step(
         cameras: Cameras = config.cameras.at(progress).sample(config.batch, size, size, state.rng, prior.views).to(prior.device)
         behind = backgrounds(config.background, particle.background, len(cameras), state.rng, prior.views)
         g = particle.scene.gaussians()  # what there is
-        out = clipped(rasterizer(g, cameras, behind), config)  # what is seen
+        out = clipped(rasterizer(g, cameras, behind), config.clip_rgb)  # what is seen
         lap(0)
         encoding = state.rng.get_state()
         x = prior.encode(to_prior_size(out.rgb, prior), state.rng)  # what the prior is shown
@@ -171,10 +178,8 @@ def towards(
     for shot in shots:
         behind = particle.background.sigmoid().expand(len(shot.cameras), 3) if shot.behind is None else shot.behind
         g = particle.scene.gaussians()
-        out = clipped(rasterizer(g, shot.cameras, behind), config)
-        same = torch.Generator()
-        same.set_state(shot.encoding)
-        x = prior.encode(to_prior_size(out.rgb, prior), same)
+        out = clipped(rasterizer(g, shot.cameras, behind), config.clip_rgb)
+        x = encoded_again(out.rgb, prior, shot.encoding)
         lap(0)
         loss = (config.guidance_weight * shot.distilled.loss_at(x) + config.regularise(out, g, progress)) / config.accumulate
         if not finite(loss):

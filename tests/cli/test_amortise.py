@@ -9,9 +9,13 @@ import torch
 import yaml
 
 from splatdistill.cli import main
+from splatdistill.cli.amortise import COMMAND, TAKEN
 from splatdistill.io import load_splats
 from splatdistill.io.video import check_mp4
 from splatdistill.scene.generator.saved import Generator
+from splatdistill.settings.commands import TRAIN
+from splatdistill.settings.layers import parse
+from splatdistill.train.amortised.config import Amortise
 
 SMALL = ["--steps", "4", "--device", "cpu", "--generator.count", "80", "--checkpoint-every", "2", "--preview-every", "0"]
 
@@ -98,3 +102,13 @@ def test_a_run_starts_from_what_a_generator_makes(trained, here):
     assert saved["init"]["name"] == "generator" and Path(saved["init"]["path"]) == trained
     assert main([*argv, "--init", "generator"]) == 2
     assert main([*argv, "--init", "generator", "--init.path", "."]) == 2
+
+
+@pytest.mark.parametrize("family", ["tiny", "sd"])
+@pytest.mark.parametrize("guidance", ["asd", "csd", "sdi"])
+def test_it_takes_from_a_recipe_what_a_run_of_one_prompt_does(family, guidance):
+    argv = ["--guidance", guidance, "--prior", "x"]
+    own, one = parse(argv, lambda source: family, COMMAND).config, parse(argv, lambda source: family, TRAIN).config
+    for name in TAKEN:
+        assert getattr(own, name) == getattr(one, name), name
+    assert own.steps == Amortise().steps and own.batch == Amortise().batch, "which are of a corpus"

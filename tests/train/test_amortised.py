@@ -255,3 +255,15 @@ def test_what_cannot_be_is_refused():
         config(ema=1.0)
     with pytest.raises(UserError, match="--clip"):
         config(clip=0.0)
+
+
+def test_colours_beyond_white_are_clipped_where_that_is_asked_for():
+    """A prior is shown the clipped picture, in the steps towards the same target too."""
+    for clip in (False, True):
+        s, seen = session(inner=2, clip_rgb=clip, prompts=1), []
+        bright = s.rasterizer
+        s.rasterizer = lambda *a, bright=bright: (out := bright(*a), replace(out, rgb=3 * out.rgb))[1]
+        encode = s.prior.encode
+        s.prior.encode = lambda rgb, rng=None, encode=encode, seen=seen: (seen.append(float(rgb.detach().max())), encode(rgb, rng))[1]
+        assert s.step().taken
+        assert len(seen) == 2 and all((m <= 1) == clip for m in seen), seen

@@ -1,6 +1,7 @@
 """Common parts of all pages: a server, whoever looks on, what they ask for, and an end."""
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from splatdistill_viewer.work_queue import WorkQueue
 PAUSE = 0.03  # seconds between two looks at what is asked
 
 
-class Page:
+class Page(ABC):
     """A page that stays until Ctrl-C, says where it is, and is closed once.
 
     report: takes one line for the terminal. trace: the file that gets the traceback of an error of the viewer. server: of
@@ -42,9 +43,9 @@ class Page:
         """Let browsers in: those that are there already, and those that come."""
         self.browsers = Browsers(self.server, self.guard, self.furnish)
 
+    @abstractmethod
     def furnish(self, client: viser.ClientHandle) -> Browser:
         """Give a page its own controls and splats."""
-        raise NotImplementedError
 
     def work(self, most: int = 1) -> None:
         """Do what was asked, so many at most; what a person can put right is told on the page."""

@@ -48,6 +48,8 @@ class Amortise(Computed):
     """Move each view away from the words of the others (Perp-Neg); auto: as the prior wants."""
     background: Background = field(default_factory=Background)
     """Background behind the objects; never a learned one, which all prompts would share."""
+    clip_rgb: bool = False
+    """Clip rendered colours to [0, 1] before the prior sees them; what lies beyond gets no gradient."""
     regularise: Regularisers = field(default_factory=Regularisers)
     """Weights of the terms beside the guidance."""
     rate: float = 3e-3

@@ -15,7 +15,7 @@ from splatdistill.errors import UserError
 from splatdistill.gaussians import Gaussians
 from splatdistill.guidance import Distilled, View
 from splatdistill.priors import DiffusionPrior
-from splatdistill.priors.prompts import Prompts
+from splatdistill.priors.prompts import Prompts, perp_neg_of
 from splatdistill.render import Rasterizer
 from splatdistill.render import rasterizer as default_rasterizer
 from splatdistill.scene.generator import Network, Text
@@ -25,7 +25,7 @@ from splatdistill.train.amortised.corpus import Order
 from splatdistill.train.amortised.workers import Workers
 from splatdistill.train.checkpoint import Checkpoint, expect, explained
 from splatdistill.train.losses import finite
-from splatdistill.train.step import backgrounds, to_prior_size
+from splatdistill.train.step import backgrounds, clipped, encoded_again, to_prior_size
 
 LEAST = 0.05  # of the learning rate, at the end
 
@@ -132,11 +132,10 @@ class AmortisedSession:
         size = prior.image_size
         cameras: Cameras = c.cameras.at(self.steps / c.steps).sample(c.batch, size, size, rng, prior.views).to(prior.device)
         behind = backgrounds(c.background, g.means.new_zeros(3), len(cameras), rng, prior.views)
-        out = self.rasterizer(g, cameras, behind)
+        out = clipped(self.rasterizer(g, cameras, behind), c.clip_rgb)
         encoding = rng.get_state()
         x = prior.encode(to_prior_size(out.rgb, prior), rng)
-        perp_neg = prior.perp_neg if c.perp_neg == "auto" else c.perp_neg == "on"
-        words = Prompts(prompt, c.negative, c.directions if c.view_dependent else None, perp_neg)
+        words = Prompts(prompt, c.negative, c.directions if c.view_dependent else None, perp_neg_of(c.perp_neg, prior))
         view = View(x, words.conditions(prior, cameras), prior, rng, self.steps / c.steps, out)
         distilled = c.guidance(view, self.memory)
         looks.append(Look(cameras, behind, encoding, view, distilled))
@@ -145,10 +144,8 @@ class AmortisedSession:
     def _again(self, g: Gaussians, look: Look) -> tuple[Tensor, Tensor, float]:
         """Return the same of another step towards the target of a look, see train.step.towards."""
         c, prior = self.config, self.prior
-        out = self.rasterizer(g, look.cameras, look.behind)
-        same = torch.Generator()
-        same.set_state(look.encoding)
-        x = prior.encode(to_prior_size(out.rgb, prior), same)
+        out = clipped(self.rasterizer(g, look.cameras, look.behind), c.clip_rgb)
+        x = encoded_again(out.rgb, prior, look.encoding)
         return look.distilled.loss_at(x), c.regularise(out, g, look.view.progress), 0.0
 
     def _taken(self, prompts: tuple[str, ...], looks: list[Look], loss: float, norm: float, coverage: float) -> Done:
