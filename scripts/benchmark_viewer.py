@@ -26,7 +26,7 @@ from splatdistill_viewer.run_page import RunPage
 
 from splatdistill.api import settle
 from splatdistill.priors.weights import TINY, load
-from splatdistill.train.events import Commands
+from splatdistill.train.commands import Commands
 from splatdistill.train.run import RunDir
 from splatdistill.train.session import Session
 

@@ -38,9 +38,11 @@ from splatdistill.errors import UserError
 from splatdistill.priors import DiffusionPrior
 from splatdistill.scene.initial import Ball
 from splatdistill.train import loop
-from splatdistill.train.checkpoint import FIRST, NOTE, read_checkpoint
+from splatdistill.train.checkpoint import read_checkpoint
+from splatdistill.train.commands import Commands, Densify, Prune, SetField
 from splatdistill.train.config import Train
-from splatdistill.train.events import Commands, Densify, Event, Prune, Resumed, SetField, StepDone
+from splatdistill.train.events import Event, Resumed, StepDone
+from splatdistill.train.notes import FIRST, NOTE
 from splatdistill.train.plain import to_plain
 from splatdistill.train.run import RunDir
 from splatdistill.train.state import restore

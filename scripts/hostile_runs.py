@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from safetensors.torch import load, save
 
-from splatdistill.train.checkpoint import NOTE, TENSORS, digest
+from splatdistill.train.notes import NOTE, TENSORS, digest
 
 STEPS = (2, 4)  # of the checkpoints
 ODD: tuple[Any, ...] = (None, [], {}, [[]], -1, True, 1.5, float("nan"), float("inf"), 10**400, "", "x", "\ud800", {"name": []}, [1, 2, 3])

@@ -22,7 +22,8 @@ from splatdistill_viewer.splats import pose_of
 
 from splatdistill.api import settle
 from splatdistill.priors import weights
-from splatdistill.train.events import Commands, StepDone
+from splatdistill.train.commands import Commands
+from splatdistill.train.events import StepDone
 from splatdistill.train.loop import run
 from splatdistill.train.run import RunDir
 from splatdistill.train.session import Session

@@ -31,8 +31,9 @@ from splatdistill.settings.commands import CHOICES, parse_train
 from splatdistill.settings.layers import Parsed
 from splatdistill.settings.resolve import Weights, changed, refuse_prompt, resolved
 from splatdistill.train.begin import begin
+from splatdistill.train.commands import Commands
 from splatdistill.train.config import Train
-from splatdistill.train.events import Callback, Commands, Ended
+from splatdistill.train.events import Callback, Ended
 from splatdistill.train.finish import Artefacts
 from splatdistill.train.loop import run
 from splatdistill.train.notebook import NotebookProgress, in_notebook

@@ -27,3 +27,8 @@ def out_of_memory(error: BaseException) -> bool:
     """True for the errors by which Python, torch (CPU and CUDA) and C++ say that memory has run out."""
     said = ("DefaultCPUAllocator", "an't allocate memory", "not enough memory", "std::bad_alloc", "out of memory")
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(s in str(error) for s in said))
+
+
+def reason(error: Exception) -> str:
+    """Return the system's reason for refusing, in one line."""
+    return " ".join(str(getattr(error, "strerror", None) or error).split())

@@ -50,7 +50,7 @@ HEAVY: dict[str, tuple[str, ...]] = {
 CIRCLES: tuple[frozenset[str], ...] = ()
 
 # Modules whose import must not load torch, directly or through others, so that --help is instant.
-TORCH_FREE: tuple[str, ...] = ("splatdistill", "splatdistill.cli", "splatdistill.cli.missing_prompt", "splatdistill.bench.preset", *(f"splatdistill.cli.{name}" for name in ("bench", "evaluate", "variance")))
+TORCH_FREE: tuple[str, ...] = ("splatdistill", "splatdistill.cli", "splatdistill.cli.missing_prompt", "splatdistill.cli.already_finished", "splatdistill.train.notes", "splatdistill.bench.preset", *(f"splatdistill.cli.{name}" for name in ("bench", "evaluate", "variance")))
 
 LONGEST = 300  # lines; beyond it a file has two subjects
 

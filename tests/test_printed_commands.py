@@ -22,7 +22,8 @@ from splatdistill.cli import main
 from splatdistill.priors import hub
 from splatdistill.scene.initial import Ball
 from splatdistill.shell import as_typed
-from splatdistill.train.events import Commands, StepDone, Stop
+from splatdistill.train.commands import Commands, Stop
+from splatdistill.train.events import StepDone
 from splatdistill.train.run import RunDir
 
 SOURCES = sorted(p for folder in ("splatdistill", "viewer", "scripts") for p in (ROOT / folder).rglob("*.py"))

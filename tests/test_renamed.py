@@ -13,9 +13,9 @@ from splatdistill.io.atomic import write_text
 from splatdistill.renamed import RENAMED, tree_now
 from splatdistill.settings.commands import parse_train
 from splatdistill.train import loop
-from splatdistill.train.checkpoint import NOTE, Note
-from splatdistill.train.events import Choose, SetField
+from splatdistill.train.commands import Choose, SetField
 from splatdistill.train.log import command_of
+from splatdistill.train.notes import NOTE, Note
 from splatdistill.train.run import RunDir
 
 

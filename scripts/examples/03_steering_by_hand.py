@@ -12,7 +12,7 @@ import torch
 
 import splatdistill
 from splatdistill.io.images import contact_sheet, write_png
-from splatdistill.train.events import SetField
+from splatdistill.train.commands import SetField
 
 
 def main(out: Path = Path("runs/example-steering"), steps: int = 240) -> Path:

@@ -19,7 +19,8 @@ from splatdistill.evaluate.measure import Evaluator, named
 from splatdistill.evaluate.plots import COLOURS, chart, line, picture
 from splatdistill.evaluate.run_summary import RunSummary
 from splatdistill.train.checkpoint import read_checkpoint
-from splatdistill.train.run import RunDir, step_of
+from splatdistill.train.run import RunDir
+from splatdistill.train.run_files import step_of
 
 VIEWS = 8  # at each checkpoint
 

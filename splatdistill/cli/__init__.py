@@ -105,6 +105,10 @@ def dispatch(argv: list[str]) -> int:
         from splatdistill.cli.missing_prompt import need_prompt
 
         need_prompt(rest, name)  # before the seconds that torch takes to load
+    if name == "train" and any(word.startswith("--resume") for word in rest):
+        from splatdistill.cli.already_finished import refuse_finished
+
+        refuse_finished(rest)
     if name == "train":
         from splatdistill.cli.train import command
     elif name == "image":

@@ -24,11 +24,11 @@ from splatdistill.settings.resolve import Weights, changed, refuse_prompt, resol
 from splatdistill.shell import as_typed
 from splatdistill.train.amortised.config import Amortise
 from splatdistill.train.amortised.corpus import read_corpus
-from splatdistill.train.amortised.folder import SHEET, write_corpus
+from splatdistill.train.amortised.folder import SHEET, finished, write_corpus
 from splatdistill.train.amortised.loop import resume, run
 from splatdistill.train.amortised.session import AmortisedSession
 from splatdistill.train.amortised.workers import Workers
-from splatdistill.train.events import Commands
+from splatdistill.train.commands import Commands
 from splatdistill.train.progress import Work, clock
 from splatdistill.train.run import RunDir
 
@@ -92,13 +92,13 @@ def go_on(argv: list[str], folder: RunDir, found: Weights) -> int:
         raise UserError(f"--resume goes on with the options in {folder.config}: {typed} cannot be given again, only {', '.join('--' + n.replace('_', '-') for n in NEUTRAL)} can")
     parsed = parse([f"--config={folder.config}", *argv], lambda source: None, command=COMMAND)
     config: Amortise = parsed.config
+    if (done := finished(folder)) is not None and done >= config.steps:
+        more = as_typed("splatdistill", "amortise", "--resume", folder.path, "--steps", 2 * done)
+        raise UserError(f"{folder.path} has done {done} steps, and {config.steps} were asked for; to go further, for example: {more}")
     at = found.find(config.prior)
     prior = weights.load(at, config.device, config.precision, views=config.prior_views, low_memory=config.low_memory)
     session = AmortisedSession(config, prior, read_prompts(folder.path), workers=Workers.here())
-    step = resume(session, folder)
-    if step >= config.steps:
-        more = as_typed("splatdistill", "amortise", "--resume", folder.path, "--steps", 2 * step)
-        raise UserError(f"{folder.path} has done {step} steps, and {config.steps} were asked for; to go further, for example: {more}")
+    resume(session, folder)
     if session.workers.rank:
         run(session, folder)
         return 0

@@ -26,7 +26,7 @@ from splatdistill.settings.layers import Beside, Layer, Parsed, Subcommand, pars
 from splatdistill.settings.recipes import Family
 from splatdistill.settings.resolve import Weights, changed, device_of, refuse_prompt, resolved
 from splatdistill.shell import as_typed
-from splatdistill.train.events import Commands
+from splatdistill.train.commands import Commands
 from splatdistill.train.image2d import Image2D, Pictures
 from splatdistill.train.progress import Work, clock
 from splatdistill.train.run import RunDir

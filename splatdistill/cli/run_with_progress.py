@@ -11,7 +11,8 @@ from rich.console import Console
 from splatdistill.cli.viewer import Page, Watching
 from splatdistill.errors import RunEnded
 from splatdistill.shell import as_typed
-from splatdistill.train.events import Callback, Commands, Ended, Stop
+from splatdistill.train.commands import Commands, Stop
+from splatdistill.train.events import Callback, Ended
 from splatdistill.train.finish import Artefacts
 from splatdistill.train.loop import run
 from splatdistill.train.progress import Progress, clock

@@ -9,6 +9,7 @@ import tyro
 from rich.console import Console
 
 from splatdistill import __version__, checks
+from splatdistill.cli.already_finished import has_done
 from splatdistill.cli.console import speaker, watched
 from splatdistill.cli.missing_prompt import offer
 from splatdistill.cli.run_with_progress import follow
@@ -200,10 +201,7 @@ def resume(argv: list[str]) -> int:
     config = replace(in_force(parsed.config, folder, checkpoint), **wanted)
     done = checkpoint.note.step
     if done >= config.steps and folder.finished(config.particles):
-        raise UserError(
-            f"{folder.path} has done {done} steps, and {config.steps} were asked for; "
-            f"to go further, for example: {as_typed('splatdistill', 'train', '--resume', folder.path, '--steps', 2 * done)}"
-        )
+        raise UserError(has_done(folder.path, done, config.steps))
     try:
         device_of(config.device)
     except UserError:

@@ -15,7 +15,8 @@ from splatdistill.settings.commands import TRAIN
 from splatdistill.settings.layers import Layer, parse
 from splatdistill.settings.yaml import NAME
 from splatdistill.shell import as_typed
-from splatdistill.train.events import Command, Commands, Event, StepDone
+from splatdistill.train.commands import Command, Commands
+from splatdistill.train.events import Event, StepDone
 from splatdistill.train.progress import Progress, clock
 from splatdistill.train.run import RunDir
 from splatdistill.train.variants import Variant, take_turns

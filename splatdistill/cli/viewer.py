@@ -12,7 +12,8 @@ from splatdistill.errors import UserError
 from splatdistill.settings import recipes, yaml
 from splatdistill.settings.commands import CHOICES
 from splatdistill.settings.resolve import TINY, refuse_prompt
-from splatdistill.train.events import Callback, Choose, Command, Commands, Event, SetField
+from splatdistill.train.commands import Choose, Command, Commands, SetField
+from splatdistill.train.events import Callback, Event
 from splatdistill.train.run import RunDir
 from splatdistill.train.session import Session
 from splatdistill.train.variants import Variant

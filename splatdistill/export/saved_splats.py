@@ -13,7 +13,8 @@ from splatdistill.io.ply import MADE_BY, MODE, read_comments
 from splatdistill.io.read import KNOWN, format_of
 from splatdistill.io.rows import Model, judged
 from splatdistill.io.sog import unbundled
-from splatdistill.train.checkpoint import NOTE, TENSORS, Checkpoint, read_checkpoint
+from splatdistill.train.checkpoint import Checkpoint, read_checkpoint
+from splatdistill.train.notes import NOTE, TENSORS
 from splatdistill.train.run import RunDir
 
 WANTED = f"a run, a checkpoint or a file of splats ({KNOWN})"

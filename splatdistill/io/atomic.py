@@ -9,7 +9,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from splatdistill.errors import UserError
+from splatdistill.errors import UserError, reason
 
 TEMPORARY = re.compile(r"\.\d+-\d+-.+")  # names that `replacing` writes to
 _MASK = os.umask(0)  # it can only be read by setting it
@@ -98,8 +98,3 @@ def remove_temporaries(folder: Path) -> None:
         for path in folder.iterdir():
             if TEMPORARY.fullmatch(path.name) and path.is_file():
                 path.unlink(missing_ok=True)
-
-
-def reason(error: Exception) -> str:
-    """Return the system's reason for refusing, in one line."""
-    return " ".join(str(getattr(error, "strerror", None) or error).split())

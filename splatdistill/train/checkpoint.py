@@ -7,61 +7,21 @@ tensors' file; and its own. Checkpoints of versions that wrote no digest are rea
 """
 
 import hashlib
-import json
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from splatdistill.errors import UserError, out_of_memory
+from splatdistill.errors import UserError, reason
 from splatdistill.gaussians import Gaussians
-from splatdistill.io.atomic import reason, sync_folder, write_bytes, write_text
-from splatdistill.renamed import tree_now
+from splatdistill.io.atomic import sync_folder, write_bytes, write_text
 from splatdistill.scene.splats import PARAMETERS, ParameterName, Splats
-from splatdistill.train.plain import Plain
-
-TENSORS, NOTE = "state.safetensors", "state.json"
-NEW, OLD = ".new", ".old"  # endings of a folder that is being written, and of one that is being replaced
-FIRST = {"step", "refused", "threads", "torch", "particles"}  # what the notes of versions without digests hold
-UNREADABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError, OverflowError, SafetensorError)
-
-
-@dataclass(frozen=True)
-class Note:
-    """Note of a checkpoint: everything but the tensors."""
-
-    step: int
-    refused: int  # steps not taken because a gradient was not finite
-    particles: tuple[int, ...]  # optimizer steps of each
-    settings: Plain | None = None  # those in force; None in checkpoints of earlier versions
-    sign: str | None = None  # of divergence that was seen when it was written; None: it was looked at and is good
-    tensors: str | None = None  # digest of their file
-
-    def text(self) -> str:
-        """Return the note as JSON, its own digest last."""
-        said = {
-            "step": self.step,
-            "refused": self.refused,
-            "particles": list(self.particles),
-            "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
-            "sign": self.sign,
-            "settings": self.settings,
-            "tensors": self.tensors,
-        }
-        return json.dumps(said | {"digest": digest(said)}) + "\n"
-
-
-def digest(said: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of plain data, whatever the order of its keys and the spaces in its file."""
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+from splatdistill.train.notes import NEW, NOTE, OLD, TENSORS, Note, Plain, explained, read_note, read_tensors
 
 
 @dataclass(frozen=True)
@@ -84,23 +44,6 @@ class Checkpoint:
         note = replace(self.note, settings=settings, tensors=data)
         write_text(self.path / NOTE, note.text())
         return replace(self, note=note)
-
-
-class explained:
-    """Turn every error that a damaged checkpoint leads to within this context into a UserError that names it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, UserError):
-            return
-        if isinstance(error, UNREADABLE) and not out_of_memory(error):
-            why = f"it has no {error}" if isinstance(error, KeyError) else reason(error)
-            raise UserError(f"{self.folder} is not a whole checkpoint: {why[:300]}") from error
 
 
 def write_checkpoint(folder: Path, tensors: Mapping[str, Tensor], note: Note) -> None:
@@ -127,35 +70,11 @@ def write_checkpoint(folder: Path, tensors: Mapping[str, Tensor], note: Note) ->
     shutil.rmtree(old, ignore_errors=True)
 
 
-def read_note(folder: Path) -> Note:
-    """Return the note of a checkpoint; UserError where it is damaged."""
-    with explained(folder):
-        said = json.loads((folder / NOTE).read_bytes().decode("utf-8"))
-        if not isinstance(said, dict):
-            raise ValueError(f"{NOTE} holds no mapping")
-        if "digest" in said:
-            if said.pop("digest") != digest(said):
-                raise ValueError(f"{NOTE} does not agree with its digest")
-        elif said.keys() - FIRST:
-            raise ValueError(f"{NOTE} has no digest")
-        steps = said.get("particles", [said["step"]])
-        numbers = [said["step"], said["refused"], *steps]
-        if not steps or not all(type(n) is int and n >= 0 for n in numbers) or sum(steps) != said["step"]:
-            raise ValueError(f"the steps in {NOTE} are no counts, or do not add up")
-        if not isinstance(said.get("settings"), dict | None) or not isinstance(said.get("sign"), str | None):
-            raise ValueError(f"{NOTE} has fields of other types")
-        settings = said.get("settings")
-        return Note(said["step"], said["refused"], tuple(steps), settings and tree_now(settings), said.get("sign"), said.get("tensors"))
-
-
 def read_checkpoint(folder: Path) -> Checkpoint:
     """Return a checkpoint, if all of it is there and agrees with its digests; else a UserError that says what does not."""
     note = read_note(folder)
     with explained(folder):
-        data = (folder / TENSORS).read_bytes()
-        if note.tensors is not None and hashlib.sha256(data).hexdigest() != note.tensors:
-            raise ValueError(f"{TENSORS} does not agree with its digest")
-        return Checkpoint(folder, note, load(data))
+        return Checkpoint(folder, note, load(read_tensors(folder, note)))
 
 
 def prefix(particle: int) -> str:

@@ -1,22 +1,20 @@
-"""Events that a run tells the outside, and commands that the outside may give it.
-
-Callbacks receive Events; they never touch the trainer. Commands are queued by anyone, applied between two
-steps, logged with the step at which they took effect, and replayed from the log.
+"""Events that a run tells the outside, and their lines in its log. Callbacks receive them; they never touch the trainer, but
+may queue commands.
 """
 
+import dataclasses
+import json
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, field
-from queue import Empty, SimpleQueue
+from dataclasses import dataclass
 from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor
 
 from splatdistill.gaussians import Gaussians
+from splatdistill.train.commands import Command
 
 Verdict = Literal["nan", "empty", "exploded", "saturated", "oom"]
-Value = bool | int | float | str
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ class Applied:
     """A command took effect before this step."""
 
     step: int
-    command: "Command"
+    command: Command
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,7 @@ class Refused:
     """A command could not be applied; nothing has changed."""
 
     step: int
-    command: "Command"
+    command: Command
     message: str
 
 
@@ -112,90 +110,20 @@ class Ended:
     peak_memory: int = 0  # bytes: of the device on CUDA, else of the process
 
 
+Logged = StepDone | Saved | Applied | Refused | Resumed | Ended
 Event = StepDone | Preview | Saved | Applied | Refused | Paused | Resumed | Ended
 Callback = Callable[[Event], None]
 
 
-@dataclass(frozen=True)
-class Stop:
-    """Save and end the run after the current step."""
-
-
-@dataclass(frozen=True)
-class Save:
-    """Write a checkpoint now."""
-
-
-@dataclass(frozen=True)
-class SetField:
-    """Change a field of the configuration, for example ("guidance.scale", 20.0)."""
-
-    path: str
-    value: Value | None
-
-
-@dataclass(frozen=True)
-class Choose:
-    """Go on with another guidance or densifier: its own defaults but for these fields, by dotted path. What the one
-    before remembered is lost.
-    """
-
-    part: Literal["guidance", "densify"]
-    kind: str  # its name
-    fields: tuple[tuple[str, Value | None], ...] = ()
-
-
-@dataclass(frozen=True)
-class Densify:
-    """Make the densifier's update now, whatever its schedule says."""
-
-
-@dataclass(frozen=True)
-class Prune:
-    """Remove the splats that are less opaque than this."""
-
-    min_opacity: float
-
-
-@dataclass(frozen=True)
-class Pause:
-    """Wait before the next step."""
-
-
-@dataclass(frozen=True)
-class Continue:
-    """End a pause."""
-
-
-@dataclass(frozen=True)
-class Once:
-    """Make one step, then pause again."""
-
-
-Command = Stop | Save | SetField | Choose | Densify | Prune | Pause | Continue | Once
-
-
-@dataclass
-class Commands:
-    """The one queue from the outside to a run; safe to use from any thread and from signal handlers."""
-
-    queue: SimpleQueue = field(default_factory=SimpleQueue)
-    held: list[Command] = field(default_factory=list)  # what `wait` has seen arrive
-
-    def put(self, command: Command) -> None:
-        """Ask for something before the next step."""
-        self.queue.put(command)
-
-    def take(self, attempt: int = 0) -> list[Command]:
-        """Return all that was asked since the last time, in order. attempt: how many steps were taken or refused so far; a
-        log that is replayed goes by it.
-        """
-        taken, self.held = self.held, []
-        while not self.queue.empty():
-            taken.append(self.queue.get_nowait())
-        return taken
-
-    def wait(self, seconds: float) -> None:
-        """Wait until something is asked, at most so long."""
-        with suppress(Empty):
-            self.held.append(self.queue.get(timeout=seconds))
+def line_of(event: Logged) -> str:
+    """Return an event as a line of the log; the scenes themselves are left out."""
+    values = {f.name: getattr(event, f.name) for f in dataclasses.fields(event) if f.name not in ("result", "others")}
+    if isinstance(event, StepDone):
+        if event.particle is None:
+            del values["particle"]
+        if event.inner == 1:
+            del values["inner"]
+        values["timing"] = {k: round(v, 5) for k, v in dataclasses.asdict(event.timing).items()}
+    if isinstance(event, Applied | Refused):
+        values["command"] = {"name": type(event.command).__name__, **dataclasses.asdict(event.command)}
+    return json.dumps({"event": type(event).__name__, **values})

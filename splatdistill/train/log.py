@@ -1,4 +1,4 @@
-"""The log of a run, one JSON object a line: written, read back, and the commands that it holds."""
+"""The log of a run, one JSON object a line: read back, and the commands that it holds. Importing this loads no torch."""
 
 import dataclasses
 import json
@@ -8,30 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from splatdistill.errors import UserError
-from splatdistill.io.atomic import reason
+from splatdistill.errors import UserError, reason
 from splatdistill.renamed import GONE, path_now
-from splatdistill.train.events import (
-    Applied,
-    Choose,
-    Command,
-    Continue,
-    Densify,
-    Ended,
-    Once,
-    Pause,
-    Prune,
-    Refused,
-    Resumed,
-    Save,
-    Saved,
-    SetField,
-    StepDone,
-    Stop,
-    Value,
-)
+from splatdistill.train.commands import Choose, Command, Continue, Densify, Once, Pause, Prune, Save, SetField, Stop, Value
 
-Logged = StepDone | Saved | Applied | Refused | Resumed | Ended
 Line = dict[str, Any]
 COMMANDS: dict[str, type] = {k.__name__: k for k in (Stop, Save, SetField, Choose, Densify, Prune, Pause, Continue, Once)}
 SKIPPED = (Save, Pause, Continue, Once)  # they change nothing that a step sees
@@ -56,20 +36,6 @@ class Given:
 
     attempt: int
     command: Command
-
-
-def line_of(event: Logged) -> str:
-    """Return an event as a line of the log; the scenes themselves are left out."""
-    values = {f.name: getattr(event, f.name) for f in dataclasses.fields(event) if f.name not in ("result", "others")}
-    if isinstance(event, StepDone):
-        if event.particle is None:
-            del values["particle"]
-        if event.inner == 1:
-            del values["inner"]
-        values["timing"] = {k: round(v, 5) for k, v in dataclasses.asdict(event.timing).items()}
-    if isinstance(event, Applied | Refused):
-        values["command"] = {"name": type(event.command).__name__, **dataclasses.asdict(event.command)}
-    return json.dumps({"event": type(event).__name__, **values})
 
 
 def read_log(path: Path) -> list[Line]:

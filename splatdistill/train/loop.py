@@ -8,30 +8,9 @@ from math import inf
 from splatdistill.errors import RunEnded, UserError, out_of_memory
 from splatdistill.io.images import contact_sheet, write_png
 from splatdistill.io.ply import Provenance
+from splatdistill.train.commands import Choose, Command, Commands, Continue, Densify, Once, Pause, Prune, Save, SetField, Stop
 from splatdistill.train.divergence import DivergenceMonitor, explanation, peak_memory
-from splatdistill.train.events import (
-    Applied,
-    Callback,
-    Choose,
-    Command,
-    Commands,
-    Continue,
-    Densify,
-    Ended,
-    Event,
-    Once,
-    Pause,
-    Paused,
-    Preview,
-    Prune,
-    Refused,
-    Resumed,
-    Save,
-    Saved,
-    SetField,
-    Stop,
-    Verdict,
-)
+from splatdistill.train.events import Applied, Callback, Ended, Event, Paused, Preview, Refused, Resumed, Saved, Verdict
 from splatdistill.train.finish import Artefacts, finish
 from splatdistill.train.plain import differences, to_plain
 from splatdistill.train.run import RunDir

@@ -12,14 +12,14 @@ from splatdistill.errors import UserError
 from splatdistill.guidance import GUIDANCES
 from splatdistill.renamed import tree_now
 from splatdistill.scene.initial import INITIALS
+from splatdistill.train.commands import Choose, SetField
 from splatdistill.train.config import Train
-from splatdistill.train.events import Choose, SetField
+from splatdistill.train.notes import Plain
 
 NAME = "name"  # under which a part tells its class
 KINDS: dict[str, Mapping[str, type]] = {"guidance": GUIDANCES, "init": INITIALS, "densify": DENSIFIERS}
 UNCHANGING = ("particles", "prior", "prior_views", "device", "precision", "low_memory", "seed", "init")
 """Settings that a run is begun with and keeps: it cannot be steered to others."""
-Plain = dict[str, Any]
 
 
 def to_plain(config: Train) -> Plain:

@@ -6,7 +6,7 @@ bit: every command takes effect before the same attempted step as it did then.
 
 from dataclasses import dataclass, field
 
-from splatdistill.train.events import Command, Commands
+from splatdistill.train.commands import Command, Commands
 from splatdistill.train.log import Given
 
 

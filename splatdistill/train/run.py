@@ -1,9 +1,4 @@
-"""The run directory: what a run writes, and the one reader of it.
-
-    runs/a-red-mushroom/  config.yaml  log.jsonl  checkpoints/step-000600/  previews/  splats.ply  turntable.mp4  sheet.png
-
-and splats-2.ply, turntable-2.mp4, sheet-2.png and so on with several particles.
-"""
+"""The run directory: written, and read with its tensors; `run_files` names its files."""
 
 import hashlib
 import logging
@@ -15,21 +10,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
-from splatdistill.errors import UserError
+from splatdistill.errors import UserError, reason
 from splatdistill.gaussians import Gaussians
-from splatdistill.io.atomic import append, reason, remove_temporaries, write_text
-from splatdistill.renamed import tree_now
+from splatdistill.io.atomic import append, remove_temporaries, write_text
 from splatdistill.shell import as_typed
-from splatdistill.train.checkpoint import NEW, NOTE, OLD, Checkpoint, read_checkpoint, read_note
-from splatdistill.train.events import Choose, Event, Paused, Preview, SetField
-from splatdistill.train.log import NO_EVENT, Given, Line, commands_of, event_of, line_of, mend, read_log, told
-from splatdistill.train.plain import KINDS, NAME, UNCHANGING, Plain, commanded
+from splatdistill.train.checkpoint import Checkpoint, read_checkpoint
+from splatdistill.train.commands import Choose, SetField
+from splatdistill.train.events import Event, Paused, Preview, line_of
+from splatdistill.train.log import Given, commands_of, mend, told
+from splatdistill.train.notes import NEW, NOTE, Plain, read_note
+from splatdistill.train.plain import KINDS, NAME, UNCHANGING, commanded
+from splatdistill.train.run_files import RunFiles, step_of
 
-ARTEFACTS = ("splats.ply", "turntable.mp4", "sheet.png")
 STEERED = "# Steered while it went on:"
-TAIL = 8192  # bytes of a log in which its last events are looked for
 logger = logging.getLogger(__name__)
 
 ASIDE = "set-aside"
@@ -46,10 +39,8 @@ def slug(prompt: str) -> str:
 
 
 @dataclass(frozen=True)
-class RunDir:
+class RunDir(RunFiles):
     """One run's folder. All that reads a run asks here."""
-
-    path: Path
 
     @classmethod
     def create(cls, prompt: str, out: Path | None = None) -> "RunDir":
@@ -68,91 +59,11 @@ class RunDir:
             except OSError as e:
                 raise UserError(f"could not make the run directory {path}: {e.strerror or e}\nChoose another with --out DIR.") from e
 
-    # files ---------------------------------------------------------------------------------------------------------
-
-    @property
-    def config(self) -> Path:
-        """The whole configuration that the run began with; running it again repeats the run but for steering."""
-        return self.path / "config.yaml"
-
-    @property
-    def log(self) -> Path:
-        """Events, one JSON object a line."""
-        return self.path / "log.jsonl"
-
-    @property
-    def splats(self) -> Path:
-        """The result."""
-        return self.artefact("splats.ply")
-
-    @property
-    def turntable(self) -> Path:
-        """A video once around."""
-        return self.artefact("turntable.mp4")
-
-    @property
-    def sheet(self) -> Path:
-        """Views from eight sides."""
-        return self.artefact("sheet.png")
-
-    def artefact(self, name: str, particle: int = 0) -> Path:
-        """A file about one particle: the first one's has the name, the second one's ends in -2, and so on."""
-        path = self.path / name
-        return path.with_stem(f"{path.stem}-{particle + 1}") if particle else path
-
-    def artefacts(self, particles: int = 1) -> list[Path]:
-        """The files that a finished run of so many particles has."""
-        return [self.artefact(name, k) for k in range(particles) for name in ARTEFACTS]
-
-    def checkpoint(self, step: int) -> Path:
-        """Return the path of a step's checkpoint."""
-        return self.path / "checkpoints" / f"step-{step:06d}"
-
-    def preview(self, step: int) -> Path:
-        """Return the path of a step's preview."""
-        return self.path / "previews" / f"step-{step:06d}.png"
-
     # reading -------------------------------------------------------------------------------------------------------
-
-    def events(self) -> list[Line]:
-        """All events of the log as plain data; a last line that was cut off is left out. UserError where there is no log, or
-        a line is none of a run's.
-        """
-        return read_log(self.log)
-
-    def last_events(self) -> dict[str, Line]:
-        """The newest event of each kind near the log's end, also while it is being written; {} while there are none. An Ended
-        that something follows is not the end.
-        """
-        try:
-            with self.log.open("rb") as log:
-                log.seek(max(0, log.seek(0, os.SEEK_END) - TAIL))
-                lines = log.read().split(b"\n")
-        except OSError:
-            return {}
-        found: dict[str, Line] = {}
-        for line in lines:
-            try:
-                event = event_of(line)
-            except NO_EVENT:  # cut off, at the beginning or the end
-                continue
-            if event["event"] != "Ended":
-                found.pop("Ended", None)
-            found[event["event"]] = event
-        return found
 
     def commands(self, step: int | None = None) -> list[Given]:
         """The commands behind the result, or behind the checkpoint of a step; see `commands_of`."""
         return commands_of(self.events(), step)
-
-    def checkpoints(self) -> list[Path]:
-        """The folders of checkpoints, the earliest first; one that was being replaced when the process was killed counts."""
-        found: dict[int, Path] = {}
-        for note in (self.path / "checkpoints").glob(f"step-*/{NOTE}"):
-            match = re.fullmatch(rf"step-(\d+)({re.escape(OLD)})?", note.parent.name, re.ASCII)
-            if match and (not match[2] or int(match[1]) not in found):
-                found[int(match[1])] = note.parent
-        return [found[step] for step in sorted(found)]
 
     def newest_checkpoint(self) -> Checkpoint:
         """The newest checkpoint that is whole. Others that are passed over are told to the log of `logging`. UserError if
@@ -215,25 +126,6 @@ class RunDir:
                 saved = saved | {part: {NAME: own[NAME]} | saved[part]}
         return saved | {k: begun[k] for k in UNCHANGING if k in begun}
 
-    def begun(self) -> Plain:
-        """The settings that the run began with, as config.yaml has them; UserError where it is not a run's."""
-        try:
-            text = self.config.read_bytes().decode("utf-8")
-            if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
-                raise ValueError("it has aliases")
-            plain = yaml.safe_load(text)
-        except OSError as e:
-            raise UserError(f"{self.path} is no run: there is no {self.config}; expected a directory that `splatdistill train` has made") from e
-        except (yaml.YAMLError, ValueError, RecursionError) as e:
-            raise UserError(f"{self.config} is not the configuration of a run: {reason(e)[:200]}") from e
-        if not isinstance(plain, dict) or not isinstance(plain.get("prompt"), str) or not plain["prompt"].strip():
-            raise UserError(f"{self.config} is not the configuration of a run: it has no prompt")
-        return tree_now(plain)
-
-    def finished(self, particles: int = 1) -> bool:
-        """Return True if the run has done all its steps and every file of its results is there."""
-        return self.last_events().get("Ended", {}).get("how") == "done" and all(p.is_file() for p in self.artefacts(particles))
-
     # writing -------------------------------------------------------------------------------------------------------
 
     @contextmanager
@@ -290,11 +182,3 @@ class RunDir:
             again = f"`{as_typed('splatdistill', 'train', '--replay', self.path)}` repeats all of it (steps that were refused count here)"
             text += "\n".join(["", f"{STEERED} {again}", *(" ".join(line.splitlines()) for line in lines), ""])
         write_text(self.config, text)
-
-
-def step_of(checkpoint: Path) -> int:
-    """The step that the name of a checkpoint's folder says."""
-    match = re.match(r"step-(\d+)", checkpoint.name, re.ASCII)
-    if match is None:
-        raise UserError(f"{checkpoint} is no checkpoint of a run; expected a folder step-NUMBER")
-    return int(match[1])

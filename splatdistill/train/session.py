@@ -21,8 +21,9 @@ from splatdistill.priors.prompts import Prompts, perp_neg_of
 from splatdistill.render import Rasterizer
 from splatdistill.render import rasterizer as default_rasterizer
 from splatdistill.train.checkpoint import Checkpoint, read_checkpoint
+from splatdistill.train.commands import SetField
 from splatdistill.train.config import Train
-from splatdistill.train.events import SetField, StepDone
+from splatdistill.train.events import StepDone
 from splatdistill.train.state import State, restore, start
 from splatdistill.train.step import Step, train_step
 

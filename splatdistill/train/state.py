@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from splatdistill.errors import UserError, out_of_memory
 from splatdistill.priors import DiffusionPrior
 from splatdistill.scene.splats import Splats
-from splatdistill.train.checkpoint import Checkpoint, Note, expect, explained, prefix, read_checkpoint, write_checkpoint
+from splatdistill.train.checkpoint import Checkpoint, expect, prefix, read_checkpoint, write_checkpoint
 from splatdistill.train.config import Train
+from splatdistill.train.notes import Note, explained
 from splatdistill.train.particle import Particle, under
 from splatdistill.train.plain import to_plain
 

@@ -12,8 +12,8 @@ from splatdistill.errors import UserError
 from splatdistill.guidance import GUIDANCES
 from splatdistill.priors.prompts import Prompts
 from splatdistill.train.checkpoint import Checkpoint
+from splatdistill.train.commands import Choose, Command, Densify, Prune, SetField
 from splatdistill.train.config import Train
-from splatdistill.train.events import Choose, Command, Densify, Prune, SetField
 from splatdistill.train.log import Given
 from splatdistill.train.plain import UNCHANGING, from_plain
 from splatdistill.train.run import RunDir

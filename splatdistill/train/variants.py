@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from splatdistill.errors import RunEnded
-from splatdistill.train.events import Callback, Commands
+from splatdistill.train.commands import Commands
+from splatdistill.train.events import Callback
 from splatdistill.train.loop import Result, advance
 from splatdistill.train.run import RunDir
 from splatdistill.train.session import Session

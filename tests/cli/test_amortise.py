@@ -63,6 +63,23 @@ def test_it_goes_on(trained, tmp_path, capsys):
     assert "--rate cannot be given again" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("missing", ["generator.safetensors", "generator.json", "sheet.png"])
+def test_what_was_not_written_at_the_end_is_written(trained, tmp_path, capsys, missing):
+    shutil.copytree(trained, run := tmp_path / "run")
+    before = (run / missing).read_bytes()
+    (run / missing).unlink()
+    assert main(["amortise", "--resume", str(run)]) == 0
+    assert (run / missing).read_bytes() == before
+    assert main(["amortise", "--resume", str(run)]) == 2
+    assert "has done 4 steps, and 4 were asked for" in capsys.readouterr().err
+
+
+def test_a_finished_training_says_so_before_its_prior_is_loaded(trained, monkeypatch, capsys):
+    monkeypatch.setattr("splatdistill.priors.weights.load", lambda *args, **more: pytest.fail("the prior was loaded"))
+    assert main(["amortise", "--resume", str(trained)]) == 2
+    assert "has done 4 steps" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("argv", "word"),
     [

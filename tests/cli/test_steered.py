@@ -14,7 +14,8 @@ from splatdistill.cli import main
 from splatdistill.evaluate.run_summary import summarise
 from splatdistill.priors.weights import TINY
 from splatdistill.train import loop
-from splatdistill.train.events import Choose, Commands, Prune, SetField, StepDone
+from splatdistill.train.commands import Choose, Commands, Prune, SetField
+from splatdistill.train.events import StepDone
 from splatdistill.train.run import RunDir
 
 needs_models = pytest.mark.skipif(not (TINY / "model_index.json").is_file(), reason="the embedded weights are not in this checkout")

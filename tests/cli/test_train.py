@@ -16,7 +16,7 @@ from helpers import write_sd_folder
 from splatdistill.cli import main
 from splatdistill.cli.run_with_progress import stopping
 from splatdistill.priors import weights
-from splatdistill.train.events import Commands, Stop
+from splatdistill.train.commands import Commands, Stop
 from splatdistill.train.run import RunDir
 
 SMALL = ["--steps", "4", "--batch", "1", "--init.count", "40", "--seed", "3", "--device", "cpu"]

@@ -9,8 +9,8 @@ import torch
 from guidance.worlds import mixture, view
 from splatdistill.guidance import CSD, GUIDANCES, ISM, SDI, Guidance, Times
 from splatdistill.settings.commands import parse_train
+from splatdistill.train.commands import SetField
 from splatdistill.train.config import Train
-from splatdistill.train.events import SetField
 from splatdistill.train.steer import configured
 
 FORMS = {name: cls for name, cls in GUIDANCES.items() if "variant" in {f.name for f in dataclasses.fields(cls)}}

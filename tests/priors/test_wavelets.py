@@ -18,7 +18,7 @@ from splatdistill.priors.layout import problems
 from splatdistill.priors.patches import PatchAutoencoder, WaveletAutoencoder, read_patches
 from splatdistill.priors.prompts import Prompts
 from splatdistill.priors.weights import load
-from splatdistill.train.events import SetField
+from splatdistill.train.commands import SetField
 from splatdistill.train.session import Session
 from splatdistill.train.steer import steer
 

@@ -10,8 +10,8 @@ from splatdistill.cli.train import COMMAND
 from splatdistill.errors import UserError
 from splatdistill.settings.commands import CHOICES
 from splatdistill.settings.layers import parse
+from splatdistill.train.commands import SetField
 from splatdistill.train.config import Train
-from splatdistill.train.events import SetField
 from splatdistill.train.steer import UNCHANGING, configured
 
 NAN, INF = float("nan"), float("inf")

@@ -25,8 +25,8 @@ from splatdistill.train.amortised.corpus import Order, read_corpus, sample
 from splatdistill.train.amortised.folder import write_generator
 from splatdistill.train.amortised.loop import resume, run
 from splatdistill.train.amortised.session import AmortisedSession
+from splatdistill.train.commands import Commands, Stop
 from splatdistill.train.config import Background
-from splatdistill.train.events import Commands, Stop
 from splatdistill.train.run import RunDir
 from train.small import red_and_blue
 

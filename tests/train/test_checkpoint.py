@@ -14,9 +14,10 @@ from safetensors.torch import load_file, save_file
 from splatdistill.errors import UserError
 from splatdistill.guidance import SDI, SDS, VSD, Times
 from splatdistill.scene.initial import Blob, FromFile
-from splatdistill.train.checkpoint import NOTE, TENSORS, digest, read_checkpoint, read_note
+from splatdistill.train.checkpoint import read_checkpoint
+from splatdistill.train.commands import SetField
 from splatdistill.train.config import Train
-from splatdistill.train.events import SetField
+from splatdistill.train.notes import NOTE, TENSORS, digest, read_note
 from splatdistill.train.plain import commanded, differences, from_plain, to_plain
 from splatdistill.train.run import RunDir
 from splatdistill.train.session import Session

@@ -9,8 +9,7 @@ from splatdistill.errors import UserError
 from splatdistill.guidance import CSD, SDI, SDS, SJC, Times
 from splatdistill.scene.optim import LearningRates
 from splatdistill.train.config import Background
-from splatdistill.train.events import StepDone
-from splatdistill.train.log import line_of
+from splatdistill.train.events import StepDone, line_of
 from splatdistill.train.losses import Regularisers
 from splatdistill.train.session import Session
 from train.small import config, red_and_blue

@@ -7,7 +7,8 @@ from disk import room
 
 from splatdistill.errors import UserError
 from splatdistill.io.atomic import append
-from splatdistill.train.events import Applied, Prune, Resumed, Saved, SetField, StepDone, Timing
+from splatdistill.train.commands import Prune, SetField
+from splatdistill.train.events import Applied, Resumed, Saved, StepDone, Timing
 from splatdistill.train.log import Given
 from splatdistill.train.run import RunDir
 

@@ -9,9 +9,10 @@ from splatdistill.densify.gradient import Gradient
 from splatdistill.errors import UserError
 from splatdistill.guidance import SDS, VSD, Times
 from splatdistill.io.ply import load_ply
+from splatdistill.train.commands import SetField
 from splatdistill.train.config import Background
 from splatdistill.train.divergence import DivergenceMonitor, Limits
-from splatdistill.train.events import Preview, SetField, StepDone
+from splatdistill.train.events import Preview, StepDone
 from splatdistill.train.loop import run
 from splatdistill.train.run import RunDir
 from splatdistill.train.session import Session

@@ -10,9 +10,10 @@ from splatdistill.errors import RunEnded, UserError
 from splatdistill.guidance import GUIDANCES, SDS, VSD, Times
 from splatdistill.scene import optim
 from splatdistill.scene.optim import LearningRates
+from splatdistill.train.commands import Commands, SetField, Stop
 from splatdistill.train.config import Background
 from splatdistill.train.divergence import explanation
-from splatdistill.train.events import Applied, Commands, Ended, Saved, SetField, StepDone, Stop
+from splatdistill.train.events import Applied, Ended, Saved, StepDone
 from splatdistill.train.loop import run
 from splatdistill.train.losses import Regularisers
 from splatdistill.train.run import RunDir

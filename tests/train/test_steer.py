@@ -14,23 +14,8 @@ from splatdistill.densify.relocate import Relocate
 from splatdistill.errors import UserError
 from splatdistill.guidance import SDS, SJC, VSD, Times
 from splatdistill.scene.initial import Ball
-from splatdistill.train.events import (
-    Applied,
-    Choose,
-    Commands,
-    Continue,
-    Densify,
-    Ended,
-    Once,
-    Pause,
-    Paused,
-    Prune,
-    Refused,
-    Save,
-    SetField,
-    StepDone,
-    Stop,
-)
+from splatdistill.train.commands import Choose, Commands, Continue, Densify, Once, Pause, Prune, Save, SetField, Stop
+from splatdistill.train.events import Applied, Ended, Paused, Refused, StepDone
 from splatdistill.train.log import Given, command_of
 from splatdistill.train.loop import run
 from splatdistill.train.replay import Replay

@@ -18,7 +18,7 @@ from splatdistill.densify.relocate import Relocate
 from splatdistill.export.saved_splats import SavedSplats
 from splatdistill.scene.initial import Ball
 from splatdistill.train import loop
-from splatdistill.train.events import Commands, Stop
+from splatdistill.train.commands import Commands, Stop
 from splatdistill.train.loop import run
 from splatdistill.train.run import RunDir
 from splatdistill.train.session import Session

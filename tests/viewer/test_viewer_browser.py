@@ -18,7 +18,8 @@ from splatdistill.export.saved_splats import load_all
 from splatdistill.io.ply import load_ply, write_ply
 from splatdistill.scene.initial import Ball, FromFile
 from splatdistill.train import loop
-from splatdistill.train.events import Commands, SetField, StepDone, Stop
+from splatdistill.train.commands import Commands, SetField, Stop
+from splatdistill.train.events import StepDone
 from splatdistill.train.loop import run
 from splatdistill.train.replay import Replay
 from splatdistill.train.run import RunDir

@@ -25,7 +25,7 @@ from splatdistill.cli import main
 from splatdistill.errors import UserError
 from splatdistill.export.saved_splats import SavedSplats
 from splatdistill.scene.initial import Ball
-from splatdistill.train.events import Commands, Densify, Pause, Prune, Save, SetField
+from splatdistill.train.commands import Commands, Densify, Pause, Prune, Save, SetField
 from splatdistill.train.run import RunDir
 from splatdistill.train.session import Session
 from splatdistill.train.variants import Variant

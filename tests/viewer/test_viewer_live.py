@@ -21,20 +21,8 @@ from train.small import config, red_and_blue
 from splatdistill.densify.relocate import Relocate
 from splatdistill.errors import UserError
 from splatdistill.scene.initial import Ball
-from splatdistill.train.events import (
-    Applied,
-    Choose,
-    Commands,
-    Continue,
-    Ended,
-    Once,
-    Pause,
-    Paused,
-    Refused,
-    SetField,
-    StepDone,
-    Stop,
-)
+from splatdistill.train.commands import Choose, Commands, Continue, Once, Pause, SetField, Stop
+from splatdistill.train.events import Applied, Ended, Paused, Refused, StepDone
 from splatdistill.train.loop import run
 from splatdistill.train.losses import Regularisers
 from splatdistill.train.run import RunDir

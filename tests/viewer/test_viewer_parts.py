@@ -28,7 +28,8 @@ from train.small import config
 from splatdistill.cameras import Orbit
 from splatdistill.gaussians import rotation_matrices
 from splatdistill.guidance import ISM, SDI
-from splatdistill.train.events import SetField, StepDone, Timing
+from splatdistill.train.commands import SetField
+from splatdistill.train.events import StepDone, Timing
 
 # snapshots --------------------------------------------------------------------------------------------------------
 

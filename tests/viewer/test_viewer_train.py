@@ -6,7 +6,8 @@ import pytest
 
 from splatdistill.cli import main
 from splatdistill.errors import UserError
-from splatdistill.train.events import Applied, SetField
+from splatdistill.train.commands import SetField
+from splatdistill.train.events import Applied
 
 pytestmark = pytest.mark.usefixtures("short_films")
 

@@ -14,7 +14,8 @@ from train.small import config, red_and_blue
 from splatdistill.cli import main
 from splatdistill.export.saved_splats import load_all
 from splatdistill.scene.initial import Ball
-from splatdistill.train.events import Continue, Pause, SetField, StepDone, Stop
+from splatdistill.train.commands import Continue, Pause, SetField, Stop
+from splatdistill.train.events import StepDone
 from splatdistill.train.run import RunDir
 from splatdistill.train.session import Session
 from splatdistill.train.variants import Variant, take_turns

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import viser
 
-from splatdistill.train.events import SetField, Value
+from splatdistill.train.commands import SetField, Value
 from splatdistill_viewer.messages import NUMBER
 
 SETTLE = 0.4  # seconds that a control must rest: 1, 12 and 12.5 are one change to 12.5

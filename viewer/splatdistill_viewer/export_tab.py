@@ -8,7 +8,7 @@ from pathlib import Path
 
 from splatdistill.errors import UserError
 from splatdistill.gaussians import Gaussians
-from splatdistill.train.events import Command, Save
+from splatdistill.train.commands import Command, Save
 from splatdistill.train.loop import comments
 from splatdistill.train.run import RunDir
 from splatdistill.train.session import Session

@@ -19,7 +19,8 @@ import viser
 
 from splatdistill.gaussians import Gaussians
 from splatdistill.shell import as_typed
-from splatdistill.train.events import Applied, Commands, Ended, Event, Paused, Refused, Save, Saved, StepDone
+from splatdistill.train.commands import Commands, Save
+from splatdistill.train.events import Applied, Ended, Event, Paused, Refused, Saved, StepDone
 from splatdistill.train.run import RunDir
 from splatdistill.train.session import Session
 from splatdistill_viewer.browsers import SHORT, Browser, View

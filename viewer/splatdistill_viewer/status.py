@@ -6,8 +6,8 @@ from typing import Any
 import viser
 
 from splatdistill.io.text import escape, printable
+from splatdistill.train.commands import Command, Continue, Once, Pause, Save, Stop
 from splatdistill.train.config import Train
-from splatdistill.train.events import Command, Continue, Once, Pause, Save, Stop
 from splatdistill_viewer.display import text
 
 ASKS: dict[str, Command] = {"Pause": Pause(), "Continue": Continue(), "Step": Once(), "Stop": Stop()}

@@ -8,8 +8,8 @@ import viser
 from splatdistill.densify import DENSIFIERS
 from splatdistill.errors import UserError
 from splatdistill.guidance import GUIDANCES
+from splatdistill.train.commands import Choose, Command, Densify, Prune, SetField
 from splatdistill.train.config import Train
-from splatdistill.train.events import Choose, Command, Densify, Prune, SetField
 from splatdistill_viewer.controls import Pending, add_fields, follow, shown
 from splatdistill_viewer.display import RED, small
 

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 import viser
 
-from splatdistill.train.events import Applied, Callback, Command, Ended, Event, Paused, Refused, StepDone, Stop
+from splatdistill.train.commands import Command, Stop
+from splatdistill.train.events import Applied, Callback, Ended, Event, Paused, Refused, StepDone
 from splatdistill.train.variants import Variant
 from splatdistill_viewer.browsers import Browser, View
 from splatdistill_viewer.budget import LEAST, SHARE, Budget

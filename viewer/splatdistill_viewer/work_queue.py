@@ -4,7 +4,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 
-from splatdistill.train.events import Command, Densify, Prune, Save
+from splatdistill.train.commands import Command, Densify, Prune, Save
 
 MOST = 64  # things that wait
 ACTS = (Save, Densify, Prune)  # once between two steps is enough; of the others the last one counts

@@ -12,9 +12,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from splatdistill.errors import UserError
+from splatdistill.errors import UserError, reason
 from splatdistill.gaussians import Gaussians
-from splatdistill.io.atomic import reason
 from splatdistill.priors import DiffusionPrior, weights
 from splatdistill.scene import Scene
 from splatdistill.scene.generator import TRUNKS, Network, Text

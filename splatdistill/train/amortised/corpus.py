@@ -6,8 +6,7 @@ from pathlib import Path
 
 import torch
 
-from splatdistill.errors import UserError
-from splatdistill.io.atomic import reason
+from splatdistill.errors import UserError, reason
 from splatdistill.toybox import split
 
 TOYBOX = "toybox"

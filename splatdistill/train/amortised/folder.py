@@ -12,13 +12,16 @@ import torch
 from safetensors.torch import save
 
 from splatdistill import __version__
+from splatdistill.errors import UserError
 from splatdistill.io.atomic import write_bytes, write_text
 from splatdistill.io.images import contact_sheet, write_png
 from splatdistill.scene.generator import TRUNKS, Trunk
 from splatdistill.scene.generator.saved import CORPUS, NOTE, WEIGHTS
 from splatdistill.train.amortised.corpus import sample
 from splatdistill.train.amortised.session import AmortisedSession
+from splatdistill.train.notes import explained, read_note, read_tensors
 from splatdistill.train.run import RunDir
+from splatdistill.weight_files import Unreadable, read_object
 
 SHEET = "sheet.png"
 PREVIEWED = 8  # prompts on a sheet
@@ -54,6 +57,18 @@ def write_generator(session: AmortisedSession, folder: RunDir) -> Path:
     }
     write_text(folder.path / NOTE, json.dumps(note, indent=1) + "\n")
     return folder.path / WEIGHTS
+
+
+def finished(folder: RunDir) -> int | None:
+    """Return the step of the newest checkpoint, if it is whole and the generator and the sheet were written after it; else None."""
+    try:
+        note = read_note(newest := folder.checkpoints()[-1])
+        with explained(newest):
+            read_tensors(newest, note)
+        written = read_object(folder.path / NOTE).get("steps")
+    except (IndexError, UserError, Unreadable):
+        return None
+    return note.step if written == note.step and all((folder.path / name).is_file() for name in (WEIGHTS, SHEET)) else None
 
 
 def sheet(session: AmortisedSession, path: Path) -> None:

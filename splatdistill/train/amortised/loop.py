@@ -10,9 +10,10 @@ from splatdistill.errors import RunEnded, UserError
 from splatdistill.io.atomic import append
 from splatdistill.train.amortised.folder import SHEET, sheet, write_generator
 from splatdistill.train.amortised.session import AmortisedSession
-from splatdistill.train.checkpoint import Note, read_checkpoint, write_checkpoint
+from splatdistill.train.checkpoint import read_checkpoint, write_checkpoint
+from splatdistill.train.commands import Commands, Stop
 from splatdistill.train.divergence import EXPLANATIONS, DivergenceMonitor, Limits
-from splatdistill.train.events import Commands, Stop
+from splatdistill.train.notes import Note
 from splatdistill.train.run import RunDir
 
 LOG_EVERY = 10  # steps between lines of the log

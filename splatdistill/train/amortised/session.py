@@ -23,8 +23,9 @@ from splatdistill.scene.generator.saved import read
 from splatdistill.train.amortised.config import Amortise
 from splatdistill.train.amortised.corpus import Order
 from splatdistill.train.amortised.workers import Workers
-from splatdistill.train.checkpoint import Checkpoint, expect, explained
+from splatdistill.train.checkpoint import Checkpoint, expect
 from splatdistill.train.losses import finite
+from splatdistill.train.notes import explained
 from splatdistill.train.step import backgrounds, clipped, encoded_again, to_prior_size
 
 LEAST = 0.05  # of the learning rate, at the end

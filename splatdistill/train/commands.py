@@ -1,0 +1,95 @@
+"""Commands that the outside may give a run: queued by anyone, applied between two steps, logged with the step at which they took
+effect, and replayed from the log. Importing this loads no torch.
+"""
+
+from contextlib import suppress
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from typing import Literal
+
+Value = bool | int | float | str
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Save and end the run after the current step."""
+
+
+@dataclass(frozen=True)
+class Save:
+    """Write a checkpoint now."""
+
+
+@dataclass(frozen=True)
+class SetField:
+    """Change a field of the configuration, for example ("guidance.scale", 20.0)."""
+
+    path: str
+    value: Value | None
+
+
+@dataclass(frozen=True)
+class Choose:
+    """Go on with another guidance or densifier: its own defaults but for these fields, by dotted path. What the one
+    before remembered is lost.
+    """
+
+    part: Literal["guidance", "densify"]
+    kind: str  # its name
+    fields: tuple[tuple[str, Value | None], ...] = ()
+
+
+@dataclass(frozen=True)
+class Densify:
+    """Make the densifier's update now, whatever its schedule says."""
+
+
+@dataclass(frozen=True)
+class Prune:
+    """Remove the splats that are less opaque than this."""
+
+    min_opacity: float
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Wait before the next step."""
+
+
+@dataclass(frozen=True)
+class Continue:
+    """End a pause."""
+
+
+@dataclass(frozen=True)
+class Once:
+    """Make one step, then pause again."""
+
+
+Command = Stop | Save | SetField | Choose | Densify | Prune | Pause | Continue | Once
+
+
+@dataclass
+class Commands:
+    """The one queue from the outside to a run; safe to use from any thread and from signal handlers."""
+
+    queue: SimpleQueue = field(default_factory=SimpleQueue)
+    held: list[Command] = field(default_factory=list)  # what `wait` has seen arrive
+
+    def put(self, command: Command) -> None:
+        """Ask for something before the next step."""
+        self.queue.put(command)
+
+    def take(self, attempt: int = 0) -> list[Command]:
+        """Return all that was asked since the last time, in order. attempt: how many steps were taken or refused so far; a
+        log that is replayed goes by it.
+        """
+        taken, self.held = self.held, []
+        while not self.queue.empty():
+            taken.append(self.queue.get_nowait())
+        return taken
+
+    def wait(self, seconds: float) -> None:
+        """Wait until something is asked, at most so long."""
+        with suppress(Empty):
+            self.held.append(self.queue.get(timeout=seconds))
