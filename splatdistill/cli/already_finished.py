@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from splatdistill.errors import UserError
@@ -38,13 +37,13 @@ def refuse_finished(argv: list[str]) -> None:
     except (UserError, KeyError, TypeError, ValueError):
         return
     if finished:
-        raise UserError(has_done(run.path, note.step, steps))
+        raise UserError(has_done(run, note.step, steps))
 
 
-def has_done(folder: Path, done: int, asked: int) -> str:
+def has_done(folder: RunFiles, done: int, asked: int) -> str:
     """Return the message that a run has done all the steps that it was asked for."""
-    more = as_typed("splatdistill", "train", "--resume", folder, "--steps", 2 * done)
-    return f"{folder} has done {done} steps, and {asked} were asked for; to go further, for example: {more}"
+    more = as_typed("splatdistill", "train", "--resume", folder.path, "--steps", 2 * done)
+    return f"{folder.path} has done {done} steps, and {asked} were asked for; to go further, for example: {more}"
 
 
 def asked(argv: list[str]) -> list[tuple[str, str]]:

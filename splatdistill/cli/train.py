@@ -201,7 +201,7 @@ def resume(argv: list[str]) -> int:
     config = replace(in_force(parsed.config, folder, checkpoint), **wanted)
     done = checkpoint.note.step
     if done >= config.steps and folder.finished(config.particles):
-        raise UserError(has_done(folder.path, done, config.steps))
+        raise UserError(has_done(folder, done, config.steps))
     try:
         device_of(config.device)
     except UserError:
