@@ -245,6 +245,56 @@ SOURCES: dict[str, tuple[str, list[Row]]] = {
         Row("regularise.sparsity_until", 3000, of_this_run),
         Row("regularise.opaque", 0.1, beside_sdi, (20.0, "in the ratio of the source to sparsity")),
     ]),
+    "cfd": ("ConsistentFlowDistillation 7433556, configs/cfd/sd-stage1.yaml", [
+        Row("steps", 25_000),
+        Row("batch", 1),
+        Row("resolutions", (128, 512), but=((), SMALL)),
+        Row("guidance_weight", 1.0, but=(0.1, "the size of SDS's, and the term with it")),
+        Row("guidance.scale", 75.0, one_more),
+        Row("guidance.gamma", 0.9999, lambda v, c: round(1 - v**2, 6)),
+        Row("guidance.times.t_min", 0.8, lambda share, c: round(0.98 - share * 0.96, 3)),
+        Row("guidance.times.t_max", 0.98),
+        Row("cameras.elevation", (0.0, 40.0)),
+        Row("directions.front_angle", 30.0),
+        Row("directions.back_angle", 30.0),
+        Row("regularise.sparsity", 10.0, with_guidance),
+    ]),
+    "dsd": ("Diverse-Score-Distillation 557923c, configs/dsd.yaml", [
+        Row("steps", 10_000),
+        Row("batch", 1),
+        Row("resolutions", (128, 512), but=((), SMALL)),
+        Row("perp_neg", "on"),
+        Row("guidance_weight", 1.0),
+        Row("guidance.scale", 7.5),
+        Row("guidance.path_steps", 10),
+        Row("guidance.times.t_min", 0.32),
+        Row("guidance.times.t_max", 0.98),
+        Row("cameras.elevation", (-10.0, 45.0)),
+        Row("regularise.sparsity", 0.15, with_guidance),
+        Row("regularise.sparsity_end", 0.0),
+        Row("regularise.sparsity_until", 3000, of_this_run),
+        Row("regularise.opaque", 0.1, with_guidance),
+    ]),
+    "jsd": ("jsddreamer 619654b, configs/jsdlr.yaml", [
+        Row("steps", 10_000),
+        Row("batch", 1),
+        Row("resolutions", (256, 512), but=((), SMALL)),
+        Row("perp_neg", "on"),
+        Row("guidance_weight", 1.0, times(1 / LATENTS), (0.5, "as sdi.yaml, of two estimates")),
+        Row("guidance.scale", 13.5),
+        Row("guidance.inversion_scale", -13.5),
+        Row("guidance.inversion_steps", 10),
+        Row("guidance.k", 1.0),
+        Row("guidance.perp_weight", 1.0, but=(0.5, "as ScaleDreamer's on the same network")),
+        Row("guidance.eta", 0.3),
+        Row("guidance.times.t_min", 0.25),
+        Row("guidance.times.t_max", 0.98),
+        Row("cameras.elevation", (-10.0, 45.0)),
+        Row("regularise.sparsity", 0.15, beside_sdi, (30.0, CAP)),
+        Row("regularise.sparsity_end", 0.0),
+        Row("regularise.sparsity_until", 3000, of_this_run),
+        Row("regularise.opaque", 0.1, beside_sdi, (20.0, "in the ratio of the source to sparsity")),
+    ]),
     "ism": ("LucidDreamer 2ecf093, configs/crown.yaml and arguments/__init__.py", [
         Row("negative", "unrealistic, blurry, low quality."),
         Row("guidance_weight", 1.0),
@@ -358,7 +408,7 @@ def test_gradients_have_one_size():
             continue
         assert isinstance(c.guidance, Directed)
         guided = math.hypot(0.04 * c.guidance.scale, 0.0 if name in ("vsd", "asd", "nfsd") else 0.35)
-        w = float(weight_of(c.guidance.weight, alpha, sigma))
+        w = float(weight_of(c.guidance.weight, alpha, sigma)) * (1 + getattr(c.guidance, "k", 0.0))  # JSD has two estimates
         sizes[name] = c.guidance_weight * getattr(c.guidance, "lambda_guidance", 1.0) * w * guided
     assert all(1 / 2.5 < size / sizes["sds"] < 2.5 for size in sizes.values()), sizes
 

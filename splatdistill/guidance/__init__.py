@@ -2,10 +2,13 @@
 
 from splatdistill.guidance.asd import ASD
 from splatdistill.guidance.base import Directed, Guidance, Guided
+from splatdistill.guidance.cfd import CFD
 from splatdistill.guidance.cfg import CFG
 from splatdistill.guidance.collaborative import Collaborative
 from splatdistill.guidance.csd import CSD
+from splatdistill.guidance.dsd import DSD
 from splatdistill.guidance.ism import ISM
+from splatdistill.guidance.jsd import JSD
 from splatdistill.guidance.nfsd import NFSD
 from splatdistill.guidance.sdi import SDI
 from splatdistill.guidance.sds import SDS
@@ -26,14 +29,20 @@ GUIDANCES: dict[str, type[Guidance]] = {
     "vsd": VSD,
     "ssd": SSD,
     "collaborative": Collaborative,
+    "cfd": CFD,
+    "dsd": DSD,
+    "jsd": JSD,
 }
 
 __all__ = [
     "ASD",
+    "CFD",
     "CFG",
     "CSD",
+    "DSD",
     "GUIDANCES",
     "ISM",
+    "JSD",
     "NFSD",
     "SDI",
     "SDS",

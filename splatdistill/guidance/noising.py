@@ -12,11 +12,13 @@ from splatdistill.guidance.types import Noised, View
 from splatdistill.priors import Query
 
 
-def diffuse(view: View, t: Float[Tensor, " b"], eps: Float[Tensor, "b *d"] | None = None) -> Noised:
-    """Return x_t = alpha_t x + sigma_t eps, with fresh noise unless given (DDPM, arXiv:2006.11239, eq. 4)."""
+def diffuse(
+    view: View, t: Float[Tensor, " b"], eps: Float[Tensor, "b *d"] | None = None, x: Float[Tensor, "b *d"] | None = None
+) -> Noised:
+    """Return x_t = alpha_t x + sigma_t eps, with fresh noise unless given (DDPM, arXiv:2006.11239, eq. 4); x is the view's unless given."""
     eps = view.randn() if eps is None else eps
     alpha, sigma = view.prior.schedule(t)
-    return Noised(alpha * view.x + sigma * eps, t, eps)
+    return Noised(alpha * (view.x if x is None else x) + sigma * eps, t, eps)
 
 
 def ddim(

@@ -6,13 +6,13 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-Weight = Literal["sigma2", "sigma", "sigma_alpha", "alpha_sigma2", "one_minus_alpha", "one"]
+Weight = Literal["sigma2", "sigma", "sigma_alpha", "alpha_sigma2", "one_minus_alpha", "inverse_alpha", "one"]
 
 
 def weight_of(kind: Weight, alpha: Tensor, sigma: Tensor) -> Tensor:
     """Return w(t): sigma2 DreamFusion's; sigma SDI's; sigma_alpha makes x - grad the prior's estimate of x; alpha_sigma2
-    Fantasia3D's; one_minus_alpha, 1 - sqrt(alphas_cumprod), what threestudio's unified guidance calls "dreamfusion"; one
-    SJC's.
+    Fantasia3D's; one_minus_alpha, 1 - sqrt(alphas_cumprod), what threestudio's unified guidance calls "dreamfusion";
+    inverse_alpha RFDS's, on a flow prior 1 / (1 - t); one SJC's.
     """
     match kind:
         case "sigma2":
@@ -25,6 +25,8 @@ def weight_of(kind: Weight, alpha: Tensor, sigma: Tensor) -> Tensor:
             return alpha * sigma**2
         case "one_minus_alpha":
             return 1 - alpha
+        case "inverse_alpha":
+            return 1 / alpha
         case "one":
             return torch.ones_like(sigma)
 

@@ -100,6 +100,10 @@ class PerpNeg:
     second: Condition
     weights: Float[Tensor, "b 2"]  # 0 or less
 
+    def __getitem__(self, index: slice) -> "PerpNeg":
+        """Return those of some of the views."""
+        return PerpNeg(self.first[index], self.second[index], self.weights[index])
+
     @property
     def others(self) -> tuple[Condition, Condition]:
         """Both."""
@@ -126,3 +130,9 @@ class Conditions:
 
     def __len__(self) -> int:
         return len(self.positive)
+
+    def __getitem__(self, index: slice) -> "Conditions":
+        """Return those of some of the views."""
+        texts = (self.positive, self.negative, self.null, self.plain)
+        cameras = None if self.cameras is None else self.cameras[index]
+        return Conditions(*(text[index] for text in texts), cameras, self.texts[index], self.perp and self.perp[index])

@@ -45,13 +45,18 @@ class Prompts:
             perp = replace(perp, first=complete(perp.first, prior, cameras), second=complete(perp.second, prior, cameras))
         return Conditions(
             positive=complete(positive, prior, cameras),
-            negative=complete(prior.embed([self.negative] * batch), prior, cameras),
+            negative=complete(prior.embed([negative_of(self.negative, text) for text in texts]), prior, cameras),
             null=complete(prior.embed([""] * batch), prior, cameras),
             plain=complete(prior.embed([self.prompt] * batch), prior, cameras),
             cameras=cameras,
             texts=tuple(texts),
             perp=perp,
         )
+
+
+def negative_of(negative: str, prompt: str) -> str:
+    """Return a negative prompt with a view's own prompt where it says {prompt}."""
+    return negative.replace("{prompt}", prompt)
 
 
 def perp_neg_of(asked: Literal["auto", "on", "off"], prior: DiffusionPrior) -> bool:

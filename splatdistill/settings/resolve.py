@@ -13,7 +13,7 @@ import torch
 from splatdistill import toybox
 from splatdistill.errors import UserError
 from splatdistill.priors import weights
-from splatdistill.priors.prompts import Prompts
+from splatdistill.priors.prompts import Prompts, negative_of
 from splatdistill.priors.weights import Found
 from splatdistill.settings.files import expanded
 from splatdistill.settings.recipes import Family
@@ -68,7 +68,7 @@ def refuse_prompt(prompt: str, negative: str, family: Family) -> None:
             "Take one of those (`splatdistill toybox` lists all it knows), or give real Stable Diffusion weights,\n"
             "which know what you ask for: --prior DIR or --prior HUB_ID (`splatdistill doctor` says how to get them)."
         ) from None
-    if unknown := toybox.unknown_words(negative):
+    if unknown := toybox.unknown_words(negative_of(negative, prompt)):
         raise UserError(
             f"The embedded prior `tiny` does not know these words of the negative prompt: {', '.join(map(repr, unknown[:8]))}.\n"
             "Leave --negative out, or name what the toybox has, such as 'a blue cube' (`splatdistill toybox` lists it)."

@@ -13,7 +13,7 @@ class Prompted:
     prompt: str = ""
     """Prompt, for example "a red mushroom"."""
     negative: str = ""
-    """Negative prompt, to keep away from."""
+    """Negative prompt, to keep away from; {prompt} in it stands for the prompt itself, as each view reads it."""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from splatdistill.cameras import ViewWord, with_view
 from splatdistill.errors import RunEnded
 from splatdistill.guidance import SDI, Guidance, View
 from splatdistill.priors import Conditions, DiffusionPrior
+from splatdistill.priors.prompts import negative_of
 from splatdistill.train.distillation import Distillation
 from splatdistill.train.divergence import EXPLANATIONS, Limits
 from splatdistill.train.losses import finite
@@ -56,7 +57,8 @@ class Image2D(Distillation):
 
 def conditions(prior: DiffusionPrior, prompt: str, count: int, negative: str = "", word: ViewWord | None = None) -> Conditions:
     """Return the same prompts for every particle, seen by no camera."""
-    texts = [with_view(prompt, word), negative, "", prompt]
+    own = with_view(prompt, word)
+    texts = [own, negative_of(negative, own), "", prompt]
     embedded = prior.embed(texts)
     positive, negative_, null, plain = (embedded[i : i + 1].expand(count) for i in range(4))
     return Conditions(positive, negative_, null, plain, texts=(texts[0],) * count)

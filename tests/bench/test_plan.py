@@ -144,7 +144,7 @@ def test_brackets_hold_options_of_the_run_and_of_the_guidance():
     assert config.resolutions == (32, 64) and not config.view_dependent
 
 
-COSTS = {"sds": 2, "sjc": 2, "csd": 2, "nfsd": 3, "asd": 3, "vsd": 4, "ssd": 2, "collaborative": 2}
+COSTS = {"sds": 2, "sjc": 2, "csd": 2, "nfsd": 3, "asd": 3, "vsd": 4, "ssd": 2, "collaborative": 2, "cfd": 2}
 """Images per view and step, as tests/guidance pins them; VSD's with one step of its adapter."""
 
 

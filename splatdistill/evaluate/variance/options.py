@@ -8,7 +8,7 @@ import tyro
 
 from splatdistill.errors import UserError
 
-Weight = Literal["sigma2", "sigma", "sigma_alpha", "alpha_sigma2", "one_minus_alpha", "one"]  # as in guidance.shaping, whose room loads torch; a test holds them equal
+Weight = Literal["sigma2", "sigma", "sigma_alpha", "alpha_sigma2", "one_minus_alpha", "inverse_alpha", "one"]  # as in guidance.shaping, whose room loads torch; a test holds them equal
 
 
 @dataclass(frozen=True)

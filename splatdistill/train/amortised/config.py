@@ -21,7 +21,7 @@ class Amortise(Computed):
     with the list under "train".
     """
     negative: str = ""
-    """Negative prompt, to keep away from."""
+    """Negative prompt, to keep away from; {prompt} in it stands for the prompt itself, as each view reads it."""
     prior_views: int = 1
     """Pictures of one object that the prior sees together: 1, or as many as a multi-view prior was taught."""
     steps: int = 4000
