@@ -59,7 +59,7 @@ def test_drawn_noise_is_white_too():
 
 
 def test_two_views_agree_where_they_see_the_same():
-    """How well a pixel's noise is known from all of another view's: fully from the same camera, less as the camera turns, not at all from behind."""
+    """A pixel's noise is known from all of another view's: fully from the same camera, less as the camera turns, not at all from behind."""
     first, again, next_, near, far, behind = pixels_of([30.0, 30.0, 31.0, 36.0, 75.0, 210.0], 10.0)
     there = first.abs().sum(1) > 0
     known = [(first @ other.T)[there].square().sum(1).sqrt().mean() for other in (again, next_, near, far, behind)]

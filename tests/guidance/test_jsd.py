@@ -36,8 +36,8 @@ def test_it_is_the_gradient_of_both_losses(variant, k):
 @pytest.mark.parametrize("variant", ["paper", "code"])
 def test_without_a_second_estimate_it_is_sdi(variant):
     prior = mixture()
-    scales = {"scale": 9.0, "inversion_scale": -4.0}
-    jsd, sdi = (g(view(prior, 3), NOTHING) for g in (JSD(variant=variant, k=0.0, **scales), SDI(variant=variant, **scales)))
+    jsd, sdi = JSD(variant=variant, k=0.0, scale=9.0, inversion_scale=-4.0), SDI(variant=variant, scale=9.0, inversion_scale=-4.0)
+    jsd, sdi = (g(view(prior, 3), NOTHING) for g in (jsd, sdi))
     assert torch.equal(jsd.grad, sdi.grad)
 
 
