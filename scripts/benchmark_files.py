@@ -8,7 +8,6 @@ what follows from it.
 import argparse
 import json
 import os
-import resource
 import tempfile
 import time
 from collections.abc import Callable
@@ -48,7 +47,9 @@ def theirs_out(path: Path, data: np.ndarray, text: bool = False, order: str = "<
 
 
 def apart(task: Callable[[], object], room: int | None = None) -> dict[str, object]:
-    """Run something in a process of its own: how it ended, seconds of the processor, MiB on top of what was there."""
+    """Run something in a process of its own (a fork; not on Windows): how it ended, seconds of the processor, MiB on top of what was there."""
+    import resource
+
     receive, send = os.pipe()
     if (child := os.fork()) == 0:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -12,7 +12,6 @@ import argparse
 import gzip
 import io
 import json
-import resource
 import shutil
 import sys
 import tempfile
@@ -189,6 +188,8 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
 
     def limited() -> None:
+        import resource  # not on Windows
+
         pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
         most = pages * resource.getpagesize() + asked.memory * 2**20
         resource.setrlimit(resource.RLIMIT_AS, (most, most))

@@ -17,7 +17,7 @@ PACKAGE, VIEWER, SCRIPTS = "splatdistill", "splatdistill_viewer", "scripts"
 # From the ground up. A room may import those on lower floors and itself, nothing beside or above it.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("checks", "shell"),
+    ("checks", "shell", "system"),
     ("cameras", "gaussians", "renamed", "sh", "weight_files"),
     ("render", "io", "toybox", "priors", "estimators"),
     ("guidance", "scene"),

@@ -1,6 +1,5 @@
 """One job, from start to end: a process of `splatdistill train`, resumed where an earlier one was stopped."""
 
-import fcntl
 import os
 import re
 import signal
@@ -13,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from splatdistill import __version__
+from splatdistill import __version__, system
 from splatdistill.bench.plan import Job
 from splatdistill.bench.record import VERDICTS, JobRecord
 from splatdistill.errors import RunEnded, UserError
@@ -120,14 +119,13 @@ def process(argv: list[str], run: Path, before: JobRecord, threads: int, stop: F
             stdout=said,
             stderr=subprocess.STDOUT,
             env=env,
-            process_group=0,  # so that Ctrl-C reaches it once, from here
-            pass_fds=(lock,),  # the lock lasts as long as the process, even when this one is gone
+            **system.apart(lock),  # the lock lasts as long as the process, even when this one is gone
         )
         try:
             while child.poll() is None:
                 if asked is None and stop.is_set():
                     asked = time.monotonic()
-                    child.send_signal(signal.SIGINT)
+                    system.ask_to_stop(child)
                 if asked is not None and time.monotonic() - asked > PATIENCE:
                     child.kill()
                 time.sleep(LOOK)
@@ -152,7 +150,7 @@ def outcome(code: int, event: str, text: str, asked: bool) -> tuple[str, str]:
         return "stopped", ""
     if code < 0:
         name = signal.Signals(-code).name if -code in [*signal.Signals] else str(-code)
-        hint = "; on Linux that is what happens when memory runs out" if -code == signal.SIGKILL else ""
+        hint = "; on Linux that is what happens when memory runs out" if name == "SIGKILL" else ""
         return "killed", f"the process was ended by {name}{hint}"
     if "OutOfMemoryError" in text or "MemoryError" in text:
         return "oom", complaint(text)
@@ -199,17 +197,14 @@ def locked(path: Path, stop: Flag) -> Iterator[int | None]:
     try:
         while True:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if stop.is_set():
-                    yield None
-                    return
-                time.sleep(LOOK)
+                if system.lock(lock):
+                    break
             except OSError as e:
-                raise UserError(
-                    f"cannot lock {path}: {e.strerror or e}; put --out on a file system that knows locks"
-                ) from e
+                raise UserError(f"cannot lock {path}: {e.strerror or e}; put --out on a file system that knows locks") from e
+            if stop.is_set():
+                yield None
+                return
+            time.sleep(LOOK)
         yield lock
     finally:
         os.close(lock)

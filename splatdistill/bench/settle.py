@@ -24,6 +24,7 @@ from splatdistill.settings import recipes, yaml
 from splatdistill.settings.commands import CHOICES, parse_train
 from splatdistill.settings.methods import apart, listed, split, typed
 from splatdistill.settings.resolve import TINY, Weights, device_of, refuse_prompt
+from splatdistill.system import cores
 from splatdistill.train.config import Train
 from splatdistill.weight_files import download_command
 
@@ -124,7 +125,7 @@ def settle(o: Bench) -> Planned:
             raise UserError(f"--{option} must be at least 1, got {value}")
     images, steps, costs = costed(arms, configs, family, budget, amount)
     threads = o.threads or (1 if device == "cpu" else max(1, (os.cpu_count() or 1) // (o.workers or 1)))
-    workers = o.workers or (max(1, len(os.sched_getaffinity(0)) // threads) if device == "cpu" else 1)
+    workers = o.workers or (max(1, cores() // threads) if device == "cpu" else 1)
     gpus = 0.0 if device == "cpu" else 1.0 / workers
     told = (weights.find(source).notice,) if source != TINY else ()
     return Planned(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from splatdistill.bench.options import Bench
 from splatdistill.settings.command_line import command_line
 from splatdistill.shell import as_typed
+from splatdistill.system import POLITE
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -138,9 +139,8 @@ def stopping() -> "Iterator[Flag]":
         stop.set()
         os.write(2, b"\nstopping: the runs save what they have (once more to leave at once)\n")
 
-    caught = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     here = threading.current_thread() is threading.main_thread()
-    before = {n: signal.signal(n, handle) for n in caught} if here else {}
+    before = {n: signal.signal(n, handle) for n in POLITE} if here else {}
     try:
         yield stop
     finally:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from splatdistill import __version__
 from splatdistill.errors import UserError
+from splatdistill.system import cores
 
 LIBRARIES = ("torch", "numba", "llvmlite", "gsplat", "diffusers", "transformers", "viser", "numpy")
 VECTORS = ("avx512f", "avx2", "avx", "sse4.2", "sve", "neon")  # best first
@@ -73,9 +74,8 @@ def device() -> Iterator[str]:
         yield "cpu" + (
             f" (this torch is built for CUDA {torch.version.cuda}, but sees no device)" if torch.version.cuda else ""
         )
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     set_by = ", set by OMP_NUM_THREADS" if "OMP_NUM_THREADS" in os.environ else ""
-    yield f"{counted(cores or 1, 'core')}, {counted(torch.get_num_threads(), 'thread')}{set_by}"
+    yield f"{counted(cores(), 'core')}, {counted(torch.get_num_threads(), 'thread')}{set_by}"
 
 
 def backend() -> Iterator[str]:

@@ -11,6 +11,7 @@ from rich.console import Console
 from splatdistill.cli.viewer import Page, Watching
 from splatdistill.errors import RunEnded
 from splatdistill.shell import as_typed
+from splatdistill.system import HANGUP, POLITE
 from splatdistill.train.commands import Commands, Stop
 from splatdistill.train.events import Callback, Ended
 from splatdistill.train.finish import Artefacts
@@ -19,7 +20,6 @@ from splatdistill.train.progress import Progress, clock
 from splatdistill.train.run import RunDir
 from splatdistill.train.session import Session
 
-HANGUP: int | None = getattr(signal, "SIGHUP", None)  # not on Windows
 STOPPED = 128  # plus the signal's number: the exit status of a run that was asked to stop
 
 
@@ -93,9 +93,7 @@ def stopping(commands: Commands) -> Iterator[list[int]]:
         with suppress(OSError):  # not print: its buffer may be in use where the signal came
             os.write(2, b"\nstopping after this step, and saving (once more to leave at once)\n")
 
-    numbers: list[int] = [signal.SIGINT, signal.SIGTERM]
-    if HANGUP is not None and signal.getsignal(HANGUP) is not signal.SIG_IGN:  # nohup ignores it
-        numbers.append(HANGUP)
+    numbers = [n for n in POLITE if n != HANGUP or signal.getsignal(n) is not signal.SIG_IGN]  # nohup ignores hang-ups
     before = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield caught

@@ -10,6 +10,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from splatdistill.errors import UserError, reason
+from splatdistill.system import BINARY
 
 TEMPORARY = re.compile(r"\.\d+-\d+-.+")  # names that `replacing` writes to
 _MASK = os.umask(0)  # it can only be read by setting it
@@ -25,7 +26,7 @@ def write_text(path: Path, text: str) -> None:
     except UnicodeEncodeError:  # surrogates that are no bytes
         text = text.encode("utf-8", "backslashreplace").decode("utf-8")
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 @contextmanager
@@ -66,7 +67,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 def append(path: Path, line: str) -> None:
     """Add one line of text to a file, whole or not at all; UserError where the system refuses."""
     try:
-        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | BINARY, 0o666)
         try:
             size, data = os.fstat(file).st_size, (line + "\n").encode()
             try:

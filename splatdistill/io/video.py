@@ -68,7 +68,7 @@ def _encode(
                 process.stdin.write(np.pad(frame, pad, mode="edge").tobytes())
                 count += 1
             process.stdin.close()
-        except BrokenPipeError:  # the encoder has given up; it says why below
+        except OSError:  # the pipe is broken: the encoder has given up, and says why below
             count = 0
         except BaseException:
             process.kill()

@@ -4,7 +4,6 @@ The kernels add up the samples of each pixel; the averages are taken here. The l
 it can be baked into splats. Kernels take it as an argument: one kernel's on-disk cache does not notice an edit of another file.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from splatdistill.cameras import Cameras
+from splatdistill.system import cores
 
 FAST = {"cache": True, "nogil": True, "fastmath": True, "error_model": "numpy"}  # of the kernels' compilation
 LIGHT = np.array([0.09, 0.05, 0.24, 0.66, 0.35, 0.65])
@@ -67,7 +67,7 @@ def drawn(
 
 def in_threads(count: int, one: Callable[[int], None], threads: int | None) -> None:
     """Run one(0), ..., one(count - 1), which release the interpreter's lock; on all cores by default."""
-    workers = min(threads or len(os.sched_getaffinity(0)), count)
+    workers = min(threads or cores(), count)
     if workers <= 1:
         for i in range(count):
             one(i)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import torch
 
 from splatdistill.gaussians import Gaussians
+from splatdistill.system import peak_resident
 from splatdistill.train.config import Train
 from splatdistill.train.events import Verdict
 
@@ -101,6 +102,4 @@ def peak_memory(device: torch.device) -> int:
     """Return the peak of memory in bytes: the device's peak allocation on CUDA, this process's peak resident set on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    import resource
-
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak_resident()

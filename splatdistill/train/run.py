@@ -14,6 +14,7 @@ from splatdistill.errors import UserError, reason
 from splatdistill.gaussians import Gaussians
 from splatdistill.io.atomic import append, remove_temporaries, write_text
 from splatdistill.shell import as_typed
+from splatdistill.system import BINARY, lock
 from splatdistill.train.checkpoint import Checkpoint, read_checkpoint
 from splatdistill.train.commands import Choose, SetField
 from splatdistill.train.events import Event, Paused, Preview, line_of
@@ -25,15 +26,18 @@ from splatdistill.train.run_files import RunFiles, step_of
 STEERED = "# Steered while it went on:"
 logger = logging.getLogger(__name__)
 
+DEVICE = re.compile(r"con|prn|aux|nul|com[0-9]|lpt[0-9]")  # no folder can have these names on Windows
 ASIDE = "set-aside"
 """Name of the folder for runs that were moved out of the way; what is below it is not counted as results."""
 
 
 def slug(prompt: str) -> str:
-    """A prompt as a safe folder name: at most 40 of a-z, 0-9 and -, with a hash when anything was lost."""
+    """Return a prompt as a safe folder name: at most 40 of a-z, 0-9 and -, with a hash when anything was lost or the name is a device
+    on Windows.
+    """
     words = " ".join(prompt.split())
     safe = re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
-    if safe and len(safe) <= 40 and safe.replace("-", " ") == words.lower():
+    if safe and not DEVICE.fullmatch(safe) and len(safe) <= 40 and safe.replace("-", " ") == words.lower():
         return safe
     return f"{safe[:40].strip('-') or 'prompt'}-{hashlib.sha256(prompt.encode()).hexdigest()[:8]}"
 
@@ -133,7 +137,7 @@ class RunDir(RunFiles):
         """Have the folder to oneself: UserError while another process goes on with the run. Then what a process that was
         killed left half done is removed.
         """
-        lock = self._locked()
+        log = self._locked()
         try:
             mend(self.log)
             for folder in (self.path, self.path / "previews", self.path / "checkpoints"):
@@ -142,28 +146,24 @@ class RunDir(RunFiles):
                 shutil.rmtree(left, ignore_errors=True)
             yield
         finally:
-            if lock is not None:
-                os.close(lock)
+            if log is not None:
+                os.close(log)
 
     def _locked(self) -> int | None:
-        """The lock, held on the log; None where the file system knows none."""
+        """Return the log, open and locked; None where the file system knows none."""
         try:
-            import fcntl
-
-            lock = os.open(self.log, os.O_RDWR | os.O_CREAT, 0o666)
-        except ImportError:
-            return None
+            log = os.open(self.log, os.O_RDWR | os.O_CREAT | BINARY, 0o666)
         except OSError as e:
             raise UserError(f"cannot write {self.log}: {reason(e)}") from e
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            raise UserError(f"another process is going on with {self.path}; wait until it ends, or stop it") from None
+            free = lock(log)
         except OSError:
-            os.close(lock)
+            os.close(log)
             return None
-        return lock
+        if not free:
+            os.close(log)
+            raise UserError(f"another process is going on with {self.path}; wait until it ends, or stop it")
+        return log
 
     def record(self, event: Event) -> None:
         """Append an event to log.jsonl, one JSON object a line, pictures and waiting left out."""

@@ -10,6 +10,12 @@ def test_simple_prompts_are_readable_names():
     assert slug("a red mushroom") == "a-red-mushroom"
 
 
+@pytest.mark.parametrize("prompt", ["con", "NUL", "com1", " aux "])
+def test_names_of_devices_on_windows_get_a_hash(prompt):
+    assert slug(prompt).startswith(f"{prompt.strip().lower()}-") and len(slug(prompt)) > 10
+    assert slug(f"a {prompt.strip().lower()}") == f"a-{prompt.strip().lower()}"
+
+
 @pytest.mark.parametrize("prompt", ["../../etc/passwd", "a/b", "C:\\x", "\n\t", "ß" * 300, "x" * 300, ".", "a\0b", "--out", "con?*<>|"])
 def test_hostile_prompts_are_safe_names(prompt):
     name = slug(prompt)

@@ -149,7 +149,7 @@ class Server(viser.ViserServer):
         port = self.get_port()
         try:
             who = f"{getpass.getuser()}@{socket.gethostname()}"
-        except (OSError, KeyError):
+        except (OSError, KeyError, ImportError):  # the last where Python has no module pwd
             who = f"USER@{socket.gethostname()}"
         return f"http://{HOST}:{port}/?token={self.gate.token}", f"ssh -L {port}:{HOST}:{port} {who}"
 
@@ -177,7 +177,8 @@ def free_port(first: int) -> int:
     """Return the first free port from this one on (0: any); OSError where there is none. viser would look for ever."""
     for port in range(first, min(first + TRIES, 65536)):
         with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            alone = getattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_REUSEADDR)  # Windows reuses ports that are in use
+            probe.setsockopt(socket.SOL_SOCKET, alone, 1)
             probe.bind((HOST, port))
             return port
     raise OSError(f"no port of {HOST} is free from {first} on")

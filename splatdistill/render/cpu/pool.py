@@ -11,6 +11,8 @@ from queue import SimpleQueue
 
 import torch
 
+from splatdistill.system import cores
+
 Work = Callable[[int], object]
 
 
@@ -84,5 +86,4 @@ def run(work: Work, shares: int) -> None:
 
 def threads() -> int:
     """Return the number of threads that the user allows: torch.get_num_threads(), at most the cores this process may use."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(torch.get_num_threads(), cores))
+    return max(1, min(torch.get_num_threads(), cores()))
