@@ -6,10 +6,11 @@ and `download_command` are called with. A new one that cannot be read, or a name
 
 import ast
 import importlib
+import ntpath
 import re
 import shlex
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from types import SimpleNamespace
 
 import pytest
@@ -208,6 +209,18 @@ def test_a_made_command_is_read_by_its_parser_with_names_that_need_quotes(path, 
         assert parsed(line) == 1
 
 
+@pytest.mark.parametrize(("path", "call"), CALLS, ids=[f"{p.name}:{c.lineno}" for p, c in CALLS])
+def test_so_is_one_with_names_that_begin_as_options_do(path, call, runs, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for name, run in runs.items():
+        Path(f"-{name}").symlink_to(run.path, target_is_directory=True)
+    dashed = {name: RunDir(Path(f"-{name}")) for name in runs}
+    told = {**samples(path, dashed), "argv": ["--prompts", "p.txt", "--guidances", "sds", "--out=-bench"]}
+    line = eval(compile(ast.Expression(call), str(path), "eval"), {**module_of(path), **told})
+    with stopping(monkeypatch):
+        assert parsed(line) == 1
+
+
 def test_words_are_quoted_in_one_place_alone():
     others = [p for p in SOURCES if re.search(r"\bshlex\b|list2cmdline", p.read_text(encoding="utf-8")) and p.name != "shell.py"]
     assert others == []
@@ -216,6 +229,7 @@ def test_words_are_quoted_in_one_place_alone():
 @pytest.mark.parametrize("words", [("a", "b c"), ("", "'"), ('"', "a\\b"), (NASTY, "-x"), ("ü", "\t")])
 def test_a_line_is_taken_apart_into_the_words_that_it_was_made_of(words, monkeypatch):
     assert shlex.split(as_typed(*words)) == list(words)
-    monkeypatch.setattr("splatdistill.shell.os", SimpleNamespace(name="nt"))
+    assert shlex.split(as_typed("--out", Path("-x y"), Path("a/-b"), "-5")) == ["--out", "./-x y", "a/-b", "-5"]
+    monkeypatch.setattr("splatdistill.shell.os", SimpleNamespace(name="nt", path=ntpath, curdir="."))
     line = as_typed("a b", 'c"d', 3)
-    assert line == '"a b" c\\"d 3'
+    assert line == '"a b" c\\"d 3' and as_typed(PureWindowsPath("-x y")) == '".\\-x y"'

@@ -164,7 +164,7 @@ class Gallery(Page):
             if not len(kept):
                 raise UserError(f"nothing of {w.name} would be left; take away less")
             written = write_ply(self.free(w), kept, [f"cleaned: {len(kept)} of {len(w.gaussians)} splats of {w.name}"])
-            self.report(f"{written.path}: {written.count} of {len(w.gaussians)} splats; go on with it: {as_typed('splatdistill', 'train', '--init', written.path, '--prompt', w.prompt or 'TEXT')}")
+            self.report(f"{written.path}: {written.count} of {len(w.gaussians)} splats; go on with it: {as_typed('splatdistill', 'train', '--init', written.path, '--prompt=' + (w.prompt or 'TEXT'))}")
             self.browsers.tell("Exported", str(written.path))
             self.browsers.send(who, written.path.name, written.path.read_bytes())
 
