@@ -26,6 +26,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from embedded import average
+from embedded.memory import give_back
 from embedded.multiview import Shape, WorldModel, loss, sample
 from embedded.sets import Maker, Mix, Pool, Supply
 from splatdistill.cameras import orbit
@@ -268,6 +269,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of what is rendered; the step it goes on from is added")
     parser.add_argument("--shape", default="{}", help="JSON of Shape's fields, for rehearsals")
     args = parser.parse_args(argv)
+    give_back()
     torch.set_num_threads(args.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu") if args.device == "auto" else torch.device(args.device)
     torch.backends.cudnn.benchmark = True
