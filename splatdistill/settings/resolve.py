@@ -20,6 +20,7 @@ from splatdistill.settings.recipes import Family
 from splatdistill.train.amortised.config import Amortise
 from splatdistill.train.config import Train
 from splatdistill.train.image2d import Image2D
+from splatdistill.train.mixed import somewhere
 
 TINY = "tiny"
 PRIORS = (TINY, "auto")  # those that have a name
@@ -81,7 +82,8 @@ def resolved(config: C, found: Found) -> C:
     """
     local = Path(found.name).expanduser().exists()
     prior = TINY if found.tiny else str(found.path) if local else found.name
-    return replace(absolute(config), prior=prior, device=device_of(config.device))
+    settled = replace(absolute(config), prior=prior, device=device_of(config.device))
+    return replace(settled, also=tuple(map(somewhere, config.also))) if isinstance(settled, Train) and settled.also else settled
 
 
 def absolute(part: Any) -> Any:

@@ -66,6 +66,11 @@ class Train(Distillation):
     """Progress in (0, 1) at which the next resolution begins."""
     guidance: Guidance = field(default_factory=SDI)
     """Method that turns the prior's score into a gradient."""
+    also: tuple[str, ...] = ()
+    """Guidances whose gradients are added, each over a prior of its own: NAME[OPTION=VALUE, ...]@PRIOR*WEIGHT, such as
+    "sds[scale=50]@some/folder*0.3"; without @PRIOR over the run's own, without *WEIGHT with weight 1. Such a prior sees single
+    pictures, of the cameras of the run's own, which may see several together. OPTIONs not named are the paper's.
+    """
     guidance_weight: float = 1.0
     """Factor on the guidance's loss, against the regularisers."""
     init: Initial = field(default_factory=Ball)
@@ -112,6 +117,7 @@ class Train(Distillation):
         checks.rising(self, "milestones")
         checks.positive(self, "clip_dc")
         check_inner(self, self.inner, self.guidance)
+        checks.need(self, "also", not self.also or self.inner == 1, "adds guidances, of which --inner has no target; take --inner 1")
         stages = max(len(self.resolutions) - 1, 0)
         checks.need(self, "milestones", len(self.milestones) == stages, f"must be {stages} with {len(self.resolutions)} resolutions")
 

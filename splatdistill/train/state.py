@@ -14,6 +14,7 @@ from splatdistill.priors import DiffusionPrior
 from splatdistill.scene.splats import Splats
 from splatdistill.train.checkpoint import Checkpoint, expect, prefix, read_checkpoint, write_checkpoint
 from splatdistill.train.config import Train
+from splatdistill.train.mixed import remembered
 from splatdistill.train.notes import Note, explained
 from splatdistill.train.particle import Particle, under
 from splatdistill.train.plain import to_plain
@@ -71,7 +72,7 @@ def start(config: Train, prior: DiffusionPrior) -> State:
     rng = torch.Generator().manual_seed(config.seed)
     try:
         particles = [Particle.start(config, rng, prior.device) for _ in range(config.particles)]
-        memory = config.guidance.init(prior)
+        memory = remembered(config, prior)
     except (RuntimeError, MemoryError) as e:
         if not out_of_memory(e):
             raise
@@ -89,7 +90,7 @@ def restore(saved: Checkpoint | Path, config: Train, prior: DiffusionPrior) -> S
         rng = torch.Generator().manual_seed(config.seed)
         rng.set_state(tensors.pop("rng"))
         learned = under("memory.", tensors)
-        memory = config.guidance.init(prior)
+        memory = remembered(config, prior)
         memory.load_state_dict(learned)
         for name, value in memory.state_dict().items():
             if name in learned:

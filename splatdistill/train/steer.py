@@ -14,10 +14,12 @@ from splatdistill.priors.prompts import Prompts
 from splatdistill.train.checkpoint import Checkpoint
 from splatdistill.train.commands import Choose, Command, Densify, Prune, SetField
 from splatdistill.train.config import Train
+from splatdistill.train.fields import with_field, with_fields
 from splatdistill.train.log import Given
+from splatdistill.train.mixed import remembered
 from splatdistill.train.plain import UNCHANGING, from_plain
 from splatdistill.train.run import RunDir
-from splatdistill.train.session import Session, with_field, with_fields
+from splatdistill.train.session import Session
 
 
 def steer(session: Session, command: Command) -> None:
@@ -76,7 +78,7 @@ def begin_parts(session: Session, config: Train, command: SetField | Choose) -> 
         case SetField(path="prompt" | "negative", value=str(words)):
             session.prior.embed([words])  # what the prior cannot take is refused here, and does not end the run at its next step
         case Choose(part="guidance"):
-            session.state.memory = config.guidance.init(session.prior)
+            session.state.memory = remembered(config, session.prior, session.state.memory)
         case Choose(part="densify"):
             begun = [config.densify.init(len(particle.scene)) for particle in session.state.particles]
             for particle, state in zip(session.state.particles, begun):

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -17,7 +16,9 @@ from splatdistill.render import Rasterizer, RenderOutput, Screen
 from splatdistill.train.config import Background, Train
 from splatdistill.train.events import Timing
 from splatdistill.train.losses import finite
+from splatdistill.train.mixed import Mixed, mixed
 from splatdistill.train.particle import Particle
+from splatdistill.train.sizes import to_prior_size
 from splatdistill.train.state import State
 
 
@@ -64,14 +65,6 @@ def backgrounds(background: Background, learned: Tensor, batch: int, rng: torch.
             return each.repeat_interleave(views, 0).to(learned.device)
 
 
-def to_prior_size(rgb: Float[Tensor, "b 3 h w"], prior: DiffusionPrior) -> Float[Tensor, "b 3 p p"]:
-    """Return images in the size that the prior wants to see; averaging where it is smaller."""
-    if rgb.shape[-1] == prior.image_size:
-        return rgb
-    larger = rgb.shape[-1] > prior.image_size
-    return F.interpolate(rgb, (prior.image_size,) * 2, mode="bilinear", align_corners=False, antialias=larger)
-
-
 def clipped(out: RenderOutput, clip_rgb: bool) -> RenderOutput:
     """Return a rendering with its colours in [0, 1], if so configured; the gradient is clamp's, zero beyond."""
     return replace(out, rgb=out.rgb.clamp(0, 1)) if clip_rgb else out
@@ -109,6 +102,7 @@ def train_step(
 
     ok, total, shots = True, 0.0, []
     views: list[View] = []
+    also: list[tuple[Mixed, View]] = []
     screens: list[Screen] = []
     for _ in range(config.accumulate):
         cameras: Cameras = config.cameras.at(progress).sample(config.batch, size, size, state.rng, prior.views).to(prior.device)
@@ -120,9 +114,11 @@ def train_step(
         x = prior.encode(to_prior_size(out.rgb, prior), state.rng)  # what the prior is shown
         view = View(x, prompts.conditions(prior, cameras), prior, state.rng, progress, out)
         distilled = guidance(view, state.memory)  # what the prior wants changed
+        seconds = [(part, part.view(view, config)) for part in mixed(state.memory)]
+        wanted = sum((part.loss(seen) for part, seen in seconds), distilled.loss)
         lap(1)
         terms = config.regularise(out, g, progress)
-        loss = (config.guidance_weight * distilled.loss + terms) / config.accumulate
+        loss = (config.guidance_weight * wanted + terms) / config.accumulate
         ok = ok and finite(distilled.grad, loss)
         if not ok:  # nothing is papered over: the whole step is refused
             break
@@ -130,6 +126,7 @@ def train_step(
         lap(2)
         total += float(terms.detach()) / config.accumulate
         views.append(view)
+        also += seconds
         screens.append(out.screen)
         shots.append(Shot(cameras, None if config.background.kind == "learned" else behind, encoding, distilled))
 
@@ -145,6 +142,8 @@ def train_step(
             made += 1
         for seen in views:  # from all of them, a batch at a time
             guidance.learn(seen, state.memory)
+        for part, seen in also:
+            part.learn(seen)
         state.step += 1
         particle.step += 1
         at = particle.step, state.step / config.steps

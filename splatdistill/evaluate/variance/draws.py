@@ -18,7 +18,8 @@ from splatdistill.priors.prompts import Prompts
 from splatdistill.render import Rasterizer, RenderOutput
 from splatdistill.scene import Scene
 from splatdistill.train.config import Train
-from splatdistill.train.step import backgrounds, resolution, to_prior_size
+from splatdistill.train.sizes import to_prior_size
+from splatdistill.train.step import backgrounds, resolution
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,8 @@ from splatdistill.train.amortised.workers import Workers
 from splatdistill.train.checkpoint import Checkpoint, expect
 from splatdistill.train.losses import finite
 from splatdistill.train.notes import explained
-from splatdistill.train.step import backgrounds, clipped, encoded_again, to_prior_size
+from splatdistill.train.sizes import to_prior_size
+from splatdistill.train.step import backgrounds, clipped, encoded_again
 
 LEAST = 0.05  # of the learning rate, at the end
 
