@@ -56,6 +56,18 @@ def invert(view: View, t: Float[Tensor, " b"], steps: int, cfg: CFG, eta: float 
     return n
 
 
+def rescaled_clean(
+    n: Noised, alpha: Tensor, sigma: Tensor, eps_hat: Float[Tensor, "b *d"], pos: Float[Tensor, "b *d"], phi: float, views: int
+) -> Float[Tensor, "b *d"]:
+    """Return eps_hat after its estimate of the clean latents had a share phi of its excess contrast taken back, as in MVDream's code
+    (arXiv:2308.16512): x0 (phi std(x0 of pos) / std(x0) + 1 - phi), with deviations over all of a set of views.
+    """
+    guided, own = ((n.x_t - sigma * e) / alpha for e in (eps_hat, pos))
+    ratio = own.reshape(len(own) // views, -1).std(1) / guided.reshape(len(own) // views, -1).std(1).clamp(min=torch.finfo(own.dtype).tiny)
+    factor = per_view((phi * ratio + 1 - phi).repeat_interleave(views), guided)
+    return (n.x_t - alpha * factor * guided) / sigma
+
+
 def unprompted(view: View, n: Noised) -> Float[Tensor, "b *d"]:
     """Return the prior's prediction under the null prompt."""
     return view.prior.answer((Query(n.x_t, n.t, view.text.null),))[0]

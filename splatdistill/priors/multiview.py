@@ -6,6 +6,7 @@ self-attention the pictures of a set see each other, with the weights of the sin
 embedded multi-view prior has the same two.
 """
 
+import math
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -26,15 +27,25 @@ def camera_numbers(cameras: Cameras) -> Float[Tensor, "b 16"]:
     return pose_numbers(cameras.camera_to_world)
 
 
-def pose_numbers(camera_to_world: Float[Tensor, "b 4 4"]) -> Float[Tensor, "b 16"]:
+def pose_numbers(camera_to_world: Float[Tensor, "b 4 4"], azimuth: float = 0.0) -> Float[Tensor, "b 16"]:
     """Each pose as MVDream reads it: the rows of the camera-to-world matrix in OpenGL's axes (x right, y up, looking along -z;
     world z up), the position at length 1. Neither distance nor field of view reach the network. Zeros, of a camera that is not
-    told, stay zeros.
+    told, stay zeros. azimuth: degrees that the object's front is turned by in the network's world.
     """
     pose = camera_to_world.clone()
+    if azimuth:
+        pose = turned(azimuth, pose) @ pose
     pose[:, :3, 1:3] *= -1
     pose[:, :3, 3] = F.normalize(pose[:, :3, 3], dim=1)
     return pose.flatten(1)
+
+
+def turned(azimuth: float, like: Tensor) -> Float[Tensor, "4 4"]:
+    """Return a turn about the world's z axis, in degrees."""
+    angle = torch.tensor(math.radians(azimuth), dtype=torch.float64)
+    turn = torch.eye(4, dtype=torch.float64)
+    turn[:2, :2] = torch.stack([torch.stack([angle.cos(), -angle.sin()]), torch.stack([angle.sin(), angle.cos()])])
+    return turn.to(like)
 
 
 class JointAttention:

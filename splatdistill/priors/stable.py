@@ -22,6 +22,7 @@ from splatdistill.priors.batching import answer_grouped
 from splatdistill.priors.layout import half_variant
 from splatdistill.priors.lowrank import LowRank
 from splatdistill.priors.multiview import NUMBERS, joint, pose_numbers
+from splatdistill.priors.mvdream import camera_azimuth
 from splatdistill.priors.patches import PatchAutoencoder, read_patches
 from splatdistill.priors.precision import Precision, unet_dtype
 from splatdistill.priors.prediction import Prediction, to_eps
@@ -57,9 +58,10 @@ class StableDiffusionPrior(DiffusionPrior):
         max_batch: int = 64,
         views: int = 1,
         low_memory: bool = False,
+        azimuth: float = 0.0,
     ):
         self.unet: Any = unet.eval().requires_grad_(False)
-        self.views = views
+        self.views, self.azimuth = views, azimuth
         self.cameras = getattr(getattr(unet, "config", None), "class_embed_type", None) == "projection"
         if self.cameras:
             self.unet = joint(self.unet)
@@ -142,6 +144,7 @@ class StableDiffusionPrior(DiffusionPrior):
             max_batch=min(max_batch, FEW) if low_memory else max_batch,
             views=views,
             low_memory=low_memory,
+            azimuth=camera_azimuth(folder),
         )
 
     # -- text -----------------------------------------------------------------------------------------
@@ -246,7 +249,7 @@ class StableDiffusionPrior(DiffusionPrior):
             x = x.contiguous(memory_format=torch.channels_last)
         more: dict[str, Any] = {}
         if self.cameras:
-            camera = x.new_zeros(len(x), NUMBERS) if condition.camera is None or self.views == 1 else pose_numbers(condition.camera).to(x)
+            camera = x.new_zeros(len(x), NUMBERS) if condition.camera is None or self.views == 1 else pose_numbers(condition.camera, self.azimuth).to(x)
             more = {"class_labels": camera, "cross_attention_kwargs": {"views": self.views}}
         return unet(x, self.noise.timestep(t), encoder_hidden_states=condition.tokens.to(self.precision), **more).sample.to(self.dtype)
 

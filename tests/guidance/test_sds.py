@@ -1,5 +1,6 @@
 """SDS against its formula and against the exact score of a mixture."""
 
+import pytest
 import torch
 
 from guidance.worlds import mixture, view
@@ -60,3 +61,20 @@ def test_annealed_upper_end():
     rng, times = torch.Generator().manual_seed(0), Times(t_max_end=0.5)
     late = times.draw(4000, 1.0, rng)
     assert late.max() <= 0.5 and late.max() > 0.49 and abs(late.mean() - 0.26) < 0.01
+
+
+@pytest.mark.parametrize("views", [1, 2])
+def test_reconstruction_with_its_contrast_taken_back(views):
+    """x - x0' of MVDream's code: x0' = 0.5 x0 std(x0 under the prompt) / std(x0) + 0.5 x0, deviations over each set of views."""
+    prior = mixture()
+    prior.views = views
+    d = SDS(scale=9.0, weight="sigma_alpha", recon_rescale=0.5)(v := view(prior, 4), torch.nn.Module())
+    alpha, sigma = prior.schedule(d.noised.t)
+    pos, neg = (prior.eps(d.noised.x_t.detach(), d.noised.t, e) for e in (v.text.positive, v.text.negative))
+    guided, own = ((d.noised.x_t.detach() - sigma * e) / alpha for e in (neg + 9.0 * (pos - neg), pos))
+    for k in range(0, 4, views):
+        one, two = guided[k : k + views], own[k : k + views]
+        wanted = 0.5 * one * two.std() / one.std() + 0.5 * one
+        torch.testing.assert_close(d.grad[k : k + views], v.x[k : k + views].detach() - wanted, rtol=1e-8, atol=1e-9)
+    plain = SDS(scale=9.0, weight="sigma_alpha")(view(prior, 4), torch.nn.Module())
+    torch.testing.assert_close(plain.grad, v.x.detach() - guided, rtol=1e-8, atol=1e-9)
