@@ -1,10 +1,12 @@
 """Make a folder for --prior of MVDream's weights, without any code of theirs.
 
     python scripts/convert_mvdream.py sd-v2.1-base-4view.safetensors --base DIR --out mvdream
-    splatdistill train --prior mvdream --prior-views 4 --prompt "a croissant"
+
+`--prior mvdream --prior-views 4 --config configs/extra/mvdream.yaml` then has what it was published with.
 
 The file holds the UNet's tensors by their original names, as the published .pt does (a pickle, which is not opened here), or as the
-copies in a "diffusers layout" do. configs/extra/mvdream.yaml has the settings it was published with. --base is a folder of the Stable Diffusion that MVDream was trained from: 2.1-base, or 1.5.
+copies in a "diffusers layout" do. --base is a folder of the Stable
+Diffusion that MVDream was trained from: 2.1-base, or 1.5.
 """
 
 import argparse

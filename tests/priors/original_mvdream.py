@@ -122,8 +122,8 @@ class OriginalUNet(nn.Module):
         angles = t[:, None] * torch.exp(-math.log(10000) * torch.arange(half, dtype=x.dtype) / half)
         emb = self.time_embed(torch.cat([angles.cos(), angles.sin()], 1)) + self.camera_embed(camera)
 
-        def through(layers: nn.ModuleList, x: Tensor) -> Tensor:
-            for layer in layers:
+        def through(layers: nn.Module, x: Tensor) -> Tensor:
+            for layer in layers.children():
                 match layer:
                     case Res():
                         x = layer(x, emb)

@@ -18,6 +18,7 @@ from splatdistill.priors import Query
 from splatdistill.priors.multiview import camera_numbers, pose_numbers
 from splatdistill.priors.mvdream import write_folder
 from splatdistill.priors.prompts import Prompts
+from splatdistill.priors.stable import StableDiffusionPrior
 from splatdistill.priors.weights import load
 from splatdistill.settings.commands import parse_train
 from splatdistill.train.session import Session
@@ -55,6 +56,7 @@ def test_the_loaded_network_is_the_original_definition(folder, original, views):
     g = torch.Generator().manual_seed(1)
     x, text = torch.randn(4, 4, 8, 8, generator=g).double(), torch.randn(4, 7, 32, generator=g).double()
     camera, t = camera_numbers(orbit([0.0, 90.0, 180.0, 270.0], 15.0)).double(), torch.full((4,), 371.0).double()
+    assert isinstance(prior, StableDiffusionPrior)
     with torch.no_grad():
         wanted = original(x, t, text, camera, views)
         got = prior.unet(x, t, encoder_hidden_states=text, class_labels=camera, cross_attention_kwargs={"views": views}).sample
@@ -71,7 +73,7 @@ def test_the_prior_tells_the_network_the_cameras_turned_by_its_own_azimuth(folde
     with torch.no_grad():
         wanted = original(x, 1000 * t, text.positive.tokens, camera_numbers(turned).double(), 4)
     torch.testing.assert_close(got, wanted, rtol=0, atol=1e-5)
-    assert prior.azimuth == 90.0 and prior.image_size == 128 and prior.licence == "creativeml-openrail-m"
+    assert isinstance(prior, StableDiffusionPrior) and prior.azimuth == 90.0 and prior.image_size == 128 and prior.licence == "creativeml-openrail-m"
 
 
 def test_a_turn_of_the_azimuth_is_another_camera():
