@@ -33,6 +33,8 @@ LIMIT = 2_000_000  # bytes of the film
 TURN = 4.0  # degrees between two pictures
 ARGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist", "--disable-dev-shm-usage"]
 PATIENCE = 600_000  # milliseconds
+DRAWN = "() => new Promise(r => { let n = 0; const drawn = () => ++n > 8 ? r() : requestAnimationFrame(drawn); drawn(); })"
+"""Waits until the browser has drawn a few frames, however slow it is."""
 
 
 def still(shot: bytes, path: Path, colours: int = 160) -> None:
@@ -111,7 +113,8 @@ def main() -> None:
             if not sitter.ready.wait(1.0):
                 continue
             sitter.ready.clear()
-            page.wait_for_timeout(600)  # the page draws
+            page.wait_for_timeout(600)
+            page.evaluate(DRAWN)
             shots.append(page.screenshot())
             if picked is None and sitter.step >= args.at * config.steps:
                 picked = shots[-1]

@@ -31,7 +31,7 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` (same suffix) to write to; it takes `path`'s place when the block ends well.
+    """Yield a temporary name beside `path` (same suffix) to write to; it takes `path`'s place when the block ends well.
 
     Otherwise it is removed and what was at `path` stays. Missing folders are made. The file is as readable for others as
     the process's umask allows, whatever library wrote it. UserError where the system refuses: a full disk, a folder in the

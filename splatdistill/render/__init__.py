@@ -45,7 +45,7 @@ class RenderOutput:
     cameras: Cameras
 
     def normal_from_depth(self) -> Float[Tensor, "b 3 h w"]:
-        """Unit world normals of the depth map, facing the camera: the normalised cross product of central
+        """Return unit world normals of the depth map, facing the camera: the normalised cross product of central
         differences of the back-projected points (one-sided at the border); 0 where all around is empty.
         Differentiable in depth. Across silhouettes it is the normal of the jump: weight it by alpha.
         """

@@ -39,7 +39,7 @@ def _arguments(
     normals: bool,
     absgrad: bool,
 ) -> dict[str, Any]:
-    """The keywords of gsplat.rasterization. With normals, the colours are evaluated here and carried as channels
+    """Return the keywords of gsplat.rasterization. With normals, the colours are evaluated here and carried as channels
     0 to 2, the normals as 3 to 5 over a background of 0, so that one pass blends all; gsplat appends the depth.
     """
     if normals:
@@ -139,7 +139,7 @@ def _failure(device: str) -> tuple[str, str] | None:
 
 @cache
 def cuda_rasterizer() -> Rasterizer:
-    """gsplat, or, with one warning that says why and what to do, the reference on the GPU.
+    """Return gsplat's rasteriser, or, with one warning that says why and what to do, the reference on the GPU.
 
     UserError if torch sees no CUDA device. The first call in a process may compile gsplat's kernels for minutes.
     """

@@ -53,7 +53,7 @@ class Projection:
 
 
 def project(gaussians: Gaussians, cameras: Cameras) -> Projection:
-    """EWA projection: mean through the pinhole, covariance J W Sigma W^T J^T + 0.3 I with the Jacobian J at the mean.
+    """Project by EWA: mean through the pinhole, covariance J W Sigma W^T J^T + 0.3 I with the Jacobian J at the mean.
 
     Far off the axis the linearisation explodes, so J is taken at a point whose x/z and y/z are clamped to a little
     beyond the image; the clamped coordinate then depends on z alone, and so does its gradient.
@@ -96,13 +96,13 @@ def project(gaussians: Gaussians, cameras: Cameras) -> Projection:
 
 
 def colours(gaussians: Gaussians, cameras: Cameras) -> Float[Tensor, "b n 3"]:
-    """max(SH(d) + 1/2, 0) along the direction d from each camera to each Gaussian."""
+    """Return max(SH(d) + 1/2, 0) along the direction d from each camera to each Gaussian."""
     position = cameras.to(gaussians.means.device, gaussians.means.dtype).position
     return torch.clamp_min(sh.evaluate(gaussians.sh, gaussians.means - position[:, None]) + 0.5, 0)
 
 
 def facing_axes(gaussians: Gaussians, cameras: Cameras) -> Float[Tensor, "b n 3"]:
-    """Each Gaussian's shortest axis n (the first of equals), unit, world coordinates, turned to face the camera:
+    """Return each Gaussian's shortest axis n (the first of equals), unit, world coordinates, turned to face the camera:
     n . (mean - camera) <= 0.
     """
     shortest = gaussians.scales.argmin(1)[:, None, None].expand(-1, 3, 1)
@@ -131,7 +131,7 @@ def _blend(
     opacities: Float[Tensor, " m"],
     features: Float[Tensor, "m f"],
 ) -> tuple[Float[Tensor, "p f"], Float[Tensor, " p"]]:
-    """The equations at the top for some pixels and the Gaussians sorted by depth: sum_i w_i f_i, and T."""
+    """Evaluate the equations at the top for some pixels and the Gaussians sorted by depth: sum_i w_i f_i, and T."""
     dx, dy = (means - pixels[:, None]).unbind(-1)
     sigma = 0.5 * (conics[:, 0] * dx * dx + conics[:, 2] * dy * dy) + conics[:, 1] * dx * dy
     alpha = (opacities * torch.exp(-sigma)).clamp(max=MAX_ALPHA)  # no gradient where clamped
@@ -152,7 +152,7 @@ def _render_view(
     size: tuple[int, int],
     absgrad: Float[Tensor, "n 2"] | None,
 ) -> tuple[Float[Tensor, "f h w"], Float[Tensor, "h w"]]:
-    """One view, tile by tile; every tile forgets its intermediates and redoes them in the backward pass."""
+    """Render one view, tile by tile; every tile forgets its intermediates and redoes them in the backward pass."""
     width, height = size
     conics, centre, half = projection.conics[view], means.detach(), projection.half_extents[view]
     order = torch.argsort(projection.depths[view].detach().float(), stable=True)  # float32, as gsplat's sort keys
@@ -243,5 +243,5 @@ class ReferenceRasterizer:
 
 
 def reference_rasterizer() -> Rasterizer:
-    """The specification, as a rasteriser."""
+    """Return the specification, as a rasteriser."""
     return ReferenceRasterizer()

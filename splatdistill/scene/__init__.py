@@ -17,8 +17,8 @@ class Scene(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, prompts: Sequence[str] = ()) -> Gaussians:
-        """The Gaussians of these prompts, with history; a scene of one object ignores them."""
+        """Return the Gaussians of these prompts, with history; a scene of one object ignores them."""
 
     def gaussians(self) -> Gaussians:
-        """The Gaussians of a scene that needs no prompt."""
+        """Return the Gaussians of a scene that needs no prompt."""
         return self()

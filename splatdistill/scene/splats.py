@@ -30,7 +30,7 @@ class Splats(Scene):
     sh_rest: nn.Parameter
 
     def __init__(self, values: Mapping[ParameterName, Tensor]) -> None:
-        """From raw parameter values, as `named_parameters` or a saved state gives them; copied bit by bit."""
+        """Begin with raw parameter values, as `named_parameters` or a saved state gives them; copied bit by bit."""
         super().__init__()
         if set(values) != set(PARAMETERS):
             raise ValueError(f"splats need exactly {', '.join(PARAMETERS)}; got {', '.join(sorted(values))}")
@@ -41,7 +41,7 @@ class Splats(Scene):
 
     @classmethod
     def from_gaussians(cls, gaussians: Gaussians) -> "Splats":
-        """Parameters whose physical values are these (opacities at least OPACITY_MARGIN away from 0 and 1)."""
+        """Return parameters whose physical values are these (opacities at least OPACITY_MARGIN away from 0 and 1)."""
         return cls(
             {
                 "means": gaussians.means,
@@ -58,11 +58,11 @@ class Splats(Scene):
 
     @property
     def degree(self) -> int:
-        """Degree of the spherical harmonics, 0 to 3."""
+        """Return the degree of the spherical harmonics, 0 to 3."""
         return round((1 + self.sh_rest.shape[1]) ** 0.5) - 1
 
     def forward(self, prompts: Sequence[str] = ()) -> Gaussians:
-        """Physical values; the prompts are of no concern to a scene of one object."""
+        """Return physical values; the prompts are of no concern to a scene of one object."""
         return Gaussians(
             means=self.means,
             quats=nn.functional.normalize(self.quats, dim=-1),

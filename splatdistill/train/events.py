@@ -28,7 +28,7 @@ class Timing:
 
     @property
     def total(self) -> float:
-        """Seconds of the whole step."""
+        """Return seconds of the whole step."""
         return self.render + self.guidance + self.backward + self.rest
 
 

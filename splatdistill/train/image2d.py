@@ -89,7 +89,7 @@ class Pictures:
         self.memory = c.guidance.init(self.prior)
 
     def shape(self) -> tuple[int, ...]:
-        """Shape of one particle."""
+        """Return the shape of one particle."""
         if isinstance(at := getattr(self.prior, "shape", None), torch.Size):  # an exact prior: latents of any kind
             return tuple(at)
         side = self.prior.image_size

@@ -48,7 +48,7 @@ def run(session: Session, folder: RunDir, callbacks: Sequence[Callback] = (), co
 def advance(
     session: Session, folder: RunDir, callbacks: Sequence[Callback] = (), commands: Commands | None = None
 ) -> Generator[None, None, Result]:
-    """`run`, which rests after every step and every wait, so that several can take turns."""
+    """Do as `run`, resting after every step and every wait, so that several can take turns."""
     loop = Loop(session, folder, callbacks, commands or Commands())
     with folder.writing():
         loop.begin()

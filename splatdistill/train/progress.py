@@ -17,7 +17,7 @@ Own = TypeVar("Own", bound="_Shown")  # the class of a context is what `with` gi
 
 
 def clock(seconds: float) -> str:
-    """90.4 is 1:30, 3700 is 1:01:40."""
+    """Return seconds as a clock shows them: 90.4 is 1:30, 3700 is 1:01:40."""
     minutes, s = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{s:02}" if hours else f"{minutes}:{s:02}"
@@ -48,11 +48,11 @@ class _Shown:
 
     @property
     def took(self) -> float:
-        """Seconds since the beginning."""
+        """Return seconds since the beginning."""
         return time.monotonic() - self.began
 
     def _rate(self, count: int) -> float:
-        """Pieces a second since the first one; 0 at that one."""
+        """Return pieces a second since the first one; 0 at that one."""
         now = time.monotonic()
         self.first = self.first or (count, now)
         return (count - self.first[0]) / max(now - self.first[1], 1e-9)
@@ -73,7 +73,7 @@ class Work(_Shown):
         self.what, self.total = what, total
 
     def done(self, count: int, what: str = "") -> None:
-        """`count` pieces of the total are done; `what` is being worked on."""
+        """Tell that `count` pieces of the total are done; `what` is being worked on."""
         rate = self._rate(count)
         if self.console.is_terminal:
             self.bar.update(self.task, completed=count, description=what or self.what)

@@ -48,7 +48,7 @@ class RunDir(RunFiles):
 
     @classmethod
     def create(cls, prompt: str, out: Path | None = None) -> "RunDir":
-        """A new folder: `out`, else runs/<slug>. One that holds something already is left alone: -2, -3, ... is added."""
+        """Make a new folder: `out`, else runs/<slug>. One that holds something already is left alone: -2, -3, ... is added."""
         wanted = Path("runs") / slug(prompt) if out is None else Path(out)
         path, k = wanted, 1
         while True:
@@ -66,11 +66,11 @@ class RunDir(RunFiles):
     # reading -------------------------------------------------------------------------------------------------------
 
     def commands(self, step: int | None = None) -> list[Given]:
-        """The commands behind the result, or behind the checkpoint of a step; see `commands_of`."""
+        """Return the commands behind the result, or behind the checkpoint of a step; see `commands_of`."""
         return commands_of(self.events(), step)
 
     def newest_checkpoint(self) -> Checkpoint:
-        """The newest checkpoint that is whole. Others that are passed over are told to the log of `logging`. UserError if
+        """Return the newest checkpoint that is whole. Others that are passed over are told to the log of `logging`. UserError if
         there is none.
         """
         damaged: list[str] = []
@@ -92,7 +92,7 @@ class RunDir(RunFiles):
         raise UserError(f"{self.path} has no checkpoint to resume from; expected {self.path / 'checkpoints'}/step-*/{NOTE}")
 
     def good_checkpoint(self) -> Path | None:
-        """The newest checkpoint that showed no sign of divergence when it was written; None if there is none."""
+        """Return the newest checkpoint that showed no sign of divergence when it was written; None if there is none."""
         for folder in reversed(self.checkpoints()):
             try:
                 if read_note(folder).sign is None:
@@ -102,11 +102,11 @@ class RunDir(RunFiles):
         return None
 
     def scenes(self, step: int | None = None) -> tuple[Gaussians, ...]:
-        """The scenes of all particles in the checkpoint of a step, or in the newest whole one."""
+        """Return the scenes of all particles in the checkpoint of a step, or in the newest whole one."""
         return (self.newest_checkpoint() if step is None else read_checkpoint(self.checkpoint(step))).scenes()
 
     def settings(self, step: int | None = None) -> Plain:
-        """The settings in force at the end, or at the checkpoint of a step, as `config.yaml` has them: what the run began
+        """Return the settings in force at the end, or at the checkpoint of a step, as `config.yaml` has them: what the run began
         with, and what it was steered to. From the checkpoint; where there is none, or one of an earlier version, from
         config.yaml and the log. What cannot be steered is as config.yaml has it: it may say where the weights are now.
         """

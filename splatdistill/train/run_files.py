@@ -29,36 +29,36 @@ class RunFiles:
 
     @property
     def config(self) -> Path:
-        """The whole configuration that the run began with; running it again repeats the run but for steering."""
+        """Return the file of the whole configuration that the run began with; running it again repeats the run but for steering."""
         return self.path / "config.yaml"
 
     @property
     def log(self) -> Path:
-        """Events, one JSON object a line."""
+        """Return the file of events, one JSON object a line."""
         return self.path / "log.jsonl"
 
     @property
     def splats(self) -> Path:
-        """The result."""
+        """Return the file of the result."""
         return self.artefact("splats.ply")
 
     @property
     def turntable(self) -> Path:
-        """A video once around."""
+        """Return the file of a video once around."""
         return self.artefact("turntable.mp4")
 
     @property
     def sheet(self) -> Path:
-        """Views from eight sides."""
+        """Return the file of views from eight sides."""
         return self.artefact("sheet.png")
 
     def artefact(self, name: str, particle: int = 0) -> Path:
-        """A file about one particle: the first one's has the name, the second one's ends in -2, and so on."""
+        """Return a file about one particle: the first one's has the name, the second one's ends in -2, and so on."""
         path = self.path / name
         return path.with_stem(f"{path.stem}-{particle + 1}") if particle else path
 
     def artefacts(self, particles: int = 1) -> list[Path]:
-        """The files that a finished run of so many particles has."""
+        """Return the files that a finished run of so many particles has."""
         return [self.artefact(name, k) for k in range(particles) for name in ARTEFACTS]
 
     def checkpoint(self, step: int) -> Path:
@@ -70,13 +70,13 @@ class RunFiles:
         return self.path / "previews" / f"step-{step:06d}.png"
 
     def events(self) -> list[Line]:
-        """All events of the log as plain data; a last line that was cut off is left out. UserError where there is no log, or
+        """Return all events of the log as plain data; a last line that was cut off is left out. UserError where there is no log, or
         a line is none of a run's.
         """
         return read_log(self.log)
 
     def last_events(self) -> dict[str, Line]:
-        """The newest event of each kind near the log's end, also while it is being written; {} while there are none. An Ended
+        """Return the newest event of each kind near the log's end, also while it is being written; {} while there are none. An Ended
         that something follows is not the end.
         """
         try:
@@ -97,7 +97,7 @@ class RunFiles:
         return found
 
     def checkpoints(self) -> list[Path]:
-        """The folders of checkpoints, the earliest first; one that was being replaced when the process was killed counts."""
+        """Return the folders of checkpoints, the earliest first; one that was being replaced when the process was killed counts."""
         found: dict[int, Path] = {}
         for note in (self.path / "checkpoints").glob(f"step-*/{NOTE}"):
             match = re.fullmatch(rf"step-(\d+)({re.escape(OLD)})?", note.parent.name, re.ASCII)
@@ -106,7 +106,7 @@ class RunFiles:
         return [found[step] for step in sorted(found)]
 
     def begun(self) -> Plain:
-        """The settings that the run began with, as config.yaml has them; UserError where it is not a run's."""
+        """Return the settings that the run began with, as config.yaml has them; UserError where it is not a run's."""
         try:
             text = self.config.read_bytes().decode("utf-8")
             if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
@@ -126,7 +126,7 @@ class RunFiles:
 
 
 def step_of(checkpoint: Path) -> int:
-    """The step that the name of a checkpoint's folder says."""
+    """Return the step that the name of a checkpoint's folder says."""
     match = re.match(r"step-(\d+)", checkpoint.name, re.ASCII)
     if match is None:
         raise UserError(f"{checkpoint} is no checkpoint of a run; expected a folder step-NUMBER")

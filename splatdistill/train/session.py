@@ -60,7 +60,7 @@ class Session:
 
     @property
     def prompts(self) -> Prompts:
-        """The texts in use."""
+        """Return the texts in use."""
         c = self.config
         return Prompts(c.prompt, c.negative, c.directions if c.view_dependent else None, perp_neg_of(c.perp_neg, self.prior))
 

@@ -32,22 +32,22 @@ class State:
 
     @property
     def scene(self) -> Splats:
-        """The scene of the first particle."""
+        """Return the scene of the first particle."""
         return self.particles[0].scene
 
     @property
     def optimizer(self) -> torch.optim.Adam:
-        """The optimizer of the first particle."""
+        """Return the optimizer of the first particle."""
         return self.particles[0].optimizer
 
     @property
     def background(self) -> nn.Parameter:
-        """The learned background of the first particle."""
+        """Return the learned background of the first particle."""
         return self.particles[0].background
 
     @property
     def finite(self) -> bool:
-        """True if every scene and background is finite throughout."""
+        """Return True if every scene and background is finite throughout."""
         values = [v for p in self.particles for v in (*p.scene.parameters(), p.background)]
         return all(bool(v.detach().isfinite().all()) for v in values)
 

@@ -37,7 +37,7 @@ def steer(session: Session, command: Command) -> None:
 
 
 def configured(config: Train, command: SetField | Choose) -> Train:
-    """The configuration as a command leaves it."""
+    """Return the configuration as a command leaves it."""
     if isinstance(command, SetField):
         path = command.path.split(".")
         if path[0] in UNCHANGING:
@@ -55,7 +55,7 @@ def configured(config: Train, command: SetField | Choose) -> Train:
 
 
 def as_steered(config: Train, given: list[Given]) -> Train:
-    """The configuration after commands."""
+    """Return the configuration after commands."""
     for g in given:
         if isinstance(g.command, SetField | Choose):
             config = configured(config, g.command)
@@ -63,7 +63,7 @@ def as_steered(config: Train, given: list[Given]) -> Train:
 
 
 def in_force(begun: Train, run: RunDir, checkpoint: Checkpoint) -> Train:
-    """The configuration in force at a checkpoint of a run that began with `begun`. What cannot be steered is as `begun` has it,
+    """Return the configuration in force at a checkpoint of a run that began with `begun`. What cannot be steered is as `begun` has it,
     so that config.yaml may say where the weights are now, and which device is to be used.
     """
     settings = checkpoint.note.settings
@@ -86,14 +86,14 @@ def begin_parts(session: Session, config: Train, command: SetField | Choose) -> 
 
 
 def due_now(densifier: Any) -> Densifier:
-    """The same densifier with an update at every step of the run and no resets."""
+    """Return the same densifier with an update at every step of the run and no resets."""
     now: dict[str, Any] = {"every": 1, "since": 0.0, "until": 1.0, "reset_every": None}
     changes = {k: v for k, v in now.items() if k in getattr(densifier, "__dataclass_fields__", {})}
     return replace(densifier, **changes) if changes else densifier
 
 
 def densify(session: Session) -> None:
-    """The densifier's update on every particle, as if it were due."""
+    """Make the densifier's update on every particle, as if it were due."""
     c, state = session.config, session.state
     at_once = due_now(c.densify)
     for p in state.particles:

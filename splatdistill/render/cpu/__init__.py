@@ -58,7 +58,7 @@ def _mistake(rasterize: Rasterizer) -> str | None:
 
 @cache
 def cpu_rasterizer() -> Rasterizer:
-    """The compiled rasteriser, or, with one warning that says why, the reference.
+    """Return the compiled rasteriser, or, with one warning that says why, the reference.
 
     The first call on a machine compiles for some seconds and says so; later ones load the result.
     """

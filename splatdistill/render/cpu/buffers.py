@@ -10,12 +10,12 @@ Tag = tuple[int, ...]  # a number that the compiler knows: the length of a tuple
 
 
 def channel_tag(normals: bool) -> Tag:
-    """The number of channels: rgb, the normal if asked for, depth."""
+    """Return the number of channels: rgb, the normal if asked for, depth."""
     return (0,) * (7 if normals else 4)
 
 
 def degree_tag(coefficients: int) -> Tag:
-    """The degree of so many spherical harmonics."""
+    """Return the degree of so many spherical harmonics."""
     return (0,) * (round(coefficients**0.5) - 1)
 
 
@@ -38,7 +38,7 @@ class View:
 
     @property
     def padded(self) -> tuple[int, int]:
-        """Height and width in whole tiles."""
+        """Return height and width in whole tiles."""
         return self.tiles_y * layout.TILE, self.tiles_x * layout.TILE
 
 
@@ -55,7 +55,7 @@ class Shapes:
 
     @property
     def padded(self) -> int:
-        """Entries per camera."""
+        """Return the entries per camera."""
         return self.opacities.size
 
 

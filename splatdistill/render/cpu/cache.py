@@ -45,7 +45,7 @@ def fingerprint() -> str:
 
 
 def _temporary() -> Path | None:
-    """A folder that only this user can write to: what is loaded from a cache is run."""
+    """Return a folder that only this user can write to: what is loaded from a cache is run."""
     if not hasattr(os, "getuid"):  # Windows: the temporary folder is the user's own
         return Path(tempfile.gettempdir()) / "splatdistill"
     folder = Path(tempfile.gettempdir()) / f"splatdistill-{os.getuid()}"
@@ -59,7 +59,7 @@ def _temporary() -> Path | None:
 
 
 def candidates() -> list[Path]:
-    """Folders to try, in order: the user's choice, the user's cache, a temporary one."""
+    """Return folders to try, in order: the user's choice, the user's cache, a temporary one."""
     chosen = os.environ.get(ENVIRONMENT)
     user = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     places = [Path(chosen) if chosen else None, Path(user) / "splatdistill", _temporary()]
@@ -68,7 +68,7 @@ def candidates() -> list[Path]:
 
 @cache
 def directory() -> Path:
-    """This version's folder, made in the first place that can be written to. OSError if there is none."""
+    """Return this version's folder, made in the first place that can be written to. OSError if there is none."""
     tried = []
     for place in candidates():
         folder = place / f"kernels-{fingerprint()}"

@@ -47,7 +47,7 @@ def _flat(x: Tensor) -> np.ndarray:
 
 
 def _in_groups(x: Tensor) -> np.ndarray:
-    """Flat, with zeros up to a whole group of Gaussians; a copy only if it needs one."""
+    """Return values flat, with zeros up to a whole group of Gaussians; a copy only if it needs one."""
     n, width = len(x), x.shape[1:].numel()
     padded = layout.groups(n) * layout.GROUP
     if padded == n:
@@ -69,7 +69,7 @@ def _cropped(flat: np.ndarray, planes: int, view: View) -> Tensor:
 
 
 def _gradient_plane(gradient: Tensor | None, planes: int, view: View, dtype: np.dtype) -> np.ndarray:
-    """A gradient as a planar image in whole tiles: as it is if it already is one, else copied."""
+    """Return a gradient as a planar image in whole tiles: as it is if it already is one, else copied."""
     height, width = view.padded
     if gradient is not None and gradient.is_contiguous() and gradient.shape[-2:] == (height, width):
         return gradient.numpy().reshape(-1)

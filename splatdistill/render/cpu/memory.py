@@ -28,7 +28,7 @@ _free: dict[int, list[_Block]] = {}  # by size
 
 
 def _size_class(size: int) -> int:
-    """The next of four steps per power of two."""
+    """Return the next of four steps per power of two."""
     step = 1 << max(size.bit_length() - 3, 8)
     return -(-size // step) * step
 
@@ -45,7 +45,7 @@ class _Loan:
         self.__array_interface__ = {"version": 3, "data": (block.address, False), "shape": shape, "typestr": kind.str}
 
     def __del__(self, free: dict[int, list[_Block]] = _free) -> None:
-        """Lists and dictionaries change in one step under Python's lock, so that this may run in any thread and even
+        """Give the memory back. Lists and dictionaries change in one step under Python's lock, so that this may run in any thread and even
         inside the garbage collector.
         """
         size = self.block.size
@@ -55,7 +55,7 @@ class _Loan:
 
 
 def empty(shape: int | Sequence[int], dtype: type | np.dtype) -> np.ndarray:
-    """Like numpy.empty, with memory that begins at a multiple of 64 bytes and is used again when nothing refers to it."""
+    """Return an array as numpy.empty does, with memory that begins at a multiple of 64 bytes and is used again when nothing refers to it."""
     shape, kind = (shape,) if isinstance(shape, int) else tuple(shape), np.dtype(dtype)
     size = _size_class(prod(shape) * kind.itemsize)
     try:

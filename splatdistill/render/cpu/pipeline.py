@@ -22,7 +22,7 @@ _monomials: dict[np.dtype, np.ndarray] = {}
 
 
 def shade(sh: np.ndarray, n: int, shapes: Shapes, view: View, degree: Tag) -> np.ndarray:
-    """Colours (b, padded n, 3), flat; (1, padded n, 3) at degree 0, where they are the same from everywhere."""
+    """Return colours (b, padded n, 3), flat; (1, padded n, 3) at degree 0, where they are the same from everywhere."""
     padded, dtype = shapes.padded, shapes.means.dtype
     if not degree:
         colours = empty(padded * 3, dtype)
@@ -42,7 +42,7 @@ def shade(sh: np.ndarray, n: int, shapes: Shapes, view: View, degree: Tag) -> np
 def shade_backward(
     sh: np.ndarray, n: int, shapes: Shapes, view: View, degree: Tag, colours: np.ndarray, g: ShapeGradients
 ) -> np.ndarray:
-    """dloss/dsh (padded n, k, 3), flat; adds what viewing directions contribute to g.means."""
+    """Return dloss/dsh (padded n, k, 3), flat; adds what viewing directions contribute to g.means."""
     padded = shapes.padded
     if not degree:
         shading.shade_constant_backward(colours, g.colours)
@@ -63,7 +63,7 @@ def shade_backward(
 def project(
     shapes: Shapes, colours: np.ndarray, shared: bool, view: View, channels: Tag
 ) -> Projection:
-    """colours: (b or 1, padded n, 3), flat; shared: the same for all cameras."""
+    """Project; colours: (b or 1, padded n, 3), flat; shared: the same for all cameras."""
     dtype, padded = shapes.means.dtype, shapes.padded
     entries = view.count * padded
     shares = pool.threads() if entries >= SPLIT_PROJECTION else 1
@@ -151,7 +151,7 @@ def composite_backward(
     rows: np.ndarray, tiles: Tiles, view: View, images: Images, composited: Composited, wanted: Images,
     channels: Tag, absgrad: Tag,
 ) -> np.ndarray:  # fmt: skip
-    """Gradient rows (threads, entries * ROW) from dloss/dimages."""
+    """Return gradient rows (threads, entries * ROW) from dloss/dimages."""
     shares, dtype = composited.shares, rows.dtype
     batch, state, sums, words = compositing.scratch_sizes(len(channels))
     batches, states = empty((shares, batch), dtype), empty((shares, state), dtype)
@@ -179,7 +179,7 @@ def project_backward(
     shapes: Shapes, radii: np.ndarray, gradients: np.ndarray, shared: bool, view: View,
     channels: Tag, absgrad: Tag,
 ) -> ShapeGradients:  # fmt: skip
-    """From gradient rows to the inputs."""
+    """Carry gradient rows to the inputs."""
     dtype, padded = shapes.means.dtype, shapes.padded
     entries = view.count * padded
     out = ShapeGradients(

@@ -37,7 +37,7 @@ class Pool:
             del failure
 
     def run(self, work: Work, shares: int) -> None:
-        """work(0), ..., work(shares - 1), side by side; the calling thread does the first.
+        """Run work(0), ..., work(shares - 1), side by side; the calling thread does the first.
 
         If another Python thread is using the workers, the caller does all shares itself: the result is the same,
         because it depends on how the work is cut and not on who does it. Raises what a share raised, after all ended.
@@ -70,7 +70,7 @@ _pool = Pool()
 
 
 def _forget_threads() -> None:
-    """A forked child has none of its parent's threads, and perhaps a lock that nobody will release."""
+    """Begin anew in a forked child, which has none of its parent's threads, and perhaps a lock that nobody will release."""
     global _pool
     _pool = Pool()
 
@@ -80,7 +80,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def run(work: Work, shares: int) -> None:
-    """`Pool.run` on this process's pool."""
+    """Call `Pool.run` on this process's pool."""
     _pool.run(work, shares)
 
 

@@ -19,7 +19,7 @@ LARGEST = 32_767 * TILE  # pixels on a side: tiles are counted in 15 bits
 
 
 def pack_view(cameras: Cameras, dtype: torch.dtype) -> View:
-    """Cameras for the kernels. They are constants: no gradient reaches them."""
+    """Return cameras for the kernels. They are constants: no gradient reaches them."""
     poses = cameras.world_to_camera.detach().to("cpu", dtype).contiguous().numpy()
     intrinsics = cameras.intrinsics.detach().to("cpu", dtype).contiguous().numpy()
     packed = np.empty(len(cameras) * CAMERA, poses.dtype)
@@ -28,7 +28,7 @@ def pack_view(cameras: Cameras, dtype: torch.dtype) -> View:
 
 
 def _check(gaussians: Gaussians, cameras: Cameras, background: Tensor | None) -> None:
-    """Compiled code trusts what it is given, so it is checked here."""
+    """Check what is given to compiled code, which trusts it."""
     dtype, device, n, views = gaussians.means.dtype, gaussians.means.device, len(gaussians.means), len(cameras)
     if device.type != "cpu":
         raise UserError(f"The CPU rasteriser got Gaussians on {device}: move them with .to('cpu'), or ask for "

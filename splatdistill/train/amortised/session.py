@@ -86,7 +86,7 @@ class AmortisedSession:
 
     @property
     def rate(self) -> float:
-        """Learning rate of the next step."""
+        """Return the learning rate of the next step."""
         c = self.config
         fallen = LEAST + (1 - LEAST) * 0.5 * (1 + math.cos(math.pi * self.steps / c.steps))
         return c.rate * fallen * min(1.0, (self.steps + 1) / max(c.warm_up, 1))
