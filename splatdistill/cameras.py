@@ -227,6 +227,10 @@ class ViewWords:
     that was taught these words, as the embedded one was; front_angle and back_angle then have no say. Without, "side view" is said
     of either side, and nothing tells the two apart.
     """
+    blend: bool = False
+    """Blend the embeddings of front, side and back as the camera turns, in place of one word up to an angle (LucidDreamer's; with
+    Perp-Neg it is always so).
+    """
 
     def __post_init__(self) -> None:
         """Raise UserError for angles that a sphere does not have."""

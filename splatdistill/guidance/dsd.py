@@ -18,6 +18,7 @@ from splatdistill.guidance.types import Noised, View
 from splatdistill.priors import DiffusionPrior, Query
 
 LAST = 0.999  # where paths begin, as noise alone
+MOST = 512  # points that are kept: of more texts than words have, such as blends of words, no more come again
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class DSD(ASD):
         t, size = t.clamp(max=LAST), view.prior.views
         later, shape = self.later(view, t), (size, *view.x.shape[1:])
         start = memory.get("start", shape, view.x, lambda: torch.randn(shape, generator=view.rng, dtype=view.x.dtype))
-        fixed = same_for_all(view.text)
+        fixed = same_for_all(view.text) and len(list(memory.buffers())) < MOST
         sets = [(replace(view, x=start, text=view.text[k : k + size], render=None), later[k : k + size]) for k in range(0, len(t), size)]
         x_t = torch.cat([sampled(one, self.moves, end, self.cfg, memory if fixed else Kept()) for one, end in sets])
         n = diffuse(view, t, self.cfg.combine(view, view.prior.answer(self.cfg.queries(view, x_t, later))))

@@ -1,10 +1,14 @@
 """A network that a guidance trains beside the splats, as a module whose state_dict holds the optimizer too."""
 
+from typing import cast
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from splatdistill.priors import Adapter
+from splatdistill.errors import UserError
+from splatdistill.priors import Adapter, DiffusionPrior, weights
+from splatdistill.priors.precision import Precision
 
 GROWTH = 2000  # updates in a row after which the loss scale is doubled
 
@@ -71,3 +75,14 @@ class Learning(nn.Module):
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return True
+
+
+def another(prior: DiffusionPrior, source: str) -> DiffusionPrior:
+    """Return the prior that is adapted in place of the run's own; UserError where it reads other texts or latents."""
+    precision = str(getattr(prior, "precision", prior.dtype)).removeprefix("torch.")
+    owner = weights.load(weights.find(source), str(prior.device), cast(Precision, precision), views=prior.views)
+    for what, of in (("text embeddings", lambda p: p.embed([""]).tokens), ("latents", lambda p: p.encode(torch.zeros(1, 3, p.image_size, p.image_size)))):
+        mine, its = (of(p).shape[1 if what == "latents" else -1] for p in (prior, owner))
+        if mine != its:
+            raise UserError(f"--guidance.adapter-prior {source} reads {what} of {its} channels, and the prior {prior.name} has {mine}; expected a relative of the prior")
+    return owner

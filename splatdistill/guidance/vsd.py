@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from splatdistill import checks
 from splatdistill.guidance.base import Guided
-from splatdistill.guidance.learning import Learning
+from splatdistill.guidance.learning import Learning, another
 from splatdistill.guidance.times import Times
 from splatdistill.guidance.types import Noised, View
 from splatdistill.priors import DiffusionPrior, Query
@@ -27,9 +27,9 @@ class VSD(Guided):
     with the prompt without view words and a camera that is hidden from the whole batch at times. With `--particles`
     several scenes share the adapter. Three evaluations per view, and one with its gradient per adapter step.
 
-    variant="code" is threestudio's with one network for both: times are integers t/1000, the adapter's answer to the
-    camera begins at random and not at zero, AdamW has eps 1e-15. (Its second, unseen half of the adapter's guidance
-    at scale 1 is not calculated; a separate network that predicts v for the adapter is not supported.)
+    variant="code" is threestudio's: times are integers t/1000, the adapter's answer to the camera begins at random and not at
+    zero, AdamW has eps 1e-15. (Its second, unseen half of the adapter's guidance at scale 1 is not calculated.) Beside a prior
+    of Stable Diffusion 2.1-base it adapts another network, 2.1, which predicts v: `adapter_prior`.
     """
 
     scale: float = 7.5
@@ -42,6 +42,10 @@ class VSD(Guided):
     """Learning rate of the adapter."""
     adapter_steps: int = 1
     """Steps that the adapter learns per step of the splats, on each of its batches."""
+    adapter_prior: str = ""
+    """Folder or hub id of another network to adapt, which reads the same text and latents, such as one that predicts v; by
+    default the prior itself.
+    """
     camera_dropout: float = 0.1
     """Share of the adapter's steps in which it is not told the cameras."""
     variant: Literal["paper", "code"] = "paper"
@@ -57,7 +61,8 @@ class VSD(Guided):
 
     def init(self, prior: DiffusionPrior) -> Learning:
         """Return the adapter and the moments of its optimizer."""
-        adapter = prior.adapter(self.rank, torch.Generator().manual_seed(0), exact_start=self.variant == "paper")
+        owner = another(prior, self.adapter_prior) if self.adapter_prior else prior
+        adapter = owner.adapter(self.rank, torch.Generator().manual_seed(0), exact_start=self.variant == "paper")
         return Learning(adapter, self.adapter_rate, (0.9, 0.99), 1e-15 if self.variant == "code" else 1e-8, 0.01)
 
     def ask(self, view: View, n: Noised, memory: nn.Module) -> tuple[Query, ...]:
@@ -79,6 +84,8 @@ class VSD(Guided):
             condition = replace(view.text.plain, camera=None if hidden else camera)
             loss = memory.network.loss(x, t, view.randn(), condition)
             memory.update(loss, self.adapter_rate, factor=x.numel())
+            if getattr(memory.network, "prior", view.prior) is not view.prior:
+                view.prior.calls += len(x)  # where costs are counted
 
 
 def poses(view: View) -> Float[Tensor, "b 4 4"] | None:

@@ -40,8 +40,11 @@ class Prompts:
         """
         batch, texts = len(cameras), self.texts(cameras)
         positive, perp = prior.embed(texts), None
-        if self.perp_neg and self.words:
+        if self.words and (self.perp_neg or self.words.blend):
             positive, perp = perp_neg(prior, self.prompt, self.words, cameras)
+        if perp is not None and not self.perp_neg:
+            perp = None  # blended, and moved away from nothing
+        if perp is not None:
             perp = replace(perp, first=complete(perp.first, prior, cameras), second=complete(perp.second, prior, cameras))
         return Conditions(
             positive=complete(positive, prior, cameras),

@@ -4,13 +4,16 @@ from dataclasses import replace
 
 import pytest
 import torch
+from helpers import write_sd_folder
 from safetensors.torch import load, save
 
 from guidance.worlds import mixture, view
+from splatdistill.cameras import orbit
 from splatdistill.errors import UserError
 from splatdistill.guidance import SDS, VSD, Guidance, Times, View
-from splatdistill.priors import Conditions, DiffusionPrior
+from splatdistill.priors import Conditions, DiffusionPrior, Query, weights
 from splatdistill.priors.exact import GaussianMixturePrior, MixtureAdapter
+from splatdistill.priors.prompts import Prompts
 
 FREE = {"rank": 1, "rng": torch.Generator()}  # what the adapter of a mixture does not look at
 
@@ -245,3 +248,26 @@ def test_a_gradient_that_is_not_finite_changes_nothing_and_is_counted():
 def test_a_prior_without_adapters_says_what_else_to_take():
     with pytest.raises(UserError, match="sds"):
         DiffusionPrior.adapter(mixture(), **FREE)
+
+
+def test_another_network_that_predicts_v_may_be_adapted(tmp_path):
+    """ProlificDreamer's default: its answers are eps, it learns v, what it learns and asks is counted, and a checkpoint has it."""
+    base, other = (weights.load(str(write_sd_folder(tmp_path / kind, kind, seed=seed)), precision="float64") for seed, kind in enumerate(("epsilon", "v_prediction")))
+    g = VSD(adapter_prior=str(tmp_path / "v_prediction"), adapter_rate=1e-2)
+    memory = g.init(base)
+    rng = torch.Generator().manual_seed(0)
+    text = Prompts("a red ball").conditions(base, orbit([0.0, 100.0]))
+    v = View(torch.randn(2, 4, 8, 8, generator=rng, dtype=torch.float64).requires_grad_(), text, base, rng, 0.5)
+    d = g(v, memory)
+    (own,) = other.answer([Query(d.noised.x_t.detach(), d.noised.t, text.plain)])
+    pos, neg = base.answer([Query(d.noised.x_t.detach(), d.noised.t, c) for c in (text.positive, text.negative)])
+    torch.testing.assert_close(d.residual, neg + 7.5 * (pos - neg) - own, rtol=1e-8, atol=1e-10)  # begins as that network
+    before = base.calls
+    g.learn(v, memory)
+    assert base.calls - before == 2 and not torch.allclose(g(v, memory).residual, d.residual)
+    again = g.init(base)
+    again.load_state_dict(memory.state_dict())
+    one, two = (g(View(v.x, text, base, torch.Generator().manual_seed(4), 0.5), m).grad for m in (memory, again))
+    assert torch.equal(one, two)
+    with pytest.raises(UserError, match="reads latents of 48 channels, and the prior .* has 4"):
+        VSD(adapter_prior=str(write_sd_folder(tmp_path / "patches", patches=True))).init(base)

@@ -86,3 +86,15 @@ def test_real_networks_want_it_and_the_embedded_one_does_not(tmp_path):
     for patches in (False, True):
         folder = write_sd_folder(tmp_path / str(patches), patches=patches)
         assert StableDiffusionPrior.from_folder(folder, precision="float32").perp_neg == (not patches)
+
+
+def test_words_may_be_blended_without_moving_away_from_any():
+    """LucidDreamer's default: the positive condition of Perp-Neg, no negatives."""
+    cameras = orbit([0.0, 30.0, 135.0, -60.0, 10.0], [10.0, 10.0, 10.0, 10.0, 70.0])
+    blended = Prompts("mug", words=ViewWords(blend=True)).conditions(prior(), cameras)
+    perp = Prompts("mug", perp_neg=True).conditions(prior(), cameras)
+    plain = Prompts("mug").conditions(prior(), cameras)
+    assert blended.perp is None and perp.perp is not None
+    assert torch.equal(blended.positive.tokens, perp.positive.tokens) and not torch.equal(blended.positive.tokens, plain.positive.tokens)
+    third = blended.positive.tokens[1], (2 * prior().embed(["mug, front view"]).tokens + prior().embed(["mug, side view"]).tokens)[0] / 3
+    torch.testing.assert_close(*third, rtol=1e-5, atol=1e-6)
