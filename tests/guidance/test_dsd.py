@@ -90,6 +90,17 @@ def test_a_path_is_asked_for_once_for_each_text_and_stays_the_same():
     torch.testing.assert_close(other(view(prior, 2), memory).grad, other(view(prior, 2), fresh).grad, rtol=0, atol=0)
 
 
+def test_going_back_to_what_was_saved_forgets_what_came_since():
+    prior, g = mixture(), DSD()
+    memory = g.init(prior)
+    empty = {k: v.clone() for k, v in memory.state_dict().items()}
+    first = g(view(prior, 2), memory)
+    assert memory.state_dict() and not empty
+    memory.load_state_dict(empty)
+    assert not memory.state_dict()
+    assert torch.equal(g(view(prior, 2), memory).grad, first.grad)
+
+
 def test_nothing_but_the_noise_is_kept_where_texts_differ_from_view_to_view():
     prior, g = mixture(), DSD()
     v = view(prior, 2)
