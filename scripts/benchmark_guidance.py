@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from splatdistill.guidance import GUIDANCES, Guidance, View
 from splatdistill.priors import Condition, DiffusionPrior, Query
-from splatdistill.priors.weights import TINY, load
+from splatdistill.priors.weights import load
 from splatdistill.train.divergence import peak_memory
 from splatdistill.train.image2d import conditions
 
@@ -115,8 +115,8 @@ def timed(work: Callable[[], None], device: torch.device) -> float:
 def sd_like(size: int, sample: int, device: str) -> DiffusionPrior:
     """SD 1.5's UNet with `size` channels in the place of 320 and random weights, over `sample` x `sample` latents."""
     from diffusers import AutoencoderKL, UNet2DConditionModel
-    from transformers import CLIPTokenizer
 
+    from splatdistill.priors.parts import Parts
     from splatdistill.priors.schedule import TableSchedule
     from splatdistill.priors.stable import StableDiffusionPrior
 
@@ -130,18 +130,12 @@ def sd_like(size: int, sample: int, device: str) -> DiffusionPrior:
     down, up = ("DownEncoderBlock2D",) * 4, ("UpDecoderBlock2D",) * 4
     vae = AutoencoderKL(down_block_types=down, up_block_types=up, block_out_channels=(8, 8, 8, 8), norm_num_groups=8, latent_channels=4)
     prior = StableDiffusionPrior(
-        unet.to(device),
-        vae.to(device),
-        nn.Identity(),
-        CLIPTokenizer.from_pretrained(TINY / "tokenizer", local_files_only=True),  # asked nothing: embed is replaced below
-        TableSchedule.scaled_linear(),
-        "epsilon",
+        Parts(unet.to(device), vae.to(device), (), (), TableSchedule.scaled_linear(), "epsilon"),  # no text: embed is replaced below
         image_size=8 * sample,
         name=f"SD 1.5's UNet, {size} channels, {sum(p.numel() for p in unet.parameters()) / 1e6:.0f} M, {sample}x{sample}",
     )
-    for prompt in ("a red mushroom", ""):  # random embeddings of CLIP's shape: their values cost nothing
-        prior._texts[prompt] = torch.randn(77, 768, generator=torch.Generator().manual_seed(len(prompt))).to(device)
-    prior.embed = lambda prompts: Condition(torch.stack([prior._texts.setdefault(p, torch.randn(77, 768).to(device)) for p in prompts]))  # type: ignore[method-assign]
+    # random embeddings of CLIP's shape: their values cost nothing
+    prior.read = lambda prompts: Condition(torch.stack([torch.randn(77, 768, generator=torch.Generator().manual_seed(len(p))) for p in prompts]).to(device))  # type: ignore[method-assign]
     return prior
 
 

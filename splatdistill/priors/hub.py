@@ -39,11 +39,11 @@ LICENCES = {
     "CreativeML OpenRAIL-M": ("stable-diffusion-v1-5", "stable-diffusion-v1-4"),
 }
 FAMILIES: tuple[tuple[str, str], ...] = (
-    (r"stable-diffusion-xl|sdxl|playground-v2|ssd-1b|segmind-vega|juggernaut-?xl", "Stable Diffusion XL, with two text encoders"),
-    (r"stable-diffusion-3|\bsd3|/sd-?3", "Stable Diffusion 3, a transformer with three text encoders"),
+    (r"playground-v2", "Playground, of another noise schedule and autoencoder than Stable Diffusion XL"),
+    (r"refiner", "a refiner, which changes a picture it is given"),
     (r"flux", "Flux, a transformer that matches flows"),
     (r"deepfloyd|(^|/)if-[i1-3]", "DeepFloyd IF, a cascade over pixels"),
-    (r"pixart|sana[-_]|hunyuan|kolors|auraflow|lumina|cogview|qwen-image|z-image|(^|/)chroma|hidream", "another text-to-image network than a UNet of SD 1.x/2.x"),
+    (r"pixart|sana[-_]|hunyuan|kolors|auraflow|lumina|cogview|qwen-image|z-image|(^|/)chroma|hidream", "another text-to-image network than Stable Diffusion's"),
     (r"kandinsky|wuerstchen|stable-cascade|unidiffuser|unclip|karlo", "a network that wants image embeddings"),
     (r"stable-video|(^|[/_-])svd|animatediff|cogvideo|ltx-video|(^|[/_-])wan[-_.]?[12]|mochi", "a video model"),
     (r"mvdream|imagedream|zero123|zero-1-to-3|syncdreamer|wonder3d|era3d", "a model of several views or of a view from a picture"),
@@ -57,7 +57,8 @@ UNKNOWN_LICENCE = "unknown, see the model card"
 
 HALF = "*/*.fp16.safetensors"
 FULL = "*/*.safetensors"  # of the components; not the single files that some repositories keep beside them
-LEFT = "safety_checker/*"
+LEFT = ("safety_checker/*", "text_encoder_3/*", "tokenizer_3/*")
+"""Folders that are not read."""
 
 
 def known(repo: str) -> bool:
@@ -73,7 +74,7 @@ def licence_of(repo: str, folder: Path) -> str:
 
 def command(repo: str) -> str:
     """The shell command that downloads what is needed of a repository: half precision where that is known to exist."""
-    return download_command(repo, (*SMALL, HALF if known(repo) else FULL), (LEFT,))
+    return download_command(repo, (*SMALL, HALF if known(repo) else FULL), LEFT)
 
 
 def other_model(repo: str) -> str:
@@ -152,16 +153,33 @@ def ask(repo: str, seconds: float) -> str:
 def fetch(repo: str) -> str:
     """Download the files of a repository that are needed; "" on success, or why it failed.
 
-    The half-precision weights if it has them, else the full ones.
+    The configurations first, so that a model of another class is refused before its weights are asked for. Then the
+    half-precision weights if it has them, else the full ones.
     """
     from huggingface_hub import snapshot_download
 
     from splatdistill.priors.layout import problems
 
     try:
-        folder = Path(snapshot_download(repo, allow_patterns=[*SMALL, HALF], ignore_patterns=[LEFT]))
-        if problems(folder):
-            snapshot_download(repo, allow_patterns=[FULL], ignore_patterns=[LEFT, "*.fp16.*", "*non_ema*"])
+        folder = Path(snapshot_download(repo, allow_patterns=[*SMALL], ignore_patterns=[*LEFT]))
+        if other := other_in(folder):
+            return f"it was not downloaded: it holds {other}"
+        for wanted, left in (([HALF], [*LEFT]), ([FULL], [*LEFT, "*.fp16.*", "*non_ema*"])):
+            folder = Path(snapshot_download(repo, allow_patterns=wanted, ignore_patterns=left))
+            if not problems(folder):
+                break
     except Exception as error:  # huggingface_hub lets the errors of its HTTP client through; each is the answer here
         return f"downloading it failed ({type(error).__name__}: {error})".splitlines()[0]
     return ""
+
+
+def other_in(folder: Path) -> str:
+    """Return what a folder of configurations describes where that is no model that is read here; "" where it may be one."""
+    from splatdistill.priors.layout import configuration_problems
+
+    try:
+        if other := other_pipeline(read_object(folder / "model_index.json")):
+            return other
+    except Unreadable:
+        return ""  # problems says it
+    return "; ".join(configuration_problems(folder))

@@ -1,7 +1,7 @@
 """The files of a Stable Diffusion folder, checked without loading anything.
 
-The diffusers layout of SD 1.x/2.x: model_index.json and the folders tokenizer, text_encoder, unet, scheduler
-and vae. Only safetensors are read, plain or in the fp16 variant, whole, sharded or shared: a pickle may run code.
+The diffusers layout: model_index.json and the folders tokenizer, text_encoder, unet, scheduler and vae in SD 1.x/2.x;
+families.py says what SDXL and SD 3 have beside or instead of them. Only safetensors are read, plain or in the fp16 variant, whole, sharded or shared: a pickle may run code.
 What the configurations say is checked in model_configs.py, tensors against networks in networks.py.
 """
 
@@ -9,17 +9,30 @@ from pathlib import Path
 from typing import Any
 
 from splatdistill.priors import model_configs
+from splatdistill.priors.families import ModelFamily, family_of
 from splatdistill.weight_files import LARGEST, Entry, Unreadable, file_fault, read_object, regular_size, shown
 from splatdistill.weight_files import tensors as component_tensors
 from splatdistill.weight_files import weight_files as component_files
 
-WEIGHTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
 PICKLES = ("*.bin", "*.ckpt", "*.pt", "*.pth")
+
+
+def stem(component: str) -> str:
+    """The name of a component's weights, without suffixes."""
+    return "model" if component.startswith("text_encoder") else "diffusion_pytorch_model"
+
+
+def family_in(folder: Path) -> ModelFamily:
+    """The family of a folder; Stable Diffusion 1.x/2.x where it does not say."""
+    try:
+        return family_of(read_object(folder / "model_index.json"))
+    except Unreadable:
+        return family_of(None)
 
 
 def weight_files(folder: Path, component: str, variant: str | None = None) -> list[Path]:
     """The safetensors of one component and variant; [] when absent. Raises Unreadable."""
-    return component_files(folder / component, WEIGHTS[component], variant)
+    return component_files(folder / component, stem(component), variant)
 
 
 def half_variant(folder: Path, component: str, prefer: bool) -> str | None:
@@ -30,11 +43,11 @@ def half_variant(folder: Path, component: str, prefer: bool) -> str | None:
 
 def tensors(folder: Path, component: str, variant: str | None) -> dict[str, Entry]:
     """The tensors of one component and variant, unread. Raises Unreadable."""
-    return component_tensors(folder / component, WEIGHTS[component], variant)
+    return component_tensors(folder / component, stem(component), variant)
 
 
 def problems(folder: Path) -> tuple[str, ...]:
-    """Everything in a folder's files that keeps it from being loaded as SD 1.x/2.x, in words; empty when nothing does."""
+    """Everything in a folder's files that keeps it from being loaded, in words; empty when nothing does."""
     try:
         return tuple(found_problems(folder))
     except OSError as error:
@@ -54,15 +67,22 @@ def found_problems(folder: Path) -> list[str]:
         return [f"it holds {other}"]
     if (index is None and (folder / "adapter_config.json").exists()) or (folder / "pytorch_lora_weights.safetensors").exists():
         return ["it holds a LoRA, which changes another model and is none"]
-    configs: dict[str, dict[str, Any]] = {}
-    for component, name in {"scheduler": "scheduler_config.json", **dict.fromkeys(WEIGHTS, "config.json")}.items():
-        config = read_json(folder / component / name, found)
-        if config is not None:
-            configs[component] = config
-        if component in WEIGHTS and not (component == "vae" and config and config.get("_class_name") in model_configs.PIXELS):
+    family = family_of(index)
+    configs = {"scheduler": read_json(folder / "scheduler" / "scheduler_config.json", found)}
+    for component in family.components:
+        config = configs[component] = read_json(folder / component / "config.json", found)
+        if not (component == "vae" and config and config.get("_class_name") in model_configs.PIXELS):
             found += weight_problems(folder, component)
-    found += tokenizer_problems(folder / "tokenizer")
-    return found or model_configs.mismatches(configs)
+    for each in family.tokenizers:
+        found += tokenizer_problems(folder / each)
+    return found or model_configs.mismatches({k: v for k, v in configs.items() if v is not None}, family)
+
+
+def configuration_problems(folder: Path) -> list[str]:
+    """Faults of the configurations of a folder whose weights may not be there; none where one of them is missing."""
+    family, lacking = family_in(folder), []
+    read = {c: read_json(folder / c / ("config.json" if c != "scheduler" else "scheduler_config.json"), lacking) for c in ("scheduler", *family.components)}
+    return [] if lacking else model_configs.mismatches({k: v for k, v in read.items() if v is not None}, family)
 
 
 def read_json(path: Path, found: list[str], largest: int | None = None) -> dict[str, Any] | None:
@@ -80,19 +100,19 @@ def tokenizer_problems(folder: Path) -> list[str]:
     new: list[str] = []
     vocabulary = ("vocab.json", "merges.txt")
     if not (folder / "tokenizer.json").exists():
-        new += [f"tokenizer/{n} is missing" for n in vocabulary if not (folder / n).exists()]
+        new += [f"{folder.name}/{n} is missing" for n in vocabulary if not (folder / n).exists()]
     for name in ("tokenizer.json", "vocab.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"):
         if (folder / name).exists() or (folder / name).is_symlink():
             value = read_json(folder / name, new, LARGEST)
             if value is not None and (fault := model_configs.tokenizer_fault(name, value)):
-                new.append(f"tokenizer/{name} {fault}")
+                new.append(f"{folder.name}/{name} {fault}")
     merges = folder / "merges.txt"
     if merges.exists():
         try:
             if regular_size(merges) > LARGEST:
-                new.append(f"tokenizer/merges.txt has {regular_size(merges):,} bytes; expected at most {LARGEST:,}")
+                new.append(f"{folder.name}/merges.txt has {regular_size(merges):,} bytes; expected at most {LARGEST:,}")
         except Unreadable as error:
-            new.append(f"tokenizer/merges.txt {error}")
+            new.append(f"{folder.name}/merges.txt {error}")
     return new
 
 
@@ -108,6 +128,6 @@ def weight_problems(folder: Path, component: str) -> list[str]:
     if pickles:
         return [
             f"{component}/ has only {', '.join(map(shown, pickles[:3]))}: a pickle, which may run code when it is opened and is not "
-            f"read here; expected {WEIGHTS[component]}.safetensors, which diffusers' save_pretrained writes"
+            f"read here; expected {stem(component)}.safetensors, which diffusers' save_pretrained writes"
         ]
-    return [f"{component}/{WEIGHTS[component]}.safetensors (or .fp16.safetensors) is missing"]
+    return [f"{component}/{stem(component)}.safetensors (or .fp16.safetensors) is missing"]

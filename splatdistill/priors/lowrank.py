@@ -75,7 +75,7 @@ class LowRank(Adapter):
         self.up = nn.ParameterDict(
             {n: nn.Parameter(like.new_zeros(m.out_features, rank)) for n, m in self.layers.items()}
         )
-        width = prior.unet.time_embedding.linear_2.out_features
+        width = time_embedding(prior.unet).linear_2.out_features
         first, last = nn.Linear(16, width), nn.Linear(width, width)
         self.camera = nn.Sequential(first, nn.SiLU(), last).to(prior.device, prior.dtype)
         draw(first, rng)
@@ -96,8 +96,7 @@ class LowRank(Adapter):
             layer.register_forward_hook(lambda _, args, out, name=name: low_rank(name, args[0], out))
             for name, layer in self.layers.items()
         ]
-        time = self.prior.unet.time_embedding
-        hooks.append(time.register_forward_hook(lambda _, args, out: out + embedded.to(out)))
+        hooks.append(time_embedding(self.prior.unet).register_forward_hook(lambda _, args, out: out + embedded.to(out)))
         try:
             yield
         finally:
@@ -123,6 +122,11 @@ class LowRank(Adapter):
         self.prior.calls += len(x)
         wanted = target(self.prior.prediction, x, eps, alpha, sigma)
         return F.mse_loss(self._predict(alpha * x + sigma * eps, t, condition), wanted)
+
+
+def time_embedding(network: Any) -> Any:
+    """The module of a UNet, or of SD 3's transformer, whose output is the embedded time."""
+    return network.time_embedding if hasattr(network, "time_embedding") else network.time_text_embed.timestep_embedder
 
 
 @torch.no_grad()

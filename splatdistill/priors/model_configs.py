@@ -6,9 +6,10 @@ Each function returns faults in words; () or "" is none. Nothing of a library is
 from collections.abc import Iterator
 from typing import Any, TypeGuard
 
+from splatdistill.priors.families import SD, SD3, XL, ModelFamily, family_of
 from splatdistill.weight_files import configuration_fault, shown
 
-OTHER_INPUTS = ("XL", "3", "Inpaint", "Depth2Img", "InstructPix2Pix", "Upscale", "UnCLIP", "Adapter", "GLIGEN", "ImageVariation")
+OTHER_INPUTS = ("XL", "3", "ControlNet", "Img2Img", "Inpaint", "Depth2Img", "InstructPix2Pix", "Upscale", "UnCLIP", "Adapter", "GLIGEN", "ImageVariation")
 """Parts of the names of StableDiffusion pipelines whose networks are others, or want other inputs than a text."""
 SCHEDULERS = (  # of noise that is told by betas
     "DDPM", "DDIM", "DDIMInverse", "DDIMParallel", "DDPMParallel", "DEISMultistep", "DPMSolverMultistep", "DPMSolverMultistepInverse",
@@ -19,19 +20,20 @@ DISTILLED = ("LCM", "TCD")
 BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid")
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 MOST_STEPS = 100_000
-LAYERS = {"layers_per_block": 8, "transformer_layers_per_block": 32, "reverse_transformer_layers_per_block": 32, "num_hidden_layers": 64}
-"""Most layers of each kind; SD has 2, 1 and 23, SDXL 10 transformer layers in a block."""
+LAYERS = {"layers_per_block": 8, "transformer_layers_per_block": 32, "reverse_transformer_layers_per_block": 32, "num_hidden_layers": 64, "num_layers": 64}
+"""Most layers of each kind; SD has 2, 1 and 23, SDXL 10 transformer layers in a block, SD 3 24 to 38 in all."""
 MOST_BLOCKS = 8
 LONGEST_TEXT = 1024  # tokens
 PIXELS = ("PatchAutoencoder", "WaveletAutoencoder")
 """Autoencoders without weights, see patches.py."""
-CLASSES = {"unet": ("UNet2DConditionModel",), "vae": ("AutoencoderKL", *PIXELS)}
 CAMERA = 16  # numbers of a camera, see multiview.py
 NO_GUIDANCE = "classifier-free guidance, on which every method here rests, means nothing to it. Expected the model that it was distilled from"
 
 
 def other_pipeline(index: dict[str, Any]) -> str:
-    """The class of a folder's pipeline where it is no Stable Diffusion 1.x/2.x that a text is enough for; else ""."""
+    """The class of a folder's pipeline where it is none of families.py that a text is enough for; else ""."""
+    if family_of(index) is not SD:
+        return ""
     name = shown(index.get("_class_name", ""))
     if "text_encoder_2" in index:
         return f"a {name or 'pipeline'} with two text encoders"
@@ -41,17 +43,20 @@ def other_pipeline(index: dict[str, Any]) -> str:
     return "" if own else f"a {name}"
 
 
-def mismatches(configs: dict[str, dict[str, Any]]) -> list[str]:
-    """Components that are there, but are not those of SD 1.x/2.x or do not fit each other."""
-    unet, vae, text, scheduler = (configs[k] for k in ("unet", "vae", "text_encoder", "scheduler"))
+def mismatches(configs: dict[str, dict[str, Any]], family: ModelFamily = SD) -> list[str]:
+    """Components that are there, but are not those of the family or do not fit each other."""
+    network, vae, scheduler = (configs[k] for k in (family.network, "vae", "scheduler"))
+    texts = [configs[e] for e in family.encoders]
     for component, config in configs.items():
         if component != "scheduler" and (fault := configuration_fault(config) or layers_fault(config)):
             return [f"{component}/config.json {fault}"]
-    for component, known in CLASSES.items():
+    for component, known in {family.network: family.classes, "vae": ("AutoencoderKL", *(PIXELS if family is SD else ()))}.items():
         if configs[component].get("_class_name") not in known:
             return [f"{component}/config.json says {shown(configs[component].get('_class_name'))}; expected {' or '.join(known)}"]
-    faults = [*unet_faults(unet), *vae_faults(vae), *text_faults(text), *scheduler_faults(scheduler)]
-    return faults or list(fits(unet, vae, text))
+    faults = [*(size_faults(network, family.network) if family.flow else unet_faults(network, family)), *vae_faults(vae, family)]
+    faults += [fault for encoder in family.encoders for fault in text_faults(configs[encoder], encoder)]
+    faults += flow_faults(scheduler) if family.flow else scheduler_faults(scheduler)
+    return faults or list(fits(network, vae, texts, family))
 
 
 def layers_fault(config: dict[str, Any]) -> str:
@@ -75,7 +80,7 @@ def numbers(value: object) -> Iterator[object]:
         yield value
 
 
-def unet_faults(config: dict[str, Any]) -> Iterator[str]:
+def unet_faults(config: dict[str, Any], family: ModelFamily) -> Iterator[str]:
     """Inputs that the UNet wants and is not given here, and a size that is not said."""
     if config.get("time_cond_proj_dim") is not None:
         yield f"the UNet wants the guidance scale as an input (time_cond_proj_dim): a latent consistency model; {NO_GUIDANCE}"
@@ -85,21 +90,32 @@ def unet_faults(config: dict[str, Any]) -> Iterator[str]:
         noise = "noised image embeddings, as unCLIP" if kind == "projection" else "class labels"
         yield f"the UNet wants {noise} (class_embed_type {shown(kind)}); expected one that a text is enough for"
     added, hidden = config.get("addition_embed_type"), config.get("encoder_hid_dim_type")
-    if added not in (None, "text"):
+    if family is XL and added != "text_time":
+        yield f"the UNet says addition_embed_type {shown(added)}; expected text_time, pooled text and picture sizes, in {family.name}"
+    elif family is SD and added not in (None, "text"):
         yield f"the UNet wants {'pooled text and picture sizes, as SDXL' if added == 'text_time' else 'a picture'} (addition_embed_type {shown(added)})"
     if hidden not in (None, "text_proj"):
         yield f"the UNet wants a picture (encoder_hid_dim_type {shown(hidden)})"
+    yield from size_faults(config, "unet")
+
+
+def size_faults(config: dict[str, Any], component: str) -> Iterator[str]:
+    """A size of the latents that is not said."""
     size = config.get("sample_size")
     if type(size) is not int or not 1 <= size <= 1024:
-        yield f"unet/config.json says sample_size {shown(size)}; expected the latents' side, 64 for models of 512 pixels and 96 for 768"
+        yield f"{component}/config.json says sample_size {shown(size)}; expected the latents' side, 64 for models of 512 pixels, 96 for 768 and 128 for 1024"
 
 
-def vae_faults(config: dict[str, Any]) -> Iterator[str]:
+def vae_faults(config: dict[str, Any], family: ModelFamily) -> Iterator[str]:
     """Scales and patches that cannot be calculated with."""
     scale, shift = config.get("scaling_factor", 0.18215), config.get("shift_factor")
     if not above_zero(scale):
         yield f"vae/config.json says scaling_factor {shown(scale)}; expected a number above 0, 0.18215 in Stable Diffusion"
-    if shift is not None:
+    if family.flow and not isinstance(0.0 if shift is None else shift, (int, float)):
+        yield f"vae/config.json says shift_factor {shown(shift)}; expected a number, 0.0609 in {SD3.name}"
+    if config.get("latents_mean") is not None or config.get("latents_std") is not None:
+        yield "vae/config.json says latents_mean or latents_std: latents that are shifted channel by channel, which is not done here"
+    if shift is not None and not family.flow:
         yield f"vae/config.json says shift_factor {shown(shift)}: the autoencoder of SD 3 or Flux"
     if config.get("_class_name") in PIXELS and (type(config.get("patch")) is not int or not 1 <= config["patch"] <= 16):
         yield f"vae/config.json says patch {shown(config.get('patch'))}; expected 1 to 16 pixels"
@@ -111,17 +127,26 @@ def vae_faults(config: dict[str, Any]) -> Iterator[str]:
             yield f"vae/config.json says gain {shown(gain)}; expected a number above 0"
 
 
-def text_faults(config: dict[str, Any]) -> Iterator[str]:
+def text_faults(config: dict[str, Any], component: str) -> Iterator[str]:
     """An encoder that is not CLIP's, or that reads no tokens."""
     kind = config.get("model_type", "clip_text_model")
     if kind != "clip_text_model":
-        yield f"text_encoder/config.json says {shown(kind)}; expected CLIP's (clip_text_model)"
+        yield f"{component}/config.json says {shown(kind)}; expected CLIP's (clip_text_model)"
     length = config.get("max_position_embeddings", 77)
     if type(length) is not int or not 4 <= length <= LONGEST_TEXT:
-        yield f"text_encoder/config.json says max_position_embeddings {shown(length)}; expected 4 to {LONGEST_TEXT}"
-    for key in ("hidden_size", "num_attention_heads", "vocab_size", "intermediate_size"):
+        yield f"{component}/config.json says max_position_embeddings {shown(length)}; expected 4 to {LONGEST_TEXT}"
+    for key in ("hidden_size", "projection_dim", "num_attention_heads", "vocab_size", "intermediate_size"):
         if type(config.get(key, 1)) is not int or config.get(key, 1) < 1:
-            yield f"text_encoder/config.json says {key} {shown(config[key])}; expected a number above 0"
+            yield f"{component}/config.json says {key} {shown(config[key])}; expected a number above 0"
+
+
+def flow_faults(config: dict[str, Any]) -> Iterator[str]:
+    """A scheduler that is not that of a rectified flow."""
+    name = str(config.get("_class_name", "")).removesuffix("Scheduler")
+    if "FlowMatch" not in name:
+        yield f"scheduler/scheduler_config.json says {shown(name)}; expected FlowMatchEulerDiscrete, of a rectified flow"
+    elif config.get("num_train_timesteps", 1000) != 1000:
+        yield f"scheduler/scheduler_config.json says num_train_timesteps {shown(config.get('num_train_timesteps'))}; expected 1000"
 
 
 def scheduler_faults(config: dict[str, Any]) -> Iterator[str]:
@@ -169,21 +194,31 @@ def turbo(name: str, config: dict[str, Any]) -> bool:
     return name in ("EulerDiscrete", "EulerAncestralDiscrete") and trailing and not config.get("rescale_betas_zero_snr")
 
 
-def fits(unet: dict[str, Any], vae: dict[str, Any], text: dict[str, Any]) -> Iterator[str]:
+def fits(network: dict[str, Any], vae: dict[str, Any], texts: list[dict[str, Any]], family: ModelFamily = SD) -> Iterator[str]:
     """Components that do not fit each other."""
     channels = 3 * vae["patch"] ** 2 if vae["_class_name"] in PIXELS else vae.get("latent_channels", 4)
-    reads = unet.get("in_channels", 4)
+    kind = "transformer" if family.flow else "UNet"
+    reads = network.get("in_channels", 16 if family.flow else 4)
     if reads != channels:
         yield (
-            f"the UNet reads {shown(reads)} channels and the VAE makes {shown(channels)}: "
+            f"the {kind} reads {shown(reads)} channels and the VAE makes {shown(channels)}: "
             "an inpainting, depth or upscaling model? Expected a plain text-to-image model"
         )
-    elif unet.get("out_channels", 4) != channels:
-        yield f"the UNet makes {shown(unet.get('out_channels', 4))} channels and the VAE {shown(channels)}: one that learns its variance?"
-    width = unet.get("encoder_hid_dim") if unet.get("encoder_hid_dim_type") else unet.get("cross_attention_dim", 1280)
-    writes = text.get("hidden_size", 512)
+    elif (makes := network.get("out_channels") or (channels if family.flow else 4)) != channels:
+        yield f"the {kind} makes {shown(makes)} channels and the VAE {shown(channels)}: one that learns its variance?"
+    writes = sum(text.get("hidden_size", 512) for text in texts)
+    pooled = sum(text.get("projection_dim", 512) for text in texts[-len(family.projected) :]) if family.projected else 0
+    if family.flow:
+        if not isinstance(width := network.get("joint_attention_dim", 4096), int) or width < writes:
+            yield f"the transformer reads text of width {shown(width)} and the text encoders make {writes}"
+        if (wants := network.get("pooled_projection_dim", 2048)) != pooled:
+            yield f"the transformer reads a pooled text of width {shown(wants)} and the text encoders make {pooled}"
+        return
+    width = network.get("encoder_hid_dim") if network.get("encoder_hid_dim_type") else network.get("cross_attention_dim", 1280)
     if any(w != writes for w in numbers(width)) or width is None:
-        yield f"the UNet reads text of width {shown(width)} and the text encoder makes {shown(writes)}"
+        yield f"the UNet reads text of width {shown(width)} and the text encoder{'s make' if texts[1:] else ' makes'} {shown(writes)}"
+    if family is XL and network.get("projection_class_embeddings_input_dim") != (wants := pooled + 6 * (network.get("addition_time_embed_dim") or 0)):
+        yield f"the UNet's projection_class_embeddings_input_dim is {shown(network.get('projection_class_embeddings_input_dim'))}; expected {wants}, the pooled text and six sizes"
 
 
 def tokenizer_fault(name: str, value: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from splatdistill.errors import UserError, WeightsError
+from splatdistill.priors.families import SD, ModelFamily
 from splatdistill.priors.layout import tensors, weight_files
 from splatdistill.priors.prediction import Prediction
 from splatdistill.priors.refusal import unusable
@@ -26,39 +27,57 @@ T = TypeVar("T")
 
 OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 """Names in the attention of autoencoders from before diffusers 0.13, which it still reads."""
-OPTIONAL = {"text_encoder": ("position_ids", "text_projection.weight"), "vae": (), "unet": ()}
+POSITIONS, PROJECTION = "position_ids", "text_projection.weight"
+"""Tensors of text encoders that files may hold without need; the second only where no projection is wanted."""
 LARGEST = 6_000_000_000
 """Parameters of the largest network that is loaded; SD has 0.87 billion, SDXL's UNet 2.6."""
 
 
-def expected(component: str, config: dict[str, Any]) -> dict[str, torch.Size]:
+def class_of(component: str, family: ModelFamily) -> Any:
+    """The class of a component in diffusers or transformers."""
+    if component in family.encoders:
+        from transformers import CLIPTextModel, CLIPTextModelWithProjection
+
+        return CLIPTextModelWithProjection if component in family.projected else CLIPTextModel
+    if component == "vae":
+        from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+
+        return AutoencoderKL
+    if component == "transformer":
+        from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
+
+        return SD3Transformer2DModel
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+    return UNet2DConditionModel
+
+
+def expected(component: str, config: dict[str, Any], family: ModelFamily = SD) -> dict[str, torch.Size]:
     """Names and shapes of the tensors that a configuration describes, from a network without memory of its own.
 
     Raises Unreadable for a configuration that describes no network.
     """
-    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel
+    from transformers import CLIPTextConfig
 
     try:
+        kind = class_of(component, family)
         with torch.device("meta"):
-            if component == "text_encoder":
-                network = CLIPTextModel(CLIPTextConfig(**config))
+            if component in family.encoders:
+                network = kind(CLIPTextConfig(**config))
             else:
-                kind = {"unet": UNet2DConditionModel, "vae": AutoencoderKL}[component]
                 known = inspect.signature(kind.__init__).parameters
                 network = kind(**{k: v for k, v in config.items() if k in known})
     except Exception as error:  # whatever a library raises over a configuration is a fault of the configuration
         raise Unreadable(f"describes no network ({first_line(error)})") from error
     count = sum(p.numel() for p in network.parameters())
     if count > LARGEST:
-        raise Unreadable(f"describes a network of {count:.2g} parameters; Stable Diffusion has 0.87 billion")
+        raise Unreadable(f"describes a network of {count:.2g} parameters; Stable Diffusion has 0.87 billion, XL 2.6, 3 medium 2.0")
     return {plain(component, k): v.shape for k, v in network.state_dict().items()}
 
 
 def plain(component: str, name: str) -> str:
     """The present name of a tensor; a text encoder's without the prefix that only files have."""
-    if component == "text_encoder":
+    if component.startswith("text_encoder"):
         return name.removeprefix("text_model.")
     if component == "vae" and ".attentions." in name:
         parts = name.split(".")
@@ -66,7 +85,7 @@ def plain(component: str, name: str) -> str:
     return name
 
 
-def faults(folder: Path, variants: Mapping[str, str | None]) -> list[str]:
+def faults(folder: Path, variants: Mapping[str, str | None], family: ModelFamily = SD) -> list[str]:
     """Return the places where the tensors in the files are not those of the networks that the configurations describe.
 
     variants: the files to be read, of every component that has some.
@@ -75,12 +94,19 @@ def faults(folder: Path, variants: Mapping[str, str | None]) -> list[str]:
     for component, variant in variants.items():
         try:
             found: dict[str, Entry] = {plain(component, k): v for k, v in tensors(folder, component, variant).items()}
-            wanted = expected(component, read_object(folder / component / "config.json"))
+            wanted = expected(component, read_object(folder / component / "config.json"), family)
         except Unreadable as error:
             lines.append(f"{component}/config.json {error}")
             continue
-        lines += [f"{component}/ {fault}" for fault in tensor_faults(wanted, found, OPTIONAL[component])]
+        lines += [f"{component}/ {fault}" for fault in tensor_faults(wanted, found, optional(component, family))]
     return lines
+
+
+def optional(component: str, family: ModelFamily) -> tuple[str, ...]:
+    """Ends of the names of tensors that a component's files may hold without need."""
+    if component not in family.encoders:
+        return ()
+    return (POSITIONS,) if component in family.projected else (POSITIONS, PROJECTION)
 
 
 def attempt(what: str, name: str, load: Callable[[], T]) -> T:
@@ -102,17 +128,16 @@ def broken(what: str, name: str, error: BaseException) -> WeightsError:
     return unusable(name, (f"its {what} cannot be loaded ({first_line(error)})",))
 
 
-def network(folder: Path, component: str, variant: str | None, dtype: torch.dtype, device: torch.device, name: str) -> Any:
+def network(
+    folder: Path, component: str, variant: str | None, dtype: torch.dtype, device: torch.device, name: str, family: ModelFamily = SD
+) -> Any:
     """One network of a folder in a type, on a device. Raises WeightsError, for numbers that are not finite too."""
-    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
     from diffusers.utils import logging as diffusers_logging
-    from transformers import CLIPTextModel
     from transformers.utils import logging
 
     for library in (logging, diffusers_logging):
         library.disable_progress_bar()  # a bar for every component hides what the run has to say
-    kind: Any = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}[component]
+    kind = class_of(component, family)
 
     def load() -> nn.Module:
         shared = SharedWeights.of(folder / component)
@@ -141,19 +166,19 @@ def with_shared(kind: Any, folder: Path, shared: SharedWeights) -> nn.Module:
     return model
 
 
-def tokenizer(folder: Path, vocabulary: int, name: str) -> "CLIPTokenizer":
-    """The tokenizer of a folder, tried on a word. Raises WeightsError, for numbers beyond the text encoder's `vocabulary` too."""
+def tokenizer(folder: Path, vocabulary: int, name: str, which: str = "tokenizer") -> "CLIPTokenizer":
+    """The tokenizer of a model's folder, tried on a word. Raises WeightsError, for numbers beyond the text encoder's `vocabulary` too."""
     from transformers import CLIPTokenizer
 
     def load() -> CLIPTokenizer:
-        found = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+        found = CLIPTokenizer.from_pretrained(folder / which, local_files_only=True)
         found("a ball, front view", padding="max_length", max_length=8, truncation=True)
         return found
 
-    found = attempt("tokenizer", name, load)
+    found = attempt(which.replace("_", " "), name, load)
     largest = max((*found.get_vocab().values(), *found.all_special_ids))
     if largest >= vocabulary:
-        raise unusable(name, (f"its tokenizer has a token of number {largest} and its text encoder {vocabulary} tokens",))
+        raise unusable(name, (f"its {which} has a token of number {largest} and its text encoder {vocabulary} tokens",))
     return found
 
 

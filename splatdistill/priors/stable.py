@@ -2,33 +2,33 @@
 
 A folder holds tokenizer/, text_encoder/, unet/, scheduler/ and vae/, weights as safetensors; vae/config.json
 may name an autoencoder of patches.py instead of AutoencoderKL, and the UNet may see several views (multiview.py). Finding and checking folders is weights.py's work.
+SDXL and SD 3 change how text is read and what the network is told (stable_xl.py, stable_3.py).
 """
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers import CLIPTokenizer
 
 from splatdistill.errors import UserError
-from splatdistill.priors import Adapter, Condition, DiffusionPrior, Query, networks
+from splatdistill.priors import Adapter, Condition, DiffusionPrior, Query
 from splatdistill.priors.apart import crowded, posterior, posterior_apart
 from splatdistill.priors.batching import answer_grouped
-from splatdistill.priors.layout import half_variant
+from splatdistill.priors.families import SD, ModelFamily
+from splatdistill.priors.lora import add as add_lora
 from splatdistill.priors.lowrank import LowRank
 from splatdistill.priors.multiview import NUMBERS, joint, pose_numbers
 from splatdistill.priors.mvdream import camera_azimuth
-from splatdistill.priors.patches import PatchAutoencoder, read_patches
-from splatdistill.priors.precision import Precision, unet_dtype
+from splatdistill.priors.parts import Parts, read_parts
+from splatdistill.priors.patches import PatchAutoencoder
+from splatdistill.priors.precision import Precision
 from splatdistill.priors.prediction import Prediction, to_eps
 from splatdistill.priors.random import normal
-from splatdistill.priors.refusal import unusable
-from splatdistill.priors.schedule import Schedule
 from splatdistill.weight_files import read_object
 
 FEW = 4
@@ -43,16 +43,13 @@ class StableDiffusionPrior(DiffusionPrior):
     is continuous; they agree at t = i/1000.
     """
 
+    family: ModelFamily = SD
+
     def __init__(
         self,
-        unet: nn.Module,
-        vae: AutoencoderKL | PatchAutoencoder,
-        text_encoder: nn.Module,
-        tokenizer: CLIPTokenizer,
-        schedule: Schedule,
-        prediction: Prediction,
+        parts: Parts,
         *,
-        image_size: int,
+        image_size: int | None = None,
         name: str = "",
         licence: str = "unknown, see the model card",
         max_batch: int = 64,
@@ -60,6 +57,7 @@ class StableDiffusionPrior(DiffusionPrior):
         low_memory: bool = False,
         azimuth: float = 0.0,
     ):
+        unet, vae = parts.network, parts.vae
         self.unet: Any = unet.eval().requires_grad_(False)
         self.views, self.azimuth = views, azimuth
         self.cameras = getattr(getattr(unet, "config", None), "class_embed_type", None) == "projection"
@@ -67,23 +65,20 @@ class StableDiffusionPrior(DiffusionPrior):
             self.unet = joint(self.unet)
             self.wants = frozenset({"tokens", "camera"}) if views > 1 else self.wants
         self.vae: Any = vae.eval().requires_grad_(False)
-        self.text_encoder: Any = text_encoder.eval().requires_grad_(False)
-        # the encoder knows its length; a tokenizer without a configuration has none
-        length = getattr(getattr(text_encoder, "config", None), "max_position_embeddings", 77)
-        self.text_length = min(int(min(tokenizer.model_max_length, length)), length)
-        self.tokenizer: Any = tokenizer
-        self.prediction: Prediction = prediction
+        self.text_encoders = tuple(e.eval().requires_grad_(False) for e in parts.encoders)
+        self.tokenizers = parts.tokenizers
+        self.prediction: Prediction = parts.prediction
         self.max_batch = max(max_batch // views, 1) * views  # whole sets
-        self.image_size, self.name, self.licence = image_size, name, licence
+        self.image_size, self.name, self.licence = image_size or parts.image_size, name, licence
         self.perp_neg = not isinstance(vae, PatchAutoencoder)  # the embedded one knows its views
         first = next(unet.parameters())
         self.device, self.precision = first.device, first.dtype
         self.dtype = torch.float64 if first.dtype == torch.float64 else torch.float32
-        self.noise = schedule.to(self.device)
+        self.noise = parts.schedule.to(self.device)
         metric = getattr(vae, "metric", None)
         self.metric = None if metric is None else metric.to(self.device, self.dtype)
         self.low_memory = low_memory
-        self._texts: dict[str, Tensor] = {}
+        self._texts: dict[str, Condition] = {}
 
     @classmethod
     def from_folder(
@@ -98,82 +93,59 @@ class StableDiffusionPrior(DiffusionPrior):
         compile: bool = False,
         views: int = 1,
         low_memory: bool = False,
+        lora: Path | None = None,
+        lora_scale: float = 1.0,
     ) -> "StableDiffusionPrior":
         """Load a folder that layout.problems finds nothing wrong with. Never asks the network. Raises WeightsError.
 
         max_batch: the most images that the UNet sees at once. compile: torch.compile the UNet, which takes
         minutes on the first call and pays off in long runs on a GPU. views: pictures of one object that it sees together,
         for a network that was taught to. low_memory: the text encoder stays on the CPU, pictures go through the autoencoder one
-        at a time, and the UNet sees FEW of them at once.
+        at a time, and the UNet sees FEW of them at once. lora: a file of changes to the networks, added with the factor lora_scale.
         """
         folder, device, name = Path(folder), torch.device(device), name or str(folder)
-        dtype = unet_dtype(precision, device)
-        latents = torch.float64 if dtype == torch.float64 else torch.float32
-        patches = read_patches(folder / "vae")
-        dtypes = {"unet": dtype, "text_encoder": latents} | ({} if patches else {"vae": latents})
-        variants = {k: half_variant(folder, k, prefer=d == torch.float16) for k, d in dtypes.items()}
-        if faults := networks.faults(folder, variants):
-            raise unusable(name, faults)
-        if views > 1 and read_object(folder / "unet" / "config.json").get("class_embed_type") is None:
+        if views > 1 and read_object(folder / cls.family.network / "config.json").get("class_embed_type") is None:
             raise UserError(f"The prior {name} sees one picture at a time; take --prior-views 1, or a multi-view prior instead of {views}.")
-        places = {"text_encoder": torch.device("cpu")} if low_memory else {}
-        parts = {k: networks.network(folder, k, variants[k], d, places.get(k, device), name) for k, d in dtypes.items()}
-        unet, text_encoder = parts["unet"], parts["text_encoder"]
-        if patches:
-            vae, factor = patches, patches.patch
-        else:
-            vae = parts["vae"]
-            factor = 2 ** (len(vae.config.block_out_channels) - 1)
-        tokenizer = networks.tokenizer(folder, text_encoder.config.vocab_size, name)
-        schedule, prediction = networks.read_schedule(folder / "scheduler" / "scheduler_config.json", name)
-        image_size = factor * int(unet.config.sample_size)
+        parts = read_parts(folder, cls.family, device, precision, name, low_memory)
+        if lora is not None:
+            add_lora(parts, cls.family, lora, lora_scale)
+            name = f"{name} + {lora_scale:g} {lora.stem}"
         if device.type == "cuda":
-            unet, vae = channels_last(unet), channels_last(vae)
+            parts = replace(parts, network=channels_last(parts.network), vae=channels_last(parts.vae))
         if compile:
-            unet.compile()
-        return cls(
-            unet,
-            vae,
-            text_encoder,
-            tokenizer,
-            schedule,
-            prediction,
-            image_size=image_size,
-            name=name,
-            licence=licence,
-            max_batch=min(max_batch, FEW) if low_memory else max_batch,
-            views=views,
-            low_memory=low_memory,
-            azimuth=camera_azimuth(folder),
-        )
+            parts.network.compile()
+        batch = min(max_batch, FEW) if low_memory else max_batch
+        return cls(parts, name=name, licence=licence, max_batch=batch, views=views, low_memory=low_memory, azimuth=camera_azimuth(folder))
 
     # -- text -----------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def embed(self, prompts: Sequence[str]) -> Condition:
-        """Last hidden states of the text encoder, padded to the tokenizer's length; kept per distinct prompt. Warns about a prompt
-        that is longer than the encoder reads.
+        """What the text encoders say, padded to the tokenizer's length; kept per distinct prompt. Warns about a prompt that is
+        longer than the encoder reads.
         """
         new = [p for p in dict.fromkeys(prompts) if p not in self._texts]
         if new:
-            ids = self._tokens(new).to(next(self.text_encoder.parameters()).device)
-            embedded = self.text_encoder(input_ids=ids).last_hidden_state.to(self.device, self.dtype)
-            self._texts |= dict(zip(new, embedded))
-        return Condition(torch.stack([self._texts[p] for p in prompts]))
+            self._texts |= dict(zip(new, self.read(new).split(1)))
+        return Condition.cat([self._texts[p] for p in prompts])
 
-    def _tokens(self, prompts: list[str]) -> Tensor:
-        length = self.text_length
-        for prompt in prompts:
-            ids = self.tokenizer(prompt, verbose=False).input_ids
+    def read(self, prompts: list[str]) -> Condition:
+        """The condition of distinct prompts, each read for the first time: here the last hidden states."""
+        return Condition(self._encoded(0, prompts).last_hidden_state.to(self.device, self.dtype))
+
+    def _encoded(self, which: int, prompts: list[str], **options: Any) -> Any:
+        """The output of one text encoder."""
+        encoder, tokenizer = self.text_encoders[which], self.tokenizers[which]
+        # the encoder knows its length; a tokenizer without a configuration has none
+        longest = getattr(getattr(encoder, "config", None), "max_position_embeddings", 77)
+        length = min(int(min(tokenizer.model_max_length, longest)), longest)
+        for prompt in () if which else prompts:
+            ids = tokenizer(prompt, verbose=False).input_ids
             if len(ids) > length:
-                lost = self.tokenizer.decode(ids[length - 1 : -1])
-                warnings.warn(
-                    f"The prompt has {len(ids)} tokens and {self.name} reads {length}; it will not see: {lost!r}",
-                    stacklevel=4,
-                )
-        return self.tokenizer(
-            prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
-        ).input_ids
+                lost = tokenizer.decode(ids[length - 1 : -1])
+                warnings.warn(f"The prompt has {len(ids)} tokens and {self.name} reads {length}; it will not see: {lost!r}", stacklevel=6)
+        ids = tokenizer(prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids
+        return encoder(input_ids=ids.to(next(encoder.parameters()).device), **options)
 
     # -- images ---------------------------------------------------------------------------------------
 
@@ -191,7 +163,11 @@ class StableDiffusionPrior(DiffusionPrior):
         x = mean.to(self.dtype)
         if rng is not None:
             x = x + std.to(self.dtype) * normal(x.shape, rng, x)
-        return x * self.vae.config.scaling_factor
+        return (x - self._shift) * self.vae.config.scaling_factor
+
+    @property
+    def _shift(self) -> float:
+        return float(getattr(self.vae.config, "shift_factor", None) or 0.0)
 
     def _posterior(self, image: Tensor) -> tuple[Tensor, Tensor]:
         with self._vae_precision():
@@ -203,7 +179,7 @@ class StableDiffusionPrior(DiffusionPrior):
             return (self.vae.decode(x) + 1) / 2
         pieces = x.split(1) if self.low_memory and not torch.is_grad_enabled() else (x,)
         with self._vae_precision():
-            image = torch.cat([self.vae.decode(piece / self.vae.config.scaling_factor).sample for piece in pieces])
+            image = torch.cat([self.vae.decode(piece / self.vae.config.scaling_factor + self._shift).sample for piece in pieces])
         return (image.to(self.dtype) + 1) / 2
 
     def _vae_precision(self) -> torch.autocast:
@@ -247,11 +223,15 @@ class StableDiffusionPrior(DiffusionPrior):
         x = x_t.to(self.precision)
         if self.device.type == "cuda":
             x = x.contiguous(memory_format=torch.channels_last)
-        more: dict[str, Any] = {}
-        if self.cameras:
-            camera = x.new_zeros(len(x), NUMBERS) if condition.camera is None or self.views == 1 else pose_numbers(condition.camera, self.azimuth).to(x)
-            more = {"class_labels": camera, "cross_attention_kwargs": {"views": self.views}}
-        return unet(x, self.noise.timestep(t), encoder_hidden_states=condition.tokens.to(self.precision), **more).sample.to(self.dtype)
+        told = {"encoder_hidden_states": condition.tokens.to(self.precision), **self._inputs(x, condition)}
+        return unet(x, self.noise.timestep(t), **told).sample.to(self.dtype)
+
+    def _inputs(self, x: Tensor, condition: Condition) -> dict[str, Any]:
+        """What the UNet is told beside noise, time and tokens."""
+        if not self.cameras:
+            return {}
+        camera = x.new_zeros(len(x), NUMBERS) if condition.camera is None or self.views == 1 else pose_numbers(condition.camera, self.azimuth).to(x)
+        return {"class_labels": camera, "cross_attention_kwargs": {"views": self.views}}
 
     def to_eps(
         self, predicted: Float[Tensor, "b *d"], x_t: Float[Tensor, "b *d"], t: Float[Tensor, " b"]

@@ -9,13 +9,18 @@ import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from splatdistill.errors import WeightsError
 from splatdistill.priors import DiffusionPrior, hub
-from splatdistill.priors.layout import problems
+from splatdistill.priors.families import SD3, XL, ModelFamily
+from splatdistill.priors.layout import family_in, problems
 from splatdistill.priors.precision import Precision
 from splatdistill.priors.refusal import unusable
 from splatdistill.weight_files import shown
+
+if TYPE_CHECKING:
+    from splatdistill.priors.stable import StableDiffusionPrior
 
 VARIABLE = "SPLATDISTILL_PRIOR"
 TINY = Path(__file__).parent / "tiny" / "prior"
@@ -151,10 +156,10 @@ def embedded(tried: tuple[Tried, ...], said: str = "") -> Found:
 def refusal(asked: str, tried: tuple[Tried, ...], repo: str = "", hint: str = "") -> WeightsError:
     """One screen: what was asked for, where it was looked for in which order, why not, and what to do."""
     target = hub.MIRRORS.get(repo, repo) or hub.CANDIDATES[0]
-    size = "about 2.6 GB" if hub.known(target) else "of use where it is Stable Diffusion 1.x/2.x"
+    size = "about 2.6 GB" if hub.known(target) else "of use where it is Stable Diffusion 1.x/2.x, XL or 3"
     fixes = [
         (hub.command(target), f"downloads it ({size}); with --local-dir DIR it can be carried to where there is no network"),
-        ("--prior DIR", "takes a folder in the diffusers layout of SD 1.x/2.x"),
+        ("--prior DIR", "takes a folder in the diffusers layout of SD 1.x/2.x, SDXL or SD 3"),
         ("--prior tiny", "takes the small prior that comes with this package"),
     ]
     lines = [f"No usable weights for the prior {asked}. Looked, in this order:"]
@@ -174,6 +179,21 @@ def has_cuda() -> bool:
     return torch.cuda.is_available()
 
 
+def class_of(family: ModelFamily) -> "type[StableDiffusionPrior]":
+    """The class of priors of a family; heavy, and not needed to say that weights are missing."""
+    if family is XL:
+        from splatdistill.priors.stable_xl import StableDiffusionXLPrior
+
+        return StableDiffusionXLPrior
+    if family is SD3:
+        from splatdistill.priors.stable_3 import StableDiffusion3Prior
+
+        return StableDiffusion3Prior
+    from splatdistill.priors.stable import StableDiffusionPrior
+
+    return StableDiffusionPrior
+
+
 def load(
     source: str | Found,
     device: str = "cpu",
@@ -183,12 +203,12 @@ def load(
     compile: bool = False,
     views: int = 1,
     low_memory: bool = False,
+    lora: Path | None = None,
+    lora_scale: float = 1.0,
 ) -> DiffusionPrior:
-    """The StableDiffusionPrior of a source, or of what find returned; see its from_folder."""
+    """The prior of a source, or of what find returned, by its family; see StableDiffusionPrior.from_folder."""
     found = find(source) if isinstance(source, str) else source
-    from splatdistill.priors.stable import StableDiffusionPrior  # heavy, and not needed to say that weights are missing
-
-    return StableDiffusionPrior.from_folder(
+    return class_of(family_in(found.path)).from_folder(
         found.path,
         device,
         precision,
@@ -198,4 +218,6 @@ def load(
         compile=compile,
         views=views,
         low_memory=low_memory,
+        lora=lora,
+        lora_scale=lora_scale,
     )

@@ -11,14 +11,16 @@ from typing import Any, TypeVar
 import torch
 
 from splatdistill import toybox
-from splatdistill.errors import UserError
+from splatdistill.errors import UserError, WeightsError
 from splatdistill.priors import weights
+from splatdistill.priors.lora_files import fault, refusal
 from splatdistill.priors.prompts import Prompts, negative_of
 from splatdistill.priors.weights import Found
 from splatdistill.settings.files import expanded
 from splatdistill.settings.recipes import Family
 from splatdistill.train.amortised.config import Amortise
 from splatdistill.train.config import Train
+from splatdistill.train.distillation import Distillation
 from splatdistill.train.image2d import Image2D
 from splatdistill.train.mixed import somewhere
 
@@ -78,12 +80,22 @@ def refuse_prompt(prompt: str, negative: str, family: Family) -> None:
 
 def resolved(config: C, found: Found) -> C:
     """Return the configuration with `auto` and relative paths replaced by what they mean here, so that it means the same
-    tomorrow and from another folder.
+    tomorrow and from another folder. WeightsError for a LoRA that is none.
     """
+    if isinstance(config, Distillation) and config.lora is not None:
+        refuse_lora(config.lora, found)
     local = Path(found.name).expanduser().exists()
     prior = TINY if found.tiny else str(found.path) if local else found.name
     settled = replace(absolute(config), prior=prior, device=device_of(config.device))
     return replace(settled, also=tuple(map(somewhere, config.also))) if isinstance(settled, Train) and settled.also else settled
+
+
+def refuse_lora(file: Path, found: Found) -> None:
+    """Raise WeightsError for a file that is no LoRA, by its header, or a prior that takes none."""
+    if found.tiny:
+        raise WeightsError("The embedded prior `tiny` takes no --lora; expected Stable Diffusion weights behind --prior, or no --lora.")
+    if why := fault(expanded(file)):
+        raise refusal(file, why)
 
 
 def absolute(part: Any) -> Any:

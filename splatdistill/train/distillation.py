@@ -1,6 +1,7 @@
 """Fields that every configuration of a distillation has, into splats, into pictures, or into a generator of splats."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from splatdistill import checks
@@ -42,3 +43,13 @@ class Computed:
 @dataclass(frozen=True)
 class Distillation(Computed, Prompted):
     """Prompt, prior and seed of a run."""
+
+    lora: Path | None = None
+    """LoRA to add to the prior's networks, a .safetensors file of diffusers, peft or kohya made for the same model."""
+    lora_scale: float = 1.0
+    """Factor on the LoRA: 0 is the prior alone, 1 as it was trained."""
+
+    def __post_init__(self) -> None:
+        """Raise UserError for values of another type, or a factor beyond 10."""
+        super().__post_init__()
+        checks.within(self, -10, 10, "lora_scale")

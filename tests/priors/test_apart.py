@@ -77,7 +77,7 @@ def test_the_option_reaches_the_prior(folder: Path) -> None:
         assert isinstance(session.prior, StableDiffusionPrior) and session.prior.low_memory == low
         session.step()
     loaded = load(find(str(folder)), low_memory=True)
-    assert isinstance(loaded, StableDiffusionPrior) and next(loaded.text_encoder.parameters()).device.type == "cpu"
+    assert isinstance(loaded, StableDiffusionPrior) and next(loaded.text_encoders[0].parameters()).device.type == "cpu"
 
 
 # Stable Diffusion's own sizes, on the meta device: bytes without numbers

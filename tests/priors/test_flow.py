@@ -178,12 +178,13 @@ def test_a_network_that_predicts_velocity_answers_eps():
     from torch import nn
     from transformers import CLIPTokenizer
 
+    from splatdistill.priors.parts import Parts
     from splatdistill.priors.patches import PatchAutoencoder
     from splatdistill.priors.stable import StableDiffusionPrior
     from splatdistill.priors.weights import TINY
 
     exact, tokenizer = flowing(), CLIPTokenizer.from_pretrained(TINY / "tokenizer", local_files_only=True)
-    prior = StableDiffusionPrior(Velocity(exact), PatchAutoencoder(), nn.Identity(), tokenizer, FlowSchedule(), "flow", image_size=12)
+    prior = StableDiffusionPrior(Parts(Velocity(exact), PatchAutoencoder(), (nn.Identity(),), (tokenizer,), FlowSchedule(), "flow"), image_size=12)
     t, x_t = torch.tensor([0.003, 0.2, 0.8, 0.98], dtype=torch.float64), torch.randn(4, 2, 3, 3, dtype=torch.float64)
     query = Query(x_t, t, exact.embed(["ball"] * 4))
     torch.testing.assert_close(prior.answer([query]), exact.answer([query]), rtol=1e-9, atol=1e-9)

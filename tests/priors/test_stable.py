@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel
 
 from splatdistill.priors import Condition, Query
+from splatdistill.priors.parts import Parts
 from splatdistill.priors.precision import Precision
 from splatdistill.priors.prompts import Prompts
 from splatdistill.priors.sampling import sample
@@ -57,7 +58,7 @@ class ForwardCalls:
 def test_every_kind_of_folder_loads_and_draws(folders: dict[str, Path], kind: str, rng: torch.Generator) -> None:
     prior = load(find(str(folders[kind])), precision="float32")
     assert (prior.image_size, prior.dtype, prior.name) == (32, torch.float32, str(folders[kind]))
-    assert not any(p.requires_grad for m in (prior.unet, prior.vae, prior.text_encoder) for p in m.parameters())
+    assert not any(p.requires_grad for m in (prior.unet, prior.vae, *prior.text_encoders) for p in m.parameters())
     images = sample(prior, ["a red ball", "a blue cube, side view"], scale=3.0, steps=3, rng=rng)
     assert images.shape == (2, 3, 32, 32) and images.isfinite().all()
     assert (images[0] - images[1]).abs().mean() > 1e-3
@@ -99,8 +100,8 @@ class AsVelocity(nn.Module):
 
 def test_one_function_gives_one_answer_as_eps_and_as_v(folder: Path) -> None:
     prior = exact(folder)
-    parts = (prior.vae, prior.text_encoder, prior.tokenizer, prior.noise)
-    as_v = StableDiffusionPrior(AsVelocity(prior), *parts, "v_prediction", image_size=prior.image_size)
+    parts = Parts(AsVelocity(prior), prior.vae, prior.text_encoders, prior.tokenizers, prior.noise, "v_prediction")
+    as_v = StableDiffusionPrior(parts, image_size=prior.image_size)
     query = question(prior, ["a ball", "a cube", "", "a"], [0.0, 0.123, 0.5, 0.98])
     torch.testing.assert_close(as_v.answer([query]), prior.answer([query]), rtol=0, atol=1e-9)
 
@@ -189,13 +190,13 @@ def test_the_unet_may_run_in_low_precision(folder: Path, precision: Precision, c
 def test_text_is_what_the_encoder_says_and_is_embedded_once(folder: Path) -> None:
     prior = exact(folder)
     seen: list[int] = []
-    prior.text_encoder.register_forward_pre_hook(lambda _m, _a, kw: seen.append(len(kw["input_ids"])), with_kwargs=True)
+    prior.text_encoders[0].register_forward_pre_hook(lambda _m, _a, kw: seen.append(len(kw["input_ids"])), with_kwargs=True)
     embedded = prior.embed(["a ball", "", "a ball"]).tokens
     assert embedded.shape == (3, 77, 32) and torch.equal(embedded[0], embedded[2])
     prior.embed(["", "a ball", "a cube"])
     assert seen == [2, 1]
     encoder = CLIPTextModel.from_pretrained(folder / "text_encoder").double()
-    ids = prior.tokenizer(["a ball"], padding="max_length", return_tensors="pt").input_ids
+    ids = prior.tokenizers[0](["a ball"], padding="max_length", return_tensors="pt").input_ids
     with torch.no_grad():
         torch.testing.assert_close(embedded[:1], encoder(ids).last_hidden_state)
 

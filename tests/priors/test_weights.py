@@ -191,7 +191,8 @@ def test_download_fetches_then_checks(monkeypatch: pytest.MonkeyPatch, cache: Pa
     import huggingface_hub
 
     def snapshot_download(repo: str, allow_patterns: list[str], ignore_patterns: list[str]) -> str:
-        return str(put_in_cache(cache, repo, sd))
+        there = cache / f"models--{repo.replace('/', '--')}" / "snapshots" / "0123abcd"
+        return str(there if there.exists() else put_in_cache(cache, repo, sd))
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     assert find("someone/my-model", download=True).name == "someone/my-model"
@@ -226,9 +227,10 @@ def test_looking_imports_nothing_heavy() -> None:
 # -- ids of other models -----------------------------------------------------------------------------
 
 OTHERS = {
-    "stabilityai/stable-diffusion-xl-base-1.0": "two text encoders",
-    "stabilityai/sdxl-turbo": "two text encoders",
-    "stabilityai/stable-diffusion-3.5-large": "Stable Diffusion 3",
+    "stabilityai/sdxl-turbo": "distilled",
+    "stabilityai/stable-diffusion-xl-refiner-1.0": "a refiner",
+    "playgroundai/playground-v2.5-1024px-aesthetic": "Playground",
+    "stabilityai/stable-diffusion-3.5-large-turbo": "distilled",
     "black-forest-labs/FLUX.1-dev": "Flux",
     "DeepFloyd/IF-I-XL-v1.0": "DeepFloyd IF",
     "PixArt-alpha/PixArt-XL-2-1024-MS": "another text-to-image network",
@@ -253,7 +255,7 @@ def test_other_models_are_refused_by_their_id_before_a_download_is_advised(repo:
 
 @pytest.mark.parametrize(
     "repo",
-    [*hub.CANDIDATES, *hub.MIRRORS, "Lykon/dreamshaper-8", "SG161222/Realistic_Vision_V5.1_noVAE", "prompthero/openjourney", "nitrosocke/Ghibli-Diffusion"],
+    [*hub.CANDIDATES, *hub.MIRRORS, "stabilityai/stable-diffusion-xl-base-1.0", "stabilityai/stable-diffusion-3.5-medium", "Lykon/dreamshaper-8", "SG161222/Realistic_Vision_V5.1_noVAE", "prompthero/openjourney", "nitrosocke/Ghibli-Diffusion"],
 )  # fmt: skip
 def test_models_that_may_be_stable_diffusion_are_not_taken_for_others(repo: str) -> None:
     assert hub.other_model(repo) == "" and "hf download" in message(repo)
