@@ -106,6 +106,8 @@ def backend_name(module: str) -> str:
     """Return the name that people know the rasteriser of this module by."""
     if module.endswith("render.cuda"):
         return "gsplat on CUDA"
+    if module.endswith("render.copies"):
+        return "the CPU's kernels, with copies to the device and back"
     if ".render.cpu" in module:
         import llvmlite.binding
 

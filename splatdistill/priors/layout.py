@@ -57,8 +57,7 @@ def problems(folder: Path) -> tuple[str, ...]:
 def found_problems(folder: Path) -> list[str]:
     """The same; OSError where the file system refuses."""
     if folder.is_file():
-        how = "StableDiffusionPipeline.from_single_file(FILE).save_pretrained(DIR) of diffusers makes one"
-        return [f"a single file, where a folder in the diffusers layout is expected; {how}"]
+        return ["a single file, where a folder in the diffusers layout is expected"]
     if not folder.is_dir():
         return ["no such folder"]
     found: list[str] = []

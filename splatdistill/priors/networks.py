@@ -147,7 +147,11 @@ def network(
         local = {"local_files_only": True, "use_safetensors": True, "variant": variant}
         return kind.from_pretrained(folder / component, dtype=dtype, **local).to(device)
 
-    loaded = attempt(component.replace("_", " "), name, load)
+    return finite(attempt(component.replace("_", " "), name, load), component, name)
+
+
+def finite(loaded: Any, component: str, name: str) -> Any:
+    """Return a network whose numbers are all finite; WeightsError for another."""
     bad = [k for k, v in loaded.state_dict().items() if not v.isfinite().all()]
     if bad:
         raise unusable(name, (f"{component}/ holds numbers that are not finite in {bad[0]}" + (f" and {len(bad) - 1} more" if bad[1:] else ""),))

@@ -14,6 +14,7 @@ from splatdistill.priors.precision import Precision, unet_dtype
 from splatdistill.priors.prediction import Prediction
 from splatdistill.priors.refusal import unusable
 from splatdistill.priors.schedule import FlowSchedule
+from splatdistill.priors.single_file import SingleFile, networks_of
 from splatdistill.weight_files import read_object
 
 
@@ -39,20 +40,31 @@ class Parts:
         return factor * int(self.network.config.sample_size)
 
 
-def read_parts(folder: Path, family: ModelFamily, device: torch.device, precision: Precision, name: str, low_memory: bool = False) -> Parts:
+def read_parts(
+    folder: Path, family: ModelFamily, device: torch.device, precision: Precision, name: str, low_memory: bool = False, file: Path | None = None
+) -> Parts:
     """Load a folder of a family that layout.problems finds nothing wrong with. Never asks the network. Raises WeightsError.
 
-    low_memory: the text encoders stay on the CPU.
+    low_memory: the text encoders stay on the CPU. file: a single file that holds the weights of all.
     """
     dtype = unet_dtype(precision, device)
     latents = torch.float64 if dtype == torch.float64 else torch.float32
     patches = read_patches(folder / "vae")
     dtypes = {c: dtype if c == family.network else latents for c in family.components if not (c == "vae" and patches)}
+    places = dict.fromkeys(family.encoders, torch.device("cpu")) if low_memory else {}
+    if file is not None:
+        whole = networks.attempt("single file", name, lambda: networks_of(SingleFile(file, folder)))
+        loaded = {k: networks.finite(torch.nn.Module.to(whole[k], places.get(k, device), d), k, name) for k, d in dtypes.items()}
+        return assembled(folder, family, name, loaded, patches)
     variants = {k: half_variant(folder, k, prefer=d == torch.float16) for k, d in dtypes.items()}
     if faults := networks.faults(folder, variants, family):
         raise unusable(name, faults)
-    places = dict.fromkeys(family.encoders, torch.device("cpu")) if low_memory else {}
     loaded = {k: networks.network(folder, k, variants[k], d, places.get(k, device), name, family) for k, d in dtypes.items()}
+    return assembled(folder, family, name, loaded, patches)
+
+
+def assembled(folder: Path, family: ModelFamily, name: str, loaded: dict[str, Any], patches: PatchAutoencoder | None) -> Parts:
+    """Put the loaded networks of a folder beside its tokenizers and schedule."""
     tokenizers = [networks.tokenizer(folder, loaded[e].config.vocab_size, name, tokenizer_of(e)) for e in family.encoders]
     schedule, prediction = read_noise(folder, family, name)
     return Parts(

@@ -95,18 +95,20 @@ class StableDiffusionPrior(DiffusionPrior):
         low_memory: bool = False,
         lora: Path | None = None,
         lora_scale: float = 1.0,
+        file: Path | None = None,
     ) -> "StableDiffusionPrior":
         """Load a folder that layout.problems finds nothing wrong with. Never asks the network. Raises WeightsError.
 
         max_batch: the most images that the UNet sees at once. compile: torch.compile the UNet, which takes
         minutes on the first call and pays off in long runs on a GPU. views: pictures of one object that it sees together,
         for a network that was taught to. low_memory: the text encoder stays on the CPU, pictures go through the autoencoder one
-        at a time, and the UNet sees FEW of them at once. lora: a file of changes to the networks, added with the factor lora_scale.
+        at a time, and the UNet sees FEW of them at once. lora: a file of changes to the networks, added with the factor lora_scale. file: a single
+        file that holds the weights; the folder then only has the configurations.
         """
         folder, device, name = Path(folder), torch.device(device), name or str(folder)
         if views > 1 and read_object(folder / cls.family.network / "config.json").get("class_embed_type") is None:
             raise UserError(f"The prior {name} sees one picture at a time; take --prior-views 1, or a multi-view prior instead of {views}.")
-        parts = read_parts(folder, cls.family, device, precision, name, low_memory)
+        parts = read_parts(folder, cls.family, device, precision, name, low_memory, file)
         if lora is not None:
             add_lora(parts, cls.family, lora, lora_scale)
             name = f"{name} + {lora_scale:g} {lora.stem}"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from splatdistill.errors import WeightsError
-from splatdistill.priors import DiffusionPrior, hub
+from splatdistill.priors import DiffusionPrior, hub, single_file
 from splatdistill.priors.families import SD3, XL, ModelFamily
 from splatdistill.priors.layout import family_in, problems
 from splatdistill.priors.precision import Precision
@@ -47,6 +47,8 @@ class Found:
     tried: tuple[Tried, ...] = ()
     notice: str = ""
     """Notice that the person must be told, and outputs must carry: set when `auto` chose the embedded prior."""
+    configs: Path | None = None
+    """Folder of the configurations of a single file; None for a folder, which has its own."""
 
     @property
     def tiny(self) -> bool:
@@ -83,6 +85,12 @@ def explicit(source: str, download: bool, origin: str = "") -> Found:
     except (OSError, RuntimeError) as error:  # too long a name, no such user
         why = error.strerror if isinstance(error, OSError) else str(error)
         raise refusal(f"{shown(source)}{origin}", (Tried("the name", f"can be no folder's ({why})"),)) from error
+    if there and folder.is_file():
+        found, faults = single_file.find(folder)
+        if found is None:
+            raise unusable(f"{source}{origin}", faults)
+        place = Tried(f"file {folder}", f"complete, configurations in {found.configs}")
+        return Found(folder.resolve(), source, hub.card_licence(found.configs), (place,), configs=found.configs.resolve())
     if there:
         faults = problems(folder)
         if faults:
@@ -208,8 +216,8 @@ def load(
 ) -> DiffusionPrior:
     """The prior of a source, or of what find returned, by its family; see StableDiffusionPrior.from_folder."""
     found = find(source) if isinstance(source, str) else source
-    return class_of(family_in(found.path)).from_folder(
-        found.path,
+    return class_of(family_in(found.configs or found.path)).from_folder(
+        found.configs or found.path,
         device,
         precision,
         name=found.name,
@@ -220,4 +228,5 @@ def load(
         low_memory=low_memory,
         lora=lora,
         lora_scale=lora_scale,
+        file=found.path if found.configs else None,
     )

@@ -1,7 +1,7 @@
 """Rasterisers of 3D Gaussians behind one interface.
 
-`rasterizer(device)` gives the fastest that works there: gsplat on CUDA, our compiled kernels on a CPU, and
-the plain PyTorch reference, which is the specification of both, where nothing can be compiled.
+`rasterizer(device)` gives the fastest that works there: gsplat on CUDA, our compiled kernels on a CPU (and, behind copies, for
+devices where gsplat does not build), and the plain PyTorch reference, which is the specification of both, where nothing can be compiled.
 """
 
 from dataclasses import dataclass

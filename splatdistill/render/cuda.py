@@ -21,6 +21,8 @@ from splatdistill.cameras import Cameras
 from splatdistill.errors import UserError
 from splatdistill.gaussians import Gaussians
 from splatdistill.render import BLUR, MAX_ALPHA, NEAR, Rasterizer, RenderOutput, Screen
+from splatdistill.render.copies import CopyingRasterizer
+from splatdistill.render.cpu import cpu_rasterizer
 from splatdistill.render.reference import colours, facing_axes, reference_rasterizer
 
 PINNED = "1.5.3"
@@ -139,7 +141,7 @@ def _failure(device: str) -> tuple[str, str] | None:
 
 @cache
 def cuda_rasterizer() -> Rasterizer:
-    """Return gsplat's rasteriser, or, with one warning that says why and what to do, the reference on the GPU.
+    """Return gsplat's rasteriser, or, with one warning that says why and what to do, the CPU's kernels behind copies.
 
     UserError if torch sees no CUDA device. The first call in a process may compile gsplat's kernels for minutes.
     """
@@ -152,11 +154,10 @@ def cuda_rasterizer() -> Rasterizer:
     if failure is not None:
         reason, remedy = failure
         warnings.warn(
-            f"{reason}. Rendering with the plain PyTorch reference on the GPU: the same images, but many times slower. "
-            f"To put it right: {remedy}.",
+            f"{reason}. Rendering on the CPU, with copies to the GPU and back: the same images, but slower. To render on the GPU: {remedy}.",
             stacklevel=2,
         )
-        return reference_rasterizer()
+        return CopyingRasterizer(cpu_rasterizer())
     import gsplat
 
     rasterizer = CudaRasterizer(gsplat.__version__, max_alpha_of(gsplat.__version__))

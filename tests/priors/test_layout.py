@@ -93,11 +93,6 @@ def test_all_that_is_missing_is_named_at_once(tmp_path: Path) -> None:
     )
 
 
-def test_a_single_file_is_told_how_to_become_a_folder(tmp_path: Path) -> None:
-    (tmp_path / "sd.safetensors").write_bytes(b"")
-    assert "from_single_file" in problems(tmp_path / "sd.safetensors")[0]
-
-
 def test_sharded_weights_need_every_shard(folder: Path) -> None:
     single = folder / "unet" / "diffusion_pytorch_model.safetensors"
     shard = "diffusion_pytorch_model-00001-of-00001.safetensors"

@@ -18,6 +18,8 @@ from splatdistill.cameras import orbit
 from splatdistill.errors import UserError
 from splatdistill.gaussians import Gaussians
 from splatdistill.render import MAX_ALPHA, cuda, reference
+from splatdistill.render.copies import CopyingRasterizer
+from splatdistill.render.cpu import cpu_rasterizer
 from splatdistill.render.reference import reference_rasterizer
 
 IMAGES = ("rgb", "alpha", "depth", "normal")
@@ -156,7 +158,7 @@ def test_versions() -> None:
         (RuntimeError("Error building extension 'gsplat_cuda'\nnvcc fatal"), "torch_extensions"),
     ],
 )
-def test_falls_back_to_the_reference_with_one_warning(error, named, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_falls_back_to_the_kernels_of_the_cpu_with_one_warning(error, named, monkeypatch: pytest.MonkeyPatch) -> None:
     def unbuilt(*_: object) -> None:
         raise error
 
@@ -169,7 +171,7 @@ def test_falls_back_to_the_reference_with_one_warning(error, named, monkeypatch:
     cuda.cuda_rasterizer.cache_clear()
     assert len(caught) == 1
     assert "nvcc fatal" not in str(caught[0].message)
-    assert isinstance(first, reference.ReferenceRasterizer) and second is first
+    assert isinstance(first, CopyingRasterizer) and first.inner is cpu_rasterizer() and second is first
 
 
 def test_other_attribute_errors_are_bugs(monkeypatch: pytest.MonkeyPatch) -> None:
