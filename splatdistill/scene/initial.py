@@ -14,11 +14,13 @@ from torch import Tensor
 from splatdistill import checks
 from splatdistill.errors import UserError
 from splatdistill.gaussians import SH_C0, Gaussians
-from splatdistill.io import is_splats, load_splats
+from splatdistill.io import frames, is_splats, load_splats
 from splatdistill.io.extent import FAR
 from splatdistill.io.points import Points, read_points
+from splatdistill.io.surface_points import is_mesh, read_surface
 
 SMALLEST = 1e-4  # world units: coincident points still get a size
+ON_MESH, MESH_RADIUS = 4096, 0.7
 MOST = 10_000_000  # Gaussians: with gradients and Adam's moments about 10 GB
 
 
@@ -28,6 +30,9 @@ class Initial(ABC):
     @abstractmethod
     def make(self, rng: torch.Generator) -> Gaussians:
         """Return the Gaussians to start from, on the CPU; degree 0 unless they come from a file that says otherwise."""
+
+    def preflight(self) -> None:
+        """Raise UserError for what can be known to fail before the prior is loaded; most need nothing."""
 
     def of(self, prompt: str) -> "Initial":
         """Return the initialiser for a prompt; most make the same of all."""
@@ -86,12 +91,12 @@ class Blob(Drawn):
 
 @dataclass(frozen=True)
 class FromFile(Initial):
-    """Gaussians of a file, all of them as they are; or the points of one as round Gaussians."""
+    """Gaussians of a file, all of them as they are; or the points of one, or of a mesh's faces, as round Gaussians."""
 
     path: Path | None = None
-    """A file of Gaussian splats (.ply, .splat, .spz, .sog), or a .ply of points with or without colours."""
+    """A file of Gaussian splats (.ply, .splat, .spz, .sog), a .ply of points with or without colours, or a mesh (.glb, .obj)."""
     count: int | None = None
-    """Greatest number of Gaussians, chosen at random; by default all."""
+    """Greatest number of Gaussians, chosen at random; by default all, and 4096 points on a mesh."""
     drop_invalid: bool = False
     """Leave out rows that hold NaN or infinite values, instead of refusing the file."""
     opacity: float = 0.1
@@ -102,17 +107,28 @@ class FromFile(Initial):
         checks.types(self)
         checks.count(self, 1, MOST, "count")
         checks.between(self, 0, 1, "opacity")
+        checks.positive(self, "fit")
+
     centre: bool = False
     """Move the middle of what is read to the origin, in the file's own precision: for files in map coordinates."""
+    fit: float | None = None
+    """Centre what is read and scale it to a ball of this radius, but for the outermost hundredth; by default meshes to 0.7, others not."""
+    up: Literal["auto", "viewer", "raw", "blender", "unity", "unreal", "gltf"] = "auto"
+    """Axes of what is read, see `export --up`; auto: meshes as in glTF (y up, the front along +z), others as this project writes them."""
+    facing: float = 0.0
+    """Azimuth, in degrees, of what shall become the front."""
 
     def make(self, rng: torch.Generator) -> Gaussians:
         if self.path is None:
             raise UserError("which file to start from? Give one of splats or points with --init.path FILE")
-        if is_splats(self.path):
+        if not is_mesh(self.path) and is_splats(self.path):
             found = load_splats(self.path)
             found.strict(self.drop_invalid)  # refuses what may not be left out
             told, splats = found.told(), found.gaussians[self._choice(len(found.gaussians), rng)]
-            splats = replace(splats, means=self._placed(splats.means))
+            splats = self._fitted(replace(splats, means=self._placed(splats.means)))
+        elif is_mesh(self.path):
+            points = read_surface(self.path, self.count or ON_MESH, rng)
+            told, splats = points.told(), self._round(points, rng)
         else:
             points = read_points(self.path, self.drop_invalid)
             told, splats = points.told(), self._round(points, rng)
@@ -123,7 +139,9 @@ class FromFile(Initial):
     def _round(self, points: Points, rng: torch.Generator) -> Gaussians:
         """Return points as round Gaussians."""
         chosen = self._choice(len(points.xyz), rng)
-        xyz = self._placed(points.xyz[chosen])
+        xyz = self._placed(points.xyz[chosen], self._radius is None)
+        xyz = xyz @ self._world.to(xyz) if self._turned else xyz
+        xyz = xyz if self._radius is None else fitted(xyz, self._radius)
         if len(xyz) < 4:  # whose distances to others are their sizes
             raise UserError(f"{self.path} gives {len(xyz)} of its points; expected at least 4 of an object")
         if len(xyz) > 1 and torch.equal(xyz.amin(0), xyz.amax(0)):
@@ -131,7 +149,33 @@ class FromFile(Initial):
         rgb = torch.full_like(xyz, 0.5) if points.rgb is None else points.rgb[chosen]
         return cloud(xyz, rgb, None, self.opacity)
 
-    def _placed(self, places: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
+    @property
+    def _radius(self) -> float | None:
+        """The radius that what is read is scaled to."""
+        return (MESH_RADIUS if self.path is not None and is_mesh(self.path) else None) if self.fit is None else self.fit
+
+    @property
+    def _turned(self) -> bool:
+        """Whether the axes of what is read are others than ours."""
+        return self.up != "auto" or self.facing != 0 or (self.path is not None and is_mesh(self.path))
+
+    @property
+    def _world(self) -> Float[Tensor, "3 3"]:
+        """The matrix M from our world to the file's axes: rows v M are v in ours."""
+        mesh = self.path is not None and is_mesh(self.path)
+        return frames.into(("gltf" if mesh else "raw") if self.up == "auto" else self.up, self.facing)
+
+    def _fitted(self, splats: Gaussians) -> Gaussians:
+        """Splats turned, and scaled if that is asked for, sizes and all."""
+        if self._turned:
+            splats = frames.placed(splats, self._world.T)
+        if self._radius is None:
+            return splats
+        middle, reach = extent(splats.means)
+        factor = self._radius / reach
+        return replace(splats, means=factor * (splats.means - middle), scales=factor * splats.scales)
+
+    def _placed(self, places: Float[Tensor, "n 3"], refuse: bool = True) -> Float[Tensor, "n 3"]:
         """Return places in single precision, about the origin if that is asked for; UserError if they are so far from it that
         no camera of a run sees them.
         """
@@ -139,7 +183,7 @@ class FromFile(Initial):
         apart = (places.double() - middle).norm(dim=1).median().item()
         if self.centre:
             return (places.double() - middle).float()
-        if middle.norm().item() > max(FAR, FAR * apart):
+        if refuse and middle.norm().item() > max(FAR, FAR * apart):
             raise UserError(
                 f"{self.path} lies {middle.norm().item():.3g} from the origin, which a run's cameras look at; "
                 "move it there with --init.centre"
@@ -177,7 +221,18 @@ class FromGenerator(Initial):
             return Generator.load(self.path)(self.prompt).to("cpu")
 
 
-INITIALS: dict[str, type[Initial]] = {"ball": Ball, "blob": Blob, "file": FromFile, "generator": FromGenerator}
+def extent(points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, " 3"], float]:
+    """Return the middle of the box around all but the outermost hundredth of points, and the distance within which as many lie."""
+    low, high = (torch.quantile(points.double()[::max(1, len(points) // 100_000)], q, 0) for q in (0.005, 0.995))
+    middle = ((low + high) / 2).to(points)
+    reach = torch.quantile((points - middle).norm(dim=1).double()[::max(1, len(points) // 100_000)], 0.99).item()
+    return middle, max(reach, SMALLEST)
+
+
+def fitted(points: Float[Tensor, "n 3"], radius: float) -> Float[Tensor, "n 3"]:
+    """Return points about the origin, all but the outermost hundredth within the radius."""
+    middle, reach = extent(points)
+    return (points - middle) * (radius / reach)
 
 
 def cloud(

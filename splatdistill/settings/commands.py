@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 
 from splatdistill.densify import DENSIFIERS, Densifier
 from splatdistill.guidance import GUIDANCES, Guidance
-from splatdistill.scene.initial import INITIALS, Initial
+from splatdistill.scene.initial import Initial
+from splatdistill.scene.initials import INITIALS
 from splatdistill.settings.classes import Choice
 from splatdistill.settings.layers import Layer, Parsed, Subcommand, parse
 from splatdistill.settings.recipes import Family

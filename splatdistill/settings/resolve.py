@@ -84,6 +84,8 @@ def resolved(config: C, found: Found) -> C:
     """
     if isinstance(config, Distillation) and config.lora is not None:
         refuse_lora(config.lora, found)
+    if isinstance(config, Train):
+        config.init.preflight()
     local = Path(found.name).expanduser().exists()
     prior = TINY if found.tiny else str(found.path) if local else found.name
     settled = replace(absolute(config), prior=prior, device=device_of(config.device))

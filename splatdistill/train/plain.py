@@ -11,7 +11,7 @@ from splatdistill.densify import DENSIFIERS
 from splatdistill.errors import UserError
 from splatdistill.guidance import GUIDANCES
 from splatdistill.renamed import tree_now
-from splatdistill.scene.initial import INITIALS
+from splatdistill.scene.initials import INITIALS
 from splatdistill.train.commands import Choose, SetField
 from splatdistill.train.config import Train
 from splatdistill.train.notes import Plain
