@@ -36,11 +36,11 @@ class Results:
 
     @property
     def file(self) -> Path:
-        """Where it is."""
+        """Path of the file."""
         return self.folder / "gpu.json"
 
     def read(self) -> dict[str, Any]:
-        """What earlier parts, or earlier runs, found."""
+        """Return what earlier parts, or earlier runs, found."""
         return json.loads(self.file.read_text(encoding="utf-8")) if self.file.is_file() else {}
 
     def add(self, name: str, found: dict[str, Any]) -> None:

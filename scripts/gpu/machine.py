@@ -88,7 +88,7 @@ def on_cpu(drawn: Drawn) -> Drawn:
 
 
 def corner_cases(where: Where) -> list[str]:
-    """What is wrong with an empty scene, with Gaussians behind the camera, and with the gradient that densification reads."""
+    """Return what is wrong with an empty scene, with Gaussians behind the camera, and with the gradient that densification reads."""
     render, wrong = rasterizer(where.device), []
     gaussians, _, _ = Case(50, 0, 32).scene(where.device)
     cameras = orbit([0.0, 90.0], [0.0, 20.0], 2.5, 45.0, 32).to(where.device)

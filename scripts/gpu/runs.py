@@ -131,7 +131,7 @@ def profile(where: Where, asked_of: DiffusionPrior, config: Train, name: str) ->
 
 
 def small_cards(where: Where) -> dict[str, Any]:
-    """Which recipes make two steps on a card with so many GB, the rest of this one being taken by a tensor: what is free is then what the
+    """Try which recipes make two steps on a card with so many GB, the rest of this one being taken by a tensor: what is free is then what the
     prior sees, and --low-memory may set in by itself. What the run says where it does not fit.
     """
     kinds: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -210,7 +210,7 @@ def tiny(where: Where) -> dict[str, Any]:
 
 
 def own_tests(where: Where) -> dict[str, Any]:
-    """What pytest says of the tests that run on a device."""
+    """Return what pytest says of the tests that run on a device."""
     root = Path(__file__).resolve().parents[2]
     files: Sequence[str] = ("tests/render/test_copies.py",) if where.small else TESTS
     argv = [sys.executable, "-m", "pytest", "-q", "--device", where.device, *files]

@@ -72,7 +72,7 @@ def command(argv: list[str]) -> int:
     config = resolved(before, at)
     parsed = replace(parsed, config=config, chosen_by={**parsed.chosen_by, **changed(before, config)})
     workers = Workers.here()
-    session = AmortisedSession(config, weights.load(at, config.device, config.precision, views=config.prior_views, low_memory=config.low_memory), corpus, workers=workers)
+    session = AmortisedSession(config, weights.load(at, views=config.prior_views, **config.loading()), corpus, workers=workers)
     if workers.rank:
         run(session, RunDir(Path()))
         return 0
@@ -96,7 +96,7 @@ def go_on(argv: list[str], folder: RunDir, found: Weights) -> int:
         more = as_typed("splatdistill", "amortise", "--resume", folder.path, "--steps", 2 * done)
         raise UserError(f"{folder.path} has done {done} steps, and {config.steps} were asked for; to go further, for example: {more}")
     at = found.find(config.prior)
-    prior = weights.load(at, config.device, config.precision, views=config.prior_views, low_memory=config.low_memory)
+    prior = weights.load(at, views=config.prior_views, **config.loading())
     session = AmortisedSession(config, prior, read_prompts(folder.path), workers=Workers.here())
     resume(session, folder)
     if session.workers.rank:

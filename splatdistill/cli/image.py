@@ -134,7 +134,7 @@ def settled(parsed: Parsed, found: Weights) -> tuple[Parsed, DiffusionPrior, str
         refuse_prompt(before.prompt, before.negative, found.family(before.prior))
         at = found.find(before.prior)
         after, notice = resolved(before, at), at.notice
-        prior = weights.load(at, after.device, after.precision, low_memory=after.low_memory, lora=after.lora, lora_scale=after.lora_scale)
+        prior = weights.load(at, **after.loading())
     return replace(parsed, config=after, chosen_by={**parsed.chosen_by, **changed(before, after)}), prior, notice
 
 

@@ -44,5 +44,6 @@ def crowded(vae: Any, image: Float[Tensor, "b 3 h w"]) -> bool:
 
 
 def bytes_of(vae: Any, image: Float[Tensor, "b 3 h w"]) -> int:
-    """Return about how many bytes encoding keeps for the gradient, in float32."""
-    return BYTES * int(vae.config.block_out_channels[0]) * image[:, 0].numel()
+    """Return about how many bytes encoding keeps for the gradient, in float32 or with weights of half as many bytes."""
+    width = next((p.element_size() for p in vae.parameters()), 4)
+    return BYTES * int(vae.config.block_out_channels[0]) * image[:, 0].numel() * min(width, 4) // 4

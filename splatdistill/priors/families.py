@@ -19,7 +19,7 @@ class ModelFamily:
     projected: tuple[str, ...] = ()
     """Those of them whose projection makes the pooled vector."""
     flow: bool = False
-    """Whether the network predicts the velocity of a rectified flow."""
+    """True where the network predicts the velocity of a rectified flow."""
     unread: tuple[str, ...] = ()
     """Networks of a folder that are left out."""
 

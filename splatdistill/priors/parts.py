@@ -10,7 +10,7 @@ from splatdistill.priors import Schedule, networks
 from splatdistill.priors.families import ModelFamily, tokenizer_of
 from splatdistill.priors.layout import half_variant
 from splatdistill.priors.patches import PatchAutoencoder, read_patches
-from splatdistill.priors.precision import Precision, unet_dtype
+from splatdistill.priors.precision import Precision, VaePrecision, unet_dtype
 from splatdistill.priors.prediction import Prediction
 from splatdistill.priors.refusal import unusable
 from splatdistill.priors.schedule import FlowSchedule
@@ -30,7 +30,7 @@ class Parts:
     schedule: Schedule
     prediction: Prediction
     index: dict[str, Any] = field(default_factory=dict)
-    """What model_index.json says."""
+    """Content of model_index.json."""
 
     @property
     def image_size(self) -> int:
@@ -41,16 +41,17 @@ class Parts:
 
 
 def read_parts(
-    folder: Path, family: ModelFamily, device: torch.device, precision: Precision, name: str, low_memory: bool = False, file: Path | None = None
+    folder: Path, family: ModelFamily, device: torch.device, precision: Precision, name: str, low_memory: bool = False, file: Path | None = None, vae_precision: VaePrecision = "auto"
 ) -> Parts:
     """Load a folder of a family that layout.problems finds nothing wrong with. Never asks the network. Raises WeightsError.
 
-    low_memory: the text encoders stay on the CPU. file: a single file that holds the weights of all.
+    low_memory: the text encoders stay on the CPU. file: a single file that holds the weights of all. vae_precision: bfloat16 for all of the autoencoder.
     """
     dtype = unet_dtype(precision, device)
     latents = torch.float64 if dtype == torch.float64 else torch.float32
     patches = read_patches(folder / "vae")
-    dtypes = {c: dtype if c == family.network else latents for c in family.components if not (c == "vae" and patches)}
+    of_vae = torch.bfloat16 if vae_precision == "bfloat16" else latents
+    dtypes = {c: dtype if c == family.network else of_vae if c == "vae" else latents for c in family.components if not (c == "vae" and patches)}
     places = dict.fromkeys(family.encoders, torch.device("cpu")) if low_memory else {}
     if file is not None:
         whole = networks.attempt("single file", name, lambda: networks_of(SingleFile(file, folder)))

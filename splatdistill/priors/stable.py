@@ -26,7 +26,7 @@ from splatdistill.priors.multiview import NUMBERS, joint, pose_numbers
 from splatdistill.priors.mvdream import camera_azimuth
 from splatdistill.priors.parts import Parts, read_parts
 from splatdistill.priors.patches import PatchAutoencoder
-from splatdistill.priors.precision import Precision
+from splatdistill.priors.precision import Precision, VaePrecision
 from splatdistill.priors.prediction import Prediction, to_eps
 from splatdistill.priors.random import normal
 from splatdistill.weight_files import read_object
@@ -65,6 +65,7 @@ class StableDiffusionPrior(DiffusionPrior):
             self.unet = joint(self.unet)
             self.wants = frozenset({"tokens", "camera"}) if views > 1 else self.wants
         self.vae: Any = vae.eval().requires_grad_(False)
+        self.vae_dtype: torch.dtype | None = next((p.dtype for p in vae.parameters()), None)
         self.text_encoders = tuple(e.eval().requires_grad_(False) for e in parts.encoders)
         self.tokenizers = parts.tokenizers
         self.prediction: Prediction = parts.prediction
@@ -93,6 +94,7 @@ class StableDiffusionPrior(DiffusionPrior):
         compile: bool = False,
         views: int = 1,
         low_memory: bool = False,
+        vae_precision: VaePrecision = "auto",
         lora: Path | None = None,
         lora_scale: float = 1.0,
         file: Path | None = None,
@@ -102,13 +104,13 @@ class StableDiffusionPrior(DiffusionPrior):
         max_batch: the most images that the UNet sees at once. compile: torch.compile the UNet, which takes
         minutes on the first call and pays off in long runs on a GPU. views: pictures of one object that it sees together,
         for a network that was taught to. low_memory: the text encoder stays on the CPU, pictures go through the autoencoder one
-        at a time, and the UNet sees FEW of them at once. lora: a file of changes to the networks, added with the factor lora_scale. file: a single
-        file that holds the weights; the folder then only has the configurations.
+        at a time, and the UNet sees FEW of them at once. lora: a file of changes to the networks, added with the factor lora_scale. vae_precision:
+        bfloat16 for all of the autoencoder. file: a single file that holds the weights; the folder then only has the configurations.
         """
         folder, device, name = Path(folder), torch.device(device), name or str(folder)
         if views > 1 and read_object(folder / cls.family.network / "config.json").get("class_embed_type") is None:
             raise UserError(f"The prior {name} sees one picture at a time; take --prior-views 1, or a multi-view prior instead of {views}.")
-        parts = read_parts(folder, cls.family, device, precision, name, low_memory, file)
+        parts = read_parts(folder, cls.family, device, precision, name, low_memory, file, vae_precision)
         if lora is not None:
             add_lora(parts, cls.family, lora, lora_scale)
             name = f"{name} + {lora_scale:g} {lora.stem}"
@@ -123,7 +125,7 @@ class StableDiffusionPrior(DiffusionPrior):
 
     @torch.no_grad()
     def embed(self, prompts: Sequence[str]) -> Condition:
-        """What the text encoders say, padded to the tokenizer's length; kept per distinct prompt. Warns about a prompt that is
+        """Return what the text encoders say, padded to the tokenizer's length; kept per distinct prompt. Warns about a prompt that is
         longer than the encoder reads.
         """
         new = [p for p in dict.fromkeys(prompts) if p not in self._texts]
@@ -173,7 +175,7 @@ class StableDiffusionPrior(DiffusionPrior):
 
     def _posterior(self, image: Tensor) -> tuple[Tensor, Tensor]:
         with self._vae_precision():
-            return posterior(self.vae, image)
+            return posterior(self.vae, image.to(self.vae_dtype))
 
     def decode(self, x: Float[Tensor, "b *d"]) -> Float[Tensor, "b 3 h w"]:
         """Images of scaled latents, not clamped; differentiable."""
@@ -181,7 +183,7 @@ class StableDiffusionPrior(DiffusionPrior):
             return (self.vae.decode(x) + 1) / 2
         pieces = x.split(1) if self.low_memory and not torch.is_grad_enabled() else (x,)
         with self._vae_precision():
-            image = torch.cat([self.vae.decode(piece / self.vae.config.scaling_factor + self._shift).sample for piece in pieces])
+            image = torch.cat([self.vae.decode((piece / self.vae.config.scaling_factor + self._shift).to(self.vae_dtype)).sample for piece in pieces])
         return (image.to(self.dtype) + 1) / 2
 
     def _vae_precision(self) -> torch.autocast:
@@ -189,6 +191,7 @@ class StableDiffusionPrior(DiffusionPrior):
         # leaves float16's; weights, normalisations, image and latents stay float32.
         low = (
             self.device.type == "cuda"
+            and self.vae_dtype == torch.float32
             and self.precision in (torch.float16, torch.bfloat16)
             and torch.cuda.is_bf16_supported(False)
         )
@@ -229,7 +232,7 @@ class StableDiffusionPrior(DiffusionPrior):
         return unet(x, self.noise.timestep(t), **told).sample.to(self.dtype)
 
     def _inputs(self, x: Tensor, condition: Condition) -> dict[str, Any]:
-        """What the UNet is told beside noise, time and tokens."""
+        """Return what the UNet is told beside noise, time and tokens."""
         if not self.cameras:
             return {}
         camera = x.new_zeros(len(x), NUMBERS) if condition.camera is None or self.views == 1 else pose_numbers(condition.camera, self.azimuth).to(x)

@@ -15,7 +15,7 @@ from splatdistill.errors import WeightsError
 from splatdistill.priors import DiffusionPrior, hub, single_file
 from splatdistill.priors.families import SD3, XL, ModelFamily
 from splatdistill.priors.layout import family_in, problems
-from splatdistill.priors.precision import Precision
+from splatdistill.priors.precision import Precision, VaePrecision
 from splatdistill.priors.refusal import unusable
 from splatdistill.weight_files import shown
 
@@ -211,6 +211,7 @@ def load(
     compile: bool = False,
     views: int = 1,
     low_memory: bool = False,
+    vae_precision: VaePrecision = "auto",
     lora: Path | None = None,
     lora_scale: float = 1.0,
 ) -> DiffusionPrior:
@@ -226,6 +227,7 @@ def load(
         compile=compile,
         views=views,
         low_memory=low_memory,
+        vae_precision=vae_precision,
         lora=lora,
         lora_scale=lora_scale,
         file=found.path if found.configs else None,

@@ -156,7 +156,7 @@ class FromFile(Initial):
 
     @property
     def _turned(self) -> bool:
-        """Whether the axes of what is read are others than ours."""
+        """True where the axes of what is read are others than ours."""
         return self.up != "auto" or self.facing != 0 or (self.path is not None and is_mesh(self.path))
 
     @property

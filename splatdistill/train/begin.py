@@ -11,5 +11,5 @@ from splatdistill.train.session import Session
 
 def begin(config: Train, found: Found, checkpoint: Checkpoint | Path | None = None) -> Session:
     """Load the prior and set the scene, or take both up from a checkpoint."""
-    prior = weights.load(found, config.device, config.precision, views=config.prior_views, low_memory=config.low_memory, lora=config.lora, lora_scale=config.lora_scale)
+    prior = weights.load(found, views=config.prior_views, **config.loading())
     return Session(config, prior) if checkpoint is None else Session.resumed(config, prior, checkpoint)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from splatdistill import checks
 
@@ -31,6 +31,14 @@ class Computed:
     """Spare the card's memory, for more time: pictures go through the autoencoder one at a time (so they do by themselves where they
     would not fit), few through the network at once, and the text encoder stays on the CPU.
     """
+    vae_precision: Literal["auto", "bfloat16"] = "auto"
+    """Precision of the autoencoder: auto is float32 (on a card beside a half-precision network its convolutions are bfloat16); bfloat16
+    is all of it, with about half of the memory.
+    """
+    compile: bool = False
+    """Compile the prior's network by torch.compile: minutes at the start, for long runs on a card."""
+    max_batch: int = 64
+    """Most pictures that the prior's network sees at once."""
     seed: int = 0
     """Seed of everything random."""
 
@@ -38,6 +46,12 @@ class Computed:
         """Raise UserError for values of another type, or a seed that torch does not take."""
         checks.types(self)
         checks.within(self, -(2**63), 2**63 - 1, "seed")
+        checks.count(self, 1, 1024, "max_batch")
+
+    def loading(self) -> dict[str, Any]:
+        """Return the options of `weights.load`."""
+        names = ("device", "precision", "low_memory", "vae_precision", "compile", "max_batch")
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True)
@@ -53,3 +67,7 @@ class Distillation(Computed, Prompted):
         """Raise UserError for values of another type, or a factor beyond 10."""
         super().__post_init__()
         checks.within(self, -10, 10, "lora_scale")
+
+    def loading(self) -> dict[str, Any]:
+        """Return the options of `weights.load`."""
+        return {**super().loading(), "lora": self.lora, "lora_scale": self.lora_scale}

@@ -1,5 +1,6 @@
 """Pictures encoded one at a time: the same latents and gradients, for the memory of one."""
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from helpers import write_sd_folder
 from priors.live import Live
+from torch import Tensor
 
 from splatdistill.priors import Query
 from splatdistill.priors.apart import bytes_of, posterior, posterior_apart
@@ -84,7 +86,7 @@ def test_the_option_reaches_the_prior(folder: Path) -> None:
 
 
 @cache
-def vae() -> Any:
+def vae(dtype: torch.dtype = torch.float32) -> Any:
     with torch.device("meta"):
         made: Any = AutoencoderKL.from_config(
             {
@@ -95,14 +97,14 @@ def vae() -> Any:
                 "latent_channels": 4,
             }
         )
-    return made.eval().requires_grad_(False)
+    return made.to(dtype).eval().requires_grad_(False)
 
 
 @cache
-def encoding(views: int, apart: bool) -> int:
-    """The most bytes while pictures of 512 pixels are encoded, and their gradient is taken, in float32."""
-    image = torch.empty(views, 3, 512, 512, device="meta", requires_grad=True)
-    network = vae()  # whose weights were there before
+def encoding(views: int, apart: bool, dtype: torch.dtype = torch.float32) -> int:
+    """The most bytes while pictures of 512 pixels are encoded, and their gradient is taken."""
+    image = torch.empty(views, 3, 512, 512, device="meta", requires_grad=True, dtype=dtype)
+    network = vae(dtype)  # whose weights were there before
     with Live() as live:
         mean, std = posterior_apart(lambda one: posterior(network, one), image) if apart else posterior(network, image)
         (mean + std).sum().backward()
@@ -121,3 +123,45 @@ def test_one_at_a_time_takes_the_memory_of_one() -> None:
 def test_what_encoding_will_take_is_foretold(views: int) -> None:
     foretold = bytes_of(vae(), torch.empty(views, 3, 512, 512, device="meta"))
     assert 0.8 < foretold / encoding(views, False) < 1.25
+
+
+def test_all_in_bfloat16_takes_half_and_is_foretold() -> None:
+    half = encoding(1, False, torch.bfloat16)
+    assert 0.45 < half / encoding(1, False) < 0.56
+    assert 0.8 < bytes_of(vae(torch.bfloat16), torch.empty(1, 3, 512, 512, device="meta")) / half < 1.25
+
+
+def test_bfloat16_encodes_as_well_as_bfloat16_convolutions_do(folder: Path) -> None:
+    """All that is lost is lost by the convolutions: with all of it in bfloat16 latents and gradients are no worse than twice as far off."""
+    exact, low = (load(find(str(folder)), vae_precision=p) for p in ("auto", "bfloat16"))
+    assert isinstance(exact, StableDiffusionPrior) and isinstance(low, StableDiffusionPrior)
+    assert low.vae_dtype == torch.bfloat16 and low.unet.dtype == exact.unet.dtype
+    image = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+    def errors(encode: Callable[[Tensor], Tensor]) -> list[float]:
+        truth, got = (both(e, image) for e in (exact.encode, encode))
+        return [((g - t).norm() / t.norm()).item() for g, t in zip(got, truth)]
+
+    def mixed(rgb: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            mean, _ = posterior(exact.vae, 2 * rgb - 1)
+        return mean.float() * exact.vae.config.scaling_factor
+
+    (latent, gradient), (latent_mixed, gradient_mixed) = errors(low.encode), errors(mixed)
+    assert 0 < latent < max(2 * latent_mixed, 0.01) and 0 < gradient < max(2 * gradient_mixed, 0.02)
+    assert low.encode(image).dtype == low.decode(low.encode(image)).dtype == torch.float32
+
+
+def both(encode: Callable[[Tensor], Tensor], image: Tensor) -> tuple[Tensor, Tensor]:
+    """Latents, and the pixels' gradient of their squares."""
+    x = image.clone().requires_grad_()
+    latents = encode(x).float()
+    latents.square().sum().backward()
+    assert x.grad is not None
+    return latents.detach(), x.grad
+
+
+def test_options_of_the_network_reach_it(folder: Path) -> None:
+    config = Train(prompt="a red ball", prior=str(folder), max_batch=3, vae_precision="bfloat16", device="cpu")
+    prior = begin(config, find(str(folder))).prior
+    assert isinstance(prior, StableDiffusionPrior) and prior.max_batch == 3 and prior.vae_dtype == torch.bfloat16
