@@ -17,7 +17,7 @@ from splatdistill.gaussians import Gaussians
 from splatdistill.io import load_splats
 from splatdistill.io.images import contact_sheet
 from splatdistill.render import Rasterizer
-from splatdistill.toybox import render
+from splatdistill.toybox.things import draw
 from splatdistill.toybox.world import VIEWS as WORLD
 
 SIZE = 128  # pixels per side of a picture
@@ -57,7 +57,7 @@ def side_by_side(
     for prompt in prompts:
         columns = [(corner, prompt), *((label, seen) for m in methods for label, seen in [shown(prompt, m)])]
         if truth and (caption := named(prompt)):
-            columns.append(("truth", render([caption.parts()], views).rgb))
+            columns.append(("truth", draw(caption, views).rgb))
         for view in range(len(views)):
             labels += [label if view == 0 else "" for label, _ in columns]
             for _, seen in columns:

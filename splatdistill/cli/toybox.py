@@ -12,12 +12,13 @@ from splatdistill.cameras import Cameras, orbit
 from splatdistill.errors import UserError
 from splatdistill.io.images import contact_sheet, write_png
 from splatdistill.settings.command_line import command_line
-from splatdistill.toybox import COLOURS, NAMED, PRIMITIVES, Caption, parse, render
+from splatdistill.toybox import COLOURS, NAMED, PRIMITIVES, Caption, parse
 from splatdistill.toybox.captions import plain_captions
 from splatdistill.toybox.parts import PATTERNS
-from splatdistill.toybox.real import RealCaption, parse_real, truth
+from splatdistill.toybox.real import RealCaption, parse_real
 from splatdistill.toybox.real_split import SPLIT
-from splatdistill.toybox.triangles import rasterise
+from splatdistill.toybox.things import Thing, understood
+from splatdistill.toybox.things import draw as drawn
 
 Word = Literal["front", "side", "back", "overhead"]
 PLACES: dict[str, tuple[float, float]] = {
@@ -87,15 +88,9 @@ def real_examples() -> list[RealCaption]:
     return [c for prompt in SPLIT.truth if (c := parse_real(prompt))]
 
 
-def understood(text: str) -> Caption | RealCaption:
-    """The object that a text names, real or procedural. Raises UserError where the toybox has no such object."""
-    return parse_real(text) or parse(text)
-
-
-def pictures(caption: Caption | RealCaption, cameras: Cameras) -> Tensor:
+def pictures(thing: Thing, cameras: Cameras) -> Tensor:
     """(b,3,h,w) of what a caption names."""
-    seen = rasterise([truth(caption)], cameras, samples=3) if isinstance(caption, RealCaption) else render([caption.parts()], cameras)
-    return seen.rgb.clamp(0, 1)
+    return drawn(thing, cameras).rgb.clamp(0, 1)
 
 
 def draw(options: Toybox) -> None:

@@ -22,7 +22,7 @@ from splatdistill.io.ply import read_comments
 from splatdistill.priors import DiffusionPrior, weights
 from splatdistill.priors.weights import Found
 from splatdistill.render import Rasterizer, rasterizer
-from splatdistill.toybox import Caption
+from splatdistill.toybox.things import Thing
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,13 @@ class Judges:
         """Return the rasteriser that draws what is judged."""
         return rasterizer("cpu")
 
-    def key(self, file: Path, caption: Caption) -> str:
+    def key(self, file: Path, caption: Thing) -> str:
         """Return a digest of all that a judgement depends on: the splats' bytes, the caption, and the networks' weights."""
         told = [KEPT, sha256_of(file), str(caption), self.clip.name, identity(self.found) if self.found else ""]
         return sha256(json.dumps(told).encode()).hexdigest()[:20]
 
 
-def judge_file(file: Path, caption: Caption, judges: Judges, seen: Sight | None = None) -> AcceptanceRecord:
+def judge_file(file: Path, caption: Thing, judges: Judges, seen: Sight | None = None) -> AcceptanceRecord:
     """Return the row of a file of splats: the one kept beside it where the same splats were judged by the same networks, else judged
     now. seen: how they look, where that is known already.
     """

@@ -18,6 +18,7 @@ from splatdistill.evaluate.setup import evaluator
 from splatdistill.io.atomic import write_text
 from splatdistill.priors import weights
 from splatdistill.settings.resolve import device_of
+from splatdistill.toybox import Caption
 
 Tell = Callable[[int], None]
 """Called with how much is done."""
@@ -104,7 +105,7 @@ def sampled(
         notes.append(f"no samples of the prior {run.prior}: {str(e).splitlines()[0]}")
         return {}
     if found.tiny:
-        prompts = [p for p in prompts if named(p) is not None]
+        prompts = [p for p in prompts if isinstance(named(p), Caption)]
     folder = run.path / "evaluation" / "samples"
     with progress("sampling the prior", len(prompts)) as tell:
         return samples_of(identity(found), lambda: weights.load(found, judges.device), judges.clip, prompts, count, folder, tell)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from splatdistill.cameras import DIRECTIONS, VIEW_WORDS, ViewWords, orbit, with_view
 from splatdistill.priors import DiffusionPrior, Query
-from splatdistill.toybox import Caption, render
+from splatdistill.toybox.things import Thing, draw, symmetric
 from splatdistill.toybox.world import SIZE, VIEWS, WORDS
 
 AZIMUTHS, ELEVATIONS = range(0, 360, 10), range(-15, 76, 10)  # no grid point on a boundary between words
@@ -47,7 +47,7 @@ def backdrop(images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3"]:
     return edge.median(-1).values
 
 
-def words_by_truth(images: Float[Tensor, "b 3 h w"], caption: Caption, words: ViewWords = WORDS) -> WordScores:
+def words_by_truth(images: Float[Tensor, "b 3 h w"], caption: Thing, words: ViewWords = WORDS) -> WordScores:
     """Return the highest PSNR (dB, at half the models' resolution, the picture's own background behind both) between a
     picture and the true object seen from the directions that a word names: every 10 degrees, from three
     distances within the models' range. `words` may tell left from right.
@@ -57,9 +57,7 @@ def words_by_truth(images: Float[Tensor, "b 3 h w"], caption: Caption, words: Vi
     distances = torch.linspace(*VIEWS.distance, 3).tolist()
     views = [(float(a), float(e), d) for a, e, d in product(AZIMUTHS, ELEVATIONS, distances)]
     azimuth, elevation, distance = (list(v) for v in zip(*views, strict=True))
-    truth = render(
-        [caption.parts()], orbit(azimuth, elevation, distance, VIEWS.middle[1], size), torch.zeros(len(views), 3), samples=1
-    )
+    truth = draw(caption, orbit(azimuth, elevation, distance, VIEWS.middle[1], size), torch.zeros(len(views), 3), samples=1)
     named = [words.phrase(a, e) for a, e, _ in views]
     options = DIRECTIONS if words.left_right else VIEW_WORDS
     options += tuple(f"overhead {d}" for d in DIRECTIONS) if words.left_right else ()
@@ -113,12 +111,12 @@ class Janus:
 
 
 def detect_janus(
-    behind: Float[Tensor, "b 3 h w"], caption: Caption, prior: DiffusionPrior | None, rng: torch.Generator
+    behind: Float[Tensor, "b 3 h w"], caption: Thing, prior: DiffusionPrior | None, rng: torch.Generator
 ) -> Janus | None:
     """Judge views from behind (the cameras `BEHIND`, on a plain background), all of one object together; None for
     objects whose front and back are the same. Without a prior the truth judges alone.
     """
-    if caption.symmetric:
+    if symmetric(caption):
         return None
     by_truth = words_by_truth(behind, caption).margin("back", "front").mean().item()
     if prior is None:

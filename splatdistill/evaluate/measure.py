@@ -37,7 +37,8 @@ from splatdistill.gaussians import Gaussians
 from splatdistill.io import read_splats
 from splatdistill.io.atomic import replacing, write_text
 from splatdistill.render import Rasterizer, RenderOutput, rasterizer
-from splatdistill.toybox import Caption, parse
+from splatdistill.toybox import Caption
+from splatdistill.toybox.things import Thing, has_truth, symmetric, understood
 
 if TYPE_CHECKING:
     from splatdistill.estimators.imagenet import ImageNetClassifier
@@ -154,7 +155,7 @@ def measured(run: RunSummary, gaussians: Gaussians, evaluator: Evaluator) -> tup
 
 
 def by_clip(
-    run: RunSummary, out: RenderOutput, caption: Caption | None, evaluator: Evaluator
+    run: RunSummary, out: RenderOutput, caption: Thing | None, evaluator: Evaluator
 ) -> tuple[list[Measurement], Float[Tensor, "v d"] | None]:
     """Return what the CLIP says, and the features that it said it from."""
     clip = evaluator.clip
@@ -162,7 +163,7 @@ def by_clip(
         return missing((*CLIP_METRICS, *PAIRS), evaluator.better), None
     with torch.no_grad():
         features = torch.cat([clip.scorer.image_features(part) for part in out.rgb.split(16)]).cpu()
-    if clip.tiny and caption is None:
+    if clip.tiny and not isinstance(caption, Caption):
         return missing((*CLIP_METRICS, *PAIRS), f"tiny-clip knows the toybox's words alone:{GET_CLIP}"), features
     words = [ViewWords().word(a, e) for a, e in zip(out.cameras.azimuth.tolist(), out.cameras.elevation.tolist())]
     texts = [with_view(run.prompt, w) for w in words] if evaluator.protocol.view_words else [run.prompt] * len(words)
@@ -171,7 +172,7 @@ def by_clip(
     measurements.append(r_precision(clip.scorer, features, run.prompt, evaluator.prompts))
     if clip.tiny:
         measurements += missing(("janus",), f"tiny-clip cannot tell front from back even on true objects:{GET_CLIP}")
-    elif caption is not None and caption.symmetric:
+    elif caption is not None and symmetric(caption):
         measurements += missing(("janus",), "its front and back are the same")
     else:
         measurements.append(janus(clip.scorer, features, out.cameras.azimuth, run.prompt))
@@ -183,12 +184,13 @@ def by_clip(
     return [replace(f, by=clip.name) if f.value is not None else f for f in measurements], features
 
 
-def named(prompt: str) -> Caption | None:
-    """Return the toybox's object that a prompt names, if any."""
+def named(prompt: str) -> Thing | None:
+    """Return the toybox's object that a prompt names, if any; None for a real one whose mesh is not in the package."""
     try:
-        return parse(prompt)
+        thing = understood(prompt)
     except UserError:
         return None
+    return thing if has_truth(thing) else None
 
 
 def mean_over(parts: Sequence[Sequence[Measurement]]) -> list[Measurement]:

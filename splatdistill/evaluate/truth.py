@@ -16,7 +16,8 @@ from torch import Tensor
 from splatdistill.cameras import Cameras
 from splatdistill.evaluate.retrieval import changes
 from splatdistill.render import RenderOutput
-from splatdistill.toybox import Caption, Truth, render
+from splatdistill.toybox import Caption, Truth
+from splatdistill.toybox.things import Thing, draw, others
 
 STEP = 5.0  # degrees between the turns that are tried
 
@@ -63,7 +64,7 @@ class Turn:
     psnr: float  # mean over views, at half resolution
 
 
-def best_turn(rgb: Float[Tensor, "b 3 h w"], cameras: Cameras, caption: Caption, step: float = STEP) -> Turn:
+def best_turn(rgb: Float[Tensor, "b 3 h w"], cameras: Cameras, caption: Thing, step: float = STEP) -> Turn:
     """Find the turn that brings an object nearest to images (on white) from several cameras: the highest mean PSNR
     over views among all multiples of `step`.
     """
@@ -74,7 +75,7 @@ def best_turn(rgb: Float[Tensor, "b 3 h w"], cameras: Cameras, caption: Caption,
     rows = torch.cat([views.world_to_camera.flatten(1), views.intrinsics.flatten(1)], 1)
     _, which = (rows * 1e4).round().unique(dim=0, return_inverse=True)  # a turn often leads to another camera's view
     first = torch.full((int(which.max()) + 1,), len(rows)).scatter_reduce(0, which, torch.arange(len(rows)), "amin")
-    pictures = render([caption.parts()], views[first], samples=1).rgb[which]
+    pictures = draw(caption, views[first], samples=1).rgb[which]
     near = psnr(small.repeat(len(angles), 1, 1, 1), pictures).view(len(angles), -1).mean(1)
     return Turn(angles[near.argmax()].item(), near.max().item())
 
@@ -83,16 +84,16 @@ def best_turn(rgb: Float[Tensor, "b 3 h w"], cameras: Cameras, caption: Caption,
 class Likeness:
     """Renders of splats against an object turned by `turn` degrees; per view."""
 
-    caption: Caption
+    caption: Thing
     turn: float
     iou: Float[Tensor, " b"]
     psnr: Float[Tensor, " b"]
     depth_error: Float[Tensor, " b"]
 
 
-def likeness(seen: RenderOutput, caption: Caption, turn: float = 0.0) -> Likeness:
+def likeness(seen: RenderOutput, caption: Thing, turn: float = 0.0) -> Likeness:
     """Compare renders on white with the truth of a caption."""
-    truth = render([caption.parts()], turned(seen.cameras, torch.tensor([turn])))
+    truth = draw(caption, turned(seen.cameras, torch.tensor([turn])))
     iou, error = silhouette_iou(seen.alpha, truth.alpha), depth_error(seen, truth)
     return Likeness(caption, turn, iou, psnr(seen.rgb, truth.rgb), error)
 
@@ -110,25 +111,30 @@ class Comparison:
         """Return True if the mean PSNR to the true object is above that to every wrong one, each after its best turn."""
         return self.best.psnr.mean().item() > self.wrong.psnr.mean().item()
 
+    @property
+    def views_nearer(self) -> int:
+        """Return from how many views the true object is nearer than the nearest wrong one."""
+        return int((self.best.psnr > self.wrong.psnr).sum())
 
-def compare(seen: RenderOutput, caption: Caption) -> Comparison:
+
+def compare(seen: RenderOutput, caption: Thing) -> Comparison:
     """Compare renders on white with the true object and with all that differ in one attribute (another object
-    of the same colour, the same object in another colour, ...): all of them at every 15 degrees, the five
+    of the same colour, the same object in another colour, ...; of a real object see `others`): all of them at every 15 degrees, the five
     nearest at every `STEP`, the two nearest of those, like the true one, at full resolution.
     """
 
-    def nearest(captions: Iterable[Caption], step: float, count: int) -> dict[Caption, Turn]:
+    def nearest(captions: Iterable[Thing], step: float, count: int) -> dict[Thing, Turn]:
         turns = {c: best_turn(seen.rgb, seen.cameras, c, step) for c in captions}
         return dict(sorted(turns.items(), key=lambda found: -found[1].psnr)[:count])
 
-    def settled(caption: Caption, turn: Turn) -> Likeness:  # half resolution can be wrong by a step
+    def settled(caption: Thing, turn: Turn) -> Likeness:  # half resolution can be wrong by a step
         around = [likeness(seen, caption, (turn.degrees + d) % 360) for d in (0, -STEP, STEP)]
         return max(around, key=mean_psnr)
 
     def mean_psnr(found: Likeness) -> float:
         return found.psnr.mean().item()
 
-    others = nearest(chain(*changes(caption)), 3 * STEP, 5)
-    wrong = [settled(c, turn) for c, turn in nearest(others, STEP, 2).items()]
+    all_wrong = chain(*changes(caption)) if isinstance(caption, Caption) else others(caption)
+    wrong = [settled(c, turn) for c, turn in nearest(nearest(all_wrong, 3 * STEP, 5), STEP, 2).items()]
     best = settled(caption, best_turn(seen.rgb, seen.cameras, caption))
     return Comparison(likeness(seen, caption), best, max(wrong, key=mean_psnr))

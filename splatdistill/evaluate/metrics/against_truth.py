@@ -9,7 +9,8 @@ from splatdistill.evaluate.metrics import Measurement, missing
 from splatdistill.evaluate.metrics.sharpness import tenengrad
 from splatdistill.evaluate.retrieval import recognised
 from splatdistill.evaluate.truth import STEP, Likeness, best_turn, likeness, turned
-from splatdistill.toybox import Caption, render
+from splatdistill.toybox import Caption
+from splatdistill.toybox.things import Thing, draw, symmetric
 
 TRUTH = "the toybox's truth"
 NAMES = (
@@ -25,20 +26,21 @@ NAMES = (
 )
 
 
-def against_truth(sight: Sight, caption: Caption, scorer: ImageTextScorer | None, measured_by: str) -> list[Measurement]:
+def against_truth(sight: Sight, caption: Thing, scorer: ImageTextScorer | None, measured_by: str) -> list[Measurement]:
     """Return the acceptance table's numbers without its wrong objects, from its eight views on white. scorer: tiny-clip."""
     views, size = len(sight.seen.rgb), sight.seen.rgb.shape[-1]
     near, straight = nearest(sight, caption), likeness(sight.seen, caption)
     after = f"after a turn of {near.turn:.0f} degrees"
     depth = near.depth_error.mean().item()
-    truth = render([caption.parts()], turned(sight.seen.cameras, torch.tensor([near.turn]))).rgb
+    truth = draw(caption, turned(sight.seen.cameras, torch.tensor([near.turn]))).rgb
 
     def of(metric: str, value: float | None, detail: str = "") -> Measurement:
         note = "" if value is not None else "nothing of it is where the object is"
         return Measurement(metric, value, TRUTH, views, size, "white", note, detail)
 
-    right = None if scorer is None else recognised(scorer, sight.seen.rgb, caption).right
-    hard = Measurement("r_precision_hard", None, note="tiny-clip is not in this installation")
+    real = not isinstance(caption, Caption)
+    right = None if scorer is None or real else recognised(scorer, sight.seen.rgb, caption).right
+    hard = Measurement("r_precision_hard", None, note="tiny-clip does not know its words" if real else "tiny-clip is not in this installation")
     if right is not None:
         hard = Measurement("r_precision_hard", 100 * right.float().mean().item(), measured_by, views, size, "white")
     return [
@@ -53,16 +55,16 @@ def against_truth(sight: Sight, caption: Caption, scorer: ImageTextScorer | None
     ]
 
 
-def fronts(sight: Sight, caption: Caption, size: int) -> list[Measurement]:
+def fronts(sight: Sight, caption: Thing, size: int) -> list[Measurement]:
     """Measure if what is seen from behind is nearer to a front than to a back, by the truth."""
-    if caption.symmetric:
+    if symmetric(caption):
         return missing(("janus_truth", "back_margin"), "its front and back are the same")
     margin = words_by_truth(sight.behind, caption).margin("back", "front")
     found = {"janus_truth": 100 * (margin <= 0).float().mean().item(), "back_margin": margin.mean().item()}
     return [Measurement(m, v, TRUTH, len(sight.behind), size, "white") for m, v in found.items()]
 
 
-def nearest(sight: Sight, caption: Caption) -> Likeness:
+def nearest(sight: Sight, caption: Thing) -> Likeness:
     """Return the comparison with the true object after its best turn: found at half resolution, settled at the full one."""
     turn = best_turn(sight.seen.rgb, sight.seen.cameras, caption)
     around = [likeness(sight.seen, caption, (turn.degrees + d) % 360) for d in (0, -STEP, STEP)]
