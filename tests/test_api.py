@@ -25,6 +25,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Random weights in the embedded prior's place."""
     folder = write_sd_folder(tmp_path / "tiny", patches=True)
     monkeypatch.setattr(weights, "TINY", folder)
+    monkeypatch.setattr(weights, "DEFAULT", "tiny")
     monkeypatch.chdir(tmp_path)
     return folder
 

@@ -32,8 +32,8 @@ def options(path: Path) -> dict[str, object]:
 
 def test_they_are_read_from_here():
     assert recipes.folder() == ROOT / "configs"
-    methods = {f"configs/{family}/{name}.yaml" for family in ("tiny", "sd") for name in CHOICES[0].names}
-    assert {ids(p) for p in FILES} >= methods and {ids(p) for p in BASES} == {"configs/tiny/base.yaml", "configs/sd/base.yaml"}
+    methods = {f"configs/{family}/{name}.yaml" for family in ("tiny", "world", "sd") for name in CHOICES[0].names}
+    assert {ids(p) for p in FILES} >= methods and {ids(p) for p in BASES} == {f"configs/{family}/base.yaml" for family in ("tiny", "world", "sd")}
 
 
 @pytest.mark.parametrize("path", FILES, ids=ids)
@@ -73,8 +73,8 @@ def test_an_option_of_the_base_is_one_that_most_methods_take(path):
         assert len(taken) > len(methods) / 2, option
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if p.parent.name == "tiny"], ids=ids)
-def test_tiny_is_only_shown_what_it_has_seen(path):
+@pytest.mark.parametrize("path", [p for p in FILES if p.parent.name in ("tiny", "world")], ids=ids)
+def test_an_embedded_prior_is_only_shown_what_it_has_seen(path):
     from splatdistill.toybox.world import VIEWS
 
     cameras = loaded(path).config.cameras

@@ -32,6 +32,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Random weights in the embedded prior's place, and an empty folder to work in."""
     folder = write_sd_folder(tmp_path / "tiny", patches=True)
     monkeypatch.setattr(weights, "TINY", folder)
+    monkeypatch.setattr(weights, "DEFAULT", "tiny")
     monkeypatch.setattr(weights, "has_cuda", lambda: False)
     monkeypatch.setattr("splatdistill.priors.hub.cached", lambda repo: None)
     monkeypatch.delenv(weights.VARIABLE, raising=False)

@@ -1,6 +1,6 @@
 """Train the multi-view prior of the packed world within some minutes of wall time, on whatever device there is.
 
-    python scripts/train_models.py --minutes 100 --out DIR --pack world.pack --start scripts/embedded/unfinished.safetensors   # one thread
+    python scripts/train_models.py --minutes 100 --out DIR --pack world.pack --start splatdistill/priors/world/weights.safetensors   # one thread
     python scripts/train_models.py --minutes 9 --out DIR --pack world.pack --batch 512 --workers 15 --lr 1e-3   # a GPU, 16 cores
 
 Pictures are rendered while it trains (sets.py; the pack is written by scripts/pack_world.py; without one only the
@@ -253,7 +253,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, required=True, help="of wall time, from the first step")
     parser.add_argument("--out", type=Path, required=True, help="folder of the average, the log and the sheet")
     parser.add_argument("--pack", type=Path, help="packed world; without it only the procedural toybox")
-    parser.add_argument("--start", type=Path, help="average that was kept (scripts/embedded/unfinished.safetensors), or exported prior of half as large pictures, to begin as, where there is nothing to go on from")
+    parser.add_argument("--start", type=Path, help="average that was kept (the package's, splatdistill/priors/world/weights.safetensors), or exported prior of half as large pictures, to begin as, where there is nothing to go on from")
     parser.add_argument("--state", help="folder of the full checkpoint, or none; OUT/state by default")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
     parser.add_argument("--batch", type=int, default=32, help="pictures a step, about")

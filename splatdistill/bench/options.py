@@ -38,7 +38,7 @@ class Bench:
     amount: float | None = None
     """Number of steps, images or seconds."""
     prior: str | None = None
-    """auto, tiny (the embedded model of the toybox world), a diffusers folder, or a hub id."""
+    """auto; tiny or world (embedded: toys at 64 pixels; toys and real objects at 128, one view or four); a diffusers folder, or a hub id."""
     device: str = "auto"
     """Device to compute on: auto (a CUDA card if there is one), cpu, cuda, or another device of torch, such as cuda:1 or mps."""
     config: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None

@@ -20,10 +20,11 @@ from splatdistill.estimators.weights import CLIP, DPT, TINY_CLIP, TINY_GEOMETRY,
 from splatdistill.evaluate.clip_model import VIT_B32
 from splatdistill.evaluate.prompt_file import prompts_of
 from splatdistill.guidance import SSD
+from splatdistill.priors.weights import EMBEDDED
 from splatdistill.settings import recipes, yaml
 from splatdistill.settings.commands import CHOICES, parse_train
 from splatdistill.settings.methods import apart, listed, split, typed
-from splatdistill.settings.resolve import TINY, Weights, device_of, refuse_prompt
+from splatdistill.settings.resolve import Weights, device_of, refuse_prompt
 from splatdistill.system import cores
 from splatdistill.train.config import Train
 from splatdistill.weight_files import download_command
@@ -127,9 +128,9 @@ def settle(o: Bench) -> Planned:
     threads = o.threads or (1 if device == "cpu" else max(1, (os.cpu_count() or 1) // (o.workers or 1)))
     workers = o.workers or (max(1, cores() // threads) if device == "cpu" else 1)
     gpus = 0.0 if device == "cpu" else 1.0 / workers
-    told = (weights.find(source).notice,) if source != TINY else ()
+    told = (weights.find(source).notice,) if family == "sd" else ()
     return Planned(
-        name, preset.about, prompts, arms, seeds, source, family == "tiny", device, common, budget, amount, steps, images,
+        name, preset.about, prompts, arms, seeds, source, family != "sd", device, common, budget, amount, steps, images,
         costs, clip, against, points, workers, threads, gpus, tuple(filter(None, told)),
     )  # fmt: skip
 
@@ -150,28 +151,28 @@ def chosen(o: Bench) -> tuple[str, Preset]:
 def suited(asked: str, needs: str, prompts: tuple[str, ...], weights: Weights) -> tuple[str, recipes.Family]:
     """Return the prior by the name that means the same everywhere, and its family; refused where it does not know the prompts."""
     found = weights.find(asked)
-    if found.tiny and needs == "real":
+    if found.embedded and needs == "real":
         raise WeightsError(
-            "These prompts need Stable Diffusion weights, and the embedded prior `tiny` knows only the toybox.\n"
+            f"These prompts need Stable Diffusion weights, and the embedded prior `{found.embedded}` knows only the toybox.\n"
             "Give weights, --prior DIR or --prior HUB_ID (`splatdistill doctor` says how to get them), or other prompts: "
             "--preset toybox."
         )
-    if found.tiny and asked == "auto":
+    if found.embedded and asked == "auto":
         raise WeightsError(
             f"A bench does not fall back to the embedded prior by itself. {found.notice}\n"
             "Say --prior tiny to bench it, with prompts of the toybox."
         )
-    if needs == "toybox" and not found.tiny:
+    if needs == "toybox" and not found.embedded:
         raise UserError(
-            f"This preset compares with the toybox's own objects, which only the embedded prior was taught, and the prior "
+            f"This preset compares with the toybox's own objects, which only the embedded priors were taught, and the prior "
             f"is {found.name}.\nSay --prior tiny; or give prompts of your own with --prompts FILE, which are then measured "
             "without a truth."
         )
-    family: recipes.Family = "tiny" if found.tiny else "sd"
+    family = recipes.family_of(found.embedded)
     for prompt in prompts:
         refuse_prompt(prompt, "", family)
     local = Path(found.name).expanduser().exists()
-    return TINY if found.tiny else str(found.path) if local else found.name, family
+    return found.embedded or (str(found.path) if local else found.name), family
 
 
 def armed(one: Listed) -> Arm:
@@ -195,7 +196,7 @@ def configured(arm: Arm, common: tuple[str, ...], prompt: str, weights: Weights)
     config: Train = parse_train([*arm.argv, *common, f"--prompt={prompt}"], weights.family).config
     guidance = config.guidance
     if isinstance(guidance, SSD) and guidance.baselines:
-        tiny = config.prior == TINY
+        tiny = config.prior in EMBEDDED
         if set(guidance.baselines) - {"clip"}:
             find((TINY_GEOMETRY if tiny else DPT) if guidance.geometry == "auto" else guidance.geometry)
         if "clip" in guidance.baselines:
@@ -211,7 +212,7 @@ def settings(config: Train) -> str:
 
 def judge(asked: str, family: recipes.Family) -> str:
     """Return the CLIP that will measure; WeightsError where there is none, since a bench without one measures nothing."""
-    for source in [asked] if asked != "auto" else [VIT_B32, *([TINY_CLIP] if family == "tiny" else [])]:
+    for source in [asked] if asked != "auto" else [VIT_B32, *([TINY_CLIP] if family != "sd" else [])]:
         try:
             find(source, "clip")
             return source

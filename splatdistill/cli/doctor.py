@@ -135,11 +135,11 @@ def weights() -> Iterator[str]:
 
 def embedded() -> Iterator[str]:
     """The models inside the package, and how they were trained."""
-    from splatdistill.priors.weights import TINY
+    from splatdistill.priors.weights import TINY, WORLD
 
-    records = sorted(TINY.parent.glob("*/training.json"))
+    records = sorted([*TINY.parent.glob("*/training.json"), *WORLD.glob("training.json")])
     if not records:
-        yield f"none in {TINY.parent}"
+        yield f"none in {TINY.parents[1]}"
     for path in records:
         record = json.loads(path.read_text(encoding="utf-8"))
         yield f"{record['name']}: {weight_bytes(path.parent) / 1e6:.1f} MB, {record['step']} training steps; record in {path}"
@@ -151,7 +151,7 @@ def weight_bytes(folder: Path) -> int:
 
     own = sum(f.stat().st_size for f in folder.rglob("*.safetensors"))
     shared = (SharedWeights.of(f.parent) for f in folder.rglob(POINTER))
-    return own + sum(s.size() for s in shared if s is not None)
+    return own + sum(s.size() for s in shared if s is not None and not s.file.resolve().is_relative_to(folder))
 
 
 def counted(count: int, what: str) -> str:
@@ -169,7 +169,7 @@ def fast_path() -> Iterator[str]:
     from splatdistill.priors.weights import find
 
     if torch.cuda.is_available():
-        real = not find("auto").tiny
+        real = not find("auto").embedded
         yield "you are on it" if real else f"real weights for this GPU: {hub.command(hub.CANDIDATES[0])}"
     elif torch.version.cuda is None and shutil.which("nvidia-smi"):
         yield "there is a GPU, but torch is a CPU build; PyPI's has CUDA: pip install --force-reinstall torch"

@@ -15,7 +15,7 @@ import tyro
 
 from splatdistill.settings.classes import Choice
 from splatdistill.settings.layers import Layer, Subcommand, parse
-from splatdistill.settings.recipes import Family
+from splatdistill.settings.recipes import DEFAULT, Family, family_of
 from splatdistill.settings.table import Twins
 
 TABLE = Path(__file__).with_name("options.json")
@@ -66,7 +66,8 @@ def family(source: str, priors: Mapping[str, Any]) -> Family | Layer | None:
     if source in priors:
         return Layer(priors[source]["who"], priors[source]["options"])
     if source == "auto" and not os.environ.get("SPLATDISTILL_PRIOR") and not any(card.exists() for card in CARDS):
-        return "tiny"
-    if source != "tiny":
+        return DEFAULT
+    kind = family_of(source)
+    if kind == "sd":
         raise Unknown(source)
-    return "tiny"
+    return kind

@@ -66,7 +66,7 @@ def words() -> str:
         f"primitives  {', '.join(PRIMITIVES)}\n"
         f"colours     {', '.join(COLOURS)}\n"
         f"patterns    {', '.join(PATTERNS[1:])} (of primitives)\n"
-        f"real        {', '.join(SPLIT.kinds)} (of the next prior's world; the one that ships was not trained on them)\n"
+        f"real        {', '.join(SPLIT.kinds)} (of the prior `world` alone; most take a colour)\n"
         'captions    "a red mushroom", "a striped red and white ball", "a red ball on a blue cube"\n'
         "`splatdistill toybox --captions` lists the plain ones, `splatdistill toybox --sheet FILE.png` shows them."
     )

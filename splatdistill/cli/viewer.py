@@ -11,7 +11,7 @@ from rich.console import Console
 from splatdistill.errors import UserError
 from splatdistill.settings import recipes, yaml
 from splatdistill.settings.commands import CHOICES
-from splatdistill.settings.resolve import TINY, refuse_prompt
+from splatdistill.settings.resolve import refuse_prompt
 from splatdistill.train.commands import Choose, Command, Commands, SetField
 from splatdistill.train.events import Callback, Event
 from splatdistill.train.run import RunDir
@@ -128,23 +128,18 @@ def opened(make: Callable[[Callable[[str], None]], Any], console: Console) -> An
     return page
 
 
-def family(prior: str) -> recipes.Family:
-    """Return which recipes suit a prior by its name in a configuration."""
-    return "tiny" if prior == TINY else "sd"
-
-
 def words(prior: str, prompt: str, negative: str) -> None:
     """Raise UserError for words on the page that would be refused on the command line; no words at all are for the run to refuse."""
     try:
         if prompt.strip():
-            refuse_prompt(prompt, negative, family(prior))
+            refuse_prompt(prompt, negative, recipes.family_of(prior))
     except UserError as e:
         raise UserError(str(e).splitlines()[0]) from None  # the rest says what to type there
 
 
 def choosing(prior: str, name: str) -> Sequence[Command]:
     """Return the commands that go over to another guidance as its recipe for this prior has it."""
-    recipe = recipes.merged(recipes.recipe(family(prior), [name]))
+    recipe = recipes.merged(recipes.recipe(recipes.family_of(prior), [name]))
     options = recipe.get("guidance", {})
     own = options.get(yaml.NAME) == name  # not that of the SDS recipe in its place
     has = {f.name for f in dataclasses.fields(CHOICES[0].find(name))}

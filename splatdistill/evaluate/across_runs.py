@@ -61,7 +61,7 @@ def from_the_prior(runs: Sequence[Measured], samples: dict[str, Float[Tensor, "m
 
 def identity(found: Found) -> str:
     """Return a name for a prior's weights that changes with their files: hashing gigabytes would take longer than it saves."""
-    root = found.path.parent if found.tiny else found.path  # the embedded models share one file
+    root = found.path.parent if found.embedded == "tiny" else found.path  # the models of the toys share one file
     files = [(f.relative_to(root).as_posix(), (about := f.stat()).st_size, about.st_mtime_ns) for f in sorted(root.rglob("*.safetensors"))]
     return repr((found.name, files))
 

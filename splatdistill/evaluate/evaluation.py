@@ -19,6 +19,7 @@ from splatdistill.io.atomic import write_text
 from splatdistill.priors import weights
 from splatdistill.settings.resolve import device_of
 from splatdistill.toybox import Caption
+from splatdistill.toybox.real import RealCaption
 
 Tell = Callable[[int], None]
 """Called with how much is done."""
@@ -104,8 +105,9 @@ def sampled(
     except WeightsError as e:
         notes.append(f"no samples of the prior {run.prior}: {str(e).splitlines()[0]}")
         return {}
-    if found.tiny:
-        prompts = [p for p in prompts if isinstance(named(p), Caption)]
+    if found.embedded:
+        known = Caption if found.embedded == "tiny" else (Caption, RealCaption)
+        prompts = [p for p in prompts if isinstance(named(p), known)]
     folder = run.path / "evaluation" / "samples"
     with progress("sampling the prior", len(prompts)) as tell:
         return samples_of(identity(found), lambda: weights.load(found, judges.device), judges.clip, prompts, count, folder, tell)

@@ -103,7 +103,7 @@ class Baselines:
 def load(names: tuple[BaselineName, ...], geometry: str, clip: str, prior: DiffusionPrior) -> Baselines:
     """Load baselines, with networks on the prior's device.
 
-    geometry, clip: what splatdistill.estimators loads; "auto" is the embedded one for the prior `tiny`, and DPT-hybrid
+    geometry, clip: what splatdistill.estimators loads; "auto" is the embedded one for the embedded priors, and DPT-hybrid
     and CLIP ViT-L/14 for others. Raises WeightsError when a network is not here, UserError when it does not tell what
     a baseline needs.
     """
@@ -111,8 +111,9 @@ def load(names: tuple[BaselineName, ...], geometry: str, clip: str, prior: Diffu
         return Baselines(())
     from splatdistill.estimators import TINY_CLIP, TINY_GEOMETRY, load_clip, load_geometry
     from splatdistill.estimators.weights import CLIP, DPT
+    from splatdistill.priors.weights import EMBEDDED
 
-    tiny, network = prior.name == "tiny", None
+    tiny, network = prior.name in EMBEDDED, None
     shapes = [n for n in names if n != "clip"]
     if shapes:
         network = load_geometry((TINY_GEOMETRY if tiny else DPT) if geometry == "auto" else geometry, prior.device)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from splatdistill import checks
 from splatdistill.guidance.base import Defaults, Guided
-from splatdistill.guidance.noising import at_level, ddim, diffuse, invert_in_strides, unprompted
+from splatdistill.guidance.noising import at_level, beginning, ddim, diffuse, invert_in_strides, unprompted
 from splatdistill.guidance.shaping import Weight
 from splatdistill.guidance.times import Times
 from splatdistill.guidance.types import Noised, View
@@ -83,8 +83,7 @@ class ISM(Guided):
             offset = 0.1 * torch.randn(1, *view.x.shape[1:2], *[1] * (view.x.ndim - 2), generator=view.rng, dtype=view.x.dtype).to(view.x)
         s = (t - self.span(view.progress)).clamp(min=floor)
         begin = self.value("begin")
-        first = s.clamp(max=begin)
-        n = diffuse(view, first, view.randn() + offset) if begin else Noised(view.x.detach(), first, torch.zeros_like(view.x))
+        n = diffuse(view, s.clamp(max=max(begin, view.prior.begins)), view.randn() + offset) if begin else beginning(view, s)
         n = invert_in_strides(view, n, s, self.stride)
         eps_s = unprompted(view, n)
         n = at_level(view, ddim(view, n, t, eps_s).x_t, t)

@@ -49,10 +49,11 @@ def at_level(view: View, x_t: Float[Tensor, "b *d"], t: Float[Tensor, " b"]) -> 
 
 def invert(view: View, t: Float[Tensor, " b"], steps: int, cfg: CFG, eta: float = 0.0) -> Noised:
     """Return DDIM inversion: from the clean latents, taken as x_0, up to t in `steps` equal moves under `cfg`."""
-    n = Noised(view.x.detach(), torch.zeros_like(t), torch.zeros_like(view.x))
+    n = beginning(view, t)
+    first = n.t
     for k in range(1, steps + 1):
         eps_hat = cfg.combine(view, view.prior.answer(cfg.queries(view, n.x_t, n.t)))
-        n = ddim(view, n, t * (k / steps), eps_hat, eta)
+        n = ddim(view, n, first + (t - first) * (k / steps), eps_hat, eta)
     return n
 
 
@@ -66,6 +67,15 @@ def rescaled_clean(
     ratio = own.reshape(len(own) // views, -1).std(1) / guided.reshape(len(own) // views, -1).std(1).clamp(min=torch.finfo(own.dtype).tiny)
     factor = per_view((phi * ratio + 1 - phi).repeat_interleave(views), guided)
     return (n.x_t - alpha * factor * guided) / sigma
+
+
+def beginning(view: View, t: Float[Tensor, " b"]) -> Noised:
+    """Return where an inversion up to t begins: the clean latents, taken as x_0; or x with fresh noise, at the level
+    where the prior's answers begin to mean something.
+    """
+    if view.prior.begins == 0:
+        return Noised(view.x.detach(), torch.zeros_like(t), torch.zeros_like(view.x))
+    return diffuse(view, t.clamp(max=view.prior.begins))
 
 
 def unprompted(view: View, n: Noised) -> Float[Tensor, "b *d"]:
@@ -85,14 +95,16 @@ def invert_on_grid(view: View, t: Float[Tensor, " b"], end: Float[Tensor, " b"],
     """Return x at `end` by threestudio's inversion of SDI: moves between the steps -99, 1, 101, ... of 1000 that are below
     t, each view's own, and from the last of them to `end`. The direction terms are not reduced by the noise that is added.
     """
-    last, x = (1000 * t).round(), view.x.detach()
+    last, x = (1000 * t).round(), beginning(view, t).x_t
+    lowest = t.clamp(max=view.prior.begins)
     for step in (-99.0, *(float(k) for k in range(1, 1000, 100))):
         here = torch.full_like(t, step)
         going = here < last
         if not going.any():
             break
         there = torch.where(here + 100 < last, (here + 100).clamp(min=1) / 1000, end)
-        eps_hat = cfg.combine(view, view.prior.answer(cfg.queries(view, x, here / 1000)))
-        moved = ddim(view, Noised(x, here / 1000, torch.zeros_like(x)), there, eps_hat, eta, reduce=False).x_t
+        here, there = ((here / 1000).maximum(lowest), there.maximum(lowest)) if view.prior.begins else (here / 1000, there)
+        eps_hat = cfg.combine(view, view.prior.answer(cfg.queries(view, x, here)))
+        moved = ddim(view, Noised(x, here, torch.zeros_like(x)), there, eps_hat, eta, reduce=False).x_t
         x = torch.where(per_view(going, x), moved, x)
     return x

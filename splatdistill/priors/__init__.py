@@ -67,7 +67,7 @@ class DiffusionPrior(ABC):
 
     calls: int = 0  # images that networks were evaluated on, for cost accounting: one CFG pair of b views is 2b
     image_size: int  # pixels per side that the prior wants to see
-    name: str  # what to call it in outputs: "tiny", a hub id, a folder
+    name: str  # what to call it in outputs: "tiny", "world", a hub id, a folder
     licence: str  # of the weights
     device: torch.device
     dtype: torch.dtype  # of latents and answers (networks may run in a lower one)
@@ -75,6 +75,7 @@ class DiffusionPrior(ABC):
     wants: frozenset[Part] = frozenset({"tokens"})  # the parts of a condition that it reads
     metric: Float[Tensor, "c 1 1"] | None = None  # what a latent counts in a gradient; None: each as much
     views: int = 1  # pictures of one object that it sees together: batches are whole sets of so many
+    begins: float = 0.0  # noise level below which its eps means nothing: what is inverted begins there, with fresh noise
     perp_neg: bool = False  # whether it wants Perp-Neg: a network of single pictures that confuses views
 
     @abstractmethod
@@ -114,4 +115,4 @@ def guided(pos: Tensor, neg: Tensor, scale: float) -> Tensor:
     return neg + scale * (pos - neg)
 
 
-Source = Literal["auto", "tiny"]
+Source = Literal["auto", "tiny", "world"]

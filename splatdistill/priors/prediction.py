@@ -10,8 +10,11 @@ With x_t = alpha x + sigma eps:
 
 from typing import Literal, get_args
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from splatdistill.priors.schedule import Schedule
 
 Prediction = Literal["epsilon", "sample", "v_prediction", "flow"]
 PREDICTIONS: tuple[Prediction, ...] = get_args(Prediction)
@@ -53,3 +56,13 @@ def target(
             return alpha * eps - sigma * x
         case "flow":
             return eps - x
+
+
+def trusted_from(schedule: Schedule, noise: float = 0.3) -> float:
+    """Return the lowest time, in thousandths, at which sigma is at least `noise`.
+
+    A network that answers x errs by some d at any level, and eps = (x_t - alpha x) / sigma then errs by alpha d / sigma: without
+    bound where there is no noise. 0.3 is where the loss that such networks are trained with stops to weigh x by 1 / sigma^2.
+    """
+    times = torch.arange(1000, dtype=torch.float64) / 1000
+    return float(times[schedule.at(times)[1] >= noise][0])

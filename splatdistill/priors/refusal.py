@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from splatdistill.errors import WeightsError
 
 NAMED = 3  # faults; the others are counted
-EXPECTED = "Expected Stable Diffusion 1.x/2.x, XL or 3 in the diffusers layout, as safetensors; or --prior tiny, the small prior of this package."
+EXPECTED = "Expected Stable Diffusion 1.x/2.x, XL or 3 in the diffusers layout, as safetensors; or --prior world, the small prior of this package."
 
 
 def unusable(name: str, faults: Sequence[str]) -> WeightsError:

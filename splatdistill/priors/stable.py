@@ -27,7 +27,7 @@ from splatdistill.priors.mvdream import camera_azimuth
 from splatdistill.priors.parts import Parts, read_parts
 from splatdistill.priors.patches import PatchAutoencoder
 from splatdistill.priors.precision import Precision, VaePrecision
-from splatdistill.priors.prediction import Prediction, to_eps
+from splatdistill.priors.prediction import Prediction, to_eps, trusted_from
 from splatdistill.priors.random import normal
 from splatdistill.weight_files import read_object
 
@@ -76,6 +76,7 @@ class StableDiffusionPrior(DiffusionPrior):
         self.device, self.precision = first.device, first.dtype
         self.dtype = torch.float64 if first.dtype == torch.float64 else torch.float32
         self.noise = parts.schedule.to(self.device)
+        self.begins = trusted_from(parts.schedule) if parts.prediction == "sample" else 0.0
         metric = getattr(vae, "metric", None)
         self.metric = None if metric is None else metric.to(self.device, self.dtype)
         self.low_memory = low_memory

@@ -1,6 +1,6 @@
 """Choice of a run's weights: found and checked before anything heavy is loaded, offline, in under a second.
 
-A source is `auto`, `tiny` (embedded in this package), a folder, or a hub id. Nothing is ever replaced
+A source is `auto`, `tiny` or `world` (embedded in this package), a folder, or a hub id. Nothing is ever replaced
 silently: `auto` says what it chose and why, and an explicit source that cannot be had is a WeightsError with
 what was looked for, why each place failed, and the commands that put it right.
 """
@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from splatdistill.priors.stable import StableDiffusionPrior
 
 VARIABLE = "SPLATDISTILL_PRIOR"
-TINY = Path(__file__).parent / "tiny" / "prior"
-TINY_LICENCE = "Apache-2.0"
+TINY, WORLD = Path(__file__).parent / "tiny" / "prior", Path(__file__).parent / "world"
+EMBEDDED = ("tiny", "world")
+DEFAULT = "world"  # the one that auto takes
+EMBEDDED_LICENCE = "Apache-2.0"
 NOT_CACHED = "not in the local cache"
 
 
@@ -42,7 +44,7 @@ class Found:
 
     path: Path
     name: str
-    """Name in outputs: "tiny", a hub id, a folder."""
+    """Name in outputs: "tiny", "world", a hub id, a folder."""
     licence: str
     tried: tuple[Tried, ...] = ()
     notice: str = ""
@@ -51,13 +53,13 @@ class Found:
     """Folder of the configurations of a single file; None for a folder, which has its own."""
 
     @property
-    def tiny(self) -> bool:
-        """True for the embedded weights."""
-        return self.path == TINY
+    def embedded(self) -> str:
+        """The name of the embedded weights that these are; "" for others."""
+        return self.name if self.name in EMBEDDED and self.path == place_of(self.name) else ""
 
 
 def find(source: str = "auto", *, download: bool = False, cuda: bool | None = None) -> Found:
-    """Resolve `auto`, `tiny`, a folder or a hub id to a checked local folder.
+    """Resolve `auto`, an embedded prior's name, a folder or a hub id to a checked local folder.
 
     auto takes, in this order: what SPLATDISTILL_PRIOR names; the first of hub.CANDIDATES in the hub cache, if
     there is CUDA to run it (cuda=None asks torch); the embedded prior, with a notice.
@@ -75,8 +77,8 @@ def find(source: str = "auto", *, download: bool = False, cuda: bool | None = No
 
 def explicit(source: str, download: bool, origin: str = "") -> Found:
     """Return the weights that were asked for by name, or raise WeightsError. A folder wins over a hub id of the same spelling."""
-    if source == "tiny":
-        return embedded(())
+    if source in EMBEDDED:
+        return embedded((), name=source)
     if not source.strip():
         raise refusal(f"''{origin}", (Tried("the name", "is empty"),))
     try:
@@ -130,7 +132,7 @@ def automatic(download: bool, cuda: bool) -> Found:
 
 def notice(why: str) -> str:
     """The line that a person is told when auto takes the embedded prior."""
-    return f"Using the embedded prior `tiny`, which knows only the toybox. {why} `splatdistill doctor` says how to get real ones."
+    return f"Using the embedded prior `{DEFAULT}`, which knows only the toybox. {why} `splatdistill doctor` says how to get real ones."
 
 
 def look_in_cache(repo: str, download: bool) -> Found | Tried:
@@ -150,15 +152,20 @@ def look_in_cache(repo: str, download: bool) -> Found | Tried:
     return Found(folder, repo, hub.licence_of(repo, folder), (Tried(where, "complete"),))
 
 
-def embedded(tried: tuple[Tried, ...], said: str = "") -> Found:
-    """The prior inside this package; WeightsError if this installation lacks it."""
-    faults = problems(TINY)
-    place = Tried(f"embedded prior {TINY}", "; ".join(faults) or "complete")
+def place_of(name: str) -> Path:
+    """Return the folder of an embedded prior."""
+    return {"tiny": TINY, "world": WORLD}[name]
+
+
+def embedded(tried: tuple[Tried, ...], said: str = "", name: str = "") -> Found:
+    """A prior inside this package, the default one unless named; WeightsError if this installation lacks it."""
+    name = name or DEFAULT
+    folder = place_of(name)
+    faults = problems(folder)
+    place = Tried(f"embedded prior {folder}", "; ".join(faults) or "complete")
     if faults:
-        raise refusal(
-            "tiny", (*tried, place), hint="This installation lacks its package data: install splatdistill again."
-        )
-    return Found(TINY, "tiny", TINY_LICENCE, (*tried, place), said)
+        raise refusal(name, (*tried, place), hint="This installation lacks its package data: install splatdistill again.")
+    return Found(folder, name, EMBEDDED_LICENCE, (*tried, place), said)
 
 
 def refusal(asked: str, tried: tuple[Tried, ...], repo: str = "", hint: str = "") -> WeightsError:
@@ -168,7 +175,7 @@ def refusal(asked: str, tried: tuple[Tried, ...], repo: str = "", hint: str = ""
     fixes = [
         (hub.command(target), f"downloads it ({size}); with --local-dir DIR it can be carried to where there is no network"),
         ("--prior DIR", "takes a folder in the diffusers layout of SD 1.x/2.x, SDXL or SD 3"),
-        ("--prior tiny", "takes the small prior that comes with this package"),
+        ("--prior world", "takes the small prior of toys and real objects that comes with this package"),
     ]
     lines = [f"No usable weights for the prior {asked}. Looked, in this order:"]
     lines += [f"  {i}. {t.where}: {t.outcome}" for i, t in enumerate(tried, 1)]

@@ -1,7 +1,7 @@
 """Recipes: the options that suit a family of priors and a budget, as YAML files.
 
 configs/<family>/base.yaml holds what the methods share, configs/<family>/<guidance>.yaml what one of them has different; the
-family is `tiny` (the embedded prior) or `sd` (Stable Diffusion weights).
+family is `tiny` or `world` (the embedded priors) or `sd` (Stable Diffusion weights).
 """
 
 from collections.abc import Sequence
@@ -10,8 +10,14 @@ from typing import Literal
 
 from splatdistill.settings import yaml
 
-Family = Literal["tiny", "sd"]
+Family = Literal["tiny", "world", "sd"]
+DEFAULT: Family = "world"  # of the embedded prior that `auto` takes
 BASE = "base"
+
+
+def family_of(prior: str) -> Family:
+    """Return the family of a prior by its name: an embedded one's own, else Stable Diffusion's."""
+    return prior if prior == "tiny" or prior == "world" else "sd"
 
 
 def folder() -> Path:

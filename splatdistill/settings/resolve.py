@@ -17,15 +17,16 @@ from splatdistill.priors.lora_files import fault, refusal
 from splatdistill.priors.prompts import Prompts, negative_of
 from splatdistill.priors.weights import Found
 from splatdistill.settings.files import expanded
-from splatdistill.settings.recipes import Family
+from splatdistill.settings.recipes import Family, family_of
+from splatdistill.toybox.real import parse_real
+from splatdistill.toybox.things import understood
 from splatdistill.train.amortised.config import Amortise
 from splatdistill.train.config import Train
 from splatdistill.train.distillation import Distillation
 from splatdistill.train.image2d import Image2D
 from splatdistill.train.mixed import somewhere
 
-TINY = "tiny"
-PRIORS = (TINY, "auto")  # those that have a name
+PRIORS = (*weights.EMBEDDED, "auto")  # those that have a name
 C = TypeVar("C", Train, Image2D, Amortise)  # configurations with a prior and a device
 
 
@@ -37,9 +38,9 @@ class Weights:
 
     def family(self, source: str) -> Family:
         """Return the family whose recipes suit the weights; WeightsError if there are none."""
-        if source == TINY:  # so that a prompt it cannot know is refused even where its files are missing
-            return TINY
-        return "tiny" if self.find(source).tiny else "sd"
+        if source in weights.EMBEDDED:  # so that a prompt it cannot know is refused even where its files are missing
+            return family_of(source)
+        return family_of(self.find(source).embedded)
 
     def find(self, source: str) -> Found:
         """Return the weights; WeightsError if there are none."""
@@ -57,23 +58,25 @@ def refuse_misspelt(source: str) -> None:
 
 
 def refuse_prompt(prompt: str, negative: str, family: Family) -> None:
-    """Raise UserError for a prompt that is empty, is no text, or that the embedded prior has never seen."""
+    """Raise UserError for a prompt that is empty, is no text, or that an embedded prior has never seen."""
     if any("\ud800" <= c <= "\udfff" for c in prompt + negative):  # what bytes that are no UTF-8 become
         raise UserError(f"the prompt {prompt!r} holds bytes that are not text; type it in UTF-8")
     Prompts(prompt)  # raises on an empty one
-    if family != TINY:
+    if family == "sd":
         return
     try:
-        toybox.parse(prompt)
+        (toybox.parse if family == "tiny" else understood)(prompt)
     except UserError as e:
+        real = family == "tiny" and parse_real(prompt)
         raise UserError(
-            f"The embedded prior `tiny` cannot draw this: {e}\n"
-            "Take one of those (`splatdistill toybox` lists all it knows), or give real Stable Diffusion weights,\n"
+            f"The embedded prior `{family}` cannot draw this: {e}\n"
+            + ("--prior world, which comes with this package too, can.\n" if real else "")
+            + "Take one of those (`splatdistill toybox` lists all it knows), or give real Stable Diffusion weights,\n"
             "which know what you ask for: --prior DIR or --prior HUB_ID (`splatdistill doctor` says how to get them)."
         ) from None
-    if unknown := toybox.unknown_words(negative_of(negative, prompt)):
+    if unknown := toybox.unknown_words(negative_of(negative, prompt), real=family == "world"):
         raise UserError(
-            f"The embedded prior `tiny` does not know these words of the negative prompt: {', '.join(map(repr, unknown[:8]))}.\n"
+            f"The embedded prior `{family}` does not know these words of the negative prompt: {', '.join(map(repr, unknown[:8]))}.\n"
             "Leave --negative out, or name what the toybox has, such as 'a blue cube' (`splatdistill toybox` lists it)."
         )
 
@@ -87,14 +90,14 @@ def resolved(config: C, found: Found) -> C:
     if isinstance(config, Train):
         config.init.preflight()
     local = Path(found.name).expanduser().exists()
-    prior = TINY if found.tiny else str(found.path) if local else found.name
-    settled = replace(absolute(config), prior=prior, device=device_of(config.device))
-    return replace(settled, also=tuple(map(somewhere, config.also))) if isinstance(settled, Train) and settled.also else settled
+    prior = found.embedded or (str(found.path) if local else found.name)
+    also = {"also": tuple(map(somewhere, config.also))} if isinstance(config, Train) else {}
+    return replace(absolute(config), prior=prior, device=device_of(config.device), **also)
 
 
 def refuse_lora(file: Path, found: Found) -> None:
     """Raise WeightsError for a file that is no LoRA, by its header, or a prior that takes none."""
-    if found.tiny:
+    if found.embedded:
         raise WeightsError("The embedded prior `tiny` takes no --lora; expected Stable Diffusion weights behind --prior, or no --lora.")
     if why := fault(expanded(file)):
         raise refusal(file, why)

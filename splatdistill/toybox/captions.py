@@ -17,6 +17,7 @@ from splatdistill.toybox.meaning import HUES, nearest_things
 from splatdistill.toybox.palette import COLOURS
 from splatdistill.toybox.parts import PATTERNS, Part
 from splatdistill.toybox.primitives import PRIMITIVES, single, stack
+from splatdistill.toybox.real_split import SPLIT
 
 Pair = tuple[str, str]  # (colour, object): the unit of the held-out split
 
@@ -125,10 +126,10 @@ def listed(captions: list[str]) -> str:
     return ", ".join(map(repr, captions))
 
 
-def unknown_words(text: str) -> list[str]:
-    """Words that no caption has, of any object, colour, pattern or view."""
+def unknown_words(text: str, real: bool = False) -> list[str]:
+    """Words that no caption has, of any object, colour, pattern or view; real: of any real object too."""
     known = {*NAMED, *PRIMITIVES, *COLOURS, *PATTERNS[1:], "a", "an", "the", "and", "on", "view"}
-    known |= {w for words in (*DIRECTIONS, "side", "overhead") for w in words.split()}
+    known |= {w for words in (*DIRECTIONS, "side", "overhead", *(SPLIT.kinds if real else ())) for w in words.split()}
     return [w for w in dict.fromkeys(re.findall(r"[^\s,.]+", text.lower())) if w not in known]
 
 

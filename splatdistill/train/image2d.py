@@ -30,7 +30,7 @@ class Image2D(Distillation):
     prompt: str = ""
     """Prompt, for example "a red mushroom"; with --prior exact one of ring, grid, pair, one."""
     prior: str = "auto"
-    """auto, tiny (the embedded model of the toybox world), exact (points in the plane), a diffusers folder, or a hub id."""
+    """auto; tiny or world (embedded: toys at 64 pixels; toys and real objects at 128, one view or four); exact (points in the plane), a diffusers folder, or a hub id."""
     steps: int = 300
     """Optimiser steps."""
     particles: int = 4

@@ -4,7 +4,8 @@ A component's folder then holds, in place of weights, a `weights.json` beside it
 
     {"file": "../../weights.safetensors", "prefix": "unet."}
 
-with the path from that folder, and the prefix that its tensors have in the file.
+with the path from that folder, and the prefix that its tensors have in the file, which may keep them in eight bits
+(eight_bits.py).
 """
 
 import json
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from splatdistill.weight_files.bounded_json import Unreadable, read_object
+from splatdistill.weight_files.eight_bits import as_numbers, unpacked
 from splatdistill.weight_files.headers import BYTES, Entry, read_header
 
 if TYPE_CHECKING:
@@ -47,15 +49,19 @@ class SharedWeights:
 
     def header(self) -> dict[str, Entry]:
         """Its tensors by their names without the prefix, unread. Raises Unreadable."""
-        return {k.removeprefix(self.prefix): e for k, e in read_header(self.file).items() if k.startswith(self.prefix)}
+        return as_numbers(self._stored())
 
     def size(self) -> int:
-        """Bytes of its tensors. Raises Unreadable."""
-        return sum(BYTES[e.dtype] * e.count for e in self.header().values())
+        """Bytes of its tensors in the file. Raises Unreadable."""
+        return sum(BYTES[e.dtype] * e.count for e in self._stored().values())
+
+    def _stored(self) -> dict[str, Entry]:
+        return {k.removeprefix(self.prefix): e for k, e in read_header(self.file).items() if k.startswith(self.prefix)}
 
     def tensors(self) -> "dict[str, Tensor]":
         """The component's state_dict, without the prefix; empty when the file has none of it."""
         from safetensors import safe_open
 
         with safe_open(self.file, "pt") as stored:
-            return {k.removeprefix(self.prefix): stored.get_tensor(k) for k in stored.keys() if k.startswith(self.prefix)}  # noqa: SIM118
+            own = [k for k in stored.keys() if k.startswith(self.prefix)]  # noqa: SIM118
+            return unpacked({k.removeprefix(self.prefix): stored.get_tensor(k) for k in own})

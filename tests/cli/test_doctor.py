@@ -33,6 +33,7 @@ def test_it_tells_what_there_is(tmp_path, monkeypatch, capsys):
     folder = write_sd_folder(tmp_path / "models" / "prior", patches=True)
     (folder / "training.json").write_text(json.dumps({"name": "tiny", "step": 1234}), encoding="utf-8")
     monkeypatch.setattr(weights, "TINY", folder)
+    monkeypatch.setattr(weights, "DEFAULT", "tiny")
     monkeypatch.setattr(weights, "has_cuda", lambda: False)
     assert main(["doctor"]) == 0
     said = lines(capsys)
@@ -48,8 +49,9 @@ def test_the_embedded_models_have_their_true_size(capsys, monkeypatch):
         pytest.skip("the embedded weights are not in this checkout")
     file = weights.TINY.parent / "weights.safetensors"
     sizes = [float(line.split(": ")[1].split(" MB")[0]) for line in doctor.embedded()]
-    assert len(sizes) == 3 and min(sizes) > 0.5
-    assert sum(sizes) == pytest.approx(file.stat().st_size / 1e6, rel=0.02)
+    assert len(sizes) == 4 and min(sizes) > 0.5
+    both = sum(f.stat().st_size for f in (file, weights.WORLD / "weights.safetensors"))
+    assert sum(sizes) == pytest.approx(both / 1e6, rel=0.02)
 
 
 def test_numbers_of_things_are_words():
@@ -58,6 +60,7 @@ def test_numbers_of_things_are_words():
 
 def test_missing_weights_are_lines(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(weights, "TINY", tmp_path / "nothing" / "prior")
+    monkeypatch.setattr(weights, "WORLD", tmp_path / "nothing" / "world")
     monkeypatch.setattr(doctor, "PROBES", tuple(p for p in doctor.PROBES if p[0] in ("weights", "embedded")))
     assert main(["doctor"]) == 0
     said = lines(capsys)

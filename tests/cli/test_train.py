@@ -27,6 +27,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
     """Random weights in the embedded prior's place."""
     folder = write_sd_folder(tmp_path_factory.mktemp("tiny"), "v_prediction", patches=True, length=20)
     monkeypatch.setattr(weights, "TINY", folder)
+    monkeypatch.setattr(weights, "DEFAULT", "tiny")
     return folder
 
 
@@ -133,6 +134,7 @@ def test_a_prompt_that_tiny_cannot_know_is_refused_with_the_nearest(here, tiny, 
 
 def test_that_refusal_needs_no_weights(here, capsys, monkeypatch):
     monkeypatch.setattr(weights, "TINY", here / "nothing")
+    monkeypatch.setattr(weights, "DEFAULT", "tiny")
     assert main(["train", "--prior", "tiny", "--prompt", "a knight"]) == 2
     assert main(["train", "--prior", "tiny", "--prompt", "a red mushroom"]) == 3
 

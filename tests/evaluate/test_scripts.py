@@ -65,7 +65,7 @@ def test_a_half_run_without_a_checkpoint_is_left_alone(script, tmp_path):
     (tmp_path / "a-red-mushroom").mkdir()
     (tmp_path / "a-red-mushroom" / "notes.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(UserError, match="without a checkpoint"):
-        script.train(tmp_path, [])
+        script.train(("a red mushroom",), tmp_path, [])
     assert (tmp_path / "a-red-mushroom" / "notes.txt").read_text(encoding="utf-8") == "mine"
 
 

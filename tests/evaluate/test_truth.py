@@ -9,6 +9,7 @@ from splatdistill.cameras import Cameras, orbit
 from splatdistill.evaluate.truth import best_turn, compare, depth_error, likeness, psnr, silhouette_iou, turned
 from splatdistill.render import RenderOutput, Screen
 from splatdistill.toybox import Caption, parse, render
+from splatdistill.toybox.things import draw
 
 VIEWS = orbit([0.0, 120.0, 200.0], [15.0, 15.0, 60.0], 2.8, 42.0, 48)
 
@@ -50,9 +51,7 @@ def test_symmetric_views_are_traced_once(monkeypatch):
     import splatdistill.evaluate.truth as module
 
     cameras, asked = orbit([0.0, 60.0, 120.0, 180.0, 240.0, 300.0], width=16), []
-    monkeypatch.setattr(
-        module, "render", lambda objects, views, **rest: asked.append(len(views)) or render(objects, views, **rest)
-    )
+    monkeypatch.setattr(module, "draw", lambda thing, views, **rest: asked.append(len(views)) or draw(thing, views, **rest))
     best_turn(torch.rand(6, 3, 16, 16), cameras, parse("a red duck"), step=30.0)
     assert asked == [12]
 

@@ -12,7 +12,7 @@ from splatdistill.toybox import HELD_OUT, parse
 
 def test_they_are_found_and_loaded_like_any_other_folder():
     prior = load("tiny", "cpu", "float32")
-    assert find("tiny").tiny and isinstance(prior, StableDiffusionPrior)
+    assert find("tiny").embedded == "tiny" and isinstance(prior, StableDiffusionPrior)
     assert (prior.name, prior.image_size, prior.prediction) == ("tiny", 64, "v_prediction")
 
 

@@ -39,6 +39,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: Path) -> Path:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.delenv(weights.VARIABLE, raising=False)
     monkeypatch.setattr(weights, "TINY", small)
+    monkeypatch.setattr(weights, "DEFAULT", "tiny")
     return tmp_path / "hub"
 
 
@@ -64,7 +65,7 @@ def message(source: str) -> str:
 
 def test_auto_without_weights_is_tiny_and_says_so(small: Path) -> None:
     found = find("auto", cuda=True)
-    assert (found.name, found.path, found.licence, found.tiny) == ("tiny", small, "Apache-2.0", True)
+    assert (found.name, found.path, found.licence, found.embedded) == ("tiny", small, "Apache-2.0", "tiny")
     assert "`tiny`" in found.notice and "splatdistill doctor" in found.notice and "toybox" in found.notice
     assert len(found.notice.split()) < 30 and "\n" not in found.notice
     looked = [t.where for t in found.tried]
@@ -84,14 +85,14 @@ def test_auto_takes_cached_weights_in_order_when_there_is_cuda(cache: Path, sd: 
 def test_auto_without_cuda_is_tiny_and_names_what_it_passed_over(cache: Path, sd: Path) -> None:
     put_in_cache(cache, SD15, sd)
     found = find(cuda=False)
-    assert found.tiny and f"--prior {SD15}" in found.notice and "CUDA" in found.notice
+    assert found.embedded == "tiny" and f"--prior {SD15}" in found.notice and "CUDA" in found.notice
 
 
 def test_auto_passes_over_an_incomplete_download_and_says_so(cache: Path, sd: Path) -> None:
     snapshot = put_in_cache(cache, SD21, sd)
     (snapshot / "unet" / "diffusion_pytorch_model.safetensors").unlink()
     found = find(cuda=True)
-    assert found.tiny and SD21 in found.notice and "incomplete" in found.notice
+    assert found.embedded == "tiny" and SD21 in found.notice and "incomplete" in found.notice
     assert "unet/diffusion_pytorch_model.safetensors" in found.tried[1].outcome
 
 
@@ -99,7 +100,7 @@ def test_the_environment_variable_is_an_explicit_choice(monkeypatch: pytest.Monk
     monkeypatch.setenv(weights.VARIABLE, str(sd))
     found = find("auto", cuda=False)
     assert found.path == sd.resolve() and not found.notice
-    assert find("tiny").tiny
+    assert find("tiny").embedded == "tiny"
     monkeypatch.setenv(weights.VARIABLE, "/no/such/folder")
     assert weights.VARIABLE in message("auto")
 
@@ -107,6 +108,7 @@ def test_the_environment_variable_is_an_explicit_choice(monkeypatch: pytest.Monk
 def test_tiny_is_quiet_and_an_installation_without_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert find("tiny").notice == ""
     monkeypatch.setattr(weights, "TINY", tmp_path / "gone")
+    monkeypatch.setattr(weights, "DEFAULT", "tiny")
     assert "install splatdistill again" in message("tiny")
 
 
@@ -126,7 +128,7 @@ def test_a_broken_folder_is_told_in_two_lines(folder: Path) -> None:
     shutil.rmtree(folder / "vae")
     text = message(str(folder))
     assert all(part in text for part in (str(folder), "scheduler/scheduler_config.json", "vae/config.json", "diffusers layout"))
-    assert "--prior tiny" in text and text.count("\n") == 1
+    assert "--prior world" in text and text.count("\n") == 1
     shutil.rmtree(folder / "tokenizer")
     assert "and 2 more" in message(str(folder))
 
@@ -143,7 +145,7 @@ def test_a_missing_hub_id_is_told_with_places_reason_and_commands() -> None:
         text.index(part) for part in ("1. folder someone/my-model", "2. hub cache", "HF_HUB_OFFLINE", "What to do")
     ]
     assert order == sorted(order)
-    assert "hf download someone/my-model" in text and "--prior DIR" in text and "--prior tiny" in text
+    assert "hf download someone/my-model" in text and "--prior DIR" in text and "--prior world" in text
 
 
 @pytest.mark.parametrize(("gone", "mirror"), sorted(hub.MIRRORS.items()))
@@ -184,7 +186,7 @@ def test_what_the_hub_says_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None
 def test_what_is_neither_folder_nor_id_says_so(source: str) -> None:
     text = message(source)
     assert "does not exist" in text or "empty" in text
-    assert "--prior tiny" in text
+    assert "--prior world" in text
 
 
 def test_download_fetches_then_checks(monkeypatch: pytest.MonkeyPatch, cache: Path, sd: Path) -> None:
@@ -206,7 +208,7 @@ def test_download_fetches_then_checks(monkeypatch: pytest.MonkeyPatch, cache: Pa
         find("someone/other", download=True)
     shutil.rmtree(cache)
     found = find("auto", download=True, cuda=True)
-    assert found.tiny and "no route to host" in found.notice
+    assert found.embedded == "tiny" and "no route to host" in found.notice
 
 
 def test_looking_imports_nothing_heavy() -> None:

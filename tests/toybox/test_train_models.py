@@ -79,9 +79,10 @@ def test_the_average_alone_is_enough_to_go_on(tmp_path: Path) -> None:
 def test_an_average_that_was_kept_is_gone_on_from(tmp_path: Path) -> None:
     """In 8 bits, to half a step of each row's scale, with the steps that led to it; the answer is all but the same."""
     training, export = script("embedded.multiview_training"), script("embedded.multiview_export")
-    pack, out, kept = small_pack(tmp_path / "small.pack"), tmp_path / "out", tmp_path / "kept.safetensors"
+    pack, out, made = small_pack(tmp_path / "small.pack"), tmp_path / "out", tmp_path / "made"
     assert training.main(arguments(out, pack, 0.02, "--state", "none")) == 0
-    assert export.main([str(out), str(kept)]) == 0
+    assert export.main([str(out), str(made)]) == 0
+    kept = made / export.WEIGHTS
     shape = training.Shape(**{k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(SHAPE).items()})
     trainer = training.Trainer(tmp_path / "second", None, torch.device("cpu"), training.Pace(1, 8, 1e-3), shape, kept)
     assert trainer.progress.step == step(out) > 0

@@ -56,7 +56,7 @@ class Variance:
     noise_error: bool = False
     """Measure also how well each network tells the noise in renders, by noise level."""
     prior: str = "auto"
-    """auto, tiny (the embedded model of the toybox world), a diffusers folder, or a hub id."""
+    """auto; tiny or world (embedded: toys at 64 pixels; toys and real objects at 128, one view or four); a diffusers folder, or a hub id."""
     device: str = "auto"
     """Device to compute on: auto (a CUDA card if there is one), cpu, cuda, or another device of torch, such as cuda:1 or mps."""
     seed: int = 0
