@@ -100,7 +100,7 @@ def networks_of(found: SingleFile) -> dict[str, Any]:
 
     half = any(e.dtype in ("F16", "BF16") for k, e in read_header(found.file).items() if k.startswith(NETWORK))
     told = {"config": str(found.configs), "local_files_only": True, "torch_dtype": torch.float16 if half else torch.float32}
-    tensors = load_single_file_checkpoint(str(found.file))
+    tensors: Any = load_single_file_checkpoint(str(found.file))
     loaded: dict[str, Any] = {}
     for component in found.family.components:
         kind = class_of(component, found.family)

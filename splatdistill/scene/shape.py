@@ -91,7 +91,7 @@ def shaped(options: FromShape, rng: torch.Generator) -> tuple[Float[Tensor, "v 3
 
 def loaded(folder: Path, device: torch.device) -> Any:
     """Load the pipeline; in half precision on a card."""
-    from diffusers import ShapEPipeline
+    from diffusers.pipelines.shap_e.pipeline_shap_e import ShapEPipeline
 
     half = device.type == "cuda"
     variant = "fp16" if half and all(weight_files(folder / n, stem, "fp16") for n, stem in NETWORKS.items()) else None

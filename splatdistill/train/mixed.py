@@ -15,6 +15,7 @@ from splatdistill.guidance import GUIDANCES, Guidance, View
 from splatdistill.priors import DiffusionPrior, weights
 from splatdistill.priors.prompts import Prompts, perp_neg_of
 from splatdistill.train.config import Train
+from splatdistill.train.distillation import Computed
 from splatdistill.train.fields import with_fields
 from splatdistill.train.sizes import to_prior_size
 
@@ -106,7 +107,7 @@ def remembered(config: Train, prior: DiffusionPrior, before: nn.Module | None = 
     for k, part in enumerate(map(added, config.also)):
         if part.prior not in priors:
             found = weights.find(part.prior)
-            priors[part.prior] = weights.load(found, str(prior.device), config.precision, low_memory=config.low_memory)
+            priors[part.prior] = weights.load(found, **{**Computed.loading(config), "device": str(prior.device)})  # a LoRA is the run's own prior's
         memory.add_module(f"also_{k}", Mixed(part, priors[part.prior]))
     return memory
 
