@@ -50,7 +50,7 @@ class Meter:
         self.looked = 0.0
 
     def ended(self, job: Job, record: JobRecord | None) -> None:
-        """A job is over."""
+        """Take note that a job is over."""
         self.left.pop(job.folder, None)
         self.complete += max(job.calls, 1.0) if record is not None and record.how != "stopped" else 0.0
         self.looked = 0.0

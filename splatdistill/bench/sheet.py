@@ -25,7 +25,7 @@ VIEW = ([30.0], 15.0, *WORLD.middle)  # azimuth, elevation, distance, field of v
 
 
 def words(text: str, size: int = SIZE) -> Float[Tensor, "3 size size"]:
-    """Text in a square, dark on white."""
+    """Return text in a square, dark on white."""
     canvas = Image.new("L", (size, size), 255)
     lines = textwrap.wrap(text, size // 7)[: size // 18]
     ImageDraw.Draw(canvas).multiline_text(
@@ -36,7 +36,7 @@ def words(text: str, size: int = SIZE) -> Float[Tensor, "3 size size"]:
 
 @torch.no_grad()
 def looks(splats: Gaussians, rasterizer: Rasterizer, views: Cameras) -> Float[Tensor, "v 3 h w"]:
-    """Splats on white."""
+    """Return splats on white."""
     white = torch.ones(len(views), 3, device=splats.means.device)
     return rasterizer(splats, views.to(splats.means.device), white).rgb.clamp(0, 1).cpu()
 
@@ -48,7 +48,7 @@ def side_by_side(
     corner: str,
     shown: Callable[[str, str], tuple[str, Float[Tensor, "v 3 h w"] | str]],
 ) -> Float[Tensor, "3 h w"]:
-    """Rows for each prompt, one for each view; a column for each method, and where all prompts are of the toybox one for
+    """Return rows for each prompt, one for each view; a column for each method, and where all prompts are of the toybox one for
     the truth. corner: label of the prompts' column. shown: the label and the pictures of a prompt's result by a method, or
     words in their place.
     """
@@ -69,7 +69,7 @@ def side_by_side(
 
 
 def sheet(results: Results, judges: Evaluator, seed: int) -> Float[Tensor, "3 h w"]:
-    """The results of one seed. An empty place says how its run ended."""
+    """Return the results of one seed. An empty place says how its run ended."""
     views = orbit(*VIEW, SIZE)
     by_place = {(j.job.prompt, j.job.arm): j for j in results.judged if j.job.seed == seed}
 

@@ -33,7 +33,7 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """better or worse at 5 % after the correction, else undecided; nothing is decided by a handful of prompts."""
+        """Return "better" or "worse" at 5 % after the correction, else undecided; nothing is decided by a handful of prompts."""
         if self.prompts < FEW:
             return "too few prompts"
         if self.holm is None or self.holm >= 0.05 or not METRICS[self.metric].better:

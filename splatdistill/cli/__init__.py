@@ -137,7 +137,7 @@ def dispatch(argv: list[str]) -> int:
 
 
 def complain(message: str) -> None:
-    """An error message on stderr: its first line in red where there is a terminal."""
+    """Print an error message on stderr: its first line in red where there is a terminal."""
     from rich.console import Console
 
     console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)

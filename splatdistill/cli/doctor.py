@@ -37,7 +37,7 @@ def command(argv: list[str]) -> int:
 
 
 def attempt(probe: Callable[[], Iterator[str]]) -> Iterator[str]:
-    """The lines of a probe; if it fails, why, in a line: whatever is broken here, the other probes are still wanted."""
+    """Yield the lines of a probe; if it fails, why, in a line: whatever is broken here, the other probes are still wanted."""
     try:
         yield from probe()
     except Exception as error:
@@ -45,13 +45,13 @@ def attempt(probe: Callable[[], Iterator[str]]) -> Iterator[str]:
 
 
 def system() -> Iterator[str]:
-    """Program and machine."""
+    """Yield program and machine."""
     yield f"splatdistill {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
     yield f"in {Path(__file__).parents[1]}"
 
 
 def libraries() -> Iterator[str]:
-    """Versions, from the installed packages' metadata alone."""
+    """Yield versions, from the installed packages' metadata alone."""
     found = []
     for name in LIBRARIES:
         try:
@@ -79,7 +79,7 @@ def device() -> Iterator[str]:
 
 
 def backend() -> Iterator[str]:
-    """The rasteriser, tried on one splat."""
+    """Yield the rasteriser, tried on one splat."""
     import torch
 
     from splatdistill.cameras import orbit
@@ -134,7 +134,7 @@ def weights() -> Iterator[str]:
 
 
 def embedded() -> Iterator[str]:
-    """The models inside the package, and how they were trained."""
+    """Yield the models inside the package, and how they were trained."""
     from splatdistill.priors.weights import TINY, WORLD
 
     records = sorted([*TINY.parent.glob("*/training.json"), *WORLD.glob("training.json")])
@@ -146,7 +146,7 @@ def embedded() -> Iterator[str]:
 
 
 def weight_bytes(folder: Path) -> int:
-    """Bytes of all weights below a folder, its own and its part of a shared file."""
+    """Return bytes of all weights below a folder, its own and its part of a shared file."""
     from splatdistill.weight_files import POINTER, SharedWeights
 
     own = sum(f.stat().st_size for f in folder.rglob("*.safetensors"))
@@ -155,12 +155,12 @@ def weight_bytes(folder: Path) -> int:
 
 
 def counted(count: int, what: str) -> str:
-    """A number of things in words."""
+    """Return a number of things in words."""
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def fast_path() -> Iterator[str]:
-    """The one line that gets it."""
+    """Yield the one line that gets it."""
     import shutil
 
     import torch

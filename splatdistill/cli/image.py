@@ -121,7 +121,7 @@ def command(argv: list[str]) -> int:
 
 
 def settled(parsed: Parsed, found: Weights) -> tuple[Parsed, DiffusionPrior, str]:
-    """The configuration with nothing left open, its prior, and what the person must be told."""
+    """Return the configuration with nothing left open, its prior, and what the person must be told."""
     before = parsed.config
     if before.prior == plane.NAME:
         after = replace(before, device=device_of(before.device))

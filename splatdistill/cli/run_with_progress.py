@@ -63,7 +63,7 @@ def tell(console: Console, ended: Ended, files: Artefacts | None, took: str, fol
 
 
 def keep(console: Console, page: Page | None, wait: bool, wrong: str = "") -> None:
-    """The film of a run that was watched, and its page until Ctrl-C. wrong: what a person should know before."""
+    """Show the film of a run that was watched, and keep its page until Ctrl-C. wrong: what a person should know before."""
     if page is None:
         return
     page.replay()

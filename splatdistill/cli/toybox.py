@@ -60,7 +60,7 @@ def command(argv: list[str]) -> int:
 
 
 def words() -> str:
-    """The grammar of captions."""
+    """Return the grammar of captions."""
     return (
         f"objects     {', '.join(NAMED)}\n"
         f"primitives  {', '.join(PRIMITIVES)}\n"
@@ -73,7 +73,7 @@ def words() -> str:
 
 
 def examples() -> list[Caption]:
-    """Every kind of object once, the colours in turn; then patterns and stacks."""
+    """Return every kind of object once, the colours in turn; then patterns and stacks."""
     colours = list(COLOURS)
     plain = [Caption(kind, colours[i % len(colours)]) for i, kind in enumerate((*NAMED, *PRIMITIVES))]
     patterned = [parse(f"a {pattern} {c} and white {p}") for pattern, c, p in zip(PATTERNS[1:], colours, PRIMITIVES)]
@@ -84,12 +84,12 @@ def examples() -> list[Caption]:
 
 
 def real_examples() -> list[RealCaption]:
-    """The acceptance prompts of real objects."""
+    """Return the acceptance prompts of real objects."""
     return [c for prompt in SPLIT.truth if (c := parse_real(prompt))]
 
 
 def pictures(thing: Thing, cameras: Cameras) -> Tensor:
-    """(b,3,h,w) of what a caption names."""
+    """Return (b,3,h,w) of what a caption names."""
     return drawn(thing, cameras).rgb.clamp(0, 1)
 
 

@@ -85,7 +85,7 @@ def command(argv: list[str]) -> int:
 
 
 def explain(argv: list[str]) -> int:
-    """The options, with the values of the recipe that applies (of none without weights). Ends the process."""
+    """Print the options, with the values of the recipe that applies (of none without weights). Ends the process."""
 
     def family(source: str) -> Family | None:
         try:
@@ -98,7 +98,7 @@ def explain(argv: list[str]) -> int:
 
 
 def fresh(argv: list[str], server: Any = None) -> int:
-    """A new run, or several; server: of a page that is there already."""
+    """Begin a new run, or several; server: of a page that is there already."""
     weights, commands = Weights(), None
     if len(given := [o for o in BEGINNINGS if peek(argv, o) is not None]) > 1:
         raise UserError(f"{' and '.join(given)} exclude each other: a run begins as one or the other")
@@ -157,7 +157,7 @@ def from_splats(argv: list[str]) -> list[str]:
 
 
 def several(parsed: Parsed, asked: Options, first: Session, folder: RunDir, notice: str, console: Console) -> int:
-    """One run for each of some seeds, and then the one that was chosen at a higher setting."""
+    """Train one run for each of some seeds, and then the one that was chosen at a higher setting."""
     runs = []
     for k in range(asked.variants):
         config = replace(parsed.config, seed=parsed.config.seed + k)
@@ -216,6 +216,6 @@ def resume(argv: list[str]) -> int:
 
 
 def option(path: str) -> str:
-    """A field's path as it is typed."""
+    """Return a field's path as it is typed."""
     return f"--{path}".replace("_", "-")
 

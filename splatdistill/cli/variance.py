@@ -30,7 +30,7 @@ def command(argv: list[str]) -> int:
 
 
 def show(report: "Report", console: "Console") -> None:
-    """Tables for the screen, one for each scene and space."""
+    """Print tables for the screen, one for each scene and space."""
     from splatdistill.evaluate.variance.statistics import SOURCES, SPACES
 
     told = ", ".join(f"{k} {v}" for k, v in report.matched.items()) if report.matched else "each method as its recipe has it"
@@ -54,5 +54,5 @@ def show(report: "Report", console: "Console") -> None:
 
 
 def short_of(value: float | None) -> str:
-    """A number without its interval."""
+    """Return a number without its interval."""
     return "?" if value is None else f"{value:.3g}"

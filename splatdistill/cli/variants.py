@@ -101,7 +101,7 @@ class Together:
         self.steps = sum(r.session.config.steps for r in runs)
 
     def __call__(self, event: Event) -> None:
-        """One more step of someone."""
+        """Count one more step of someone."""
         if isinstance(event, StepDone):
             self.done += 1
             self.progress(dataclasses.replace(event, step=self.done, steps=self.steps))

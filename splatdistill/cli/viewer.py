@@ -52,7 +52,7 @@ class Choice(Protocol):
         """Keep the page until one is chosen, or Ctrl-C."""
 
     def hand_over(self) -> Any:
-        """The server, cleared for the one that goes on."""
+        """Hand over the server, cleared for the one that goes on."""
 
     def close(self) -> None:
         """End it."""

@@ -26,7 +26,7 @@ class DensifyState:
     """Statistics of a densifier; every field is a tensor with one row per Gaussian."""
 
     def tensors(self) -> dict[str, Tensor]:
-        """All of it by name, for safetensors."""
+        """Return all of it by name, for safetensors."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
     def load(self, saved: Mapping[str, Tensor]) -> None:
@@ -56,7 +56,7 @@ class Densifier(ABC):
     """
 
     def init(self, n: int) -> DensifyState:
-        """The state for n Gaussians that nothing is known about yet."""
+        """Return the state for n Gaussians that nothing is known about yet."""
         return DensifyState()
 
     def observe(self, state: DensifyState, screen: Screen, width: int, height: int) -> None:

@@ -37,7 +37,7 @@ class GradientState(DensifyState):
 
     @property
     def mean(self) -> Float[Tensor, " n"]:
-        """The statistic; 0 where nothing was seen."""
+        """Return the statistic; 0 where nothing was seen."""
         return self.gradient / self.views.clamp_min(1)
 
 
@@ -159,7 +159,7 @@ class Gradient(Densifier):
 
 @torch.no_grad()
 def halves(scene: Splats, index: Int[Tensor, " m"], rng: torch.Generator) -> Rows:
-    """One of the two parts of each of these Gaussians: its mean drawn from the Gaussian, its sizes those over 1.6."""
+    """Return one of the two parts of each of these Gaussians: its mean drawn from the Gaussian, its sizes those over 1.6."""
     values = rows(scene, index)
     local = torch.randn(len(index), 3, generator=rng).to(values["means"]) * values["log_scales"].exp()
     values["means"] += (rotation_matrices(values["quats"]) @ local[..., None])[..., 0]
@@ -168,6 +168,6 @@ def halves(scene: Splats, index: Int[Tensor, " m"], rng: torch.Generator) -> Row
 
 
 def _halved(logits: Float[Tensor, " m"]) -> Float[Tensor, " m"]:
-    """The logit of 1 - sqrt(1 - o), without cancellation: with q = sqrt(1 - o) it is ln((1 - q) / q)."""
+    """Return the logit of 1 - sqrt(1 - o), without cancellation: with q = sqrt(1 - o) it is ln((1 - q) / q)."""
     log_q = 0.5 * torch.nn.functional.logsigmoid(-logits)
     return torch.log(-torch.expm1(log_q)) - log_q

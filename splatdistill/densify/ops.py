@@ -27,7 +27,7 @@ class Surgery:
 
 @torch.no_grad()
 def rows(scene: Splats, index: Int[Tensor, " m"]) -> dict[ParameterName, Tensor]:
-    """A copy of the raw parameters of some Gaussians, in the order of `index`, which may repeat."""
+    """Return a copy of the raw parameters of some Gaussians, in the order of `index`, which may repeat."""
     return {name: getattr(scene, name)[index].clone() for name in PARAMETERS}
 
 

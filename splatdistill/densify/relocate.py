@@ -60,7 +60,7 @@ class Relocate(Densifier):
     def after_step(
         self, state: DensifyState, scene: Splats, optimizer: torch.optim.Optimizer, rng: torch.Generator
     ) -> None:
-        """mu += noise * rate * sigmoid(-100 (o - gate)) * Sigma eta, eta ~ N(0, 1): stochastic gradient Langevin
+        """Move means by mu += noise * rate * sigmoid(-100 (o - gate)) * Sigma eta, eta ~ N(0, 1): stochastic gradient Langevin
         dynamics, on Gaussians that show little.
         """
         if self.noise == 0:
@@ -90,7 +90,7 @@ class Relocate(Densifier):
         return Change(added=self._grow(state, scene, optimizer, room, rng), moved=moved)
 
     def _relocate(self, scene: Splats, optimizer: torch.optim.Optimizer, rng: torch.Generator) -> int:
-        """Dead Gaussians become copies of living ones, drawn in proportion to opacity."""
+        """Make dead Gaussians copies of living ones, drawn in proportion to opacity."""
         dead = self._dead(scene)
         places = dead.nonzero()[:, 0]
         if len(places) in (0, len(scene)):
@@ -103,7 +103,7 @@ class Relocate(Densifier):
     def _grow(
         self, state: DensifyState, scene: Splats, optimizer: torch.optim.Optimizer, count: int, rng: torch.Generator
     ) -> int:
-        """Some Gaussians, drawn in proportion to opacity, become more than one."""
+        """Make more than one of some Gaussians, drawn in proportion to opacity."""
         alive = ~self._dead(scene)
         if count == 0 or not alive.any():
             return 0
@@ -135,7 +135,7 @@ class Relocate(Densifier):
 def shared(
     opacities: Float[Tensor, " m"], scales: Float[Tensor, "m 3"], copies: Int[Tensor, " m"], min_opacity: float = 0.0
 ) -> tuple[Float[Tensor, " m"], Float[Tensor, "m 3"]]:
-    """Opacity and standard deviations of each of the `copies` Gaussians that together look like one.
+    """Return opacity and standard deviations of each of the `copies` Gaussians that together look like one.
 
     By sum_{i=k+1}^{N} C(i-1, k) = C(N, k+1) the double sum above is sum_{k=0}^{N-1} C(N, k+1) (-1)^k o'^(k+1)
     / sqrt(k+1), evaluated in float64. Opacities do not fall below min_opacity, or the copies would be dead at once.
@@ -151,7 +151,7 @@ def shared(
 
 @cache
 def _coefficients() -> Float[Tensor, "most_and_one most"]:
-    """Row N, column k: C(N, k+1) (-1)^k / sqrt(k+1)."""
+    """Return row N, column k: C(N, k+1) (-1)^k / sqrt(k+1)."""
     table = torch.zeros(MOST + 1, MOST, dtype=torch.float64)
     for n in range(1, MOST + 1):
         for k in range(n):

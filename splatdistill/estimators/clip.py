@@ -134,7 +134,7 @@ class ClipScorer:
 
     @property
     def logit_scale(self) -> float:
-        """Factor on cosines that the model was trained with; its softmax over texts is a probability."""
+        """Return the factor on cosines that the model was trained with; its softmax over texts is a probability."""
         return self.model.logit_scale.exp().item()
 
     def image_features(self, rgb: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:

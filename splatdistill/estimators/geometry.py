@@ -32,7 +32,7 @@ class GeometryEstimator(Protocol):
     tells: frozenset[Kind]  # which maps it gives
 
     def __call__(self, rgb: Float[Tensor, "b 3 h w"]) -> Geometry:
-        """The maps of pictures in about [0,1]; decoded noise may leave that range, and is not clamped."""
+        """Return the maps of pictures in about [0,1]; decoded noise may leave that range, and is not clamped."""
         ...
 
 
@@ -42,14 +42,14 @@ def geometry_of(maps: Float[Tensor, "b 5 h w"]) -> Geometry:
 
 
 def unit(v: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
-    """Vectors of length one; those near zero stay short, so that no gradient grows without bound."""
+    """Return vectors of length one; those near zero stay short, so that no gradient grows without bound."""
     return v * (v.square().sum(1, keepdim=True) + 1e-4).rsqrt()
 
 
 def correlation(
     a: Float[Tensor, "b 1 h w"], b: Float[Tensor, "b 1 h w"], weight: Float[Tensor, "b 1 h w"]
 ) -> Float[Tensor, " b"]:
-    """Pearson's correlation over weighted pixels, in [-1,1]: blind to factor and shift. 0 where a map is flat or
+    """Return Pearson's correlation over weighted pixels, in [-1,1]: blind to factor and shift. 0 where a map is flat or
     nothing has weight.
     """
     w = weight / weight.sum((1, 2, 3), keepdim=True).clamp(min=1e-8)
@@ -61,7 +61,7 @@ def correlation(
 def cosine(
     a: Float[Tensor, "b 3 h w"], b: Float[Tensor, "b 3 h w"], weight: Float[Tensor, "b 1 h w"]
 ) -> Float[Tensor, " b"]:
-    """Mean cosine between vectors over weighted pixels."""
+    """Return the mean cosine between vectors over weighted pixels."""
     c = (unit(a) * unit(b)).sum(1, keepdim=True)
     return (weight * c).sum((1, 2, 3)) / weight.sum((1, 2, 3)).clamp(min=1e-8)
 
@@ -69,13 +69,13 @@ def cosine(
 def angle(
     a: Float[Tensor, "b 3 h w"], b: Float[Tensor, "b 3 h w"], weight: Float[Tensor, "b 1 h w"]
 ) -> Float[Tensor, " b"]:
-    """Mean angle between vectors over weighted pixels, degrees."""
+    """Return the mean angle between vectors over weighted pixels, degrees."""
     c = (F.normalize(a, dim=1) * F.normalize(b, dim=1)).sum(1, keepdim=True).clamp(-1, 1).arccos().rad2deg()
     return (weight * c).sum((1, 2, 3)) / weight.sum((1, 2, 3)).clamp(min=1e-8)
 
 
 def overlap(a: Float[Tensor, "b 1 h w"], b: Float[Tensor, "b 1 h w"], level: float = 0.5) -> Float[Tensor, " b"]:
-    """Intersection over union of what is above a level in each."""
+    """Return the intersection over union of what is above a level in each."""
     a, b = a > level, b > level
     return (a & b).sum((1, 2, 3)) / (a | b).sum((1, 2, 3)).clamp(min=1)
 
@@ -83,7 +83,7 @@ def overlap(a: Float[Tensor, "b 1 h w"], b: Float[Tensor, "b 1 h w"], level: flo
 def normal_of_inverse_depth(
     inverse_depth: Float[Tensor, "b 1 h w"], weight: Float[Tensor, "b 1 h w"]
 ) -> Float[Tensor, "b 3 h w"]:
-    """Camera normals from the spatial derivatives of relative inverse depth, as SteinDreamer takes MiDaS's.
+    """Return camera normals from the spatial derivatives of relative inverse depth, as SteinDreamer takes MiDaS's.
 
     Scale and shift mean nothing, so the map is first given mean 0 and variance 1 over weighted pixels. It is then read
     as a relief, nearer is higher, of which one unit is an eighth of the picture's width: normal ~ (-d_u, -d_v, -1) with

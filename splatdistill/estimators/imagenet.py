@@ -45,7 +45,7 @@ class ImageNetClassifier:
     name = NAME
 
     def __init__(self, device: torch.device | str = "cpu"):
-        """Raises WeightsError where the packages are not installed, or the file is not the one that is known: it is a pickle, of
+        """Raise WeightsError where the packages are not installed, or the file is not the one that is known: it is a pickle, of
         which nothing but tensors is read, and that only where its digest is right.
         """
         file = _file()
@@ -61,7 +61,7 @@ class ImageNetClassifier:
 
     @torch.no_grad()
     def probabilities(self, rgb: Float[Tensor, "b 3 h w"], batch: int = 16) -> Float[Tensor, "b 1000"]:
-        """Softmax over the classes, of pictures in [0,1] of any size."""
+        """Return the softmax over the classes, of pictures in [0,1] of any size."""
         found = []
         for part in rgb.split(batch):
             large = F.interpolate(part.to(self.device, torch.float32), (SIZE, SIZE), mode="bicubic", antialias=True, align_corners=False)

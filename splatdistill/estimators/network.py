@@ -27,7 +27,7 @@ class Block(nn.Module):
         self.convolutions = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """x plus what the convolutions add."""
+        """Return x plus what the convolutions add."""
         h = x
         for norm, convolution in zip(self.norms, self.convolutions):
             h = convolution(F.silu(norm(h)))
@@ -55,7 +55,7 @@ class GeometryNet(nn.Module):
         self.head = nn.Conv2d(self.channels[0], MAPS * 4, 3, padding=1)
 
     def forward(self, rgb: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 5 h w"]:
-        """Raw maps of pictures in [0,1]."""
+        """Return raw maps of pictures in [0,1]."""
         x = self.down[0](self.stem(F.pixel_unshuffle(2 * rgb - 1, 2)))
         skips = []
         for wider, block in zip(self.wider, self.down[1:]):

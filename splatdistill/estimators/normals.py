@@ -44,7 +44,7 @@ class MarigoldNormals:
         self.multiple = 2 ** (len(self.vae.config.block_out_channels) - 1)
 
     def __call__(self, rgb: Float[Tensor, "b 3 h w"]) -> Geometry:
-        """Normals in the resolution of the pictures; differentiable in them."""
+        """Return normals in the resolution of the pictures; differentiable in them."""
         h, w = rgb.shape[-2:]
         sides = [max(1, round(n / self.multiple)) * self.multiple for n in (h, w)]
         picture = 2 * F.interpolate(rgb.float(), sides, mode="bilinear", align_corners=False, antialias=True) - 1

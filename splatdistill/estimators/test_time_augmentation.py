@@ -30,7 +30,7 @@ class AugmentedClip(ClipScorer):
         self.name = f"{self.name}, {len(LOOKS)} looks"
 
     def image_features(self, rgb: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
-        """Unit features of images in [0,1]; differentiable in the images."""
+        """Return unit features of images in [0,1]; differentiable in the images."""
         return F.normalize(reduce(torch.add, (super(AugmentedClip, self).image_features(look(rgb, *how)) for how in LOOKS)), dim=-1)
 
 

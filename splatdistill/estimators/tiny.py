@@ -26,5 +26,5 @@ class TinyGeometry:
         self.network = network.to(device).eval().requires_grad_(False)
 
     def __call__(self, rgb: Float[Tensor, "b 3 h w"]) -> Geometry:
-        """All three maps; differentiable in the pictures, whose sides are multiples of 16."""
+        """Return all three maps; differentiable in the pictures, whose sides are multiples of 16."""
         return geometry_of(self.network(rgb.float()))

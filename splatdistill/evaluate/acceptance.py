@@ -50,7 +50,7 @@ def look(gaussians: Gaussians, rasterizer: Rasterizer) -> Sight:
 
 
 def look_at_truth(caption: Thing) -> Sight:
-    """The same views of the true object: what a perfect run would show."""
+    """Return the same views of the true object: what a perfect run would show."""
     truth = draw(caption, VIEWS)
     nothing = Screen(torch.zeros(len(VIEWS), 0, 2), torch.zeros(len(VIEWS), 0, dtype=torch.int32))
     seen = RenderOutput(truth.rgb, truth.alpha, truth.depth, None, nothing, VIEWS)
@@ -75,17 +75,17 @@ class Judged:
 
     @property
     def iou(self) -> float:
-        """Silhouette IoU with the truth, mean over views, after the best turn about the up axis."""
+        """Return silhouette IoU with the truth, mean over views, after the best turn about the up axis."""
         return self.comparison.best.iou.mean().item()
 
     @property
     def passed(self) -> bool:
-        """All four conditions."""
+        """Return True where all four conditions hold."""
         likeness = self.iou >= IOU_NEEDED and self.comparison.nearer_than_wrong
         return self.views_right >= VIEWS_NEEDED and likeness and not (self.front and self.front.there)
 
     def record(self) -> "AcceptanceRecord":
-        """The row in numbers and words."""
+        """Return the row in numbers and words."""
         c, f = self.comparison, self.front
         depth = c.best.depth_error.mean().item()
         return AcceptanceRecord(
@@ -130,7 +130,7 @@ class AcceptanceRecord:
     passed: bool
 
     def cells(self) -> tuple[str, ...]:
-        """The row as text, under HEADINGS."""
+        """Return the row as text, under HEADINGS."""
         second = "-" if self.second_front is None else "YES" if self.second_front else "no"
         second += "" if self.back_by_truth is None else f" {self.back_by_truth:+.1f} dB"
         second += "" if self.back_by_prior is None else f" {self.back_by_prior:+.1f} se"
@@ -163,7 +163,7 @@ HEADINGS = (
 def judge(
     sight: Sight, caption: Thing, scorer: ImageTextScorer, prior: DiffusionPrior | None, rng: torch.Generator
 ) -> Judged:
-    """One row. Without a prior, and for a real object, which the toy prior does not know, the truth alone looks for a second front."""
+    """Return one row. Without a prior, and for a real object, which the toy prior does not know, the truth alone looks for a second front."""
     recognition = recognised(scorer, sight.seen.rgb, caption) if isinstance(caption, Caption) else None
     return Judged(caption, recognition, compare(sight.seen, caption), detect_janus(sight.behind, caption, prior if recognition else None, rng))
 
@@ -174,7 +174,7 @@ def needed(prompts: int) -> int:
 
 
 def table(records: Sequence[AcceptanceRecord]) -> str:
-    """The table as text, and the count that matters."""
+    """Return the table as text, and the count that matters."""
     rows = [HEADINGS, *(r.cells() for r in records)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(HEADINGS))]
     lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
@@ -183,7 +183,7 @@ def table(records: Sequence[AcceptanceRecord]) -> str:
 
 
 def sheet(captions: Sequence[Thing], sights: Sequence[Sight]) -> Float[Tensor, "3 sheet_h sheet_w"]:
-    """Two rows per run: the splats from the eight views, and the truth below them."""
+    """Return two rows per run: the splats from the eight views, and the truth below them."""
     rows: list[Tensor] = []
     for caption, sight in zip(captions, sights, strict=True):
         rows += [sight.seen.rgb.cpu(), draw(caption, VIEWS).rgb]

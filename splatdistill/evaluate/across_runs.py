@@ -29,7 +29,7 @@ SCALE, STEPS, BATCH = 5.0, 25, 32  # of sampling
 
 
 def by_prompt(runs: Sequence[Measured]) -> dict[str, Measurement]:
-    """Diversity over the seeds of each prompt that has several; of the first particles."""
+    """Return diversity over the seeds of each prompt that has several; of the first particles."""
 
     def prompt(found: Measured) -> str:
         return found.run.prompt
@@ -43,7 +43,7 @@ def by_prompt(runs: Sequence[Measured]) -> dict[str, Measurement]:
 
 
 def across_seeds(measurements: Sequence[Measurement]) -> Measurement:
-    """Diversity over the seeds of each prompt, mean over prompts."""
+    """Return diversity over the seeds of each prompt, mean over prompts."""
     if not measurements:
         return Measurement("diversity", None, note="there is only one seed of each prompt, or no CLIP")
     value = sum(f.value or 0.0 for f in measurements) / len(measurements)
@@ -51,7 +51,7 @@ def across_seeds(measurements: Sequence[Measurement]) -> Measurement:
 
 
 def from_the_prior(runs: Sequence[Measured], samples: dict[str, Float[Tensor, "m d"]], by: str) -> Measurement:
-    """The Fréchet distance of all renders of a method to the prior's samples for the same prompts."""
+    """Return the Fréchet distance of all renders of a method to the prior's samples for the same prompts."""
     seen = [m for m in runs if m.features is not None and m.run.prompt in samples]
     if not seen:
         return Measurement("fid", None, note="no samples of the prior were drawn (--samples 0), or there is no CLIP")

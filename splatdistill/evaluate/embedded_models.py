@@ -32,7 +32,7 @@ class Retrieval:
 
     @classmethod
     def of(cls, found: Sequence[Recognition]) -> "Retrieval":
-        """Counted over all pictures."""
+        """Count over all pictures."""
         each = [(r.right, r.object_right & r.colour_right, r.object_right, r.colour_right) for r in found]
         shares = [torch.cat(v).float() for v in zip(*each, strict=True)]
         return cls(len(shares[0]), *(s.mean().item() for s in shares))
@@ -48,7 +48,7 @@ class Obeyed:
 
     @classmethod
     def of(cls, asked: Sequence[str], seen: Sequence[str]) -> "Obeyed":
-        """Counted over pairs of what was asked and what is seen."""
+        """Count over pairs of what was asked and what is seen."""
         right = np.array([a == s for a, s in zip(asked, seen, strict=True)])
         words = tuple((w, float(right[[a == w for a in asked]].mean())) for w in dict.fromkeys((*VIEW_WORDS, *asked)) if w in asked)
         return cls(len(right), float(right.mean()), words)
@@ -84,7 +84,7 @@ def retrieval(
 
 
 def draw_captions(count: int, held_out: bool, seed: int) -> list[Caption]:
-    """Random captions from one side of the split, as the grammar draws them."""
+    """Return random captions from one side of the split, as the grammar draws them."""
     rng, drawn = np.random.default_rng(seed), []
     while len(drawn) < count:
         caption = sample_caption(rng)
@@ -94,7 +94,7 @@ def draw_captions(count: int, held_out: bool, seed: int) -> list[Caption]:
 
 
 def fronted_captions(held_out: bool, seed: int, each: int = 1) -> list[Caption]:
-    """Of every kind that has a front, captions in `each` random colours (or all there are) from one side of the split."""
+    """Return, of every kind that has a front, captions in `each` random colours (or all there are) from one side of the split."""
     rng = np.random.default_rng(seed)
     pool = [c for c in plain_captions() if not c.symmetric and is_held_out(c) == held_out]
     kinds = {c.kind: [d for d in pool if d.kind == c.kind] for c in pool}
@@ -119,7 +119,7 @@ def draw_samples(
     batch: int = 32,
     words: Sequence[str] = VIEW_WORDS,
 ) -> Samples:
-    """One sample per caption and word for a view, by DDIM."""
+    """Return one sample per caption and word for a view, by DDIM."""
     asked = [(c, w) for c in captions for w in words]
     prompts = [with_view(str(c), w) for c, w in asked]
     made = [

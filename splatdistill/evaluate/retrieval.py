@@ -23,7 +23,7 @@ HARD = 25  # of them, the wrong ones that differ in one attribute
 
 
 def changes(caption: Caption) -> list[list[Caption]]:
-    """All captions that differ from this one in one attribute, grouped by attribute; objects first."""
+    """Return all captions that differ from this one in one attribute, grouped by attribute; objects first."""
     plain = caption.below is None and caption.pattern == "plain"
     groups = [
         [replace(caption, kind=k) for k in (*(NAMED if plain else ()), *PRIMITIVES) if k != caption.kind],
@@ -39,7 +39,7 @@ def changes(caption: Caption) -> list[list[Caption]]:
 
 
 def candidates(caption: Caption, seed: int = 0) -> list[Caption]:
-    """50 different captions: the true one first, 25 hard negatives drawn from its attributes in turn (other
+    """Return 50 different captions: the true one first, 25 hard negatives drawn from its attributes in turn (other
     objects of its own family, named things or primitives, before those of the other), 24 random ones. The
     same for the same caption and seed on every machine.
     """

@@ -145,7 +145,7 @@ class Server(viser.ViserServer):
 
     @property
     def addresses(self) -> tuple[str, str]:
-        """The page's address on this machine, and the line to type on another one."""
+        """Return the page's address on this machine, and the line to type on another one."""
         port = self.get_port()
         try:
             who = f"{getpass.getuser()}@{socket.gethostname()}"

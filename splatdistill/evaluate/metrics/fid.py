@@ -22,7 +22,7 @@ def frechet(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> float:
 
 
 def fid(renders: Float[Tensor, "n d"], samples: Float[Tensor, "m d"], features: str) -> Measurement:
-    """Fréchet distance between renders and the prior's samples, in unit features of a CLIP.
+    """Return the Fréchet distance between renders and the prior's samples, in unit features of a CLIP.
 
     Published FIDs are of Inception's features and do not compare with this. With fewer pictures than features it is biased
     upwards, for all methods alike where they have equally many.

@@ -33,7 +33,7 @@ print(json.dumps({"scores": scores if isinstance(scores, list) else [scores], "v
 
 
 def image_reward(rgb: Float[Tensor, "v 3 h w"], prompt: str, python: Path | None) -> Measurement:
-    """Mean over views; None as its value, and why, where the package is not to be had or fails."""
+    """Return the mean over views; None as its value, and why, where the package is not to be had or fails."""
     if python is None:
         return Measurement("image_reward", None, note=f"not installed:{GET}")
     with tempfile.TemporaryDirectory() as folder:

@@ -44,7 +44,7 @@ class Still:
 def splats(
     scene: Scene, config: Train, prior: DiffusionPrior, prompts: Prompts, rasterizer: Rasterizer, progress: float, behind: Tensor
 ) -> Still:
-    """Splats as a run with this configuration sees them. behind: logits of a learned background."""
+    """Return splats as a run with this configuration sees them. behind: logits of a learned background."""
     size = resolution(config, prior, progress)
 
     def shoot(rng: torch.Generator) -> Shot:
@@ -107,12 +107,12 @@ class Draws:
         self.still, self.design, self.seed, self.stream = still, design, seed, stream
 
     def rng(self, *place: Any, shared: bool = False) -> torch.Generator:
-        """The generator of a place in the design; the cameras' are shared by all streams."""
+        """Return the generator of a place in the design; the cameras' are shared by all streams."""
         key = repr((self.seed, "" if shared else self.stream, place)).encode()
         return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(key).digest()[:7]))
 
     def measure(self, estimator: GradientEstimator, tick: Callable[[int], None] = lambda count: None) -> MeasuredDraws:
-        """Every draw of the design; tick is told how many were made since it was last told."""
+        """Return every draw of the design; tick is told how many were made since it was last told."""
         memory, prior = Held(estimator.memory(self.still.prior)), self.still.prior
         samples: dict[Space, list[Sample]] = {space: [] for space in SPACES}
         alone, calls = self.mixes(estimator.guidance, memory), 0
@@ -142,7 +142,7 @@ class Draws:
     def gradients(
         self, guidance: Guidance, x: Tensor, shot: Shot, memory: "Held", rng: torch.Generator, alone: bool
     ) -> Float[Tensor, "n *d"]:
-        """The gradients of n noises at one place, in one batch where views do not act on each other."""
+        """Return the gradients of n noises at one place, in one batch where views do not act on each other."""
         sizes = [1] * self.design.noises if alone else [self.design.noises]
         parts = []
         for n in sizes:
@@ -153,7 +153,7 @@ class Draws:
         return torch.cat(parts)
 
     def pull(self, x: Tensor, g: Float[Tensor, "n *d"]) -> Float[Tensor, "n p"]:
-        """J^T g for every gradient: from the latents to the scene's parameters."""
+        """Return J^T g for every gradient: from the latents to the scene's parameters."""
         rows = []
         for one in g:
             pulled = torch.autograd.grad(x, self.still.parameters, one[None], retain_graph=True, allow_unused=True)
@@ -194,7 +194,7 @@ class Held:
 
 
 def copies(value: Any, n: int) -> Any:
-    """A batch of one as a batch of n: tensors, texts, cameras, and whatever holds them; without history."""
+    """Return a batch of one as a batch of n: tensors, texts, cameras, and whatever holds them; without history."""
     if isinstance(value, Tensor):
         return value.detach().repeat(n, *[1] * (value.ndim - 1))
     if isinstance(value, tuple):
@@ -207,7 +207,7 @@ def copies(value: Any, n: int) -> Any:
 
 
 def learn(estimator: GradientEstimator, still: Still, batch: int, steps: int, rng: torch.Generator) -> GradientEstimator:
-    """The estimator after its guidance has learned on this still for some steps, as in a run that does not move; at once the
+    """Return the estimator after its guidance has learned on this still for some steps, as in a run that does not move; at once the
     same estimator where it learns nothing.
     """
     memory = estimator.memory(still.prior)
@@ -225,7 +225,7 @@ def learn(estimator: GradientEstimator, still: Still, batch: int, steps: int, rn
 
 
 def joined(values: Sequence[Any]) -> Any:
-    """Batches of one as one batch."""
+    """Return batches of one as one batch."""
     first = values[0]
     if isinstance(first, Tensor):
         return torch.cat([v.detach() for v in values])

@@ -37,7 +37,7 @@ class Design:
 
     @property
     def below(self) -> int:
-        """Draws per camera."""
+        """Return draws per camera."""
         return self.encodings * self.times * self.noises
 
 
@@ -52,7 +52,7 @@ class Sample:
 
 
 def reduce(encodings: Iterable[Iterable[Float[Tensor, "n d"]]]) -> Sample:
-    """The sample of one camera, from batches of gradients: one of n noises for each time of each encoding."""
+    """Return the sample of one camera, from batches of gradients: one of n noises for each time of each encoding."""
     noise = time = 0.0
     count, means = 0, []
     for times in encodings:
@@ -88,7 +88,7 @@ class Drawn:
         return Drawn(design, tuple(samples), (means @ means.T).cpu(), squares)
 
     def against(self, other: "Drawn") -> Float[Tensor, "c c"]:
-        """Products of these cameras' means with another method's."""
+        """Return products of these cameras' means with another method's."""
         mine, others = (torch.stack([s.mean for s in d.samples]) for d in (self, other))
         return (mine @ others.T).cpu()
 
@@ -102,12 +102,12 @@ class Moments:
 
     @property
     def total(self) -> float:
-        """tr Cov."""
+        """Return tr Cov."""
         return sum(self.parts)
 
 
 def moments(drawn: Drawn, space: Space, cameras: Sequence[int]) -> Moments:
-    """The moments from some of the cameras.
+    """Return the moments from some of the cameras.
 
     In the latents every camera has a space of its own: tr Cov and |E g|^2 are those at one camera, averaged over
     cameras, and no variance is between them.
@@ -129,7 +129,7 @@ def moments(drawn: Drawn, space: Space, cameras: Sequence[int]) -> Moments:
 
 
 def product(cross: Float[Tensor, "c c"], space: Space, cameras: Sequence[int]) -> float:
-    """<E g, E h> from two methods that share cameras and nothing else."""
+    """Return <E g, E h> from two methods that share cameras and nothing else."""
     kept, a = cross[cameras][:, cameras], len(cameras)
     same = float(kept.diagonal().sum())
     return same / a if space == "latents" else (float(kept.sum()) - same) / (a * (a - 1))
@@ -152,7 +152,7 @@ class Interval:
 
 
 def jackknife(estimate: Callable[[list[int]], float], cameras: int, log: bool = False) -> Interval:
-    """An estimate from all cameras, with the interval that leaving out one after the other gives.
+    """Return an estimate from all cameras, with the interval that leaving out one after the other gives.
 
     log: the interval is made of its logarithm, for what is positive. (Efron & Stein, "The jackknife estimate of
     variance", 1981.)
@@ -194,14 +194,14 @@ class GradientStatistics:
 
 
 def within(cosine: Interval) -> Interval:
-    """A cosine cut to [-1, 1]; not resolved where its interval is longer than 1."""
+    """Return a cosine cut to [-1, 1]; not resolved where its interval is longer than 1."""
     if cosine.value is None or cosine.low is None or cosine.high is None or cosine.high - cosine.low > 1:
         return Interval(None, None, None)
     return Interval(*(min(max(v, -1.0), 1.0) for v in (cosine.value, cosine.low, cosine.high)))
 
 
 def gradient_statistics(drawn: Drawn, first: Drawn, reference: Drawn, space: Space, calls: float) -> GradientStatistics:
-    """All figures with their intervals. calls: pictures that networks are asked about for one draw."""
+    """Return all figures with their intervals. calls: pictures that networks are asked about for one draw."""
     count, cross = drawn.design.cameras, drawn.against(reference)
 
     def ratio(of: Drawn, cameras: list[int]) -> float:
