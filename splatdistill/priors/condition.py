@@ -133,6 +133,6 @@ class Conditions:
 
     def __getitem__(self, index: slice) -> "Conditions":
         """Return those of some of the views."""
-        texts = (self.positive, self.negative, self.null, self.plain)
+        positive, negative, null, plain = (text[index] for text in (self.positive, self.negative, self.null, self.plain))
         cameras = None if self.cameras is None else self.cameras[index]
-        return Conditions(*(text[index] for text in texts), cameras, self.texts[index], self.perp and self.perp[index])
+        return Conditions(positive, negative, null, plain, cameras, self.texts[index], self.perp and self.perp[index])

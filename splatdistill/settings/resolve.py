@@ -98,7 +98,7 @@ def resolved(config: C, found: Found) -> C:
 def refuse_lora(file: Path, found: Found) -> None:
     """Raise WeightsError for a file that is no LoRA, by its header, or a prior that takes none."""
     if found.embedded:
-        raise WeightsError("The embedded prior `tiny` takes no --lora; expected Stable Diffusion weights behind --prior, or no --lora.")
+        raise WeightsError(f"The embedded prior `{found.embedded}` takes no --lora; expected Stable Diffusion weights behind --prior, or no --lora.")
     if why := fault(expanded(file)):
         raise refusal(file, why)
 

@@ -49,7 +49,7 @@ def test_every_guidance_has_a_row_and_the_record_has_its_schema(here, prior, cap
             assert all(f[k].keys() == INTERVAL for k in FIGURES - {"shares"})
             shares = [f["shares"][s]["value"] for s in SOURCES]
             assert None in shares or sum(shares) == pytest.approx(1, abs=1e-9)
-    assert {p["network"] for p in r["noise_errors"]} >= {"prompt", "null"} and all(p["error"] > 0 for p in r["noise_errors"])
+    assert {p["network"] for p in r["noise_errors"]} == {"prompt", "null", "vsd"} and all(p["error"] > 0 for p in r["noise_errors"])
     for name in ("noise-to-signal-latents", "sources-parameters", "noise-error-1"):
         assert Image.open(Path("v") / f"{name}.png").size == (560, 340)
     said = capsys.readouterr().out

@@ -229,10 +229,15 @@ def test_names_that_no_system_takes_are_explained(tmp_path: Path) -> None:
 
 
 def test_a_file_of_another_kind_says_what_is_taken(tmp_path: Path, rng: torch.Generator) -> None:
-    (tmp_path / "a.glb").write_bytes(b"glTF" + bytes(60))
-    for read in (read_splats, lambda path: FromFile(path=path).make(rng), load):
+    for name in ("a.glb", "a.stl"):
+        (tmp_path / name).write_bytes(b"glTF" + bytes(60))
+    for read in (read_splats, load):
         with pytest.raises(UserError, match=r"a \.glb is no format.*expected \.ply, \.splat, \.spz, \.sog"):
             read(tmp_path / "a.glb")
+    with pytest.raises(UserError, match=r"a\.glb cannot be read as a mesh.*expected \.glb, \.gltf, \.obj"):  # which a start may be
+        FromFile(path=tmp_path / "a.glb").make(rng)
+    with pytest.raises(UserError, match=r"a \.stl is no format.*expected \.ply"):
+        FromFile(path=tmp_path / "a.stl").make(rng)
 
 
 def test_rows_that_are_replaced_keep_their_checks() -> None:

@@ -246,6 +246,7 @@ def noise_errors(
     ("prompt" or "null", t, errors) of the prior itself, and (an estimator's name, t, errors) of each adapter that the estimator
     asks; ScaleDreamer's measurement of what a network knows of renders (arXiv:2407.02040).
     """
+    from splatdistill.guidance.learning import Learning
     from splatdistill.guidance.noising import diffuse
     from splatdistill.priors import Query
 
@@ -257,6 +258,7 @@ def noise_errors(
         n = diffuse(view, torch.full((views,), t, dtype=torch.float64).to(x))
         asked = [("prompt", Query(n.x_t, n.t, view.text.positive)), ("null", Query(n.x_t, n.t, view.text.null))]
         for estimator, memory in zip(estimators, memories):
-            asked += [(estimator.name, q) for q in estimator.guidance.ask(view, n, memory) if q.network is not None]
+            if isinstance(memory, Learning):  # the others ask the prior alone
+                asked += [(estimator.name, q) for q in estimator.guidance.ask(view, n, memory) if q.network is not None]
         for (name, _), eps_hat in zip(asked, still.prior.answer([q for _, q in asked])):
             yield name, t, (eps_hat - n.eps).square().flatten(1).mean(1).double().cpu()
