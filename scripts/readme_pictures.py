@@ -3,7 +3,8 @@
     python scripts/readme_pictures.py                      # hours on a CPU: all of them
     python scripts/readme_pictures.py --only mushroom      # a minute
 
-mushroom: the sheet of the README's first command. acceptance: twelve prompts beside their truth (acceptance.py). gallery: ten
+mushroom: the sheet of the README's first command. objects: all acceptance prompts by the same, a picture each, and beside their
+truth (acceptance.py). acceptance: the twelve toys on the prior tiny, beside their truth. gallery: ten
 methods on six prompts (gallery.py). viewer: picture and film of the live page (viewer_pictures.py, which needs a browser).
 Runs are kept in --work, and finished ones are not made again; take an empty folder for a new prior.
 """
@@ -35,13 +36,34 @@ def mushroom(work: Path) -> None:
     """Train the README's first command, unless that was done; keep its sheet."""
     run = work / "a-red-mushroom"
     if not (run / "sheet.png").is_file():
-        called("-m", "splatdistill", "train", "--guidance", "sdi", "--prior", "tiny", "--prompt", "a red mushroom", "--out", run, "--no-viewer")
+        called("-m", "splatdistill", "train", "--guidance", "sdi", "--prompt", "a red mushroom", "--out", run, "--no-viewer")
     kept(run / "sheet.png", "red-mushroom-sdi.png")
 
 
+def objects(work: Path) -> None:
+    """Train and judge the twelve toys and the 24 real objects as the first command does; keep a picture of each, and their sheet."""
+    import torch
+
+    from splatdistill.cameras import orbit
+    from splatdistill.evaluate.acceptance_runs import splats_of
+    from splatdistill.io.images import contact_sheet, write_png
+    from splatdistill.render import rasterizer
+    from splatdistill.toybox import ACCEPTANCE
+    from splatdistill.toybox.real_split import SPLIT
+    from splatdistill.train.run import slug
+
+    called(HERE / "acceptance.py", "--train", "--prompts", "all", "--guidance", "sdi", "--out", work / "objects")
+    prompts, camera = (*ACCEPTANCE, *SPLIT.truth), orbit([25.0], 20.0, 2.8, 42.0, 256)
+    shown = [rasterizer("cpu")(splats_of(work / "objects" / slug(p) / "splats.ply"), camera, torch.ones(1, 3)).rgb.clamp(0, 1) for p in prompts]
+    small = torch.nn.functional.interpolate(torch.cat(shown), 128, mode="area")
+    write_png(work / "objects.png", contact_sheet(small, 9, list(prompts)))
+    kept(work / "objects.png", "objects.png")
+    kept(work / "objects" / "acceptance.png", "acceptance-world.png")
+
+
 def acceptance(work: Path) -> None:
-    """Train and judge the twelve prompts; keep their sheet."""
-    called(HERE / "acceptance.py", "--train", "--guidance", "sdi", "--out", work / "acceptance")
+    """Train and judge the twelve toys on the prior tiny; keep their sheet."""
+    called(HERE / "acceptance.py", "--train", "--guidance", "sdi", "--prior", "tiny", "--out", work / "acceptance")
     kept(work / "acceptance" / "acceptance.png", "acceptance-sdi.png")
 
 
@@ -56,7 +78,7 @@ def viewer(work: Path) -> None:
     called(HERE / "viewer_pictures.py")
 
 
-ALL = {f.__name__: f for f in (mushroom, acceptance, gallery, viewer)}
+ALL = {f.__name__: f for f in (mushroom, objects, acceptance, gallery, viewer)}
 
 
 def main() -> None:
