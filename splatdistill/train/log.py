@@ -55,7 +55,7 @@ def read_log(path: Path) -> list[Line]:
             if last:
                 break
             shown = line[:60].decode("utf-8", "backslashreplace")
-            raise UserError(f"line {k + 1} of {path} is not what a run writes ({reason(e)}): {shown!r}\nIf it was added by hand or by another program, take that line out, and try again") from None
+            raise UserError(f"line {k + 1} of {path} is not what a run writes ({reason(e)}): {shown!r}; if it was added by hand or by another program, take that line out, and try again") from None
     return events
 
 
