@@ -94,13 +94,15 @@ NOT_SO = {
 
 @pytest.mark.parametrize("why", NOT_SO)
 def test_what_is_not_plainly_so_is_left_to_the_subcommand(run: RunDir, why: str) -> None:
+    with pytest.raises(UserError, match="has done 3 steps"):  # so it was, before
+        refuse_finished(["--resume", "copy"])
     NOT_SO[why](run)
-    refuse_finished(["--resume", "copy"])
+    assert refuse_finished(["--resume", "copy"]) is None
 
 
 @pytest.mark.parametrize("more", [["--steps", "4"], ["--steps", "0"], ["--steps", "x"], ["--steps"], ["--seed", "1"], ["--no-viewer=1"], ["copy"], ["--resume", "elsewhere"], ["--track", "tensorboard"]])
 def test_so_are_other_command_lines(run: RunDir, more: list[str]) -> None:
-    refuse_finished(["--resume", "copy", *more])
+    assert refuse_finished(["--resume", "copy", *more]) is None
 
 
 def test_what_is_missing_is_written(run: RunDir) -> None:

@@ -10,13 +10,13 @@ import pytest
 from packs import SCRIPTS, script
 
 FRAGMENTS = """
-import ctypes, gc, sys, time
+import ctypes, gc, os, sys, time
 from pathlib import Path
 import numpy as np
 from embedded.memory import give_back
 
 def resident():
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 >> 20
+    return int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20
 
 arrays = [np.ones(4 << 10) for _ in range(8192)]  # 32 KiB each, below what malloc takes from the system piece by piece
 arrays = arrays[::16]
