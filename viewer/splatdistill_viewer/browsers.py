@@ -33,7 +33,7 @@ SHORT = 450  # pixels of height below which a page begins with its panels folded
 
 @dataclass(frozen=True)
 class View:
-    """An exact picture for one browser."""
+    """Exact picture for one browser."""
 
     who: int
     what: Any  # what it shows, to be compared with what is wanted
@@ -42,7 +42,7 @@ class View:
 
 @dataclass(frozen=True)
 class Crop:
-    """A crop box as a page draws it, under the node of its object."""
+    """Crop box as a page draws it, under the node of its object."""
 
     name: str
     middle: tuple[float, float, float]
@@ -51,7 +51,7 @@ class Crop:
 
 @dataclass
 class Browser:
-    """One page that is open: its controls, and what it shows."""
+    """One open page: its controls, and the objects it shows."""
 
     client: viser.ClientHandle
     display: Display
@@ -67,7 +67,10 @@ class Browser:
     panel: PriorPanel | None = None
 
     def wants(self, key: Any, tall: int, moving: int) -> tuple[Cameras, Any] | None:
-        """Return the camera, on the right grid of pixels, of an exact picture that it lacks, and what that will show."""
+        """Return the cameras and the key of the exact picture that this browser lacks; None where it has it already.
+
+        tall: most pixels of height; moving: divisor of the height while the camera moves.
+        """
         if (pose := pose_of(self.client)) is None:
             return None
         height = min(max(pose.height, 16), tall)
@@ -77,14 +80,14 @@ class Browser:
         return None if what == self.has else (pose.cameras(height), what)
 
     def draw(self, view: View) -> None:
-        """Show an exact picture behind the splats, which leave when the browser has had the time to decode it."""
+        """Show an exact picture behind the splats; `settle` hides the splats once the browser has had time to decode it."""
         if self.has is None:
             self.came = time.monotonic()
         self.client.scene.set_background_image(view.image, format="jpeg", jpeg_quality=90)
         self.has, self.shown, self.behind = view.what, [], None
 
     def settle(self) -> None:
-        """Take the splats away from before an exact picture that has come."""
+        """Hide the splats once an exact picture has arrived."""
         if self.has is None or time.monotonic() - self.came < DECODED:
             return
         for handle in (*self.row.handles, self.display.preparing):
@@ -92,14 +95,14 @@ class Browser:
                 handle.visible = False
 
     def draw_splats(self, splats: dict[int, Snapshot]) -> None:
-        """Show splats, by the object's number, before its background."""
+        """Show splats, keyed by the object's index, before the background of this browser."""
         with self.client.atomic():
             for k, s in splats.items():
                 update(self.row.handles[k], s)
             self.uncover()
 
     def uncover(self) -> None:
-        """Show its own splats again, before its background."""
+        """Show this browser's splats again, before its background, in place of an exact picture."""
         self.has = None
         for handle in self.row.handles:
             if not handle.visible:
@@ -110,7 +113,7 @@ class Browser:
             self.behind = background
 
     def draw_cameras(self, cameras: Sequence[Frustum]) -> None:
-        """Draw the last batch's cameras, but for those between this page's own and the object."""
+        """Draw the frustums of the last batch's cameras, except those between this browser's camera and the object."""
         wanted = cameras if self.display.frustums.value else ()
         while len(self.cameras) > len(wanted):
             self.cameras.pop().remove()
@@ -127,7 +130,7 @@ class Browser:
                 handle.wxyz, handle.position, handle.fov = c.wxyz, c.position, c.fov
 
     def draw_boxes(self, crops: Sequence[Crop]) -> None:
-        """Draw crop boxes in place of those before."""
+        """Replace the crop boxes on the page."""
         while self.boxes:
             self.boxes.pop().remove()
         for c in crops:
@@ -135,12 +138,15 @@ class Browser:
             self.boxes.append(add(c.name, dimensions=c.sides, color=BRAND, wireframe=True, position=c.middle))
 
     def turn(self, degrees: float) -> None:
-        """Move its camera around what it looks at."""
+        """Rotate this browser's camera about the vertical axis through its target, in degrees."""
         if (pose := pose_of(self.client)) is not None:
             stand(self.client, turntable(pose, degrees, target_of(self.client)))
 
     def step_back(self, first: np.ndarray) -> None:
-        """In a narrow window, once the camera stands where all begin: go as far as shows as much across as a square one does."""
+        """Move the initial camera of a narrow window back, once, until the width of the view equals that of a square window.
+
+        first: the initial position (3,).
+        """
         camera = self.client.camera
         if self.begun or not np.allclose(camera.position, first, atol=0.1):
             return
@@ -150,14 +156,14 @@ class Browser:
             stand(self.client, (x, y, z))
 
     def azimuth(self) -> float | None:
-        """Return from which side it looks at its target, in radians; None from straight above."""
+        """Return the azimuth of this browser's camera about its target, in radians; None from straight above."""
         if pose_of(self.client) is None:
             return None
         x, y, _ = np.subtract(self.client.camera.position, target_of(self.client))
         return math.atan2(y, x) if math.hypot(x, y) > 1e-3 else None
 
     def leave(self) -> None:
-        """Take everything of its own off the page, which goes on as another's."""
+        """Remove everything that this browser added to its page, so that another viewer can use it."""
         for handle in (*self.row.handles, *self.cameras):
             handle.remove()
         self.client.scene.set_background_image(None)
@@ -167,14 +173,14 @@ class Browser:
 
 
 def note(client: viser.ClientHandle, title: str, text: str) -> None:
-    """Show a note in one page that goes away by itself, later if there is more to read."""
+    """Show a notification on one page; it closes after 8 seconds plus a second for every 20 characters."""
     client.add_notification(title, printable(text), auto_close_seconds=8.0 + len(text) / 20)
 
 
 class Browsers:
-    """All pages that are open. Those that have gone are forgotten.
+    """All open pages; closed ones are removed.
 
-    furnish: gives a page its controls and its splats. The page's own thread is not the one that computes.
+    furnish: adds controls and splats to a new page. It runs on viser's thread of that page, not on the thread that renders.
     """
 
     def __init__(self, server: viser.ViserServer, guard: Guard, furnish: Callable[[viser.ClientHandle], Browser]) -> None:
@@ -187,11 +193,11 @@ class Browsers:
 
     @property
     def any(self) -> bool:
-        """Return whether someone looks on."""
+        """Return whether any page is open."""
         return bool(self.there)
 
     def come(self, client: viser.ClientHandle) -> None:
-        """Furnish a page that was opened."""
+        """Add controls and splats to a page that has just opened."""
         with self.furnishing:  # a folder of the page can be filled by one thread at a time
             if self.ended:
                 return
@@ -205,7 +211,7 @@ class Browsers:
         self.move(client.client_id)
 
     def go(self, client: viser.ClientHandle) -> None:
-        """Forget a page that was closed."""
+        """Remove a page that was closed."""
         with self.lock:
             self.there.pop(client.client_id, None)
             self.gone += 1
@@ -214,7 +220,7 @@ class Browsers:
             gc.collect()
 
     def end(self) -> None:
-        """Take everything off the pages, which go on as another's."""
+        """Remove everything from all pages, so that another viewer can use them."""
         with self.furnishing:
             self.ended = True
         for b in self.all():
@@ -223,13 +229,13 @@ class Browsers:
             self.there.clear()
 
     def move(self, who: int) -> None:
-        """Take note of a camera that moved."""
+        """Record that a page's camera moved."""
         if (browser := self.there.get(who)) is not None:
             browser.moved = time.monotonic()
             browser.step_back(np.asarray(self.server.initial_camera.position))
 
     def all(self) -> list[Browser]:
-        """Return those that are there now, beginning with another one each time."""
+        """Return the open pages, starting with another one at each call."""
         with self.lock:
             found = list(self.there.values())
         self.next += 1
@@ -237,13 +243,13 @@ class Browsers:
         return found[k:] + found[:k]
 
     def draw(self, views: list[View]) -> None:
-        """Show exact pictures, each in its own browser, if that still wants one."""
+        """Show exact pictures, each in its own browser, if that one still wants one."""
         for v in views:
             if (b := self.there.get(v.who)) is not None and b.display.exact is not None:
                 b.draw(v)
 
     def move_on(self) -> None:
-        """Move on what goes by the clock: turntables, and splats that give way to a picture."""
+        """Advance the turntables, and hide splats that an exact picture replaces."""
         now = time.monotonic()
         degrees, self.turned = TURN * min(now - self.turned, 0.5), now
         for b in self.all():
@@ -252,16 +258,16 @@ class Browsers:
                 b.turn(degrees)
 
     def pose(self, who: int | None) -> Pose | None:
-        """Return where one browser looks from."""
+        """Return the camera pose of one browser; None where it is not open or has not sent one."""
         b = self.there.get(-1 if who is None else who)
         return None if b is None else pose_of(b.client)
 
     def tell(self, title: str, text: str) -> None:
-        """Show a note that goes away by itself on every page."""
+        """Show a notification on every page."""
         for b in self.all():
             note(b.client, title, text)
 
     def send(self, who: int | None, name: str, content: bytes) -> None:
-        """Give one browser a file to save."""
+        """Send a file to one browser, which saves it."""
         if (b := self.there.get(-1 if who is None else who)) is not None:
             b.client.send_file_download(printable(name), content, save_immediately=True)

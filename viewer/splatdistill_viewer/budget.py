@@ -9,7 +9,7 @@ LEAST = 0.2  # seconds between frames
 
 
 class Budget:
-    """Says when work may be done so that it takes at most a share of the time, whatever it costs.
+    """Scheduler that lets work take at most a share of the time.
 
     After work of d seconds the next is due (1 - share) / share * d later, and at least `least` seconds after the last one
     began.
@@ -23,12 +23,12 @@ class Budget:
         self.next = self.earliest = -float("inf")
 
     def due(self) -> bool:
-        """Return whether work may begin."""
+        """Return whether the next work may start."""
         return self.clock() >= max(self.next, self.earliest)
 
     @contextmanager
     def spend(self) -> Iterator[None]:
-        """Take note of work that is done here and now."""
+        """Measure work that is done inside the context, on this thread."""
         began = self.clock()
         self.earliest = began + self.least
         try:
@@ -38,7 +38,7 @@ class Budget:
             self._rest(seconds, seconds * (1 - self.share) / self.share)
 
     def charge(self, seconds: float) -> None:
-        """Take note of so much that was spent on another thread, while time went on here."""
+        """Record seconds of work that was done on another thread while this one went on."""
         self._rest(seconds, seconds / self.share)
 
     def _rest(self, seconds: float, rest: float) -> None:

@@ -21,7 +21,7 @@ class Pose:
     height: int  # pixels
 
     def cameras(self, height: int) -> Cameras:
-        """Return it as a camera so many pixels high."""
+        """Return this pose as one camera, `height` pixels high."""
         width = max(1, round(self.aspect * height))
         rotation = rotation_matrices(torch.tensor([self.wxyz], dtype=torch.float64)).mT
         world_to_camera = torch.eye(4, dtype=torch.float64)[None].clone()
@@ -43,7 +43,7 @@ class Frustum:
 
 
 def frustums(cameras: Cameras) -> list[Frustum]:
-    """Return our cameras for the page."""
+    """Return the training cameras as frustums to be drawn on the page."""
     c = cameras.to("cpu", torch.float64)
     turns = c.world_to_camera[:, :3, :3].mT
     fov = torch.deg2rad(c.vertical_fov).tolist()
@@ -67,7 +67,9 @@ def in_the_way(position: np.ndarray, eye: Pose, target: tuple[float, float, floa
 
 
 def quaternion(rotation: np.ndarray) -> np.ndarray:
-    """Return wxyz of a rotation matrix: the eigenvector of its largest eigenvalue (Bar-Itzhack 2000), free of special cases."""
+    """Return the quaternion wxyz of a rotation matrix (3,3): the eigenvector of the largest eigenvalue of Bar-Itzhack's 4x4 matrix
+    ("New Method for Extracting the Quaternion from a Rotation Matrix", 2000), which has no special cases.
+    """
     r = rotation
     k = np.array(
         [
@@ -81,7 +83,7 @@ def quaternion(rotation: np.ndarray) -> np.ndarray:
 
 
 def turntable(pose: Pose, degrees: float, look_at: tuple[float, float, float]) -> tuple[float, float, float]:
-    """Return the pose's position turned about the vertical axis through a point."""
+    """Return the position of a pose after a rotation about the vertical axis through `look_at`."""
     a, (x, y, z) = math.radians(degrees), np.subtract(pose.position, look_at)
     turned = (x * math.cos(a) - y * math.sin(a), x * math.sin(a) + y * math.cos(a), z)
     moved = np.add(turned, look_at)

@@ -14,7 +14,7 @@ ROWS = 2048  # distances are computed for so many splats at a time
 
 @dataclass(frozen=True)
 class Cleaning:
-    """Rules by which splats are taken away; the defaults take nothing."""
+    """Rules by which splats are removed; the defaults remove nothing."""
 
     low: tuple[float, float, float] = (-math.inf, -math.inf, -math.inf)
     """The crop box's least corner, world units; splats whose centre is outside go."""
@@ -30,7 +30,7 @@ class Cleaning:
     """A floater is far from so many others."""
 
     def keep(self, g: Gaussians) -> Bool[Tensor, " n"]:
-        """Return which splats stay. Floaters are judged among those that the other tools leave."""
+        """Return a mask (n,) of the splats that stay. Floaters are judged among those that the other rules leave."""
         low, high = (torch.tensor(c, dtype=g.means.dtype) for c in (self.low, self.high))
         stays = ((g.means >= low) & (g.means <= high)).all(1) & (g.opacities >= self.opacity)
         if self.needle is not None:
@@ -44,6 +44,6 @@ class Cleaning:
 
 
 def floating(points: Float[Tensor, "n 3"], times: float, neighbours: int) -> Bool[Tensor, " n"]:
-    """Return the points whose mean distance to their nearest others is more than `times` the median of that."""
+    """Return a mask of the points (n,3) whose mean distance to their nearest neighbours is more than `times` the median of that."""
     far = torch.cat([torch.cdist(rows, points).topk(neighbours + 1, largest=False).values[:, 1:].mean(1) for rows in points.split(ROWS)])
     return far > times * far.median().clamp_min(1e-12)

@@ -16,7 +16,7 @@ SETTLE = 0.4  # seconds that a control must rest: 1, 12 and 12.5 are one change 
 
 
 class Pending:
-    """Changes that a person is still making; each becomes one command when it has rested."""
+    """Values that a person is still changing; each becomes one command once it has not changed for `settle` seconds."""
 
     def __init__(self, put: Callable[[Any], None], clock: Callable[[], float] = time.monotonic, settle: float = SETTLE) -> None:
         self.put, self.clock, self.settle = put, clock, settle
@@ -24,13 +24,13 @@ class Pending:
         self.lock = threading.Lock()
 
     def change(self, path: str, value: Value | None) -> None:
-        """Take note of a control that moved."""
+        """Record a new value of a control."""
         with self.lock:
             self.changes.pop(path, None)
             self.changes[path] = value, self.clock()
 
     def flush(self) -> None:
-        """Ask for what has rested."""
+        """Put a command for each value that has not changed for `settle` seconds."""
         if not self.changes:
             return
         now = self.clock()
@@ -45,8 +45,8 @@ class Pending:
 def add_fields(
     gui: viser.GuiApi, part: Any, path: str, pending: Pending, only: tuple[str, ...] = (), without: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    """Add controls for the fields of a dataclass, by dotted path; those of its own dataclasses too, in folders. Fields that
-    are no single value get none.
+    """Add a control for each field of a dataclass, keyed by its dotted path; nested dataclasses become folders. Fields that
+    are no single value are left out.
     """
     handles: dict[str, Any] = {}
     hints = get_type_hints(type(part))
@@ -67,7 +67,7 @@ def add_fields(
 
 
 def control(gui: viser.GuiApi, label: str, value: Any, hint: Any, doc: str | None) -> Any:
-    """Add what a person changes one value with; None for a kind that has no control."""
+    """Add a control for one value; None for a type that has no control."""
     if get_origin(hint) is Literal:
         return gui.add_dropdown(label, tuple(map(str, get_args(hint))), initial_value=str(value), hint=doc)
     if optional(hint):
@@ -85,12 +85,12 @@ def control(gui: viser.GuiApi, label: str, value: Any, hint: Any, doc: str | Non
 
 
 def optional(hint: Any) -> bool:
-    """Return whether a field is a number or none."""
+    """Return whether a field is an optional number."""
     return hint in (int | None, float | None)
 
 
 def read_optional(text: str) -> Value | None:
-    """Return a number that was typed, or none; other words as they are, for the run to refuse."""
+    """Return the number that was typed, None for an empty text; any other text unchanged, for the run to refuse."""
     try:
         number = float(text)
     except ValueError:
@@ -101,12 +101,12 @@ def read_optional(text: str) -> Value | None:
 
 
 def shown(now: Any, value: Value | None) -> Any:
-    """Return a value as a control shows it that shows `now`."""
+    """Return a value in the type of the control that shows `now`."""
     return value if not isinstance(now, str) else "" if value is None else str(value)
 
 
 def follow(handle: Any, path: str, read: Callable[[Any], Value | None], pending: Pending) -> None:
-    """Make a person's changes pending ones, read in the field's kind; ours are none."""
+    """Add a person's changes of a control to the pending ones; changes made by the program are ignored."""
 
     @handle.on_update
     def _(event: viser.GuiEvent) -> None:
@@ -115,12 +115,12 @@ def follow(handle: Any, path: str, read: Callable[[Any], Value | None], pending:
 
 
 def fine(value: float) -> float:
-    """Return a step a hundred times finer than the number."""
+    """Return the step of a number's control: at most a hundredth of the number, a power of ten."""
     return 10.0 ** (math.floor(math.log10(abs(value))) - 2) if value else 0.001
 
 
 def documentation(kind: type) -> dict[str, str]:
-    """Return the docstrings under the fields of a dataclass, its bases' included; nothing where there is no source."""
+    """Return the docstrings under the fields of a dataclass and its bases; empty where there is no source."""
     import ast
     import inspect
     import textwrap

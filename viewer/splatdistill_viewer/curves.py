@@ -13,26 +13,26 @@ COLOURS = ("#1971c2", "#e8590c", "#2f9e44", "#9c36b5", "#c92a2a", "#0c8599")
 
 
 class Plot:
-    """Some columns of the history over the steps."""
+    """Plot of some columns of the history over the steps."""
 
     def __init__(self, gui: viser.GuiApi, title: str, columns: tuple[str, ...], names: tuple[str, ...]) -> None:
         self.columns = columns
         self.handle = plot(gui, title, names)
 
     def update(self, history: History) -> None:
-        """Draw what there is now."""
+        """Draw the plot's columns of the history."""
         draw(self.handle, history.column("step", *self.columns))
 
 
 class Terms:
-    """Terms that each regulariser adds to the loss. Which there are may change while the run goes on."""
+    """Plot of the term that each regulariser adds to the loss; the set of terms may change during the run."""
 
     def __init__(self, gui: viser.GuiApi) -> None:
         self.names: tuple[str, ...] = ("none",)
         self.handle = plot(gui, "regularisation losses", self.names)
 
     def update(self, history: History) -> None:
-        """Draw what there is now."""
+        """Draw the terms of the history."""
         names, columns = history.terms()
         if names and names != self.names:
             self.names, self.handle.series = names, series(names)
@@ -52,7 +52,7 @@ class Curves:
         self.terms = Terms(gui)
 
     def update(self, history: History) -> None:
-        """Draw what there is now."""
+        """Draw all plots."""
         for each in (*self.plots, self.terms):
             each.update(history)
 
@@ -65,8 +65,8 @@ def plot(gui: viser.GuiApi, title: str, names: tuple[str, ...]) -> viser.GuiUplo
 
 
 def draw(handle: viser.GuiUplotHandle, columns: tuple[np.ndarray, ...]) -> None:
-    """Put curves in place of those before. A plot that a page has seen without a stretch of x never finds one, so it is
-    hidden until then.
+    """Replace the curves of a plot. viser's page never finds the range of a plot without an interval of x, so a plot is
+    hidden until it has one.
     """
     if len(columns[0]) > 1:
         handle.data = columns
@@ -74,6 +74,6 @@ def draw(handle: viser.GuiUplotHandle, columns: tuple[np.ndarray, ...]) -> None:
 
 
 def series(names: tuple[str, ...]) -> tuple[uplot.Series, ...]:
-    """Return curves over steps, each of its own colour."""
+    """Return the options of the curves over steps, each with its own colour."""
     curves = (uplot.Series(label=n, stroke=c, width=1.5) for n, c in zip(names, cycle(COLOURS)))
     return (uplot.Series(label="step"), *curves)

@@ -25,22 +25,21 @@ GREY, RED = "#868e96", "#e03131"
 
 
 def text(html: str) -> str:
-    """Return words as a page shows them. viser's Markdown renders raw HTML, so whatever holds words that are not ours is HTML
-    from the beginning, with each of them escaped.
-    """
+    """Return HTML in the page's font. viser's Markdown renders raw HTML, so the caller escapes every text that is not a constant."""
     return TEXT.format(html)
 
 
 def small(words: str, colour: str = GREY) -> str:
-    """Return a line in small print, with the words escaped; nothing for no words."""
+    """Return a line in small print, escaped; "" for an empty text."""
     return QUIET.format(colour=colour, text=escape(words)) if words else ""
 
 
 class Display:
-    """Controls of one page's look.
+    """Controls of how one page shows the splats.
 
     particles: how many there are to choose from; cameras: whether a training
-    has some to draw; steered: whether the page obeys the keys of a run."""
+    has some to draw; steered: whether the page obeys the keys of a run.
+    """
 
     def __init__(self, client: viser.ClientHandle, particles: int = 1, cameras: bool = False, steered: bool = False) -> None:
         gui = client.gui
@@ -70,49 +69,49 @@ class Display:
         self.command("turntable", "T", self.turn)
 
     def command(self, label: str, key: Any, do: Callable[[], None]) -> None:
-        """Add a key of this page alone, which the palette lists too."""
+        """Add a key binding of this page, which the palette also lists."""
         command = self.gui.add_command(label, hotkey=key)
         command.on_trigger(lambda _: do())
 
     def turn(self) -> None:
-        """Begin to go around the object, or end it."""
+        """Start or stop the turntable."""
         self.turntable.value = not self.turntable.value
 
     def follow(self) -> None:
-        """Show the controls that the mode has, and that a picture is on its way."""
+        """Show the controls of the chosen mode, and that an exact picture is being prepared."""
         self.light.visible = self.exact in ("rgb", "clay")
         self.preparing.visible = self.exact is not None
 
     def darken(self) -> None:
-        """Turn the panels dark with the background."""
+        """Make the panels dark or light like the background."""
         theme(self.gui, dark=self.background in DARK)
 
     def next(self, control: Any) -> None:
-        """Go on to the next option of a control."""
+        """Select the next option of a control."""
         options = tuple(control.options)
         control.value = options[(options.index(control.value) + 1) % len(options)]
 
     @property
     def exact(self) -> Mode | None:
-        """Return which exact picture is wanted, if one is."""
+        """Return the mode of the exact picture that is wanted; None for splats."""
         return next((m for m in MODES if self.mode.value == LABELS[m]), None)
 
     @property
     def background(self) -> Background:
-        """Return the background."""
+        """Return the name of the background."""
         return next(b for b in BACKGROUNDS if b == self.backdrop.value)
 
     @property
     def style(self) -> Style:
-        """Return how exact pictures look, whether they are wanted or not."""
+        """Return the style of exact pictures, whether one is wanted or not."""
         return Style(self.exact or "rgb", self.background, next(k for k in LIGHTS if k == self.light.value))
 
     @property
     def shown(self) -> int:
-        """Return which particle is shown, from 0."""
+        """Return the index of the particle that is shown, from 0."""
         return int(self.particle.value) - 1
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """Return what the splats depend on besides the run."""
+        """Return the settings that the splats on the page depend on, besides the run."""
         return self.shown, self.size.value, self.cutoff.value

@@ -11,12 +11,12 @@ MARK = b"</head>"
 
 @cache
 def dressing() -> bytes:
-    """Return our styles and script, one HTML fragment."""
+    """Return the page's own styles and script as one HTML fragment."""
     return (Path(__file__).parent / "page.html").read_bytes()
 
 
 def dressed(response: Response) -> Response:
-    """Put them into the head of a page that is served; any other answer stays as it is."""
+    """Insert the fragment into the head of an HTML answer; return any other answer unchanged."""
     if not response.headers.get("Content-Type", "").startswith("text/html"):
         return response
     packed = response.headers.get("Content-Encoding") == "gzip"
@@ -29,7 +29,7 @@ def dressed(response: Response) -> Response:
 
 @cache
 def with_dressing(page: bytes, packed: bool) -> bytes:
-    """Return a page with our fragment at the end of its head; both packed by gzip or not. Kept: viser serves one page."""
+    """Return a page with the fragment at the end of its head, gzip-compressed if the page was. Cached: viser serves one page."""
     plain = gzip.decompress(page) if packed else page
     plain = plain.replace(MARK, dressing() + MARK, 1)
     return gzip.compress(plain) if packed else plain

@@ -22,8 +22,8 @@ TELL = 0.5  # seconds between two words on how far a file is
 
 
 class ExportTab:
-    """Controls, and the thread that writes. What is made goes into the run's exports/ and to the browser that asked; the run
-    goes on meanwhile, from whose splats a copy was taken.
+    """Controls of file export, and the thread that writes. Files go into the run's exports/ and to the browser that asked;
+    the\nrun continues, since a copy of its splats is written.
 
     put: takes the run's commands. replay: writes the film of the run, and returns its path.
     """
@@ -49,33 +49,33 @@ class ExportTab:
 
     @property
     def kind(self) -> Format:
-        """Return the format that is chosen."""
+        """Return the chosen format."""
         return next(kind for kind, label in FORMATS.items() if label == self.format.value)
 
     def follow(self) -> None:
-        """Show what the format has."""
+        """Show the controls of the chosen format."""
         self.size.visible = self.kind in ("png", "mp4")
         self.clear.visible = self.kind == "png"
 
     def say(self, words: str) -> None:
-        """Say on the page what became of something."""
+        """Show a line of status in the tab."""
         self.state.content = small(words)
 
     def end(self) -> None:
-        """Take the button for checkpoints out of use: the run has ended, and saved one."""
+        """Disable the button for checkpoints: the run has ended and saved one."""
         self.checkpoint.disabled = True
 
     def ask(self, who: int | None) -> None:
-        """Have a copy of the splats taken, on the run's thread, and written on the tab's own."""
+        """Queue an export: the splats are copied on the run's thread and written on the tab's own."""
         if self.page.asked.put(("export", self.kind, who), lambda: self.order(who)):
             self.say(f"preparing {self.kind} …")
 
     def ask_film(self, replay: Callable[[], Path], who: int | None) -> None:
-        """Have the film written, on the run's thread, and sent."""
+        """Queue the film of the run: it is written on the run's thread, then sent."""
         self.page.asked.put(("film", who), lambda: self.deliver(replay(), who))
 
     def order(self, who: int | None) -> None:
-        """Take the copy, with what the page that asks shows."""
+        """Copy the splats, with the settings of the page that asks, and queue their writing."""
         kind = self.kind
         browser = self.page.browsers.there.get(-1 if who is None else who)
         shown, style, scale, cutoff = 0, Style(), 1.0, 0.0
@@ -91,12 +91,12 @@ class ExportTab:
         self.waiting.put(path, lambda: self.write(wanted, path, who))
 
     def name(self, suffix: str, particle: int) -> Path:
-        """Return a file's path by its step; of another particle than the first also by that."""
+        """Return the path of a file, named by its step, and by the particle unless it is the first."""
         assert self.session.state is not None
         return self.folder / f"step-{self.session.state.step:06d}{f'-{particle + 1}' if particle else ''}.{suffix}"
 
     def write(self, wanted: Order, path: Path, who: int | None) -> None:
-        """Write a file, and send it."""
+        """Write a file and send it to the browser."""
         assert self.session.rasterizer is not None
         self.say(f"writing {path.name} …")
         try:
@@ -108,19 +108,19 @@ class ExportTab:
         self.deliver(path, who)
 
     def progress(self, path: Path, share: str) -> None:
-        """Say how far a file is, now and then."""
+        """Show the progress of a file, at most once in `TELL` seconds."""
         if time.monotonic() - self.told > TELL:
             self.told = time.monotonic()
             self.say(f"writing {path.name}: {share}")
 
     def deliver(self, path: Path, who: int | None) -> None:
-        """Send a file, and say where it is."""
+        """Send a file to the browser and show its path."""
         content = path.read_bytes()
         self.say(f"wrote {path} ({len(content) / 1e6:.2g} MB)")
         self.page.browsers.send(who, path.name, content)
 
     def serve(self) -> None:
-        """Write what is asked until the page is closed."""
+        """Write queued files until the page is closed."""
         while not self.page.closed and not self.page.guard.off:
             if (do := self.waiting.take()) is None:
                 time.sleep(0.05)

@@ -34,7 +34,7 @@ FOV, ELEVATION = 42.0, 15.0  # degrees, of its camera
 
 @dataclass(frozen=True)
 class Order:
-    """A file that is wanted: of these splats, at this size, as a page shows them."""
+    """Request for a file of these splats, at this size, as a page shows them."""
 
     kind: Format
     splats: Gaussians  # of its own: the run's go on changing
@@ -46,8 +46,8 @@ class Order:
 
 
 def write(order: Order, path: Path, rasterizer: Rasterizer, comments: Sequence[str], tell: Callable[[str], None] = lambda words: None) -> Path:
-    """Write what is wanted, and return its path. tell: told how far it is. UserError for what cannot be written, such as a
-    mesh where its libraries are missing.
+    """Write the requested file and return its path. tell: takes the progress. UserError for what cannot be written, such as a
+    mesh whose libraries are missing.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     match order.kind:
@@ -66,7 +66,7 @@ def write(order: Order, path: Path, rasterizer: Rasterizer, comments: Sequence[s
 
 
 def around(order: Order, rasterizer: Rasterizer, tell: Callable[[str], None]) -> Iterator[Float[Tensor, "3 h w"]]:
-    """Yield a turn around the object, which fills the picture, as the page shows it."""
+    """Yield the frames of a turntable in the style of the page, the object fitted to the picture."""
     seen, radius = centred(adjusted(order.splats, order.scale, order.cutoff))
     for k in range(FRAMES):
         tell(f"{k / FRAMES:.0%}")

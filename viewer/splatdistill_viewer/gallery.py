@@ -28,8 +28,8 @@ NEVER = {"box": 4.0, "needles": 50.0, "floaters": 30.0}  # what the tools stand 
 
 
 class Gallery(Page):
-    """Works in one page. In the browser's own view they stand side by side from wherever one looks; exact pictures show each
-    in its own tile, all from the same camera.
+    """Page of several saved splats. In the browser's own view they stand side by side from every direction; exact pictures show
+    each in its own tile, all from the same camera.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Gallery(Page):
         self.open()
 
     def furnish(self, client: viser.ClientHandle) -> Browser:
-        """Give a page its own look, and the works with their names."""
+        """Add the display controls of a page, and the splats with their names."""
         display = Display(client)
         row = Row([show(client.scene, f"/work-{i}", snapshot(g), at=at) for i, (g, at) in enumerate(zip(self.kept, self.spots))], self.spots)
         if len(self.works) > 1:
@@ -65,7 +65,7 @@ class Gallery(Page):
         return browser
 
     def build(self) -> None:
-        """Make the page's controls."""
+        """Add the controls that all pages share."""
         gui = self.server.gui
         gui.add_html(text("<br>".join(f"<b>{escape(w.name)}</b>: {len(w.gaussians)} splats" for w in self.works)))
         with gui.add_folder("clean up", order=LAST):
@@ -83,12 +83,12 @@ class Gallery(Page):
             export.on_click(lambda event: self.ask_export(event.client_id))
 
     def ask_export(self, who: int | None) -> None:
-        """Ask for the files, on the thread that computes."""
+        """Queue the export of the cleaned splats on the thread that renders."""
         self.asked.put(("export", who), lambda: self.export(who))
 
     @property
     def cleaning(self) -> Cleaning:
-        """Return what the tools say."""
+        """Return the rules that the controls are set to."""
 
         def unless(value: float, never: float) -> float | None:
             return None if value >= never else float(value)
@@ -100,7 +100,7 @@ class Gallery(Page):
         return Cleaning((x, y, z), (right, back, top), float(self.opacity.value), needle, floater)
 
     def tick(self) -> None:
-        """Do whatever is due: files, other splats, exact pictures."""
+        """Export files, apply changed rules and render exact pictures, where any of that is due."""
         self.work()
         if not self.browsers.any:
             return
@@ -114,7 +114,7 @@ class Gallery(Page):
                 self.draw_splats(b)
 
     def clean(self, cleaning: Cleaning) -> None:
-        """Apply the tools."""
+        """Apply the rules to all splats."""
         self.kept = [w.gaussians[cleaning.keep(w.gaussians)] for w in self.works]
         gone = [len(w.gaussians) - len(k) for w, k in zip(self.works, self.kept)]
         counts = ", ".join(f"{n} of {len(w.gaussians)}" for n, w in zip(gone, self.works))
@@ -124,7 +124,7 @@ class Gallery(Page):
         self.cleaned = cleaning
 
     def crops(self, cleaning: Cleaning) -> list[Crop]:
-        """Return the crop box of each work, once it takes anything; a side that is open ends with the splats."""
+        """Return the crop box of each object, where it removes anything; an open side ends with the splats."""
         if all(map(math.isinf, (*cleaning.low, *cleaning.high))):
             return []
         found = []
@@ -138,7 +138,7 @@ class Gallery(Page):
         return found
 
     def draw_splats(self, b: Browser) -> None:
-        """Draw a browser's own view."""
+        """Draw the splats in a browser's own view."""
         d = b.display
         b.row.face(b.azimuth())
         wanted = [(self.cleaned, d.key)] * len(self.works)
@@ -147,7 +147,7 @@ class Gallery(Page):
             b.shown = wanted
 
     def draw_exact(self, b: Browser) -> None:
-        """Draw each work in its own tile, all from one camera."""
+        """Draw each object in its own tile, all from one camera."""
         d = b.display
         if (wanted := b.wants((self.cleaned, d.key, d.style), TALL_WAITING, MOVING)) is None:
             return
@@ -157,7 +157,7 @@ class Gallery(Page):
         self.browsers.draw([View(b.client.client_id, what, tiled(looked, what[1], what[2], self.rasterizer, d.style))])
 
     def export(self, who: int | None) -> None:
-        """Write each work that is cleaned as a file, beside what it came from unless told otherwise; nothing is overwritten."""
+        """Write each cleaned object as a file beside its source, or in `out`; existing files are never overwritten."""
         cleaning = self.cleaning
         for w in self.works:
             kept = w.gaussians[cleaning.keep(w.gaussians)]
@@ -169,7 +169,7 @@ class Gallery(Page):
             self.browsers.send(who, written.path.name, written.path.read_bytes())
 
     def free(self, w: SavedSplats) -> Path:
-        """Return a path that is not taken."""
+        """Return a path that does not exist yet."""
         folder = self.out or (w.path.parent if w.path.is_file() else w.path)
         k, path = 1, folder / f"{w.name.replace(' ', '-')}-cleaned.ply"
         while path.exists():

@@ -36,7 +36,7 @@ CLOSED = "This page is opened by the address that splatdistill printed, with its
 
 
 def host_and_port(text: str) -> tuple[str, int | None] | None:
-    """Split "name", "name:port" or "[::1]:port"; None for what is no such thing."""
+    """Split "name", "name:port" or "[::1]:port" into name and port; None where it is neither."""
     found = NAME.fullmatch(text.lower())
     if found is None:
         return None
@@ -45,7 +45,7 @@ def host_and_port(text: str) -> tuple[str, int | None] | None:
 
 
 def checked_hosts(hosts: Sequence[str]) -> set[tuple[str, int | None]]:
-    """Return names and ports (None: any) that are typed as "name" or "name:port"; UserError for what is no name."""
+    """Return names and ports (None: any) of hosts typed as "name" or "name:port"; UserError for anything else."""
     found = {host: host_and_port(host) for host in hosts}
     for host, split in found.items():
         if split is None:
@@ -54,7 +54,7 @@ def checked_hosts(hosts: Sequence[str]) -> set[tuple[str, int | None]]:
 
 
 class Gate:
-    """Decides which requests a page's server answers.
+    """Rules by which a page's server answers or refuses requests.
 
     hosts: names besides this machine's own by which a browser may reach the page, "name" (at any port) or "name:port",
     for tunnels and proxies. Raises UserError for what is no name.
@@ -67,11 +67,11 @@ class Gate:
 
     @property
     def cookie(self) -> str:
-        """Name of the cookie; cookies do not know ports, so it holds the port."""
+        """Return the name of the cookie, which holds the port because cookies do not distinguish ports."""
         return f"splatdistill-{self.port}"
 
     def knows(self, netloc: str) -> bool:
-        """Return whether a host and port are ours."""
+        """Return whether a host and port belong to this server."""
         found = host_and_port(netloc)
         if found is None or self.port is None:
             return False
@@ -79,7 +79,7 @@ class Gate:
         return (name in HERE and (port or 80) == self.port) or found in self.extra or (name, None) in self.extra
 
     def refusal(self, request: Request, connections: int = 0, protocol: str | None = None) -> Response | None:
-        """Return the answer to a request that is not let in; None for one that is.
+        """Return the answer that refuses a request; None where it is allowed.
 
         connections: how many websockets are open. protocol: the subprotocol that a websocket must ask for.
         """
@@ -111,7 +111,7 @@ class Gate:
         return scheme in ("http", "https") and self.knows(netloc)
 
     def admit(self, request: Request, response: Response) -> Response:
-        """Add to the answer to a request that was let in: the cookie that carries the token on, and what the page may do."""
+        """Add to the answer of an allowed request the cookie with the token, and the page's content security policy."""
         for name, value in HEADERS.items():
             response.headers[name] = value
         response.headers["Content-Security-Policy"] = POLICY.format(host=request.headers["Host"])

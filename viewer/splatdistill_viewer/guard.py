@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class Guard:
-    """Calls what it is given; the first error switches the viewer off and is told once. A person's wish to stop passes.
+    """Wrapper for calls of the viewer: the first error switches the viewer off and is reported once; KeyboardInterrupt passes.
 
     report: takes one line. trace: the file that gets the traceback.
     """
@@ -18,7 +18,7 @@ class Guard:
         self.on_off: list[Callable[[], None]] = []
 
     def __call__(self, do: Callable[..., None], *args: object) -> None:
-        """Call it, unless the viewer is off."""
+        """Call the function, unless the viewer is off."""
         if self.off:
             return
         try:
@@ -27,7 +27,7 @@ class Guard:
             self.fail(e)
 
     def fail(self, e: Exception) -> None:
-        """Switch the viewer off, once."""
+        """Switch the viewer off and report the error, once."""
         if self.off:
             return
         self.off = True

@@ -28,7 +28,7 @@ AMBIENT = 0.35  # share of the light that comes from everywhere
 
 
 def backdrop(background: Background, height: int) -> Float[Tensor, "1 height 1"]:
-    """Return a background as one column of greys."""
+    """Return a background as one column of greys in [0, 1]."""
     top, bottom = GREYS[background]
     return torch.linspace(top, bottom, height)[None, :, None]
 
@@ -39,8 +39,8 @@ def backdrop_image(background: Background) -> np.ndarray:
 
 
 def composed(seen: Float[Tensor, "3 h w"], alpha: Float[Tensor, "1 h w"], background: Background) -> Float[Tensor, "c h w"]:
-    """Put colours that are multiplied by their opacity before a background; before a transparent one divide them, and add
-    opacity as a fourth channel.
+    """Composite premultiplied colours over a background; over a transparent one, divide them by their opacity and add it as a
+    fourth channel.
     """
     if background == "transparent":
         return torch.cat([(seen / alpha.clamp_min(1e-6)).clamp(0, 1), alpha])

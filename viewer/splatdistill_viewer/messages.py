@@ -38,7 +38,7 @@ class Camera(msgspec.Struct, tag_field="type", tag="ViewerCameraMessage", forbid
     up_direction: Vector
 
     def sound(self) -> bool:
-        """Return whether it is a pose: finite, a turn of unit length, looking somewhere."""
+        """Return whether the pose is valid: finite, a unit quaternion, and a target apart from the position."""
         numbers = (*self.wxyz, *self.position, *self.look_at, *self.up_direction, self.near, self.far)
         if not all(math.isfinite(v) and abs(v) <= FAR for v in numbers):
             return False
@@ -56,14 +56,14 @@ class Value(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Update(msgspec.Struct, tag_field="type", tag="GuiUpdateMessage", forbid_unknown_fields=True):
-    """A control was used."""
+    """Message of a control that was used."""
 
     uuid: Annotated[str, Meta(max_length=64)]
     updates: Value
 
 
 class Trigger(msgspec.Struct, tag_field="type", tag="CommandTriggerMessage", forbid_unknown_fields=True):
-    """A command of the palette, or its key, was used."""
+    """Message of a command that was triggered from the palette or by its key."""
 
     uuid: Annotated[str, Meta(max_length=64)]
 
@@ -73,9 +73,10 @@ WRITE = msgspec.msgpack.Encoder()
 
 
 def checked(raw: bytes | str, guis: Iterable[viser.GuiApi], stands: bool) -> Camera | Update | Trigger | None:
-    """Return what a page said, as far as it may; None for anything else.
+    """Return the checked part of a page's message; None for any other message.
 
-    guis: where its controls and commands may be. stands: whether the page has said where its camera is, which a real one does first.
+    guis: interfaces that hold the page's controls and commands. stands: whether the page has sent its camera, which a real
+    page does first.
     """
     if isinstance(raw, str):
         return None
@@ -96,7 +97,7 @@ def checked(raw: bytes | str, guis: Iterable[viser.GuiApi], stands: bool) -> Cam
 
 
 def fitting(handle: Any, value: Any) -> Any:
-    """Return the value as the control holds it; None for one that it cannot hold."""
+    """Return a value in the type of its control; None for one that the control cannot hold."""
     match handle:
         case viser.GuiButtonHandle():
             return True if value is True else None
@@ -117,7 +118,7 @@ def fitting(handle: Any, value: Any) -> Any:
 
 
 def number(value: Any, least: float | None, most: float | None, whole: bool = False) -> float | int | None:
-    """Return a number within bounds, a whole one where asked; None for anything else."""
+    """Return a number within bounds, an integer where asked; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         return None
     slack = 1e-9 * max(1.0, abs(value))  # a browser adds steps up
@@ -128,5 +129,5 @@ def number(value: Any, least: float | None, most: float | None, whole: bool = Fa
 
 
 def one_line(text: str) -> str:
-    """Return a typed text without control characters, which a box of one line cannot show."""
+    """Return a text without control characters, for a text box of one line."""
     return "".join(c if c >= " " and not "\x7f" <= c <= "\x9f" else " " for c in text)

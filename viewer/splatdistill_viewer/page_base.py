@@ -18,10 +18,10 @@ PAUSE = 0.03  # seconds between two looks at what is asked
 
 
 class Page(ABC):
-    """A page that stays until Ctrl-C, says where it is, and is closed once.
+    """Page that is open until Ctrl-C, prints its address, and is closed once.
 
-    report: takes one line for the terminal. trace: the file that gets the traceback of an error of the viewer. server: of
-    a page that is there already, in place of a new one at `port` that is also known by the names `hosts`.
+    report: takes one line for the terminal. trace: the file for the traceback of an error of the viewer. server: an existing
+    server, in place of a new one at `port` that also answers to the names `hosts`.
     """
 
     def __init__(
@@ -40,15 +40,15 @@ class Page(ABC):
         self.server = server or Server(port, label, hosts)
 
     def open(self) -> None:
-        """Let browsers in: those that are there already, and those that come."""
+        """Accept browsers, those already connected first."""
         self.browsers = Browsers(self.server, self.guard, self.furnish)
 
     @abstractmethod
     def furnish(self, client: viser.ClientHandle) -> Browser:
-        """Give a page its own controls and splats."""
+        """Add a page's own controls and splats."""
 
     def work(self, most: int = 1) -> None:
-        """Do what was asked, so many at most; what a person can put right is told on the page."""
+        """Run at most `most` queued requests; a UserError is shown on the page."""
         for _ in range(most):
             if (do := self.asked.take()) is None:
                 return
@@ -58,7 +58,7 @@ class Page(ABC):
                 self.browsers.tell("That did not work", str(e))
 
     def serve(self, tick: Callable[[], None], going: Callable[[], bool] = lambda: True) -> None:
-        """Do what is asked on the page while it is `going`, until Ctrl-C or an error of the viewer."""
+        """Call `tick` repeatedly while `going` is true, until Ctrl-C or an error of the viewer."""
         try:
             while not self.guard.off and going():
                 self.guard(tick)
@@ -67,17 +67,17 @@ class Page(ABC):
             pass
 
     def close(self) -> None:
-        """End the server."""
+        """Stop the server."""
         if not self.closed:
             self.closed = True
             self.server.end()
 
     @property
     def port(self) -> int:
-        """Return where the server listens."""
+        """Return the port of the server."""
         return self.server.get_port()
 
     @property
     def where(self) -> tuple[str, str]:
-        """Return the page's address here, and the line to type elsewhere."""
+        """Return the page's address on this machine, and the line to type on another one."""
         return self.server.addresses

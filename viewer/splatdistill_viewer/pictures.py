@@ -34,7 +34,7 @@ class Style:
 
     @property
     def normals(self) -> bool:
-        """Return whether normals are rendered for it."""
+        """Return whether this style needs normals."""
         return self.mode in ("normal", "clay") or (self.mode == "rgb" and self.light != "as trained")
 
 
@@ -71,13 +71,13 @@ def picture(g: Gaussians, cameras: Cameras, rasterizer: Rasterizer, style: Style
 
 
 def visible(image: Float[Tensor, "3 h w"]) -> np.ndarray:
-    """Return a picture as (h,w,3) bytes; magenta where it is no number, so that a run gone wrong is seen to be."""
+    """Return a picture as (h,w,3) bytes; non-finite pixels are magenta."""
     magenta = torch.tensor([1.0, 0.0, 1.0]).to(image)[:, None, None]
     return to_bytes(torch.where(image.isnan().any(0), magenta, image))
 
 
 def shaded(depth: Float[Tensor, "1 h w"], alpha: Float[Tensor, "1 h w"]) -> Float[Tensor, "1 h w"]:
-    """Shade near bright and far dark, over the depths of what is at least half opaque, times opacity."""
+    """Shade depth, near bright and far dark, over the range of pixels at least half opaque, times opacity."""
     seen = depth[alpha > 0.5]
     if not len(seen):
         return torch.zeros_like(depth)
@@ -86,9 +86,9 @@ def shaded(depth: Float[Tensor, "1 h w"], alpha: Float[Tensor, "1 h w"]) -> Floa
 
 
 class Kernels:
-    """Kernels of exact pictures, compiled beside the run: the first picture with normals takes seconds where none were kept.
+    """Compilation of the kernels of exact pictures, beside the run: the first picture with normals takes seconds without a cache.
 
-    call: runs what may fail, as the viewer's guard does.
+    call: runs a function whose errors the viewer's guard catches.
     """
 
     def __init__(self, rasterizer: Rasterizer, call: Callable[..., None]) -> None:
@@ -97,8 +97,8 @@ class Kernels:
         self.begun: set[bool] = set()
 
     def there(self, g: Gaussians, style: Style) -> bool:
-        """Return whether a picture in this style can be made at once; begin to compile on the first request. The splats stay
-        as they are, a few of them are copied.
+        """Return whether a picture in this style can be rendered at once; start compilation at the first request. Some of the
+        splats are copied for it.
         """
         kind = style.normals
         if kind not in self.begun:
@@ -109,14 +109,14 @@ class Kernels:
         return kind in self.ready
 
     def compile(self, few: Gaussians, style: Style) -> None:
-        """Make a small picture, whose kernels are kept."""
+        """Render a small picture, which compiles and caches the kernels."""
         image(few, orbit([0.0], width=16), self.rasterizer, style)
         self.ready.add(style.normals)
 
 
 @dataclass(frozen=True)
 class Wants:
-    """Pictures of what the prior was shown and of what it wants, of the first view of a batch, (h,w,3) bytes each."""
+    """Decoded pictures of the prior's input and output for the first view of a batch, (h,w,3) bytes each."""
 
     render: np.ndarray
     noised: np.ndarray  # x_t, decoded

@@ -16,7 +16,7 @@ margin:auto;height:calc(25vh - 62px);min-height:64px;max-width:100%;image-render
 
 
 class PriorPanel:
-    """Four pictures in one page; made only while it asks for them. folded: begin as a strip."""
+    """Panel of four pictures of the prior; updated only while it is open. folded: start folded."""
 
     def __init__(self, gui: viser.GuiApi, folded: bool = False) -> None:
         self.panel = gui.add_panel()
@@ -29,12 +29,12 @@ class PriorPanel:
             self.panel.minimize()
 
     def update(self, html: str) -> None:
-        """Show the pictures of one step, if they are wanted."""
+        """Show the pictures of one step, if the panel is open."""
         if self.on.value:
             self.pictures.content = html
 
     def remove(self) -> None:
-        """Take the panel off the page."""
+        """Remove the panel from the page."""
         self.panel.remove()
 
 
@@ -46,7 +46,7 @@ def figures(w: Wants) -> str:
 
 
 def source(image: np.ndarray) -> str:
-    """Return a picture as the address of itself."""
+    """Return a picture as a data URL."""
     data, small = io.BytesIO(), image.shape[0] <= 128
     Image.fromarray(image).save(data, format="PNG" if small else "JPEG", quality=85)
     return f"data:image/{'png' if small else 'jpeg'};base64,{base64.b64encode(data.getvalue()).decode()}"

@@ -19,25 +19,25 @@ SECONDS = 12.0  # that the film lasts
 
 @dataclass(frozen=True)
 class Keyframe:
-    """One picture of the film: the splats after a step, and the settings that made it, in words."""
+    """Keyframe of the film: the splats after a step, and the settings in force, as text."""
 
     splats: Snapshot
     settings: str
 
     @property
     def caption(self) -> str:
-        """Return what stands above the object."""
+        """Return the caption above the object."""
         return f"{printable(self.settings)}: step {self.splats.step}"
 
 
 def settings(config: Train) -> str:
-    """Return the prompt and the guidance with its scale, which a run may be steered to change, as a film's title says them."""
+    """Return the prompt and the guidance with its scale, both of which may be steered, as the film's title."""
     scale = f", scale {config.guidance.value('scale'):g}" if hasattr(config.guidance, "scale") else ""
     return f"{config.prompt} ({named(config, 'guidance')}{scale})"
 
 
 class Recording:
-    """Keyframes of a run, spread evenly over its steps however many it turns out to have: it may be stopped at any.
+    """Keyframes of a run, spread evenly over its steps however many there are: it may be stopped at any.
 
     steps: how many are planned. A run stopped after an eighth of them still gives a whole film, and a long one does not
     pay for keyframes that would be thrown away.
@@ -49,11 +49,11 @@ class Recording:
         self.frames: list[Keyframe] = []
 
     def due(self, step: int) -> bool:
-        """Return whether the splats after this step are wanted."""
+        """Return whether a keyframe is due after this step."""
         return step >= self.next
 
     def add(self, s: Snapshot, settings: str) -> None:
-        """Add one more keyframe; where there would be too many, every second one goes."""
+        """Append a keyframe; where there are too many, remove every second one."""
         if self.frames and self.frames[-1].splats.step == s.step:
             return
         self.frames.append(Keyframe(s.thinned(self.splats), settings))
@@ -76,7 +76,7 @@ def write_html(path: Path, frames: Sequence[Keyframe], limit: int = LIMIT) -> Pa
 
 
 def film(frames: Sequence[Keyframe]) -> str:
-    """Return a page that plays the frames."""
+    """Return the HTML page that plays the frames."""
     server = Server(8400)
     try:
         splats = show(server.scene, "/splats", frames[0].splats)

@@ -47,7 +47,7 @@ SLOW = 1.0  # seconds between drawings of curves and of the prior's panel
 
 @dataclass
 class Frame:
-    """Contents of the pages, next; None is as before."""
+    """Contents of the pages for the next update; None leaves a part unchanged."""
 
     status: tuple[Any, ...]
     free: bool = False  # made while the run waits: what it costs is not the run's
@@ -91,7 +91,7 @@ class RunPage(Page):
         self.sender.start()
 
     def build(self, recipe: Recipe, words: Words) -> None:
-        """Make the page."""
+        """Add the controls that all pages share."""
         gui, s, folder = self.server.gui, self.session, self.folder
         assert s.state is not None
         self.status = Status(gui, s.config.prompt)
@@ -108,7 +108,7 @@ class RunPage(Page):
         self.kernels = Kernels(s.rasterizer, self.guard)
 
     def furnish(self, client: viser.ClientHandle) -> Browser:
-        """Give a page its own look, splats, and panel of the prior."""
+        """Add a page's display controls, splats, and panel of the prior."""
         assert self.session.state is not None
         with self.view:
             display = Display(client, len(self.session.state.particles), cameras=True, steered=True)
@@ -118,11 +118,11 @@ class RunPage(Page):
     # what the run calls ------------------------------------------------------------------------------------------
 
     def __call__(self, event: Event) -> None:
-        """Receive an event of the run, on its thread."""
+        """Handle an event of the run, on its thread."""
         self.guard(self.receive, event)
 
     def receive(self, event: Event) -> None:
-        """Take note, and use the time if there is some."""
+        """Record an event, and update the pages within the viewer's share of the time."""
         if isinstance(event, Applied | Refused):
             self.queue.done(event.command)
         match event:
@@ -155,7 +155,7 @@ class RunPage(Page):
                 self.exports.end()
 
     def tick(self, waiting: bool = False) -> None:
-        """Do whatever is due. While the run waits all the time is ours."""
+        """Serve requests and update the pages where due. waiting: the run is paused, and the viewer may use all the time."""
         self.steering.pending.flush()
         self.work()
         if self.recording.due(self.step) and (waiting or self.alone.due()):
@@ -170,13 +170,13 @@ class RunPage(Page):
                 self.slot.put(self.frame(waiting))
 
     def record(self, always: bool = False) -> None:
-        """Add a keyframe of the film."""
+        """Append a keyframe to the film."""
         if always or self.recording.due(self.step):
             self.recording.add(snapshot(self.session.gaussians(), self.step), settings(self.made_by))
 
     @property
     def step(self) -> int:
-        """Return how many steps are done."""
+        """Return the number of steps done."""
         assert self.session.state is not None
         return self.session.state.step
 
@@ -184,7 +184,7 @@ class RunPage(Page):
 
     @torch.no_grad()
     def frame(self, waiting: bool) -> Frame:
-        """Return what has changed since the last one."""
+        """Return the parts of the pages that changed since the last frame."""
         s = self.session
         f = Frame((s.config, self.step, len(s.gaussians()), self.history.speed(), self.state), waiting)
         made: dict[Any, Snapshot] = {}
@@ -219,7 +219,7 @@ class RunPage(Page):
             yield View(b.client.client_id, what, picture(looked, cameras, self.session.rasterizer, d.style))
 
     def terms(self) -> dict[str, float]:
-        """Return each regulariser by itself, at the last step's view."""
+        """Return the term of each regulariser at the last step's view."""
         last = self.session.last
         assert last is not None
         terms = self.session.config.regularise.terms(last.out, self.session.gaussians(last.particle), last.view.progress)
@@ -228,7 +228,7 @@ class RunPage(Page):
     # on the viewer's thread: sending ----------------------------------------------------------------------------
 
     def send(self) -> None:
-        """Send what is in the slot, until closed."""
+        """Draw the frames in the slot until the page is closed."""
         while not self.closed and not self.guard.off:
             frame = self.slot.take(0.5)
             if frame is not None:
@@ -256,16 +256,16 @@ class RunPage(Page):
     # the end ------------------------------------------------------------------------------------------------------
 
     def replay(self) -> None:
-        """Write the film of the run so far."""
+        """Write the film of the run up to now."""
         self.guard(lambda: self.write_replay() and None)
 
     def write_replay(self) -> Path:
-        """Write replay.html into the run's folder, and return its path."""
+        """Write replay.html into the run's folder and return its path."""
         self.record(always=True)
         path = write_html(self.folder.path / "replay.html", self.recording.frames)
         self.browsers.tell("Replay written", str(path))
         return path
 
     def hold(self) -> None:
-        """Keep the page, and do what is asked on it, until Ctrl-C or an error of the viewer."""
+        """Serve the page until Ctrl-C or an error of the viewer."""
         self.serve(lambda: self.tick(True))

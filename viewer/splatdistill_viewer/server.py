@@ -36,12 +36,12 @@ SILENT.propagate = False  # it tells, with tracebacks, of every request that is 
 
 
 class Connection(ServerConnection):
-    """A page's websocket. viser sees of it what `checked` lets through, and not more of it than a person can send."""
+    """Websocket of a page. viser receives only the messages that `checked` accepts, at a limited rate."""
 
     server_of_page: "Server"
 
     async def recv(self, decode: bool | None = None) -> Any:
-        """Wait for the next message that may be taken, and return it."""
+        """Return the next message that passes the check."""
         while True:
             raw = await super().recv(decode)
             await self.pace()
@@ -59,7 +59,7 @@ class Connection(ServerConnection):
     left, then = AT_ONCE, 0.0  # messages that may come at once, and since when
 
     async def pace(self) -> None:
-        """Wait until one more message may be taken; meanwhile the sender fills its own buffers."""
+        """Wait until the rate limit admits one more message; meanwhile the sender fills its own buffers."""
         now = time.monotonic()
         self.left = min(AT_ONCE, self.left + PER_SECOND * (now - (self.then or now))) - 1
         self.then = now
@@ -68,7 +68,7 @@ class Connection(ServerConnection):
 
 
 class Server(viser.ViserServer):
-    """A page's server with our world: z up, looking at the front. A port that is taken moves on to the next.
+    """Server of a page in the toolkit's world: z up, camera at the front. If the port is taken, the next free one is used.
 
     Raises OSError where no port is free, UserError for a host that is no name.
     """
@@ -122,7 +122,7 @@ class Server(viser.ViserServer):
             raise RuntimeError(f"viser {viser.__version__} opens its server in a way that cannot be guarded; install viser 1.1")
 
     def lay_out(self) -> None:
-        """Empty the page: the controls beside the splats, not over them, and everybody before the object's front."""
+        """Remove everything from the page and reset panel and camera: controls beside the splats, cameras at the object's front."""
         self.gui.reset()
         self.scene.reset()
         self.gui.main_panel.dock_right()
@@ -132,8 +132,8 @@ class Server(viser.ViserServer):
             camera.position, camera.look_at = START, (0.0, 0.0, 0.0)
 
     def guis(self) -> Iterator[viser.GuiApi]:
-        """Yield the interface of all pages, then each page's own. A page's message about another's control goes nowhere: viser
-        looks for it among those of the page itself.
+        """Yield the interface of all pages, then each page's own. Messages of one page about another's controls have no effect: viser
+        looks controls up among those of the page itself.
         """
         yield self.gui
         yield from (client.gui for client in self.get_clients().values())
@@ -155,13 +155,13 @@ class Server(viser.ViserServer):
 
 
 def theme(gui: viser.GuiApi, dark: bool = False) -> None:
-    """Give pages our colours, dark ones or light."""
+    """Set the colours of all pages, dark or light."""
     gui.configure_theme(show_logo=False, show_share_button=False, control_width="large", brand_color=BRAND, dark_mode=dark)
 
 
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
-    """Silence what viser says of itself by rich.print, from a thread of its own too. sys.stdout stays where it is:
+    """Suppress what viser prints about itself with rich.print, from its own thread too. sys.stdout is not exchanged:
     a run prints while a page opens or ends, and two threads that exchange it at once would leave it exchanged.
     """
     console = rich.get_console()
@@ -174,7 +174,7 @@ def quietly() -> Iterator[None]:
 
 
 def free_port(first: int) -> int:
-    """Return the first free port from this one on (0: any); OSError where there is none. viser would look for ever."""
+    """Return the first free port from this one on (0: any); OSError where there is none. viser would search without end."""
     for port in range(first, min(first + TRIES, 65536)):
         with socket.socket() as probe, contextlib.suppress(OSError):
             alone = getattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_REUSEADDR)  # Windows reuses ports that are in use

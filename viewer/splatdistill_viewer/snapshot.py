@@ -30,7 +30,7 @@ class Snapshot:
         return len(self.centers)
 
     def thinned(self, most: int) -> "Snapshot":
-        """Return at most so many of the splats, spread evenly over their order; those that stay are larger for those that do not."""
+        """Return at most `most` of the splats, spread evenly over their order and enlarged to cover the same volume."""
         n = len(self)
         if n <= most:
             return self
@@ -41,7 +41,7 @@ class Snapshot:
 
 @torch.no_grad()
 def snapshot(g: Gaussians, step: int = 0) -> Snapshot:
-    """Return a copy of the Gaussians with a finite value throughout, ready for the page."""
+    """Return the splats of Gaussians on the CPU, in the page's format; rows with non-finite values are left out."""
     g = g.detach()
     axes = rotation_matrices(g.quats) * g.scales.clamp_min(SMALLEST)[:, None]
     packed = torch.cat([g.means, (axes @ axes.mT).flatten(1), g.rgb.clamp(0, 1), g.opacities[:, None]], 1)
@@ -52,27 +52,27 @@ def snapshot(g: Gaussians, step: int = 0) -> Snapshot:
 
 
 def adjusted(g: Gaussians, size: float = 1.0, cutoff: float = 0.0) -> Gaussians:
-    """Return the Gaussians with their sizes multiplied, without those less opaque than the cut-off."""
+    """Return the Gaussians with their sizes multiplied by `size`, without those of an opacity below `cutoff`."""
     if cutoff > 0:
         g = g[g.opacities >= cutoff]
     return g if size == 1 else Gaussians(g.means, g.quats, g.scales * size, g.opacities, g.sh)
 
 
 class Slot(Generic[T]):
-    """Room for one thing: what is put overwrites what nobody has taken. Nothing ever queues, nobody waits to put."""
+    """Slot for one value: a new value replaces one that nobody has taken. Nothing queues, and putting never waits."""
 
     def __init__(self) -> None:
         self._there = threading.Condition()
         self._value: T | None = None
 
     def put(self, value: T) -> None:
-        """Put the newest value; the one before it is lost if it is still there."""
+        """Set the newest value, in place of one that nobody has taken."""
         with self._there:
             self._value = value
             self._there.notify()
 
     def take(self, seconds: float) -> T | None:
-        """Return what is there, after waiting at most so long; None if nothing came."""
+        """Return the value and empty the slot, after waiting at most `seconds`; None if none came."""
         with self._there:
             if self._value is None:
                 self._there.wait(seconds)
@@ -81,5 +81,5 @@ class Slot(Generic[T]):
 
     @property
     def full(self) -> bool:
-        """Return whether something has not been taken yet."""
+        """Return whether there is a value that nobody has taken."""
         return self._value is not None

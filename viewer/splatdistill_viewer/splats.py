@@ -11,7 +11,7 @@ WIDEST = 8.0  # width over height of an exact picture: a window may be a strip
 
 
 def pose_of(client: viser.ClientHandle) -> Pose | None:
-    """Return where a browser looks from; None before it has said so."""
+    """Return the camera pose of a browser; None before it has sent one."""
     c = client.camera
     try:
         w, x, y, z = map(float, c.wxyz)
@@ -22,13 +22,13 @@ def pose_of(client: viser.ClientHandle) -> Pose | None:
 
 
 def target_of(client: viser.ClientHandle) -> tuple[float, float, float]:
-    """Return what a browser's camera looks at."""
+    """Return the point that a browser's camera looks at, in world units."""
     x, y, z = map(float, client.camera.look_at)
     return x, y, z
 
 
 def stand(client: viser.ClientHandle, position: tuple[float, float, float]) -> None:
-    """Move a browser's camera; what it looks at stays."""
+    """Move a browser's camera; its target stays."""
     target = target_of(client)
     with client.atomic():
         client.camera.position = position
@@ -36,7 +36,7 @@ def stand(client: viser.ClientHandle, position: tuple[float, float, float]) -> N
 
 
 def look_from(client: viser.ClientHandle, azimuth: float, elevation: float) -> None:
-    """Have a browser look at the same point from the same distance, from another side; degrees."""
+    """Move a browser's camera around its target, at the same distance; angles in degrees."""
     if (pose := pose_of(client)) is None:
         return
     target, a, e = target_of(client), math.radians(azimuth), math.radians(elevation)
@@ -48,10 +48,10 @@ def look_from(client: viser.ClientHandle, azimuth: float, elevation: float) -> N
 def show(
     scene: viser.SceneApi, name: str, s: Snapshot, visible: bool = True, at: tuple[float, float, float] = (0.0, 0.0, 0.0)
 ) -> viser.GaussianSplatHandle:
-    """Put splats on a page, or on all; the handle takes later snapshots by `update`."""
+    """Add splats to one page or to all; the handle takes later snapshots by `update`."""
     return scene.add_gaussian_splats(name, s.centers, s.covariances, s.rgbs, s.opacities, visible=visible, position=at)
 
 
 def update(handle: viser.GaussianSplatHandle, s: Snapshot) -> None:
-    """Put other splats in place of those that a handle shows."""
+    """Replace the splats of a handle."""
     handle.set_gaussians(s.centers, s.covariances, s.rgbs, s.opacities)

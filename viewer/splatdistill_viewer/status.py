@@ -16,7 +16,7 @@ BUTTONS = {"running": ("Pause", "Stop"), "paused": ("Continue", "Step", "Stop")}
 
 
 def remaining(steps: float, speed: float) -> str:
-    """Return how long so many steps take at so many a second, as words; nothing where that is not known."""
+    """Return the time left for `steps` steps at `speed` steps a second, as text; "" where the speed is unknown."""
     if speed <= 0 or steps <= 0:
         return ""
     seconds = steps / speed
@@ -27,7 +27,7 @@ def remaining(steps: float, speed: float) -> str:
 
 
 class Status:
-    """A line, a bar, and the title of the panel, which is all of it that a folded panel shows."""
+    """Status line, progress bar, and panel title; a folded panel shows the title alone."""
 
     def __init__(self, gui: viser.GuiApi, prompt: str) -> None:
         self.gui, self.label = gui, ""
@@ -35,7 +35,7 @@ class Status:
         self.bar = gui.add_progress_bar(0.0)
 
     def update(self, config: Train, step: int, splats: int, speed: float, state: str) -> None:
-        """Show where the run is. speed: steps a second."""
+        """Show the progress of a run. speed: steps a second."""
         moves = f" of {config.inner} moves" if config.inner > 1 else ""
         left = remaining(config.steps - step, speed) if state in BUTTONS else ""
         pace = f"{speed:.3g} steps{moves}/s" if state == "running" and speed else ""
@@ -55,7 +55,7 @@ class Status:
 
 
 class RunButtons:
-    """Pause, Continue, Step, Stop: those that do something now, as buttons and as keys."""
+    """Buttons and keys Pause, Continue, Step, Stop; only those that have an effect now are shown."""
 
     def __init__(self, gui: viser.GuiApi, put: Callable[[Command], None]) -> None:
         self.put, self.state = put, "running"
@@ -67,7 +67,7 @@ class RunButtons:
         self.save.on_trigger(lambda _: put(Save()))
 
     def command(self, gui: viser.GuiApi, label: str, key: Any, asks: Sequence[str]) -> viser.CommandHandle:
-        """Add a key that presses whichever of some buttons is there."""
+        """Add a key that presses the first of some buttons that is shown."""
         command = gui.add_command(label, hotkey=key)
 
         def press(event: viser.CommandEvent) -> None:
@@ -78,7 +78,7 @@ class RunButtons:
         return command
 
     def press(self, button: str) -> None:
-        """Ask for what a button says, unless the run has moved on."""
+        """Put the command of a button, unless the run's state has changed meanwhile."""
         if button in BUTTONS.get(self.state, ()):
             self.put(ASKS[button])
 

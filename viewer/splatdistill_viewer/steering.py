@@ -22,16 +22,16 @@ Words = Callable[[str, str], None]
 
 
 def as_published(name: str) -> Sequence[Command]:
-    """Return a guidance as its paper has it."""
+    """Return the commands that choose a guidance with its published settings."""
     return [Choose("guidance", name)]
 
 
 def any_words(prompt: str, negative: str) -> None:
-    """Take whatever a person types."""
+    """Accept any prompts."""
 
 
 class Steering:
-    """Controls of a run. A value that the run refuses is put back; a refused prompt stays, with the reason, to be edited."""
+    """Controls that change a run. A value that the run refuses is put back; a refused prompt stays, with the reason, to be edited."""
 
     def __init__(
         self,
@@ -60,14 +60,14 @@ class Steering:
             self.handles |= add_fields(gui, config.background, "background", self.pending)
 
     def button(self, label: str, command: Callable[[], Command], **more: Any) -> Any:
-        """Add a button that asks for something."""
+        """Add a button that puts a command."""
         handle = self.gui.add_button(label, **more)
         self.buttons.append(handle)
         handle.on_click(lambda _: self.put(command()))
         return handle
 
     def words(self, config: Train) -> None:
-        """Add the prompt and the negative prompt, sent together by a button: half a word is no prompt."""
+        """Add the prompt and the negative prompt, and a button that sends both."""
         self.now = {"prompt": config.prompt, "negative": config.negative}
         with self.gui.add_folder("prompt"):
             for name in ("prompt", "negative"):
@@ -91,13 +91,13 @@ class Steering:
                     self.put(SetField(name, text))
 
     def say(self, reason: str) -> None:
-        """Show under the prompt why it was refused; nothing where it was not."""
+        """Show under the prompt why it was refused; "" hides the line."""
         if reason:
             reason = f"Refused: {reason.rstrip('.')}. The run goes on with {self.now['prompt']!r}."
         self.reason.content, self.reason.visible = small(reason, RED), bool(reason)
 
     def choice(self, part: str, kinds: dict[str, type], config: Train) -> None:
-        """Add the choice of another guidance or densifier, and the fields of the one in use."""
+        """Add the choice of a guidance or densifier, and the fields of the one in use."""
         now = next((n for n, k in kinds.items() if k is type(getattr(config, part))), None)
         self.parents[part] = self.gui.add_folder("densification" if part == "densify" else part, expand_by_default=part == "guidance")
         with self.parents[part]:
@@ -133,7 +133,7 @@ class Steering:
             self.handles |= add_fields(self.gui, chosen, part, self.pending, without=("scale",) if part == "guidance" else ())
 
     def applied(self, command: Command, config: Train) -> None:
-        """Show a command that took effect; a part that was chosen anew gets other controls."""
+        """Show a command that took effect; where a part was chosen anew, replace its controls."""
         match command:
             case SetField():
                 self.show(command.path, config)
@@ -148,7 +148,7 @@ class Steering:
                 self.handles[part].value = command.kind
 
     def show(self, path: str, config: Train) -> None:
-        """Show the value that is so in a control."""
+        """Show the value in force in a control."""
         if path not in self.handles or path in self.pending.changes:
             return
         value: Any = config
@@ -157,7 +157,7 @@ class Steering:
         self.handles[path].value = shown(self.handles[path].value, value)
 
     def refused(self, command: Command, config: Train, message: str) -> None:
-        """Show again what is so in the control of a command that was refused; words stay, under them why."""
+        """Show the value in force in the control of a refused command; a refused prompt stays, with the reason below."""
         match command:
             case SetField(path="prompt" | "negative"):
                 self.say(message)
@@ -168,7 +168,7 @@ class Steering:
                 self.handles[part].value = next((n for n, k in kinds.items() if k is type(getattr(config, part))), command.kind)
 
     def end(self, words: str) -> None:
-        """Have the controls of a run that has ended change nothing, and say why."""
+        """Disable all controls of a run that has ended, and show why."""
         for handle in (*self.handles.values(), *self.buttons):
             handle.disabled = True
         self.over.content, self.over.visible = small(words), True

@@ -23,26 +23,26 @@ SMALL = 80  # pixels of height below which a picture has no name
 
 
 def shape(n: int) -> tuple[int, int]:
-    """Return rows and columns for so many."""
+    """Return rows and columns of a grid for n objects."""
     columns = n if n <= ROW else math.ceil(math.sqrt(n))
     return math.ceil(n / columns), columns
 
 
 def places(n: int, apart: float) -> list[Point]:
-    """Return where they stand in the world, seen from the front (+x) from left to right and from above."""
+    """Return the positions of n objects in the world, seen from the front (+x) from left to right and from above."""
     rows, columns = shape(n)
     across, down = (columns - 1) / 2, (rows - 1) / 2
     return [(0.0, apart * (k % columns - across), apart * (down - k // columns)) for k in range(n)]
 
 
 class Row:
-    """Objects that turn their places, not themselves, with whoever looks: side by side for every camera, each seen alike."""
+    """Row of objects that move, without turning, with the camera, so that they stand side by side and look alike from all sides."""
 
     def __init__(self, handles: Sequence[Any], spots: Sequence[Point]) -> None:
         self.handles, self.spots, self.azimuth = handles, spots, 0.0
 
     def face(self, azimuth: float | None) -> None:
-        """Stand across the line of sight of a camera at this azimuth, in radians; None: nobody looks from a side."""
+        """Move the objects across the line of sight of a camera at this azimuth, in radians; None leaves them in place."""
         if azimuth is None or abs(math.remainder(azimuth - self.azimuth, math.tau)) < LEAST:
             return
         self.azimuth = azimuth
@@ -51,12 +51,12 @@ class Row:
 
 
 def stand(n: int, apart: float) -> Point:
-    """Return a place from where all of them are seen: before their middle, a little to the right and above."""
+    """Return a camera position from which n objects are seen: before their middle, a little to the right and above."""
     return (0.4 + 0.5 * apart * max(shape(n)) / math.tan(math.radians(FOV / 2)), -0.5, 0.6)
 
 
 def tiled(objects: Sequence[tuple[str, Gaussians]], pose: Pose, height: int, rasterizer: Rasterizer, style: Style) -> np.ndarray:
-    """Return an exact picture of each in its own tile under its name, (h,w,3) bytes, every one from the pose."""
+    """Return exact pictures of all objects, each in its own tile under its name, all from one pose, as (h,w,3) bytes."""
     rows, across = shape(len(objects))
     whole = pose.cameras(max(8, height // rows))
     own = columns(whole, max(1, round(pose.aspect * height) // across))
@@ -66,7 +66,7 @@ def tiled(objects: Sequence[tuple[str, Gaussians]], pose: Pose, height: int, ras
 
 
 def under(name: str, image: np.ndarray) -> np.ndarray:
-    """Return a picture with a name at its top, where it has room for one."""
+    """Return a picture with a name at its top, where it is high enough for one."""
     if not name or image.shape[0] < SMALL:
         return image
     canvas = Image.fromarray(image)
@@ -77,7 +77,7 @@ def under(name: str, image: np.ndarray) -> np.ndarray:
 
 
 def columns(cameras: Cameras, wide: int) -> Cameras:
-    """Return the same view on a picture of another width: what is in its middle."""
+    """Return the cameras with another width of the picture, about the same centre."""
     k = cameras.intrinsics.clone()
     k[:, 0, 2] += (wide - cameras.width) / 2
     return replace(cameras, intrinsics=k, width=wide)

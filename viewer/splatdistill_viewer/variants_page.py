@@ -27,7 +27,7 @@ APART = 1.9  # world units between two objects
 
 
 class VariantsPage(Page):
-    """The page of several runs that take turns: what is steered is steered in all, one can be chosen."""
+    """Page of several runs that take turns: a change applies to all, and one of them can be chosen."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class VariantsPage(Page):
         self.open()
 
     def build(self, recipe: Recipe, words: Words) -> None:
-        """Make the page."""
+        """Add the controls that all pages share."""
         gui, config = self.server.gui, self.runs[0].session.config
         self.status = Status(gui, config.prompt)
         self.buttons = RunButtons(gui, self.put)
@@ -72,7 +72,7 @@ class VariantsPage(Page):
         self.rasterizer, self.kernels = rasterizer, Kernels(rasterizer, self.guard)
 
     def furnish(self, client: viser.ClientHandle) -> Browser:
-        """Give a page its own look, and all variants with their names."""
+        """Add a page's display controls, and all variants with their names."""
         with self.view:
             display = Display(client, steered=True)
         handles = [show(client.scene, f"/variant-{k}", s, at=at) for k, (s, at) in enumerate(zip(self.newest, self.spots))]
@@ -81,12 +81,12 @@ class VariantsPage(Page):
         return Browser(client, display, Row(handles, self.spots))
 
     def put(self, command: Command) -> None:
-        """Ask all runs for something."""
+        """Put a command into the queues of all runs."""
         for queue in self.queues:
             queue.put(command)
 
     def choose(self, k: int) -> None:
-        """Go on with this one; the others need not. One that went wrong cannot be chosen."""
+        """Choose the variant to refine; the others stop. A variant that has failed cannot be chosen."""
         if self.runs[k].wrong is not None:
             self.browsers.tell("That one went wrong", str(self.runs[k].wrong))
             return
@@ -97,11 +97,11 @@ class VariantsPage(Page):
         self.browsers.tell(f"Seed {self.runs[k].session.config.seed}", "It is refined when its own steps are done.")
 
     def callback(self, k: int) -> Callback:
-        """Return what one of the runs calls."""
+        """Return the callback of one of the runs."""
         return lambda event: self.guard(self.receive, k, event)
 
     def receive(self, k: int, event: Event) -> None:
-        """Take note, and use the time if there is some."""
+        """Record an event, and update the pages within the viewer's share of the time."""
         if isinstance(event, Applied | Refused):
             self.queues[k].done(event.command)
         match event:
@@ -127,7 +127,7 @@ class VariantsPage(Page):
                 self.browsers.tell("Refused", event.message)
 
     def tick(self, waiting: bool = False) -> None:
-        """Do whatever is due."""
+        """Serve requests and update the pages where due."""
         self.steering.pending.flush()
         self.buttons.follow(self.state)
         if not self.browsers.any:
@@ -140,7 +140,7 @@ class VariantsPage(Page):
 
     @torch.no_grad()
     def draw(self, waiting: bool) -> None:
-        """Draw what has changed since the last time; of the splats one variant's, each in its turn, unless there is time."""
+        """Draw the changed parts. Of the splats one variant is drawn a call, in turn, unless the runs wait."""
         for note, state in zip(self.notes, self.states):
             if note.content != state:
                 note.content = state
@@ -159,7 +159,7 @@ class VariantsPage(Page):
                 self.draw_splats(b, now, made)
 
     def tell_progress(self) -> None:
-        """Show how far all of them are together."""
+        """Show the progress of all variants together."""
         total, made = sum(r.session.config.steps for r in self.runs), sum(map(done, self.runs))
         left = remaining(sum(r.session.config.steps - done(r) for k, r in enumerate(self.runs) if k not in self.over), self.pace.speed())
         left = left if self.state in BUTTONS else ""
@@ -192,11 +192,11 @@ class VariantsPage(Page):
         return True
 
     def hold(self) -> None:
-        """Keep the page until one is chosen, Ctrl-C, or an error of the viewer."""
+        """Serve the page until a variant is chosen, Ctrl-C, or an error of the viewer."""
         self.serve(lambda: self.tick(True), lambda: self.chosen is None)
 
     def hand_over(self) -> Server:
-        """Give the server away, its page cleared for a run's own viewer."""
+        """Return the server, its page cleared for a run's own viewer."""
         self.closed = True
         self.browsers.end()
         self.server.lay_out()
@@ -204,11 +204,11 @@ class VariantsPage(Page):
 
 
 def done(run: Variant) -> int:
-    """Return how many steps of a variant are done."""
+    """Return the number of steps done of a variant."""
     assert run.session.state is not None
     return run.session.state.step
 
 
 def name(run: Variant) -> str:
-    """Return what a variant is called on the page."""
+    """Return the name of a variant on the page."""
     return f"seed {run.session.config.seed}"

@@ -11,14 +11,14 @@ ACTS = (Save, Densify, Prune)  # once between two steps is enough; of the others
 
 
 class WorkQueue:
-    """Work for another thread, each kind at most once at a time."""
+    """Queue of work for another thread, with at most one entry of each kind."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.waiting: OrderedDict[Hashable, Callable[[], None]] = OrderedDict()
 
     def put(self, kind: Hashable, do: Callable[[], None]) -> bool:
-        """Ask for work; return whether it was taken. What waits already, or one too many, is not taken."""
+        """Queue a function; return whether it was accepted. A kind that is queued already, or one too many, is not."""
         with self.lock:
             if kind in self.waiting or len(self.waiting) >= MOST:
                 return False
@@ -26,18 +26,18 @@ class WorkQueue:
             return True
 
     def take(self) -> Callable[[], None] | None:
-        """Return what waits longest, which waits no more."""
+        """Return the oldest entry and remove it; None where the queue is empty."""
         with self.lock:
             return self.waiting.popitem(last=False)[1] if self.waiting else None
 
     @property
     def empty(self) -> bool:
-        """Return whether nothing waits."""
+        """Return whether the queue is empty."""
         return not self.waiting
 
 
 class CommandQueue:
-    """A run's commands from its page, in order: what would change nothing is not put.
+    """Queue of a run's commands from its page, in order; commands without effect are left out.
 
     put: the run's own queue. `done` is to be called with each command that took effect or was refused.
     """
@@ -47,7 +47,7 @@ class CommandQueue:
         self.waiting: list[Command] = []
 
     def put(self, command: Command) -> None:
-        """Ask the run for it, unless it waits already."""
+        """Queue a command, unless the same is queued already."""
         with self.lock:
             again = any(type(w) is type(command) for w in self.waiting) if isinstance(command, ACTS) else self.waiting[-1:] == [command]
             if again or len(self.waiting) >= MOST:
@@ -56,7 +56,7 @@ class CommandQueue:
         self.run(command)
 
     def done(self, command: Command) -> None:
-        """Take note that a command waits no more."""
+        """Remove a command that took effect or was refused."""
         with self.lock:
             if command in self.waiting:
                 self.waiting.remove(command)
