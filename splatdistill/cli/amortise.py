@@ -71,16 +71,16 @@ def command(argv: list[str]) -> int:
     at = found.find(before.prior)
     config = resolved(before, at)
     parsed = replace(parsed, config=config, chosen_by={**parsed.chosen_by, **changed(before, config)})
-    workers = Workers.here()
-    session = AmortisedSession(config, weights.load(at, views=config.prior_views, **config.loading()), corpus, workers=workers)
-    if workers.rank:
-        run(session, RunDir(Path()))
-        return 0
-    folder = RunDir.create(f"{len(corpus)} prompts", parsed.beside.out)
-    again = f"splatdistill {__version__}; `{as_typed('splatdistill', 'amortise', '--config', folder.config)}` repeats this"
-    write_text(folder.config, parsed.yaml([again, at.notice]))
-    write_corpus(folder, corpus)
-    return follow(session, folder, parsed, at.notice)
+    with Workers.here() as workers:
+        session = AmortisedSession(config, weights.load(at, views=config.prior_views, **config.loading()), corpus, workers=workers)
+        if workers.rank:
+            run(session, RunDir(Path()))
+            return 0
+        folder = RunDir.create(f"{len(corpus)} prompts", parsed.beside.out)
+        again = f"splatdistill {__version__}; `{as_typed('splatdistill', 'amortise', '--config', folder.config)}` repeats this"
+        write_text(folder.config, parsed.yaml([again, at.notice]))
+        write_corpus(folder, corpus)
+        return follow(session, folder, parsed, at.notice)
 
 
 def go_on(argv: list[str], folder: RunDir, found: Weights) -> int:
@@ -97,12 +97,13 @@ def go_on(argv: list[str], folder: RunDir, found: Weights) -> int:
         raise UserError(f"{folder.path} has done {done} steps, and {config.steps} were asked for; to go further, for example: {more}")
     at = found.find(config.prior)
     prior = weights.load(at, views=config.prior_views, **config.loading())
-    session = AmortisedSession(config, prior, read_prompts(folder.path), workers=Workers.here())
-    resume(session, folder)
-    if session.workers.rank:
-        run(session, folder)
-        return 0
-    return follow(session, folder, parsed, at.notice)
+    with Workers.here() as workers:
+        session = AmortisedSession(config, prior, read_prompts(folder.path), workers=workers)
+        resume(session, folder)
+        if workers.rank:
+            run(session, folder)
+            return 0
+        return follow(session, folder, parsed, at.notice)
 
 
 def follow(session: AmortisedSession, folder: RunDir, parsed: Parsed, notice: str) -> int:

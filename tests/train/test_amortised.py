@@ -84,17 +84,19 @@ def test_every_guidance_trains_a_generator(guidance, prior):
 
 WORKER = """
 import sys
+import torch
 from train.test_amortised import DISCS, config
 from train.small import red_and_blue
 from splatdistill.train.amortised.session import AmortisedSession
 from splatdistill.train.amortised.workers import Workers
 from safetensors.torch import save_file
-workers = Workers.here()
-session = AmortisedSession(config(prompts=1), red_and_blue(purity=0.99), DISCS, workers=workers)
-for _ in range(4):
-    assert session.step().taken
-assert workers.world == 2 and workers.any(workers.rank == 1) and not workers.any(False)
-save_file(session.tensors(), sys.argv[1] + str(workers.rank))
+with Workers.here() as workers:
+    session = AmortisedSession(config(prompts=1), red_and_blue(purity=0.99), DISCS, workers=workers)
+    for _ in range(4):
+        assert session.step().taken
+    assert workers.world == 2 and workers.any(workers.rank == 1) and not workers.any(False)
+    save_file(session.tensors(), sys.argv[1] + str(workers.rank))
+assert not torch.distributed.is_initialized()
 """
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Workers:
-    """Processes of a training; by default this one alone."""
+    """Processes of a training; by default this one alone. As a context, they part at its end."""
 
     world: int = 1
     rank: int = 0
@@ -30,6 +30,14 @@ class Workers:
 
         accelerator = Accelerator()
         return cls(accelerator.num_processes, accelerator.process_index, accelerator)
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End what connects the processes: one that exits while its threads still wait for another's is aborted by C++."""
+        if self.accelerator is not None:
+            self.accelerator.end_training()
 
     @torch.no_grad()
     def average(self, tensors: Sequence[Tensor]) -> None:
