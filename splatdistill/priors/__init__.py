@@ -22,7 +22,7 @@ __all__ = ["Adapter", "Condition", "Conditions", "DiffusionPrior", "Part", "Perp
 
 @dataclass(frozen=True)
 class Query:
-    """One question: the noise in x_t at time t under a condition, asked of the base network or an adapter."""
+    """Question to a prior: the noise in x_t at time t under a condition, of the base network or an adapter."""
 
     x_t: Float[Tensor, "b *d"]
     t: Float[Tensor, " b"]
@@ -31,8 +31,8 @@ class Query:
 
 
 class Adapter(nn.Module, ABC):
-    """A copy of a prior that can learn another distribution of latents, such as that of rendered views (VSD,
-    arXiv:2305.16213). Its parameters and buffers are its own and not the prior's: state_dict is all there is to keep.
+    """Copy of a prior that can learn another distribution of latents, such as that of rendered views (VSD,
+    arXiv:2305.16213). Its parameters and buffers are its own and not the prior's: state_dict holds all of it.
     """
 
     @abstractmethod
@@ -42,8 +42,8 @@ class Adapter(nn.Module, ABC):
         t: Float[Tensor, " b"],
         condition: Condition,
     ) -> Float[Tensor, "b *d"]:
-        """eps, whatever the network predicts; uncounted, with whatever gradient the caller has enabled. The condition's camera
-        may be None, unknown.
+        """Return eps (b, *d) whatever the network predicts; uncounted, with the gradient mode of the caller. The condition's camera may
+        be None, unknown.
         """
 
     @abstractmethod
@@ -54,13 +54,13 @@ class Adapter(nn.Module, ABC):
         eps: Float[Tensor, "b *d"],
         condition: Condition,
     ) -> Float[Tensor, ""]:
-        """Mean squared error of what the network predicts for clean latents x and the noise eps. Counts
+        """Return the mean squared error of the network's own prediction for clean latents x and the noise eps. Counts
         as one evaluation per image.
         """
 
 
 class DiffusionPrior(ABC):
-    """A text-conditioned diffusion model over latents x.
+    """Text-conditioned diffusion model over latents x.
 
     The gradient never passes through the network: `answer` runs without one. It passes through `encode`.
     """
@@ -80,29 +80,29 @@ class DiffusionPrior(ABC):
 
     @abstractmethod
     def embed(self, prompts: Sequence[str]) -> Condition:
-        """The parts of a condition that are made of text, computed once per distinct prompt."""
+        """Return the parts of a condition that are made of text, (b,...); each distinct prompt is computed once."""
 
     @abstractmethod
     def encode(self, rgb: Float[Tensor, "b 3 h w"], rng: torch.Generator | None = None) -> Float[Tensor, "b *d"]:
-        """Images in [0,1] to latents; differentiable. With an rng the posterior is sampled, else its mean taken."""
+        """Return the latents (b, *d) of images in [0,1]; differentiable. With an rng the posterior is sampled, else its mean taken."""
 
     @abstractmethod
     def decode(self, x: Float[Tensor, "b *d"]) -> Float[Tensor, "b 3 h w"]:
-        """Latents to images (not clamped)."""
+        """Return the images (b,3,h,w) of latents, not clamped."""
 
     @abstractmethod
     def schedule(self, t: Float[Tensor, " b"]) -> tuple[Float[Tensor, "b *one"], Float[Tensor, "b *one"]]:
-        """alpha_t and sigma_t of `noise`, shaped to broadcast against latents."""
+        """Return alpha_t and sigma_t of `noise`, shaped to broadcast against latents."""
 
     @abstractmethod
     def answer(self, queries: Sequence[Query]) -> tuple[Float[Tensor, "b *d"], ...]:
-        """eps for every query, in as few batched network calls as possible, without gradient."""
+        """Return eps (b, *d) for every query, in as few batched network calls as possible, without gradient."""
 
     def adapter(self, rank: int, rng: torch.Generator, exact_start: bool = True) -> Adapter:
-        """A new adapter, to be asked through Query.network; UserError where a prior has none.
+        """Return a new adapter, to be asked through Query.network; UserError where a prior has none.
 
-        rank: how much it can learn, for priors that are networks; rng: for its first values. exact_start: it begins
-        as the prior, bit by bit; without, what it makes of the camera begins at random.
+        rank: rank of its low-rank matrices, for priors that are networks; rng: for its first values. exact_start: it begins
+        as the prior, bit by bit; without, its camera embedding begins at random.
         """
         raise UserError(
             f"The prior {self.name} has no adapter that could learn what renders look like. "
@@ -111,7 +111,7 @@ class DiffusionPrior(ABC):
 
 
 def guided(pos: Tensor, neg: Tensor, scale: float) -> Tensor:
-    """Classifier-free guidance (arXiv:2207.12598): neg + scale (pos - neg). Scale 1 is the prompt alone."""
+    """Return neg + scale (pos - neg), classifier-free guidance (Ho and Salimans, arXiv:2207.12598); scale 1 is the prompt alone."""
     return neg + scale * (pos - neg)
 
 

@@ -17,7 +17,7 @@ SHARE = 0.7
 
 
 def posterior(vae: Any, image: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b *d"], Float[Tensor, "b *d"]]:
-    """Return mean and standard deviation of the latents of images in [-1, 1]."""
+    """Return mean and standard deviation (b,c,h,w) of the latents of images (b,3,h,w) in [-1, 1]."""
     latents = vae.encode(image).latent_dist
     return latents.mean, latents.std
 
@@ -25,17 +25,15 @@ def posterior(vae: Any, image: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, 
 def posterior_apart(
     encode: Callable[[Tensor], tuple[Tensor, Tensor]], image: Float[Tensor, "b 3 h w"]
 ) -> tuple[Float[Tensor, "b *d"], Float[Tensor, "b *d"]]:
-    """Return the same by `encode` of one image at a time, which keeps nothing for the gradient but computes each again when it is
-    asked for: as much memory as one image takes, for half as much time again.
-    """
+    """Return the same as `posterior`, image by image with checkpointing: the memory of one image, for half as much time again."""
     pairs = [checkpoint(encode, one, use_reentrant=False, preserve_rng_state=False) for one in image.split(1)]
     mean, std = (torch.cat(parts) for parts in zip(*pairs))
     return mean, std
 
 
 def crowded(vae: Any, image: Float[Tensor, "b 3 h w"]) -> bool:
-    """Return whether images encoded together with their gradient would take more than SHARE of the card's memory that is free,
-    or kept free by torch. Never so on a CPU.
+    """Return whether encoding images together with their gradient would take more than SHARE of the card's free memory, including
+    what torch holds in reserve. Always False on a CPU.
     """
     if not image.is_cuda:
         return False
@@ -44,6 +42,6 @@ def crowded(vae: Any, image: Float[Tensor, "b 3 h w"]) -> bool:
 
 
 def bytes_of(vae: Any, image: Float[Tensor, "b 3 h w"]) -> int:
-    """Return about how many bytes encoding keeps for the gradient, in float32 or with weights of half as many bytes."""
+    """Return the approximate bytes that encoding keeps for the gradient, in float32 or in the weights' half precision."""
     width = next((p.element_size() for p in vae.parameters()), 4)
     return BYTES * int(vae.config.block_out_channels[0]) * image[:, 0].numel() * min(width, 4) // 4

@@ -9,7 +9,7 @@ from splatdistill.priors import Condition, Query
 
 
 def answer_grouped(queries: Sequence[Query], call: Callable[[nn.Module | None, Tensor, Tensor, Condition], Tensor]) -> tuple[Tensor, ...]:
-    """Ask each network once: `call(network, x_t, t, condition)` on the queries that share it, joined along the batch.
+    """Call each network once, `call(network, x_t, t, condition)`, on the queries that share it, joined along the batch.
 
     Answers come back in the order of the queries.
     """

@@ -15,10 +15,10 @@ Part = Literal["tokens", "pooled", "mask", "image", "camera"]
 
 @dataclass(frozen=True)
 class Condition:
-    """One condition for each picture of a batch. A prior says in `wants` which parts it reads; the others may be None.
+    """Condition of each picture of a batch. A prior says in `wants` which parts it reads; the others may be None.
 
-        Condition(tokens=torch.zeros(4, 77, 768))   # SD 1.5
-        Condition.cat([a, b])[2:5]                  # batches join and split along their first dimension
+    Condition(tokens=torch.zeros(4, 77, 768))   # SD 1.5
+    Condition.cat([a, b])[2:5]                  # batches join and split along their first dimension
     """
 
     tokens: Float[Tensor, "b l c"] | None = None
@@ -33,7 +33,7 @@ class Condition:
     """Camera to world (MVDream; adapters). All zeros where it is unknown."""
 
     def __post_init__(self) -> None:
-        """ValueError for no parts at all, or parts of different lengths."""
+        """Raise ValueError for a condition without parts, or with parts of different lengths."""
         if len(lengths := {len(v) for v in self._parts().values()}) != 1:
             raise ValueError(f"A condition needs parts of one length, got lengths {sorted(lengths)}.")
 
@@ -42,7 +42,7 @@ class Condition:
 
     @property
     def parts(self) -> frozenset[str]:
-        """Names of the parts that are there."""
+        """Return the names of the parts that are there."""
         return frozenset(self._parts())
 
     def __len__(self) -> int:
@@ -56,7 +56,7 @@ class Condition:
         return Condition(**{k: v.expand(count, *v.shape[1:]) for k, v in self._parts().items()})
 
     def split(self, size: int) -> list["Condition"]:
-        """Pieces of at most `size`."""
+        """Return pieces of at most `size`, along the batch."""
         return [self[i : i + size] for i in range(0, len(self), size)]
 
     @classmethod
@@ -78,7 +78,7 @@ class Condition:
 
     @classmethod
     def blend(cls, share: Float[Tensor, " b"], near: "Condition", far: "Condition") -> "Condition":
-        """share near + (1 - share) far of texts, one share a picture; tokens that count in either count."""
+        """Return share near + (1 - share) far of texts, one share a picture; the mask holds the tokens of either."""
 
         def mixed(a: Tensor | None, b: Tensor | None) -> Tensor | None:
             if a is None or b is None:
@@ -101,12 +101,12 @@ class PerpNeg:
     weights: Float[Tensor, "b 2"]  # 0 or less
 
     def __getitem__(self, index: slice) -> "PerpNeg":
-        """Return those of some of the views."""
+        """Return the conditions of some of the views."""
         return PerpNeg(self.first[index], self.second[index], self.weights[index])
 
     @property
     def others(self) -> tuple[Condition, Condition]:
-        """Both."""
+        """Return both conditions."""
         return self.first, self.second
 
 
@@ -132,7 +132,7 @@ class Conditions:
         return len(self.positive)
 
     def __getitem__(self, index: slice) -> "Conditions":
-        """Return those of some of the views."""
+        """Return the conditions of some of the views."""
         positive, negative, null, plain = (text[index] for text in (self.positive, self.negative, self.null, self.plain))
         cameras = None if self.cameras is None else self.cameras[index]
         return Conditions(positive, negative, null, plain, cameras, self.texts[index], self.perp and self.perp[index])

@@ -21,7 +21,7 @@ from splatdistill.priors.schedule import TableSchedule
 
 
 class GaussianMixturePrior(DiffusionPrior):
-    """A mixture over latents (*d) of which every prompt weighs the k components in its own way.
+    """Mixture of Gaussians over latents (*d), with weights of the k components for each prompt.
 
     means: (k, *d). covariances: variances (k,), diagonals (k, *d), or full matrices (k, n, n) over the flattened
     latents. prompts: weights (k,) of each prompt, normalised here; "" is all components alike unless given. A
@@ -75,11 +75,11 @@ class GaussianMixturePrior(DiffusionPrior):
     def log_prob(
         self, x: Float[Tensor, "b *d"], t: Float[Tensor, " b"] | None, condition: Condition
     ) -> Float[Tensor, " b"]:
-        """log p_t(x | condition) of the noisy latents, or of the clean ones where t is None; differentiable in x."""
+        """Return log p_t(x | condition) of the noisy latents, or of the clean ones where t is None; differentiable in x."""
         return self._joint(x, t, condition)[0].logsumexp(1)
 
     def draw(self, prompt: str, count: int, rng: torch.Generator) -> Float[Tensor, "count *d"]:
-        """Clean latents from the mixture of a prompt."""
+        """Return clean latents drawn from the mixture of a prompt."""
         weights = log_weights(self.embed([prompt]))[0].exp()
         k = torch.multinomial(weights.to(rng.device), count, replacement=True, generator=rng).to(self.device)
         offset = self.variances[k].sqrt() * normal((count, self.means.shape[1]), rng, self.means)
@@ -88,7 +88,7 @@ class GaussianMixturePrior(DiffusionPrior):
         return (self.means[k] + offset).unflatten(1, self.shape)
 
     def _joint(self, x: Tensor, t: Tensor | None, condition: Condition) -> tuple[Tensor, Tensor, Tensor]:
-        """Per component: log w_k N(x) (b,k); distance to its mean (b,k,n) and variance there, in its own axes."""
+        """Return for each component log w_k N(x) (b,k); distance to its mean (b,k,n) and variance there, in its own axes."""
         one = torch.ones(1, dtype=self.dtype, device=self.device)
         alpha, sigma = (one, 0 * one) if t is None else (v.to(self.dtype) for v in self.noise.at(t.to(self.device)))
         distance = x.flatten(1)[:, None] - alpha[:, None, None] * self.means
@@ -101,7 +101,7 @@ class GaussianMixturePrior(DiffusionPrior):
     # -- the prior ------------------------------------------------------------------------------------
 
     def embed(self, prompts: Sequence[str]) -> Condition:
-        """The log-weights of the components, as one token (b,1,k). Raises UserError for an unknown prompt."""
+        """Return the log-weights of the components, as one token (b,1,k). Raises UserError for an unknown prompt."""
         return Condition(torch.stack([self.log_weights[self._listed(p)] for p in prompts])[:, None])
 
     def _listed(self, prompt: str) -> str:
@@ -114,24 +114,24 @@ class GaussianMixturePrior(DiffusionPrior):
         )
 
     def encode(self, rgb: Float[Tensor, "b *d"], rng: torch.Generator | None = None) -> Float[Tensor, "b *d"]:
-        """gain rgb + offset. There is no posterior to sample, so rng changes nothing."""
+        """Return gain rgb + offset. There is no posterior to sample, so rng has no effect."""
         return self.gain * rgb.to(self.device, self.dtype) + self.offset
 
     def decode(self, x: Float[Tensor, "b *d"]) -> Float[Tensor, "b *d"]:
-        """The inverse of encode."""
+        """Return (x - offset) / gain, the inverse of encode."""
         return (x - self.offset) / self.gain
 
     def schedule(self, t: Float[Tensor, " b"]) -> tuple[Float[Tensor, "b *one"], Float[Tensor, "b *one"]]:
-        """alpha_t and sigma_t, shaped to broadcast against the latents."""
+        """Return alpha_t and sigma_t, shaped to broadcast against the latents."""
         return self.noise.broadcast(t.to(self.device), len(self.shape), self.dtype)
 
     @torch.no_grad()
     def answer(self, queries: Sequence[Query]) -> tuple[Float[Tensor, "b *d"], ...]:
-        """The true eps of every query; an adapter (query.network) is called as network(x_t, t, condition)."""
+        """Return the exact eps of every query; an adapter (query.network) is called as network(x_t, t, condition)."""
         return answer_grouped(queries, self._call)
 
     def adapter(self, rank: int, rng: torch.Generator, exact_start: bool = True) -> "MixtureAdapter":
-        """Another mixture, which begins as this one; rank and rng are for networks."""
+        """Return another mixture, which begins as this one; rank and rng are for networks."""
         return MixtureAdapter(self)
 
     def _call(self, network: nn.Module | None, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
@@ -139,7 +139,7 @@ class GaussianMixturePrior(DiffusionPrior):
         return (network or self.eps)(x_t, t, condition)
 
     def eps(self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, " b"], condition: Condition) -> Float[Tensor, "b *d"]:
-        """-sigma grad log p_t = sigma sum_k p(k | x_t) (alpha^2 C_k + sigma^2)^-1 (x_t - alpha m_k); uncounted."""
+        """Return -sigma grad log p_t = sigma sum_k p(k | x_t) (alpha^2 C_k + sigma^2)^-1 (x_t - alpha m_k); uncounted."""
         log_joint, distance, variance = self._joint(x_t, t, condition)
         pull = distance / variance
         if self.axes is not None:
@@ -149,7 +149,7 @@ class GaussianMixturePrior(DiffusionPrior):
 
 
 class MixtureAdapter(Adapter):
-    """A mixture that learns, in closed form; it begins as its prior. Component k of a prompt becomes
+    """Adapter of a mixture, in closed form; it begins as its prior. Component k of a prompt becomes
 
         softmax(log w + a)_k N(m_k + u_k + L_k camera, C_k exp(s_k)),
 
@@ -165,7 +165,7 @@ class MixtureAdapter(Adapter):
         )
 
     def mixture(self, camera: Float[Tensor, "b 4 4"] | None = None) -> GaussianMixturePrior:
-        """Its present self as a prior, with history; but for the weights of the prompts, to be had from `prompt`."""
+        """Return the present mixture as a prior with gradient history, without the weights of the prompts, which `prompt` returns."""
         now = copy.copy(self.prior)
         now.means, now.variances = self.prior.means + self.shift, self.prior.variances * self.log_spread.exp()
         if camera is not None:  # the means then differ from image to image
@@ -173,24 +173,24 @@ class MixtureAdapter(Adapter):
         return now
 
     def prompt(self, condition: Condition) -> Condition:
-        """Its own log-weights for a prompt of the prior's."""
+        """Return the present log-weights for a condition of the prior."""
         assert condition.tokens is not None
         return Condition((condition.tokens + self.log_weights).log_softmax(-1))
 
     def forward(self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, " b"], condition: Condition) -> Float[Tensor, "b *d"]:
-        """The true eps of its present self."""
+        """Return the exact eps of the present mixture."""
         return self.mixture(condition.camera).eps(x_t, t, self.prompt(condition))
 
     def loss(
         self, x: Float[Tensor, "b *d"], t: Float[Tensor, " b"], eps: Float[Tensor, "b *d"], condition: Condition
     ) -> Float[Tensor, ""]:
-        """mean |eps_hat(x_t) - eps|^2."""
+        """Return mean |eps_hat(x_t) - eps|^2."""
         alpha, sigma = self.prior.schedule(t)
         self.prior.calls += len(x)
         return (self(alpha * x + sigma * eps, t, condition) - eps).square().mean()
 
 
 def log_weights(condition: Condition) -> Float[Tensor, "b k"]:
-    """The one token of a mixture's condition."""
+    """Return the log-weights of the components, the one token of a mixture's condition."""
     assert condition.tokens is not None
     return condition.tokens[:, 0]

@@ -25,12 +25,12 @@ class ModelFamily:
 
     @property
     def components(self) -> tuple[str, ...]:
-        """Folders with weights."""
+        """Return the names of the folders with weights."""
         return (self.network, "vae", *self.encoders)
 
     @property
     def tokenizers(self) -> tuple[str, ...]:
-        """Folders of the tokenizers, in the order of the encoders."""
+        """Return the names of the tokenizers' folders, in the order of the encoders."""
         return tuple(tokenizer_of(e) for e in self.encoders)
 
 

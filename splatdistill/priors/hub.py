@@ -62,23 +62,23 @@ LEFT = ("safety_checker/*", "text_encoder_3/*", "tokenizer_3/*")
 
 
 def known(repo: str) -> bool:
-    """Return True for Stable Diffusion itself or one of the named copies: its licence and files are known."""
+    """Return whether this is Stable Diffusion itself or one of the named copies: its licence and files are known."""
     return repo in CANDIDATES or repo in MIRRORS or repo in MIRRORS.values()
 
 
 def licence_of(repo: str, folder: Path) -> str:
-    """The licence of a known repository, else what its model card in `folder` says, else where to look."""
+    """Return the licence of a known repository, else what its model card in `folder` says, else where to look."""
     name = repo.rsplit("/", 1)[-1]
     return next((licence for licence, names in LICENCES.items() if known(repo) and name in names), card_licence(folder))
 
 
 def command(repo: str) -> str:
-    """The shell command that downloads what is needed of a repository: half precision where that is known to exist."""
+    """Return the shell command that downloads the needed files of a repository: half precision where that is known to exist."""
     return download_command(repo, (*SMALL, HALF if known(repo) else FULL), LEFT)
 
 
 def other_model(repo: str) -> str:
-    """The family of a model that is no Stable Diffusion 1.x/2.x, by its files in the cache or else by its id; "" for others."""
+    """Return the family of a model other than Stable Diffusion 1.x/2.x, by its files in the cache or else by its id; "" for others."""
     folder = cached(repo)
     if folder is not None:
         try:
@@ -91,7 +91,7 @@ def other_model(repo: str) -> str:
 
 
 def card_licence(folder: Path) -> str:
-    """The `license:` line of a folder's model card (README.md), or where to look."""
+    """Return the `license:` line of a folder's model card (README.md), or where to look."""
     card = folder / "README.md"
     try:
         if regular_size(card) > CONFIGURATION:
@@ -110,7 +110,7 @@ def card_licence(folder: Path) -> str:
 
 
 def cached(repo: str) -> Path | None:
-    """The folder of a repository's newest snapshot in the local cache, complete or not; None when there is none."""
+    """Return the folder of a repository's newest snapshot in the local cache, complete or not; None when there is none."""
     from huggingface_hub import try_to_load_from_cache
 
     for name in ("model_index.json", "unet/config.json"):
@@ -121,7 +121,7 @@ def cached(repo: str) -> Path | None:
 
 
 def remote_state(repo: str, seconds: float = 1.0) -> str:
-    """Return the reason why a repository is not in the cache, in words, after at most about `seconds`."""
+    """Return the reason why a repository is not in the cache, as text, after at most about `seconds`."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         return "not in the local cache, and HF_HUB_OFFLINE forbids asking the hub"
     answer: list[str] = []

@@ -18,12 +18,12 @@ PICKLES = ("*.bin", "*.ckpt", "*.pt", "*.pth")
 
 
 def stem(component: str) -> str:
-    """The name of a component's weights, without suffixes."""
+    """Return the file name of a component's weights, without suffixes."""
     return "model" if component.startswith("text_encoder") else "diffusion_pytorch_model"
 
 
 def family_in(folder: Path) -> ModelFamily:
-    """The family of a folder; Stable Diffusion 1.x/2.x where it does not say."""
+    """Return the family of a folder; Stable Diffusion 1.x/2.x where it does not say."""
     try:
         return family_of(read_object(folder / "model_index.json"))
     except Unreadable:
@@ -31,23 +31,23 @@ def family_in(folder: Path) -> ModelFamily:
 
 
 def weight_files(folder: Path, component: str, variant: str | None = None) -> list[Path]:
-    """The safetensors of one component and variant; [] when absent. Raises Unreadable."""
+    """Return the safetensors of one component and variant; [] when absent. Raises Unreadable."""
     return component_files(folder / component, stem(component), variant)
 
 
 def half_variant(folder: Path, component: str, prefer: bool) -> str | None:
-    """ "fp16" if that is to be read: it is there and preferred, or nothing else is; None is the plain files."""
+    """Return "fp16" where those files are there and preferred, or the only ones; None for the plain files."""
     half, full = weight_files(folder, component, "fp16"), weight_files(folder, component)
     return "fp16" if half and (prefer or not full) else None
 
 
 def tensors(folder: Path, component: str, variant: str | None) -> dict[str, Entry]:
-    """The tensors of one component and variant, unread. Raises Unreadable."""
+    """Return the headers' entries of the tensors of one component and variant. Raises Unreadable."""
     return component_tensors(folder / component, stem(component), variant)
 
 
 def problems(folder: Path) -> tuple[str, ...]:
-    """Everything in a folder's files that keeps it from being loaded, in words; empty when nothing does."""
+    """Return every fault of a folder's files that prevents loading, as text; empty when there is none."""
     try:
         return tuple(found_problems(folder))
     except OSError as error:
@@ -55,7 +55,7 @@ def problems(folder: Path) -> tuple[str, ...]:
 
 
 def found_problems(folder: Path) -> list[str]:
-    """The same; OSError where the file system refuses."""
+    """Return the faults as `problems` does; OSError where the file system refuses."""
     if folder.is_file():
         return ["a single file, where a folder in the diffusers layout is expected"]
     if not folder.is_dir():
@@ -78,14 +78,14 @@ def found_problems(folder: Path) -> list[str]:
 
 
 def configuration_problems(folder: Path) -> list[str]:
-    """Faults of the configurations of a folder whose weights may not be there; none where one of them is missing."""
+    """Return the faults of the configurations of a folder whose weights may not be there; none where one of them is missing."""
     family, lacking = family_in(folder), []
     read = {c: read_json(folder / c / ("config.json" if c != "scheduler" else "scheduler_config.json"), lacking) for c in ("scheduler", *family.components)}
     return [] if lacking else model_configs.mismatches({k: v for k, v in read.items() if v is not None}, family)
 
 
 def read_json(path: Path, found: list[str], largest: int | None = None) -> dict[str, Any] | None:
-    """The object in a JSON file; None, and a line in `found`, where there is none."""
+    """Return the object in a JSON file; None, and a line in `found`, where there is none."""
     name = f"{path.parent.name}/{path.name}" if path.name != "model_index.json" else path.name
     try:
         return read_object(path) if largest is None else read_object(path, largest)
@@ -95,7 +95,7 @@ def read_json(path: Path, found: list[str], largest: int | None = None) -> dict[
 
 
 def tokenizer_problems(folder: Path) -> list[str]:
-    """Faults of the files of a tokenizer."""
+    """Return the faults of the files of a tokenizer."""
     new: list[str] = []
     vocabulary = ("vocab.json", "merges.txt")
     if not (folder / "tokenizer.json").exists():
@@ -116,7 +116,7 @@ def tokenizer_problems(folder: Path) -> list[str]:
 
 
 def weight_problems(folder: Path, component: str) -> list[str]:
-    """Faults of the files of one component's weights."""
+    """Return the faults of the files of one component's weights."""
     try:
         files = weight_files(folder, component, "fp16") + weight_files(folder, component)
     except Unreadable as error:

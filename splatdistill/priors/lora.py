@@ -31,14 +31,14 @@ METADATA = "lora_adapter_metadata"
 
 @dataclass(frozen=True)
 class Change:
-    """The change of one layer: factors of B A."""
+    """Low-rank change of one layer: the factors of B A."""
 
     down: Tensor  # A, (rank, in) or of a convolution (rank, in, k, k)
     up: Tensor  # B, (out, rank) or (out, rank, 1, 1)
     factor: float  # alpha / rank
 
     def delta(self, like: Tensor) -> Tensor:
-        """alpha / rank B A, in the shape and on the device of a weight."""
+        """Return alpha / rank B A, in the shape and on the device of a weight."""
         up, down = (m.to(like.device, torch.promote_types(torch.float32, like.dtype)) for m in (self.up, self.down))
         return self.factor * (up.flatten(1) @ down.flatten(1)).reshape(like.shape)
 
@@ -67,7 +67,7 @@ def add(parts: Parts, family: ModelFamily, file: Path, scale: float) -> None:
 
 
 def layers(component: str, network: nn.Module) -> dict[str, Any]:
-    """Layers that a LoRA may change, by the present names."""
+    """Return the layers that a LoRA may change, keyed by the names of the loaded network."""
     return {plain(component, n): m for n, m in network.named_modules() if isinstance(m, (nn.Linear, nn.Conv2d))}
 
 
@@ -99,12 +99,14 @@ def from_kohya(tensors: dict[str, Tensor], config: Mapping[str, Any]) -> tuple[d
 
 
 def layer(key: str, end: re.Pattern[str], family: ModelFamily) -> str:
-    """The component and layer that a tensor belongs to."""
+    """Return the component and layer that a tensor belongs to, as one dotted name."""
     return component_layer(end.sub("", key), family)
 
 
 def component_layer(name: str, family: ModelFamily) -> str:
-    """Present names: unet.….to_out.0 for unet.….processor.to_out_lora; without a component's name it is the network's."""
+    """Return the layer's name in the loaded network: unet.….to_out.0 for unet.….processor.to_out_lora; without a component's name
+    it is the network's.
+    """
     name = name.replace(".processor.", ".").removesuffix("_lora")
     component, _, rest = name.partition(".")
     if component in family.encoders:  # older names of diffusers, which its table for kohya's still gives
@@ -115,7 +117,7 @@ def component_layer(name: str, family: ModelFamily) -> str:
 
 
 def told_alpha(name: str, metadata: Mapping[str, Any], rank: int) -> float:
-    """Alpha as peft's configuration says it; the rank where nothing does, so that the factor is 1."""
+    """Return alpha of peft's configuration; the rank where there is none, so that the factor is 1."""
     component, _, rest = name.partition(".")
     pattern = metadata.get(f"{component}.alpha_pattern") or {}
     found = next((v for k, v in pattern.items() if rest.endswith(k)), metadata.get(f"{component}.lora_alpha", rank))

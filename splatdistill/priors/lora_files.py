@@ -37,5 +37,5 @@ def fault(file: Path) -> str:
 
 
 def refusal(file: Path, why: str) -> WeightsError:
-    """Two lines."""
+    """Return an error of two lines: the file with its fault, and the accepted formats."""
     return WeightsError(f"The LoRA {file} cannot be used: it {why}.\nExpected a .safetensors file of diffusers, peft or kohya, made for the model in --prior; or leave --lora out.")

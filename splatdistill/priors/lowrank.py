@@ -19,7 +19,7 @@ PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0")
 
 @runtime_checkable
 class Adaptable(Protocol):
-    """A prior with a UNet, as far as its adapters know it."""
+    """Prior with a UNet, as its adapters see it."""
 
     unet: Any
     name: str
@@ -29,15 +29,15 @@ class Adaptable(Protocol):
     device: torch.device
 
     def schedule(self, t: Float[Tensor, " b"]) -> tuple[Tensor, Tensor]:
-        """alpha_t and sigma_t, to broadcast against latents."""
+        """Return alpha_t and sigma_t, shaped to broadcast against latents."""
         ...
 
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition, unet: Callable) -> Tensor:
-        """The prediction of a UNet in its own terms."""
+        """Return the prediction of a UNet, as eps, v or x."""
         ...
 
     def to_eps(self, predicted: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        """eps of a prediction."""
+        """Return eps of a prediction."""
         ...
 
 
@@ -86,7 +86,7 @@ class LowRank(Adapter):
 
     @contextmanager
     def _bent(self, camera: Tensor) -> Iterator[None]:
-        """The base network with this adapter on it."""
+        """Run the base network with this adapter's hooks."""
         embedded = self.camera(camera.flatten(1).to(next(self.camera.parameters())))
 
         def low_rank(name: str, y: Tensor, out: Any) -> Tensor:
@@ -104,20 +104,20 @@ class LowRank(Adapter):
                 hook.remove()
 
     def _predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        """The bent network's prediction."""
+        """Return the prediction of the network with this adapter."""
         camera = condition.camera
         with self._bent(x_t.new_zeros(len(x_t), 4, 4) if camera is None else camera):
             # forward, since a compiled __call__ would not notice the hooks
             return self.prior.predict(x_t, t, condition, self.prior.unet.forward)
 
     def forward(self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, " b"], condition: Condition) -> Float[Tensor, "b *d"]:
-        """eps, whatever the network predicts."""
+        """Return eps (b, *d), whatever the network predicts."""
         return self.prior.to_eps(self._predict(x_t, t, condition), x_t, t)
 
     def loss(
         self, x: Float[Tensor, "b *d"], t: Float[Tensor, " b"], eps: Float[Tensor, "b *d"], condition: Condition
     ) -> Float[Tensor, ""]:
-        """Mean squared error of the network's own prediction, see prediction.target."""
+        """Return the mean squared error of the network's own prediction, see prediction.target."""
         alpha, sigma = self.prior.schedule(t)
         self.prior.calls += len(x)
         wanted = target(self.prior.prediction, x, eps, alpha, sigma)
@@ -125,7 +125,7 @@ class LowRank(Adapter):
 
 
 def time_embedding(network: Any) -> Any:
-    """The module of a UNet, or of SD 3's transformer, whose output is the embedded time."""
+    """Return the module of a UNet, or of SD 3's transformer, whose output is the embedded time."""
     return network.time_embedding if hasattr(network, "time_embedding") else network.time_text_embed.timestep_embedder
 
 

@@ -31,7 +31,7 @@ NO_GUIDANCE = "classifier-free guidance, on which every method here rests, means
 
 
 def other_pipeline(index: dict[str, Any]) -> str:
-    """The class of a folder's pipeline where it is none of families.py that a text is enough for; else ""."""
+    """Return the class of a folder's pipeline where it is none of families.py that a text is enough for; else ""."""
     if family_of(index) is not SD:
         return ""
     name = shown(index.get("_class_name", ""))
@@ -44,7 +44,7 @@ def other_pipeline(index: dict[str, Any]) -> str:
 
 
 def mismatches(configs: dict[str, dict[str, Any]], family: ModelFamily = SD) -> list[str]:
-    """Components that are there, but are not those of the family or do not fit each other."""
+    """Return the components that are there but are not those of the family, or do not fit each other."""
     network, vae, scheduler = (configs[k] for k in (family.network, "vae", "scheduler"))
     texts = [configs[e] for e in family.encoders]
     for component, config in configs.items():
@@ -60,7 +60,7 @@ def mismatches(configs: dict[str, dict[str, Any]], family: ModelFamily = SD) -> 
 
 
 def layers_fault(config: dict[str, Any]) -> str:
-    """The first number of layers or blocks that no such network has."""
+    """Return the first number of layers or blocks that no such network has; "" where there is none."""
     for key, most in LAYERS.items():
         if any(type(n) is not int or not 0 <= n <= most for n in numbers(config.get(key, 1))):
             return f"says {key} {shown(config[key])}; expected at most {most}"
@@ -72,7 +72,7 @@ def layers_fault(config: dict[str, Any]) -> str:
 
 
 def numbers(value: object) -> Iterator[object]:
-    """A number, or those in a list of lists."""
+    """Yield a number, or the numbers in a list of lists."""
     if isinstance(value, list):
         for v in value:
             yield from numbers(v)
@@ -81,7 +81,7 @@ def numbers(value: object) -> Iterator[object]:
 
 
 def unet_faults(config: dict[str, Any], family: ModelFamily) -> Iterator[str]:
-    """Inputs that the UNet wants and is not given here, and a size that is not said."""
+    """Yield inputs of the UNet that the toolkit does not provide, and a size that is missing."""
     if config.get("time_cond_proj_dim") is not None:
         yield f"the UNet wants the guidance scale as an input (time_cond_proj_dim): a latent consistency model; {NO_GUIDANCE}"
     cameras = config.get("class_embed_type") == "projection" and config.get("projection_class_embeddings_input_dim") == CAMERA
@@ -100,14 +100,14 @@ def unet_faults(config: dict[str, Any], family: ModelFamily) -> Iterator[str]:
 
 
 def size_faults(config: dict[str, Any], component: str) -> Iterator[str]:
-    """A size of the latents that is not said."""
+    """Yield a size of the latents that is missing."""
     size = config.get("sample_size")
     if type(size) is not int or not 1 <= size <= 1024:
         yield f"{component}/config.json says sample_size {shown(size)}; expected the latents' side, 64 for models of 512 pixels, 96 for 768 and 128 for 1024"
 
 
 def vae_faults(config: dict[str, Any], family: ModelFamily) -> Iterator[str]:
-    """Scales and patches that cannot be calculated with."""
+    """Yield scales and patches that are no usable numbers."""
     scale, shift = config.get("scaling_factor", 0.18215), config.get("shift_factor")
     if not above_zero(scale):
         yield f"vae/config.json says scaling_factor {shown(scale)}; expected a number above 0, 0.18215 in Stable Diffusion"
@@ -128,7 +128,7 @@ def vae_faults(config: dict[str, Any], family: ModelFamily) -> Iterator[str]:
 
 
 def text_faults(config: dict[str, Any], component: str) -> Iterator[str]:
-    """An encoder that is not CLIP's, or that reads no tokens."""
+    """Yield the fault of a text encoder that is not CLIP's, or that reads no tokens."""
     kind = config.get("model_type", "clip_text_model")
     if kind != "clip_text_model":
         yield f"{component}/config.json says {shown(kind)}; expected CLIP's (clip_text_model)"
@@ -141,7 +141,7 @@ def text_faults(config: dict[str, Any], component: str) -> Iterator[str]:
 
 
 def flow_faults(config: dict[str, Any]) -> Iterator[str]:
-    """A scheduler that is not that of a rectified flow."""
+    """Yield the fault of a scheduler that is not that of a rectified flow."""
     name = str(config.get("_class_name", "")).removesuffix("Scheduler")
     if "FlowMatch" not in name:
         yield f"scheduler/scheduler_config.json says {shown(name)}; expected FlowMatchEulerDiscrete, of a rectified flow"
@@ -150,7 +150,7 @@ def flow_faults(config: dict[str, Any]) -> Iterator[str]:
 
 
 def scheduler_faults(config: dict[str, Any]) -> Iterator[str]:
-    """A schedule that is not told by betas, or that no network here predicts under."""
+    """Yield the fault of a schedule that has no betas, or whose prediction type is unknown."""
     name, said = str(config.get("_class_name", "")).removesuffix("Scheduler"), "scheduler/scheduler_config.json says"
     if name in DISTILLED:
         yield f"its scheduler is {shown(name)}'s: a guidance-distilled network; {NO_GUIDANCE}"
@@ -179,23 +179,23 @@ def scheduler_faults(config: dict[str, Any]) -> Iterator[str]:
 
 
 def above_zero(value: object) -> TypeGuard[float]:
-    """True for a number of a size that can be calculated with."""
+    """Return whether a value is a finite number above 0."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 1e-6 < value < 1e6
 
 
 def share(value: object) -> TypeGuard[float]:
-    """True for a number between 0 and 1, both excluded."""
+    """Return whether a value is a number between 0 and 1, both excluded."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < 1
 
 
 def turbo(name: str, config: dict[str, Any]) -> bool:
-    """True for the scheduler that SD-Turbo (Sauer et al., arXiv:2311.17042) is published with."""
+    """Return whether this is the scheduler that SD-Turbo (Sauer et al., arXiv:2311.17042) is published with."""
     trailing = config.get("timestep_spacing") == "trailing" and config.get("prediction_type", "epsilon") == "epsilon"
     return name in ("EulerDiscrete", "EulerAncestralDiscrete") and trailing and not config.get("rescale_betas_zero_snr")
 
 
 def fits(network: dict[str, Any], vae: dict[str, Any], texts: list[dict[str, Any]], family: ModelFamily = SD) -> Iterator[str]:
-    """Components that do not fit each other."""
+    """Yield the faults of components that do not fit each other."""
     channels = 3 * vae["patch"] ** 2 if vae["_class_name"] in PIXELS else vae.get("latent_channels", 4)
     kind = "transformer" if family.flow else "UNet"
     reads = network.get("in_channels", 16 if family.flow else 4)
@@ -222,7 +222,7 @@ def fits(network: dict[str, Any], vae: dict[str, Any], texts: list[dict[str, Any
 
 
 def tokenizer_fault(name: str, value: dict[str, Any]) -> str:
-    """Return the reason why a file of a tokenizer cannot be one of CLIP's, in words that follow its name; or ""."""
+    """Return the reason why a tokenizer's file cannot be one of CLIP's, as text that follows its name; "" where it can."""
     if name == "tokenizer_config.json":
         length = value.get("model_max_length", 77)
         if not isinstance(length, (int, float)) or isinstance(length, bool) or not length >= 4:

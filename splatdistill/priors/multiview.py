@@ -23,14 +23,14 @@ NUMBERS = 16  # of a camera
 
 
 def camera_numbers(cameras: Cameras) -> Float[Tensor, "b 16"]:
-    """Each camera as MVDream reads it, see pose_numbers."""
+    """Return the cameras in MVDream's format (b,16), see pose_numbers."""
     return pose_numbers(cameras.camera_to_world)
 
 
 def pose_numbers(camera_to_world: Float[Tensor, "b 4 4"], azimuth: float = 0.0) -> Float[Tensor, "b 16"]:
-    """Each pose as MVDream reads it: the rows of the camera-to-world matrix in OpenGL's axes (x right, y up, looking along -z;
-    world z up), the position at length 1. Neither distance nor field of view reach the network. Zeros, of a camera that is not
-    told, stay zeros. azimuth: degrees that the object's front is turned by in the network's world.
+    """Return the poses in MVDream's format (b,16): the rows of the camera-to-world matrix in OpenGL's axes (x right, y up,
+    looking along -z; world z up), the position at length 1. Distance and field of view are not passed to the network. Zeros,
+    which stand for an unknown camera, stay zeros. azimuth: degrees by which the object's front is turned in the network's world.
     """
     pose = camera_to_world.clone()
     if azimuth:
@@ -41,7 +41,7 @@ def pose_numbers(camera_to_world: Float[Tensor, "b 4 4"], azimuth: float = 0.0) 
 
 
 def turned(azimuth: float, like: Tensor) -> Float[Tensor, "4 4"]:
-    """Return a turn about the world's z axis, in degrees."""
+    """Return the rotation matrix about the world's z axis by an angle in degrees."""
     angle = torch.tensor(math.radians(azimuth), dtype=torch.float64)
     turn = torch.eye(4, dtype=torch.float64)
     turn[:2, :2] = torch.stack([torch.stack([angle.cos(), -angle.sin()]), torch.stack([angle.sin(), angle.cos()])])
@@ -64,7 +64,7 @@ class JointAttention:
         temb: Tensor | None = None,
         views: int = 1,
     ) -> Float[Tensor, "b l c"]:
-        """The attention's output."""
+        """Return the attention's output."""
         shape = hidden_states.shape
         if encoder_hidden_states is None:
             if len(hidden_states) % views:
@@ -82,11 +82,11 @@ class JointAttention:
 
 
 def joint(unet: "UNet2DConditionModel") -> "UNet2DConditionModel":
-    """The same network, its self-attention joint over the views that a call names."""
+    """Return the same network with self-attention joint over the `views` that a call names."""
     unet.set_attn_processor(cast(Any, JointAttention()))  # diffusers lists its own processors only
     return unet
 
 
 def no_camera(count: int, like: Tensor | None = None) -> Float[Tensor, "count 16"]:
-    """The camera of a picture whose camera is not told, or that is a prompt: zeros, as ImageDream (arXiv:2312.02201)."""
+    """Return the camera of a picture without one: zeros (count,16), as in ImageDream (arXiv:2312.02201)."""
     return torch.zeros(count, NUMBERS) if like is None else like.new_zeros(count, NUMBERS)

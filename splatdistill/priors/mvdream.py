@@ -29,12 +29,12 @@ CARD = "---\nlicense: creativeml-openrail-m\n---\n\nMVDream (arXiv:2308.16512), 
 
 
 def unet_config(base: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the configuration of the UNet, from that of the Stable Diffusion that it was trained from."""
+    """Return the configuration of the UNet, derived from that of the Stable Diffusion that it was trained from."""
     return dict(base) | {"class_embed_type": "projection", "projection_class_embeddings_input_dim": NUMBERS, "sample_size": LATENTS}
 
 
 def unet_tensors(original: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Return tensors by diffusers' names from those by the original names; UserError where they are not those of this UNet."""
+    """Return the tensors under diffusers' names, from the original names; UserError where they are not those of this UNet."""
     from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 
     whole = any(name.startswith(PREFIX) for name in original)
@@ -84,7 +84,7 @@ def write_folder(weights: Path, base: Path, out: Path, azimuth: float = 0.0) -> 
 
 
 def camera_azimuth(folder: Path) -> float:
-    """Return the azimuth in degrees that a folder's network wants added to cameras'; 0 where it says nothing."""
+    """Return the azimuth in degrees that is added to the cameras of a folder's network; 0 where the folder has none."""
     if not (folder / "model_index.json").is_file():
         return 0.0
     said = read_object(folder / "model_index.json").get("camera_azimuth", 0.0)

@@ -34,7 +34,7 @@ LARGEST = 6_000_000_000
 
 
 def class_of(component: str, family: ModelFamily) -> Any:
-    """The class of a component in diffusers or transformers."""
+    """Return the class of a component in diffusers or transformers."""
     if component in family.encoders:
         from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
@@ -53,7 +53,7 @@ def class_of(component: str, family: ModelFamily) -> Any:
 
 
 def expected(component: str, config: dict[str, Any], family: ModelFamily = SD) -> dict[str, torch.Size]:
-    """Names and shapes of the tensors that a configuration describes, from a network without memory of its own.
+    """Return the names and shapes of the tensors that a configuration describes, from a network on the meta device.
 
     Raises Unreadable for a configuration that describes no network.
     """
@@ -76,7 +76,7 @@ def expected(component: str, config: dict[str, Any], family: ModelFamily = SD) -
 
 
 def plain(component: str, name: str) -> str:
-    """The present name of a tensor; a text encoder's without the prefix that only files have."""
+    """Return the loaded network's name of a tensor; for a text encoder without the prefix that only files have."""
     if component.startswith("text_encoder"):
         return name.removeprefix("text_model.")
     if component == "vae" and ".attentions." in name:
@@ -103,7 +103,7 @@ def faults(folder: Path, variants: Mapping[str, str | None], family: ModelFamily
 
 
 def optional(component: str, family: ModelFamily) -> tuple[str, ...]:
-    """Ends of the names of tensors that a component's files may hold without need."""
+    """Return the ends of the names of tensors that a component's files may hold and that are not needed."""
     if component not in family.encoders:
         return ()
     return (POSITIONS,) if component in family.projected else (POSITIONS, PROJECTION)
@@ -124,14 +124,14 @@ def attempt(what: str, name: str, load: Callable[[], T]) -> T:
 
 
 def broken(what: str, name: str, error: BaseException) -> WeightsError:
-    """A part that could not be loaded, with the first line of why."""
+    """Return the error for a part that could not be loaded, with the first line of its cause."""
     return unusable(name, (f"its {what} cannot be loaded ({first_line(error)})",))
 
 
 def network(
     folder: Path, component: str, variant: str | None, dtype: torch.dtype, device: torch.device, name: str, family: ModelFamily = SD
 ) -> Any:
-    """One network of a folder in a type, on a device. Raises WeightsError, for numbers that are not finite too."""
+    """Return one network of a folder in `dtype`, on `device`. Raises WeightsError, for non-finite weights too."""
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging
 
@@ -151,7 +151,7 @@ def network(
 
 
 def finite(loaded: Any, component: str, name: str) -> Any:
-    """Return a network whose numbers are all finite; WeightsError for another."""
+    """Return a network whose weights are all finite; WeightsError for another."""
     bad = [k for k, v in loaded.state_dict().items() if not v.isfinite().all()]
     if bad:
         raise unusable(name, (f"{component}/ holds numbers that are not finite in {bad[0]}" + (f" and {len(bad) - 1} more" if bad[1:] else ""),))
@@ -159,7 +159,7 @@ def finite(loaded: Any, component: str, name: str) -> Any:
 
 
 def with_shared(kind: Any, folder: Path, shared: SharedWeights) -> nn.Module:
-    """A component whose tensors are in a file that it shares with others."""
+    """Return a component whose tensors are in a file that it shares with others."""
     from transformers import CLIPTextConfig, CLIPTextModel
 
     if kind is CLIPTextModel:  # transformers knows the names that its older versions gave to tensors
@@ -171,7 +171,9 @@ def with_shared(kind: Any, folder: Path, shared: SharedWeights) -> nn.Module:
 
 
 def tokenizer(folder: Path, vocabulary: int, name: str, which: str = "tokenizer") -> "CLIPTokenizer":
-    """The tokenizer of a model's folder, tried on a word. Raises WeightsError, for numbers beyond the text encoder's `vocabulary` too."""
+    """Return the tokenizer of a model's folder, after a trial on a word. Raises WeightsError, for token ids beyond the text encoder's
+    `vocabulary` too.
+    """
     from transformers import CLIPTokenizer
 
     def load() -> CLIPTokenizer:
@@ -187,7 +189,7 @@ def tokenizer(folder: Path, vocabulary: int, name: str, which: str = "tokenizer"
 
 
 def read_schedule(config_file: Path, name: str = "") -> tuple[TableSchedule, Prediction]:
-    """The training schedule and what the network predicts, from a scheduler_config.json of any diffusers scheduler.
+    """Return the training schedule and the network's prediction type, from a scheduler_config.json of any diffusers scheduler.
 
     Files from before prediction_type existed mean epsilon. Raises WeightsError for a table that does not fall within
     0 and 1.

@@ -34,7 +34,7 @@ class Parts:
 
     @property
     def image_size(self) -> int:
-        """Pixels per side that the network was trained on."""
+        """Return the pixels per side that the network was trained on."""
         patches = isinstance(self.vae, PatchAutoencoder)
         factor = self.vae.patch if patches else 2 ** (len(self.vae.config.block_out_channels) - 1)
         return factor * int(self.network.config.sample_size)
@@ -65,7 +65,7 @@ def read_parts(
 
 
 def assembled(folder: Path, family: ModelFamily, name: str, loaded: dict[str, Any], patches: PatchAutoencoder | None) -> Parts:
-    """Put the loaded networks of a folder beside its tokenizers and schedule."""
+    """Return the loaded networks of a folder with its tokenizers and schedule."""
     tokenizers = [networks.tokenizer(folder, loaded[e].config.vocab_size, name, tokenizer_of(e)) for e in family.encoders]
     schedule, prediction = read_noise(folder, family, name)
     return Parts(
@@ -80,7 +80,7 @@ def assembled(folder: Path, family: ModelFamily, name: str, loaded: dict[str, An
 
 
 def read_noise(folder: Path, family: ModelFamily, name: str) -> tuple[Schedule, Prediction]:
-    """Return the schedule of a folder and what its network predicts."""
+    """Return the schedule of a folder and its network's prediction type."""
     if family.flow:
         return FlowSchedule(), "flow"
     return networks.read_schedule(folder / "scheduler" / "scheduler_config.json", name)

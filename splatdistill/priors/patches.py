@@ -16,7 +16,9 @@ from splatdistill.weight_files import read_object
 
 
 class PatchAutoencoder(nn.Module):
-    """(b,3,h,w) in [-1,1] <-> (b, 3 p^2, h/p, w/p): latent channel c p^2 + i p + j holds pixel (i, j) of colour c."""
+    """Space-to-depth autoencoder: (b,3,h,w) in [-1,1] <-> (b, 3 p^2, h/p, w/p); latent channel c p^2 + i p + j holds pixel (i, j)
+    of colour c.
+    """
 
     metric: Tensor | None
     """Weight of each channel's square in the square of the pixels, relative to the first channel's; None: all 1."""
@@ -27,11 +29,11 @@ class PatchAutoencoder(nn.Module):
         self.register_buffer("metric", None, persistent=False)
 
     def encode(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c lh lw"]:
-        """Pixels to latents; orthogonal up to the scaling factor, so gradients pass unchanged."""
+        """Return the latents of pixels; orthogonal up to the scaling factor, so gradients pass unchanged."""
         return F.pixel_unshuffle(image, self.patch) * self.scaling_factor
 
     def decode(self, latent: Float[Tensor, "b c lh lw"]) -> Float[Tensor, "b 3 h w"]:
-        """The exact inverse of encode."""
+        """Return the pixels of latents, the exact inverse of encode."""
         return F.pixel_shuffle(latent / self.scaling_factor, self.patch)
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -48,10 +50,11 @@ class PatchAutoencoder(nn.Module):
 
 
 class WaveletAutoencoder(PatchAutoencoder):
-    """(b,3,h,w) in [-1,1] <-> (b, 3 p^2, h/p, w/p): one level of Haar's wavelets (Haar, 1910), then patches of p/2.
+    """Wavelet autoencoder: (b,3,h,w) in [-1,1] <-> (b, 3 p^2, h/p, w/p); one level of Haar's wavelets (Haar, 1910), then patches of p/2.
 
     Of four neighbouring pixels a b / c d the first quarter of the channels holds the mean, so that it is PatchAutoencoder's
-    latent of the halved picture; the others hold (a - b + c - d) g/4, (a + b - c - d) g/4 and (a - b - c + d) g/4, of which a picture has
+    latent of the halved picture; the others hold (a - b + c - d) g/4, (a + b - c - d) g/4 and (a - b - c + d) g/4, of which
+    a picture has
     little: the gain g says at which noise they are decided.
     """
 
@@ -62,14 +65,14 @@ class WaveletAutoencoder(PatchAutoencoder):
         self.metric = torch.tensor([1.0, *[gain**-2] * 3]).repeat_interleave(each).view(-1, 1, 1)
 
     def encode(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c lh lw"]:
-        """Pixels to latents."""
+        """Return the latents of pixels."""
         rows = torch.stack([image[..., ::2, :] + image[..., 1::2, :], image[..., ::2, :] - image[..., 1::2, :]])
         low, high = rows[..., ::2] + rows[..., 1::2], rows[..., ::2] - rows[..., 1::2]
         bands = [low[0] / 4, high[0] * (self.gain / 4), low[1] * (self.gain / 4), high[1] * (self.gain / 4)]
         return torch.cat([F.pixel_unshuffle(band, self.patch // 2) for band in bands], 1)
 
     def decode(self, latent: Float[Tensor, "b c lh lw"]) -> Float[Tensor, "b 3 h w"]:
-        """The exact inverse of encode."""
+        """Return the pixels of latents, the exact inverse of encode."""
         mean, across, down, both = (F.pixel_shuffle(band, self.patch // 2) for band in latent.chunk(4, 1))
         across, down, both = across / self.gain, down / self.gain, both / self.gain
         a, b, c, d = mean + across + down + both, mean - across + down - both, mean + across - down - both, mean - across - down + both
@@ -89,7 +92,7 @@ class WaveletAutoencoder(PatchAutoencoder):
 
 
 def read_patches(folder: str | Path) -> PatchAutoencoder | None:
-    """The one of these that a vae folder's config.json names; None where it names another network."""
+    """Return the autoencoder of this module that a vae folder's config.json names; None where it names another network."""
     kinds = {kind.__name__: kind for kind in (PatchAutoencoder, WaveletAutoencoder)}
     kind = kinds.get(str(read_object(Path(folder) / "config.json").get("_class_name")))
     return kind.from_pretrained(folder) if kind else None

@@ -16,7 +16,7 @@ from splatdistill.priors import Condition, DiffusionPrior, PerpNeg
 
 @dataclass(frozen=True)
 class Turn:
-    """The names of one view, `share` of the first word and the rest of the second; and the views that it is not."""
+    """View words of one view, `share` of the first and 1 - `share` of the second; and the words of Perp-Neg's two negatives."""
 
     words: tuple[str, str]
     share: float
@@ -25,7 +25,9 @@ class Turn:
 
 
 def turn(azimuth: float, elevation: float, words: ViewWords) -> Turn:
-    """The words for one view, angles in degrees. Where the words tell left from right, so does the side."""
+    """Return the view words of one view and Perp-Neg's weights, angles in degrees. Where the words distinguish left from right, so
+    does the side.
+    """
     if elevation > words.overhead_angle:
         over = words.phrase(azimuth, elevation)
         return Turn((over, over), 1.0, (over, over), (0.0, 0.0))
@@ -41,12 +43,12 @@ def turn(azimuth: float, elevation: float, words: ViewWords) -> Turn:
 
 
 def decay(r: float, a: float, b: float, c: float) -> float:
-    """a exp(-b r) + c."""
+    """Return a exp(-b r) + c."""
     return a * math.exp(-b * r) + c
 
 
 def perp_neg(prior: DiffusionPrior, prompt: str, words: ViewWords, cameras: Cameras) -> tuple[Condition, PerpNeg]:
-    """The positive conditions, blended between the two nearest words, and what each view moves away from."""
+    """Return the positive conditions, blended between the two nearest view words, and Perp-Neg's negative ones."""
     turns = [turn(a, e, words) for a, e in zip(cameras.azimuth.tolist(), cameras.elevation.tolist())]
 
     def embed(spoken: list[str]) -> Condition:

@@ -26,7 +26,7 @@ PROMPTS = {
 
 
 def plane(device: torch.device | str = "cpu") -> GaussianMixturePrior:
-    """The mixtures as one prior over latents (2,), in float64."""
+    """Return a prior over latents (2,), in float64, whose prompts are the mixtures."""
     means = torch.tensor(RING + GRID + PAIR, dtype=torch.float64, device=device)
     covariances = torch.diag_embed(torch.tensor([[0.15**2] * 2] * 8 + [[0.12**2] * 2] * 9 + [[1.0] * 2] * 2))
     covariances = covariances.to(means)

@@ -16,7 +16,7 @@ gradient 3.2 % (cosine 0.9995), as with bfloat16 convolutions alone."""
 
 
 def unet_dtype(precision: Precision, device: "torch.device") -> "torch.dtype":
-    """The type that `precision` means on `device`."""
+    """Return the type that `precision` means on `device`."""
     import torch
 
     if precision != "auto":

@@ -27,7 +27,7 @@ def to_eps(
     alpha: Tensor,
     sigma: Tensor,
 ) -> Float[Tensor, "b *d"]:
-    """eps of a prediction at x_t."""
+    """Return eps (b, *d) of a prediction at x_t."""
     match kind:
         case "epsilon":
             return predicted
@@ -46,7 +46,7 @@ def target(
     alpha: Tensor,
     sigma: Tensor,
 ) -> Float[Tensor, "b *d"]:
-    """The prediction that would be right for clean latents x and the noise eps."""
+    """Return the correct prediction (b, *d) for clean latents x and the noise eps."""
     match kind:
         case "epsilon":
             return eps

@@ -11,7 +11,7 @@ from splatdistill.priors.perpneg import perp_neg
 
 @dataclass(frozen=True)
 class Prompts:
-    """A prompt, its negative, and the words for its views."""
+    """Prompt, negative prompt, and the words for the views."""
 
     prompt: str
     """Description of the object."""
@@ -29,12 +29,12 @@ class Prompts:
             raise UserError('The prompt is empty. Expected a description of one object, such as --prompt "a red mushroom".')
 
     def texts(self, cameras: Cameras) -> list[str]:
-        """The prompt as each camera's view reads it."""
+        """Return the prompt with the view word of each camera."""
         words = self.words.phrases(cameras) if self.words else [None] * len(cameras)
         return [with_view(self.prompt, word) for word in words]
 
     def conditions(self, prior: DiffusionPrior, cameras: Cameras) -> Conditions:
-        """The conditions for one batch of views. Each distinct text is embedded once in the prior's lifetime.
+        """Return the conditions for one batch of views. Each distinct text is embedded once in the prior's lifetime.
 
         Raises UserError where the prior wants a picture, which a prompt cannot give.
         """
@@ -58,17 +58,17 @@ class Prompts:
 
 
 def negative_of(negative: str, prompt: str) -> str:
-    """Return a negative prompt with a view's own prompt where it says {prompt}."""
+    """Return a negative prompt with {prompt} replaced by the view's own prompt."""
     return negative.replace("{prompt}", prompt)
 
 
 def perp_neg_of(asked: Literal["auto", "on", "off"], prior: DiffusionPrior) -> bool:
-    """Return whether Perp-Neg is on: auto is as the prior wants."""
+    """Return whether Perp-Neg is on; "auto" takes the prior's default."""
     return prior.perp_neg if asked == "auto" else asked == "on"
 
 
 def complete(condition: Condition, prior: DiffusionPrior, cameras: Cameras) -> Condition:
-    """A condition made of text with the cameras, for a prior that wants them; UserError where it wants still more."""
+    """Return a condition made of text with the cameras added, for a prior that wants them; UserError where it wants still more."""
     if "camera" in prior.wants:
         condition = replace(condition, camera=cameras.camera_to_world.to(prior.device, prior.dtype))
     if lacking := sorted(prior.wants - condition.parts):

@@ -9,7 +9,7 @@ EXPECTED = "Expected Stable Diffusion 1.x/2.x, XL or 3 in the diffusers layout, 
 
 
 def unusable(name: str, faults: Sequence[str]) -> WeightsError:
-    """Two lines: the weights and their faults, and what is expected instead."""
+    """Return an error of two lines: the weights with their faults, and the accepted format."""
     rest = len(faults) - NAMED
     more = f"; and {rest} more" if rest > 0 else ""
     return WeightsError(f"The weights {name} cannot be used: {'; '.join(faults[:NAMED])}{more}.\n{EXPECTED}")

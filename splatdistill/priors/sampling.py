@@ -19,7 +19,7 @@ def ddim(
     scale: float,
     steps: int,
 ) -> Float[Tensor, "b *d"]:
-    """Deterministic DDIM (Song et al., arXiv:2010.02502, eta = 0) from noise x at t = 1 to clean latents.
+    """Return clean latents by deterministic DDIM (Song et al., arXiv:2010.02502, eta = 0) from noise x at t = 1.
 
     x_s = alpha_s x_hat + sigma_s eps with x_hat = (x_t - sigma_t eps) / alpha_t, at the even times 1, ..., 1/steps
     ("trailing" of Lin et al., arXiv:2305.08891); the last x_hat is the answer.
@@ -49,7 +49,7 @@ def sample(
     rng: torch.Generator,
     negative: str = "",
 ) -> Float[Tensor, "b 3 h w"]:
-    """One picture in [0,1] for each prompt, by DDIM under classifier-free guidance."""
+    """Return a picture (3,h,w) in [0,1] for each prompt, by DDIM under classifier-free guidance."""
     size = prior.image_size
     blank = prior.encode(torch.full((1, 3, size, size), 0.5, device=prior.device, dtype=prior.dtype))
     x = normal((len(prompts), *blank.shape[1:]), rng, blank)

@@ -8,36 +8,36 @@ from torch import Tensor
 
 
 class Schedule(ABC):
-    """alpha_t and sigma_t for t in [0, 1], both above 0 and with nothing else assumed of them; alpha falls, sigma rises."""
+    """Noise schedule: alpha_t and sigma_t for t in [0, 1], both above 0 and with no assumption on their sum; alpha falls, sigma rises."""
 
     @abstractmethod
     def at(self, t: Float[Tensor, " b"]) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
-        """alpha_t and sigma_t in float64."""
+        """Return alpha_t and sigma_t in float64."""
 
     @abstractmethod
     def timestep(self, t: Float[Tensor, " b"]) -> Tensor:
-        """The time as a network is told it, (b,)."""
+        """Return the time (b,) in the units of the network."""
 
     @abstractmethod
     def to(self, device: torch.device | str) -> "Schedule":
-        """The same schedule on another device."""
+        """Return the same schedule on another device."""
 
     def broadcast(self, t: Float[Tensor, " b"], dims: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """alpha_t and sigma_t in dtype, shaped to broadcast against (b, *d) with `dims` dimensions after the batch."""
+        """Return alpha_t and sigma_t in dtype, shaped to broadcast against (b, *d) with `dims` dimensions after the batch."""
         alpha, sigma = self.at(t)
         shape = (len(t),) + (1,) * dims
         return alpha.to(dtype).view(shape), sigma.to(dtype).view(shape)
 
     def log_snr_at(self, t: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
-        """lambda(t) = 2 log(alpha_t / sigma_t) in float64 (Kingma et al., arXiv:2107.00630)."""
+        """Return lambda(t) = 2 log(alpha_t / sigma_t) in float64 (Kingma et al., arXiv:2107.00630)."""
         alpha, sigma = self.at(t)
         return 2 * (alpha.log() - sigma.log())
 
     @staticmethod
     def added(alpha_s: Tensor, sigma_s: Tensor, alpha_t: Tensor, sigma_t: Tensor) -> Tensor:
-        """Variance of the noise that is added from time s to t > s:
+        """Return the variance of the noise that is added from time s to t > s:
 
-            x_t | x_s ~ N((alpha_t / alpha_s) x_s, sigma_t^2 - (alpha_t / alpha_s)^2 sigma_s^2).
+        x_t | x_s ~ N((alpha_t / alpha_s) x_s, sigma_t^2 - (alpha_t / alpha_s)^2 sigma_s^2).
         """
         return sigma_t**2 - (alpha_t / alpha_s) ** 2 * sigma_s**2
 
@@ -53,15 +53,15 @@ class FlowSchedule(Schedule):
         self.margin = margin
 
     def to(self, device: torch.device | str) -> "FlowSchedule":
-        """Itself; it holds no tensors."""
+        """Return this schedule, which holds no tensors."""
         return self
 
     def timestep(self, t: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
-        """1000 t, as in SD 3 and Flux."""
+        """Return 1000 t, as in SD 3 and Flux."""
         return 1000 * t
 
     def at(self, t: Float[Tensor, " b"]) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
-        """1 - t and t in float64."""
+        """Return 1 - t and t in float64."""
         t = t.double().clamp(self.margin, 1 - self.margin)
         return 1 - t, t
 
@@ -71,7 +71,7 @@ LEAST = 2.0**-24
 
 
 class TableSchedule(Schedule):
-    """A variance-preserving schedule, from the table of cumulated alphas that its network was trained with.
+    """Variance-preserving schedule, from the table of cumulated alphas that its network was trained with.
 
     x_t = alpha_t x + sigma_t eps, alpha_t^2 = sigmoid(lambda(t)), sigma_t^2 = sigmoid(-lambda(t)). The log-SNR
     lambda is linear in t between the steps of the table (log(acp / (1 - acp)), Kingma et al., Variational
@@ -85,7 +85,7 @@ class TableSchedule(Schedule):
 
     @staticmethod
     def scaled_linear(steps: int = 1000, first: float = 0.00085, last: float = 0.012) -> "TableSchedule":
-        """Stable Diffusion's: sqrt(beta) linear over the steps (Rombach et al., arXiv:2112.10752)."""
+        """Return Stable Diffusion's schedule: sqrt(beta) linear over the steps (Rombach et al., arXiv:2112.10752)."""
         beta = torch.linspace(first**0.5, last**0.5, steps, dtype=torch.float64).square()
         return TableSchedule((1 - beta).cumprod(0))
 
@@ -93,11 +93,11 @@ class TableSchedule(Schedule):
         return len(self.alphas_cumprod)
 
     def to(self, device: torch.device | str) -> "TableSchedule":
-        """The same schedule on another device."""
+        """Return the same schedule on another device."""
         return TableSchedule(self.alphas_cumprod.to(device))
 
     def timestep(self, t: Float[Tensor, " b"]) -> Int[Tensor, " b"]:
-        """The step that a network trained on this table is told: T t to the nearest, at most T-1.
+        """Return the step of the network's table: T t to the nearest, at most T-1.
 
         Negative times are passed on: threestudio's SDI does ask its network at step -99, and time embeddings are
         defined there.
@@ -105,12 +105,12 @@ class TableSchedule(Schedule):
         return (t.double() * len(self)).round().clamp(max=len(self) - 1).long()
 
     def at(self, t: Float[Tensor, " b"]) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
-        """alpha_t and sigma_t in float64."""
+        """Return alpha_t and sigma_t in float64."""
         log_snr = self.log_snr_at(t)
         return torch.sigmoid(log_snr).sqrt(), torch.sigmoid(-log_snr).sqrt()
 
     def log_snr_at(self, t: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
-        """lambda(t) in float64."""
+        """Return lambda(t) in float64."""
         place = (t.double() * len(self)).clamp(0, len(self) - 1)
         # i/T in the precision of t comes back as i only up to its round-off: such times mean step i
         nearest = place.round()
@@ -121,5 +121,5 @@ class TableSchedule(Schedule):
 
     @staticmethod
     def added(alpha_s: Tensor, sigma_s: Tensor, alpha_t: Tensor, sigma_t: Tensor) -> Tensor:
-        """1 - alpha_t^2 / alpha_s^2, which the general formula is where alpha^2 + sigma^2 = 1, without its cancellation."""
+        """Return 1 - alpha_t^2 / alpha_s^2, which the general formula is where alpha^2 + sigma^2 = 1, without its cancellation."""
         return 1 - alpha_t**2 / alpha_s**2

@@ -30,14 +30,14 @@ UNSURE = 1024
 
 @dataclass(frozen=True)
 class SingleFile:
-    """A file and where its configurations are."""
+    """Single weights file, and the folder of its configurations."""
 
     file: Path
     configs: Path
 
     @property
     def family(self) -> ModelFamily:
-        """The family that the configurations are of."""
+        """Return the family of the configurations."""
         return family_in(self.configs)
 
 
@@ -115,5 +115,5 @@ def networks_of(found: SingleFile) -> dict[str, Any]:
 
 
 def unmade(network: nn.Module) -> str:
-    """Return the first parameter that no tensor of the file has filled."""
+    """Return the first parameter that no tensor of the file fills; None where all are filled."""
     return next((name for name, p in network.named_parameters() if p.is_meta), "")

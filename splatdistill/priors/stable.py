@@ -126,7 +126,7 @@ class StableDiffusionPrior(DiffusionPrior):
 
     @torch.no_grad()
     def embed(self, prompts: Sequence[str]) -> Condition:
-        """Return what the text encoders say, padded to the tokenizer's length; kept per distinct prompt. Warns about a prompt that is
+        """Return the text encoder's output, padded to the tokenizer's length; cached per distinct prompt. Warns about a prompt that is
         longer than the encoder reads.
         """
         new = [p for p in dict.fromkeys(prompts) if p not in self._texts]
@@ -135,11 +135,11 @@ class StableDiffusionPrior(DiffusionPrior):
         return Condition.cat([self._texts[p] for p in prompts])
 
     def read(self, prompts: list[str]) -> Condition:
-        """The condition of distinct prompts, each read for the first time: here the last hidden states."""
+        """Return the condition of distinct prompts that are not cached yet: here the last hidden states."""
         return Condition(self._encoded(0, prompts).last_hidden_state.to(self.device, self.dtype))
 
     def _encoded(self, which: int, prompts: list[str], **options: Any) -> Any:
-        """The output of one text encoder."""
+        """Return the output of one text encoder."""
         encoder, tokenizer = self.text_encoders[which], self.tokenizers[which]
         # the encoder knows its length; a tokenizer without a configuration has none
         longest = getattr(getattr(encoder, "config", None), "max_position_embeddings", 77)
@@ -155,7 +155,7 @@ class StableDiffusionPrior(DiffusionPrior):
     # -- images ---------------------------------------------------------------------------------------
 
     def encode(self, rgb: Float[Tensor, "b 3 h w"], rng: torch.Generator | None = None) -> Float[Tensor, "b *d"]:
-        """Scaled latents of images in [0,1], (b, c, h/f, w/f); the gradient reaches the images.
+        """Return scaled latents (b, c, h/f, w/f) of images in [0,1]; the gradient reaches the images.
 
         With an rng, a sample of the posterior N(mean, std^2), else its mean. PatchAutoencoder has no spread. Images go one at a
         time, with the same noise, where memory is to be spared or a card has too little of it for all.
@@ -179,7 +179,7 @@ class StableDiffusionPrior(DiffusionPrior):
             return posterior(self.vae, image.to(self.vae_dtype))
 
     def decode(self, x: Float[Tensor, "b *d"]) -> Float[Tensor, "b 3 h w"]:
-        """Images of scaled latents, not clamped; differentiable."""
+        """Return the images (b,3,h,w) of scaled latents, not clamped; differentiable."""
         if isinstance(self.vae, PatchAutoencoder):
             return (self.vae.decode(x) + 1) / 2
         pieces = x.split(1) if self.low_memory and not torch.is_grad_enabled() else (x,)
@@ -201,12 +201,12 @@ class StableDiffusionPrior(DiffusionPrior):
     # -- noise ----------------------------------------------------------------------------------------
 
     def schedule(self, t: Float[Tensor, " b"]) -> tuple[Float[Tensor, "b *one"], Float[Tensor, "b *one"]]:
-        """alpha_t and sigma_t, (b,1,1,1); see TableSchedule."""
+        """Return alpha_t and sigma_t, (b,1,1,1); see TableSchedule."""
         return self.noise.broadcast(t.to(self.device), 3, self.dtype)
 
     @torch.no_grad()
     def answer(self, queries: Sequence[Query]) -> tuple[Float[Tensor, "b *d"], ...]:
-        """eps for every query. All queries of one network are one batch, cut at max_batch.
+        """Return eps for every query. All queries of one network are one batch, cut at max_batch.
 
         An adapter (query.network) is called as network(x_t, t, condition) and answers eps itself.
         """
@@ -218,13 +218,13 @@ class StableDiffusionPrior(DiffusionPrior):
         return torch.cat([(network or self.eps)(*piece).to(self.dtype) for piece in pieces])
 
     def eps(self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, " b"], condition: Condition) -> Float[Tensor, "b *d"]:
-        """The base network's eps for one batch, uncounted; with whatever gradient the caller has enabled."""
+        """Return the base network's eps for one batch, uncounted, with the gradient mode of the caller."""
         return self.to_eps(self.predict(x_t, t, condition, self.unet), x_t, t)
 
     def predict(
         self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, " b"], condition: Condition, unet: Callable
     ) -> Float[Tensor, "b *d"]:
-        """The prediction of `unet`, the base network or a way to call it, in its own terms."""
+        """Return the prediction of `unet`, the base network or a wrapper of it, as eps, v or x."""
         assert condition.tokens is not None
         x = x_t.to(self.precision)
         if self.device.type == "cuda":
@@ -233,7 +233,7 @@ class StableDiffusionPrior(DiffusionPrior):
         return unet(x, self.noise.timestep(t), **told).sample.to(self.dtype)
 
     def _inputs(self, x: Tensor, condition: Condition) -> dict[str, Any]:
-        """Return what the UNet is told beside noise, time and tokens."""
+        """Return the UNet's inputs besides noise, time and tokens."""
         if not self.cameras:
             return {}
         camera = x.new_zeros(len(x), NUMBERS) if condition.camera is None or self.views == 1 else pose_numbers(condition.camera, self.azimuth).to(x)
@@ -242,14 +242,14 @@ class StableDiffusionPrior(DiffusionPrior):
     def to_eps(
         self, predicted: Float[Tensor, "b *d"], x_t: Float[Tensor, "b *d"], t: Float[Tensor, " b"]
     ) -> Float[Tensor, "b *d"]:
-        """eps of a prediction."""
+        """Return eps of a prediction."""
         return to_eps(self.prediction, predicted, x_t, *self.schedule(t))
 
     def adapter(self, rank: int, rng: torch.Generator, exact_start: bool = True) -> Adapter:
-        """A low-rank adapter of the UNet, see lowrank.LowRank."""
+        """Return a low-rank adapter of the UNet, see lowrank.LowRank."""
         return LowRank(self, rank, rng, exact_start)
 
 
 def channels_last(network: Any) -> Any:
-    """The network with its convolutions in the order that tensor cores want."""
+    """Return the network with its convolutions in channels-last order, which tensor cores need."""
     return network.to(memory_format=torch.channels_last)

@@ -28,7 +28,7 @@ class StableDiffusion3Prior(StableDiffusionPrior):
     wants = frozenset({"tokens", "pooled"})
 
     def read(self, prompts: list[str]) -> Condition:
-        """Return tokens (77 + 256 of them) and pooled."""
+        """Return the condition: tokens (77 + 256 of them) and pooled."""
         outputs = [self._encoded(k, prompts, output_hidden_states=True) for k in range(2)]
         tokens = torch.cat([o.hidden_states[-2] for o in outputs], -1)
         tokens = F.pad(tokens, (0, int(self.unet.config.joint_attention_dim) - tokens.shape[-1], 0, T5_LENGTH))
@@ -36,7 +36,7 @@ class StableDiffusion3Prior(StableDiffusionPrior):
         return Condition(tokens.to(self.device, self.dtype), pooled.to(self.device, self.dtype))
 
     def predict(self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, " b"], condition: Condition, unet: Callable) -> Float[Tensor, "b *d"]:
-        """The velocity that `unet`, the transformer or a way to call it, predicts."""
+        """Return the velocity that `unet`, the transformer or a wrapper of it, predicts."""
         assert condition.tokens is not None and condition.pooled is not None
         told: dict[str, Any] = {"encoder_hidden_states": condition.tokens.to(self.precision), "pooled_projections": condition.pooled.to(self.precision)}
         step = self.noise.timestep(t).to(self.device, self.dtype)

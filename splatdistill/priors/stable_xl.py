@@ -27,7 +27,9 @@ class StableDiffusionXLPrior(StableDiffusionPrior):
         self.zeros = bool(parts.index.get("force_zeros_for_empty_prompt", True))
 
     def read(self, prompts: list[str]) -> Condition:
-        """Return tokens and pooled; zeros for the empty prompt where model_index.json says so, as the base model was trained."""
+        """Return the condition: tokens and pooled; zeros for the empty prompt where model_index.json says so, as the base
+        model was trained.
+        """
         outputs = [self._encoded(k, prompts, output_hidden_states=True) for k in range(2)]
         tokens = torch.cat([o.hidden_states[-2] for o in outputs], -1)
         pooled = outputs[1].text_embeds

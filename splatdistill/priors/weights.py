@@ -32,7 +32,7 @@ NOT_CACHED = "not in the local cache"
 
 @dataclass(frozen=True)
 class Tried:
-    """One place that was looked at, and what was there."""
+    """Place that was searched, and its state."""
 
     where: str
     outcome: str
@@ -54,7 +54,7 @@ class Found:
 
     @property
     def embedded(self) -> str:
-        """The name of the embedded weights that these are; "" for others."""
+        """Return the name of the embedded weights that these are; "" for others."""
         return self.name if self.name in EMBEDDED and self.path == place_of(self.name) else ""
 
 
@@ -114,7 +114,9 @@ def explicit(source: str, download: bool, origin: str = "") -> Found:
 
 
 def automatic(download: bool, cuda: bool) -> Found:
-    """The first candidate that is there and has a GPU to run on, else the embedded prior, loudly."""
+    """Return the first candidate weights in the hub cache where a GPU can run them; else the embedded prior, with a notice of
+    the reason.
+    """
     tried: list[Tried] = [Tried(f"the environment variable {VARIABLE}", "not set")]
     for repo in hub.CANDIDATES:
         place = look_in_cache(repo, download and cuda and repo == hub.CANDIDATES[0])
@@ -131,12 +133,12 @@ def automatic(download: bool, cuda: bool) -> Found:
 
 
 def notice(why: str) -> str:
-    """The line that a person is told when auto takes the embedded prior."""
+    """Return the line that is printed when auto takes the embedded prior."""
     return f"Using the embedded prior `{DEFAULT}`, which knows only the toybox. {why} `splatdistill doctor` says how to get real ones."
 
 
 def look_in_cache(repo: str, download: bool) -> Found | Tried:
-    """A repository as the local hub cache has it, after downloading it if that was asked for."""
+    """Return a repository in the local hub cache, after downloading it if that was asked for; or the reason why it is unusable."""
     where = f"hub cache, {repo}"
     folder = hub.cached(repo)
     if download and (folder is None or problems(folder)):
@@ -158,7 +160,7 @@ def place_of(name: str) -> Path:
 
 
 def embedded(tried: tuple[Tried, ...], said: str = "", name: str = "") -> Found:
-    """A prior inside this package, the default one unless named; WeightsError if this installation lacks it."""
+    """Return a prior inside this package, the default one unless named; WeightsError if this installation lacks it."""
     name = name or DEFAULT
     folder = place_of(name)
     faults = problems(folder)
@@ -169,7 +171,7 @@ def embedded(tried: tuple[Tried, ...], said: str = "", name: str = "") -> Found:
 
 
 def refusal(asked: str, tried: tuple[Tried, ...], repo: str = "", hint: str = "") -> WeightsError:
-    """One screen: what was asked for, where it was looked for in which order, why not, and what to do."""
+    """Return an error of one screen: the weights asked for, the places searched in order, why each failed, and the next step."""
     target = hub.MIRRORS.get(repo, repo) or hub.CANDIDATES[0]
     size = "about 2.6 GB" if hub.known(target) else "of use where it is Stable Diffusion 1.x/2.x, XL or 3"
     fixes = [
@@ -188,14 +190,14 @@ def refusal(asked: str, tried: tuple[Tried, ...], repo: str = "", hint: str = ""
 
 
 def has_cuda() -> bool:
-    """Return True if torch can compute on an NVIDIA (or ROCm) GPU."""
+    """Return whether torch can compute on an NVIDIA (or ROCm) GPU."""
     import torch
 
     return torch.cuda.is_available()
 
 
 def class_of(family: ModelFamily) -> "type[StableDiffusionPrior]":
-    """The class of priors of a family; heavy, and not needed to say that weights are missing."""
+    """Return the class of priors of a family; its import is heavy, and not needed to say that weights are missing."""
     if family is XL:
         from splatdistill.priors.stable_xl import StableDiffusionXLPrior
 
@@ -222,7 +224,7 @@ def load(
     lora: Path | None = None,
     lora_scale: float = 1.0,
 ) -> DiffusionPrior:
-    """The prior of a source, or of what find returned, by its family; see StableDiffusionPrior.from_folder."""
+    """Return the prior of a source, or of the result of find, by its family; see StableDiffusionPrior.from_folder."""
     found = find(source) if isinstance(source, str) else source
     return class_of(family_in(found.configs or found.path)).from_folder(
         found.configs or found.path,
