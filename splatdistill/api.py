@@ -111,7 +111,7 @@ def shown(going: Session, wanted: bool) -> Iterator[list[Callback]]:
 
 
 def session(prompt: str, guidance: Guidance | str | None = None, **settings: Any) -> Session:
-    """Begin the same run to be stepped by hand; it writes nothing."""
+    """Return the same run as a session to be stepped by hand; it writes nothing."""
     parsed, weights = settle(prompt, guidance, settings)
     return begin(parsed.config, weights.find(parsed.config.prior))
 

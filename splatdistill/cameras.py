@@ -24,7 +24,7 @@ DIRECTIONS = ("front", "front left", "left side", "back left", "back", "back rig
 
 @dataclass(frozen=True)
 class Cameras:
-    """A batch of cameras that share one image size.
+    """Batch of cameras that share one image size.
 
     world_to_camera: (b,4,4) rigid, maps world points to camera axes.
     intrinsics: (b,3,3) focal lengths and principal point in pixels.
@@ -39,18 +39,18 @@ class Cameras:
         return len(self.world_to_camera)
 
     def __getitem__(self, index: slice | Sequence[int] | Tensor) -> "Cameras":
-        """Some of the cameras, as a batch again."""
+        """Return some of the cameras, as a batch again."""
         return replace(self, world_to_camera=self.world_to_camera[index], intrinsics=self.intrinsics[index])
 
     @property
     def position(self) -> Float[Tensor, "b 3"]:
-        """Positions of the cameras in the world: -R^T t."""
+        """Return the positions of the cameras in the world: -R^T t."""
         rotation, translation = self.world_to_camera[:, :3, :3], self.world_to_camera[:, :3, 3]
         return -(rotation.transpose(1, 2) @ translation[..., None])[..., 0]
 
     @property
     def camera_to_world(self) -> Float[Tensor, "b 4 4"]:
-        """The inverse of world_to_camera: maps points in camera axes to the world."""
+        """Return the inverse of world_to_camera, which maps points in camera axes to the world."""
         inverse = torch.zeros_like(self.world_to_camera)
         inverse[:, :3, :3] = self.world_to_camera[:, :3, :3].transpose(1, 2)
         inverse[:, :3, 3], inverse[:, 3, 3] = self.position, 1
@@ -58,33 +58,33 @@ class Cameras:
 
     @property
     def azimuth(self) -> Float[Tensor, " b"]:
-        """Degrees in (-180, 180]; 0 sees the front, 90 stands on +y."""
+        """Return the azimuths in degrees, in (-180, 180]; 0 sees the front, 90 stands on +y."""
         p = self.position
         return torch.rad2deg(torch.atan2(p[:, 1], p[:, 0]))
 
     @property
     def elevation(self) -> Float[Tensor, " b"]:
-        """Degrees above the horizon, in [-90, 90]."""
+        """Return the elevations in degrees above the horizon, in [-90, 90]."""
         p = self.position
         return torch.rad2deg(torch.atan2(p[:, 2], p[:, :2].norm(dim=1)))
 
     @property
     def distance(self) -> Float[Tensor, " b"]:
-        """Distance to the origin."""
+        """Return the distances to the origin, in world units."""
         return self.position.norm(dim=1)
 
     @property
     def vertical_fov(self) -> Float[Tensor, " b"]:
-        """Vertical field of view in degrees."""
+        """Return the vertical fields of view in degrees."""
         return torch.rad2deg(2 * torch.atan(0.5 * self.height / self.intrinsics[:, 1, 1]))
 
     def resized(self, width: int, height: int) -> "Cameras":
-        """The same views on another pixel grid."""
+        """Return the same views on another pixel grid."""
         scale = torch.tensor([width / self.width, height / self.height, 1.0]).to(self.intrinsics)
         return replace(self, intrinsics=scale[:, None] * self.intrinsics, width=width, height=height)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Cameras":
-        """The same cameras on another device or in another precision."""
+        """Return the same cameras on another device or in another precision."""
         return replace(
             self,
             world_to_camera=self.world_to_camera.to(device=device, dtype=dtype),
@@ -93,7 +93,7 @@ class Cameras:
 
     @staticmethod
     def cat(batches: Sequence["Cameras"]) -> "Cameras":
-        """Several batches of one image size as one."""
+        """Return several batches of one image size as one."""
         return replace(
             batches[0],
             world_to_camera=torch.cat([c.world_to_camera for c in batches]),
@@ -109,7 +109,7 @@ def orbit(
     width: int = 64,
     height: int | None = None,
 ) -> Cameras:
-    """Cameras on a sphere around the origin that look at it, z up in the image.
+    """Return cameras on a sphere around the origin that look at it, z up in the image.
 
     All angles in degrees. At an elevation of exactly +-90 "up" is the limit of the azimuth's meridian.
     """
@@ -175,7 +175,7 @@ class Orbit:
         return sum(self.distance) / 2, sum(self.fov) / 2
 
     def sample(self, batch: int, width: int, height: int, rng: torch.Generator, views: int = 1) -> Cameras:
-        """`batch` random cameras, or sets of `views` cameras, each set evenly around at one height and distance. One random
+        """Return `batch` random cameras, or sets of `views` cameras, each set evenly around at one height and distance. One random
         turn, then azimuths 360/batch apart (jittered within their sector), so that a batch always sees all around; each draws
         its own elevation.
 
@@ -264,5 +264,5 @@ class ViewWords:
 
 
 def with_view(prompt: str, word: str | None) -> str:
-    """"a mug" and "side" give "a mug, side view"; no word leaves the prompt as it is."""
+    """Return the prompt with its view word: "a mug" and "side" give "a mug, side view"; None leaves the prompt as it is."""
     return f"{prompt}, {word} view" if word else prompt

@@ -47,7 +47,7 @@ class BadValue(UserError):
 
 @contextmanager
 def part(path: str) -> Iterator[None]:
-    """Put the path of the part that is built inside in front of the field that it refuses."""
+    """Prefix the path of the part that is built inside to the field that it refuses."""
     try:
         yield
     except BadValue as e:

@@ -6,25 +6,25 @@ without a traceback and exits with its `code`. Everything else is a bug and keep
 
 
 class UserError(Exception):
-    """Something that the person at the keyboard can put right."""
+    """Error that the user can correct; its message says what was got, what was expected and what to do."""
 
     code = 2
 
 
 class WeightsError(UserError):
-    """Weights that were asked for are not to be had here."""
+    """Error for weights that were asked for and are not available here."""
 
     code = 3
 
 
 class RunEnded(UserError):
-    """A run stopped early with a named verdict; its last good state is on disk."""
+    """Error for a run stopped early with a named verdict; its last good state is on disk."""
 
     code = 4
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """True for the errors by which Python, torch (CPU and CUDA) and C++ say that memory has run out."""
+    """Return whether this error of Python, torch (CPU or CUDA) or C++ means that memory has run out."""
     said = ("DefaultCPUAllocator", "an't allocate memory", "not enough memory", "std::bad_alloc", "out of memory")
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(s in str(error) for s in said))
 

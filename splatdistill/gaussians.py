@@ -13,7 +13,7 @@ SH_C0 = 0.28209479177387814  # Y_00, the constant band: rgb = 1/2 + SH_C0 * f_dc
 
 
 def rotation_matrices(quats: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 3 3"]:
-    """R(q / |q|) of quaternions wxyz: columns are the local axes in world coordinates."""
+    """Return R(q / |q|) of quaternions wxyz: columns are the local axes in world coordinates."""
     w, x, y, z = torch.nn.functional.normalize(quats, dim=-1).unbind(-1)
     rows = [
         [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
@@ -41,28 +41,28 @@ class Gaussians:
 
     @property
     def degree(self) -> int:
-        """Degree of the spherical harmonics, 0 to 3."""
+        """Return the degree of the spherical harmonics, 0 to 3."""
         return round(self.sh.shape[1] ** 0.5) - 1
 
     @property
     def rgb(self) -> Float[Tensor, "n 3"]:
-        """Colour of the constant band: what every direction sees at degree 0."""
+        """Return the colour (n,3) of the constant band, which is the same from all directions."""
         return 0.5 + SH_C0 * self.sh[:, 0]
 
     def __getitem__(self, index: Int[Tensor, " m"] | Bool[Tensor, " n"] | slice) -> "Gaussians":
-        """Some of the Gaussians."""
+        """Return some of the Gaussians."""
         return Gaussians(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
     def detach(self) -> "Gaussians":
-        """The same values without history."""
+        """Return the same values without gradient history."""
         return Gaussians(**{f.name: getattr(self, f.name).detach() for f in fields(self)})
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Gaussians":
-        """The same Gaussians on another device or in another precision."""
+        """Return the same Gaussians on another device or in another precision."""
         return Gaussians(**{f.name: getattr(self, f.name).to(device=device, dtype=dtype) for f in fields(self)})
 
     def with_degree(self, degree: int) -> "Gaussians":
-        """Bands cut off or filled up with zeros."""
+        """Return the Gaussians with `degree` bands of harmonics, cut off or filled up with zeros."""
         k = (degree + 1) ** 2
         sh = self.sh.new_zeros(len(self), k, 3)
         kept = min(k, self.sh.shape[1])

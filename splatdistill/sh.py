@@ -15,7 +15,7 @@ MAX_DEGREE = 3
 
 
 def degree_of(sh: Float[Tensor, "n k 3"]) -> int:
-    """The degree of coefficients with k = (degree + 1)^2 bands; ValueError if k is none of 1, 4, 9, 16."""
+    """Return the degree of coefficients with k = (degree + 1)^2 bands; ValueError if k is none of 1, 4, 9, 16."""
     degree = math.isqrt(sh.shape[1]) - 1
     if not 0 <= degree <= MAX_DEGREE or (degree + 1) ** 2 != sh.shape[1]:
         raise ValueError(f"spherical harmonics have 1, 4, 9 or 16 coefficients per colour, got {sh.shape[1]}")
@@ -23,7 +23,7 @@ def degree_of(sh: Float[Tensor, "n k 3"]) -> int:
 
 
 def basis(degree: int, directions: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch k"]:
-    """Y_lm of unit directions for l <= degree, orthonormal over the sphere; k = (degree + 1)^2."""
+    """Return Y_lm of unit directions for l <= degree, orthonormal over the sphere; k = (degree + 1)^2."""
     x, y, z = directions.unbind(-1)
     y00 = torch.full_like(x, 0.2820947917738781)
     if degree == 0:
@@ -52,7 +52,7 @@ def basis(degree: int, directions: Float[Tensor, "*batch 3"]) -> Float[Tensor, "
 
 
 def evaluate(sh: Float[Tensor, "n k 3"], directions: Float[Tensor, "*batch n 3"]) -> Float[Tensor, "*batch n 3"]:
-    """sum_lm sh_lm Y_lm(d / |d|), without the 1/2 that makes it a colour; differentiable in both.
+    """Return sum_lm sh_lm Y_lm(d / |d|), without the 1/2 that makes it a colour; differentiable in both.
 
     directions: from the camera towards the Gaussian, of any length.
     """
@@ -61,7 +61,7 @@ def evaluate(sh: Float[Tensor, "n k 3"], directions: Float[Tensor, "*batch n 3"]
 
 
 def _sphere_rule() -> tuple[Float[Tensor, "p 3"], Float[Tensor, " p"]]:
-    """Lebedev's rule of 26 points: integrates polynomials up to degree 7 over the sphere exactly."""
+    """Return nodes and weights of Lebedev's rule of 26 points, exact for polynomials up to degree 7 over the sphere."""
     cube = torch.cartesian_prod(*[torch.tensor([-1.0, 0.0, 1.0], dtype=torch.float64)] * 3)
     nonzero = cube.abs().sum(1).long()  # 1: face centres, 2: edge centres, 3: corners, 0: the middle
     weights = 4 * math.pi * torch.tensor([0, 1 / 21, 4 / 105, 9 / 280], dtype=torch.float64)[nonzero]
@@ -70,7 +70,7 @@ def _sphere_rule() -> tuple[Float[Tensor, "p 3"], Float[Tensor, " p"]]:
 
 
 def rotate(sh: Float[Tensor, "n k 3"], rotation: Float[Tensor, "3 3"]) -> Float[Tensor, "n k 3"]:
-    """The coefficients of the turned function: evaluate(rotate(sh, R), R d) == evaluate(sh, d); R orthogonal.
+    """Return the coefficients of the rotated function: evaluate(rotate(sh, R), R d) == evaluate(sh, d); R orthogonal.
 
     Rotations mix coefficients within a band by D_mk = integral of Y_m(R d) Y_k(d) over the sphere. That is a
     polynomial of degree 2 l <= 6, which the quadrature rule sums exactly.

@@ -49,7 +49,7 @@ def lock(file: int) -> bool:
 
 
 def _lock_far(file: int) -> bool:
-    """`lock` by Windows' locks of a range of bytes."""
+    """Lock a file as `lock` does, by Windows' locks of a range of bytes; return whether that succeeded."""
     try:
         import msvcrt
     except ImportError as e:

@@ -32,7 +32,7 @@ def run(
     tell: Tell,
     show: Show,
 ) -> None:
-    """Do all jobs, each as a task that takes `threads` processors and `gpus` of a GPU; Ray decides how many at a time and
+    """Run all jobs, each as a task that takes `threads` processors and `gpus` of a GPU; Ray decides how many at a time and
     where. After `until` (of the monotonic clock), and when it is to stop, none begins.
 
     Raises UserError without Ray, without a cluster, and where its machines do not see the folder.
@@ -99,7 +99,7 @@ def answers(address: str) -> None:
 
 
 def one(job: Job, root: Path, threads: int) -> JobRecord | None:
-    """Do one job as a task, on whatever machine this is."""
+    """Run one job as a task, on the machine that Ray chose."""
     stop = FileFlag(root / "stopping")
     return None if stop.is_set() or (root / "late").exists() else run_job(job, root, threads, stop)
 

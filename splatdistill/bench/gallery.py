@@ -51,7 +51,7 @@ def planned(root: Path) -> dict:
 
 
 def collect(root: Path, plan: dict, judges: Judges, tell: Callable[[str], None] = print) -> list[Run]:
-    """Judge every run of a bench that has ended. tell: is given a line for each."""
+    """Judge every run of a bench that has ended. tell: takes a line for each."""
     runs = []
     for job in plan["jobs"]:
         folder = root / job["folder"]

@@ -36,7 +36,7 @@ class Flag(Protocol):
 
 @dataclass(frozen=True)
 class FileFlag:
-    """A file that says stop, for processes on other machines that see the same folder."""
+    """Stop file, for processes on other machines that see the same folder."""
 
     path: Path
 
@@ -46,7 +46,7 @@ class FileFlag:
 
 
 def run_job(job: Job, root: Path, threads: int, stop: Flag) -> JobRecord:
-    """Do a job unless it is done already; return how it ended, which is also on disk beside it.
+    """Run a job unless it is done already; return its record, which is also on disk in the job's folder.
 
     Idempotent: whatever happened before, to this process or to the machine, calling it again goes on from there.
     """
@@ -73,7 +73,7 @@ def run_job(job: Job, root: Path, threads: int, stop: Flag) -> JobRecord:
 
 
 def attempt(job: Job, run: Path, before: JobRecord, threads: int, stop: Flag, lock: int) -> JobRecord:
-    """Go on with the run where it has a checkpoint, else begin it.
+    """Resume the run where it has a checkpoint, else start it.
 
     Nothing of an earlier try is ever deleted. A run that cannot be resumed stays as it is and the job has failed, with the reason;
     only one that was ended before its first checkpoint, from which nothing can go on, makes room for a new start, and is moved aside.
@@ -190,7 +190,7 @@ def share_done(run: Path) -> float:
 
 @contextmanager
 def locked(path: Path, stop: Flag) -> Iterator[int | None]:
-    """Give the file descriptor of a lock that one process at a time holds, with those that it starts; None where it was to
+    """Return the file descriptor of a lock that one process at a time holds, with its child processes; None where it was to
     stop before it could be had.
     """
     lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)

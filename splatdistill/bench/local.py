@@ -19,7 +19,7 @@ LOOK = 1.0  # seconds between looks at how far runs are
 def run(
     jobs: Sequence[Job], root: Path, workers: int, threads: int, stop: Flag, until: float, tell: Tell, show: Show
 ) -> None:
-    """Do all jobs, `workers` at a time, each with `threads`; begin none after `until` (of the monotonic clock). One that
+    """Run all jobs, `workers` at a time, each with `threads`; start none after `until` (of the monotonic clock). One that
     fails stops no other.
     """
     meter = Meter(jobs, root, show)
@@ -50,7 +50,7 @@ class Meter:
         self.looked = 0.0
 
     def ended(self, job: Job, record: JobRecord | None) -> None:
-        """Take note that a job is over."""
+        """Record that a job is over."""
         self.left.pop(job.folder, None)
         self.complete += max(job.calls, 1.0) if record is not None and record.how != "stopped" else 0.0
         self.looked = 0.0

@@ -13,7 +13,7 @@ from splatdistill.bench.settle import Planned
 
 
 def make(options: Bench, planned: Planned, jobs: list[Job], root: Path, stop: Flag, tell: Tell, show: Show) -> None:
-    """Have jobs done, by the engine that was asked for; none begins after --hours."""
+    """Run jobs with the engine that was asked for; start none after --hours."""
     until = time.monotonic() + 3600 * options.hours if options.hours is not None else math.inf
     if options.engine == "ray":
         from splatdistill.bench import cluster

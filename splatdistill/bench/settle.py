@@ -35,7 +35,7 @@ OURS = ("prompt", "seed", "prior", "device", "steps", "checkpoint_every", "previ
 
 @dataclass(frozen=True)
 class Planned:
-    """A bench with nothing left open."""
+    """Bench whose settings are all resolved."""
 
     name: str
     about: str
@@ -89,7 +89,7 @@ class Planned:
 
 
 def settle(o: Bench) -> Planned:
-    """Settle what is to be done; UserError or WeightsError for what cannot be, or would measure nothing."""
+    """Resolve a bench's options into jobs; UserError or WeightsError for what is impossible, or would measure nothing."""
     name, preset = chosen(o)
     prompts = tuple(o.prompt) + (prompts_of(o.prompts) if o.prompts else ())
     needs = "any" if prompts else preset.needs  # what a preset asks for its own prompts

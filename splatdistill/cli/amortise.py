@@ -84,7 +84,7 @@ def command(argv: list[str]) -> int:
 
 
 def go_on(argv: list[str], folder: RunDir, found: Weights) -> int:
-    """Go on with a training where its newest checkpoint is."""
+    """Resume a training from its newest checkpoint."""
     if not folder.config.is_file():
         raise UserError(f"--resume {folder.path}: there is no {folder.config}; expected the directory of an earlier training")
     if fixed := [p for p in yaml.paths_in(argv) if p not in ("resume", *NEUTRAL)]:

@@ -99,7 +99,7 @@ def show_plan(planned: "Planned", console: "Console") -> None:
 
 
 def make(options: Bench, planned: "Planned", jobs: "list[Job]", root: Path, console: "Console", stop: "Flag") -> None:
-    """Have jobs done, with progress for all of them together."""
+    """Run jobs, with one progress display for all of them."""
     from splatdistill.bench import run
     from splatdistill.train.progress import Work, clock
 
@@ -130,7 +130,7 @@ def make(options: Bench, planned: "Planned", jobs: "list[Job]", root: Path, cons
 
 @contextmanager
 def stopping() -> "Iterator[Flag]":
-    """Let Ctrl-C, or a polite kill, ask all runs to save and end; a second one leaves at once."""
+    """Make Ctrl-C or SIGTERM ask all runs to save and end; a second one exits at once."""
     stop = threading.Event()
 
     def handle(number: int, frame: FrameType | None) -> None:

@@ -124,7 +124,7 @@ class Export:
         return 1.0, "m" if kind == "glb" else "units"
 
     def lies(self, splats: Gaussians) -> str:
-        """Say how large prepared splats are, and how they lie in the file."""
+        """Describe the size and axes of prepared splats in the file."""
         target, kind = TARGETS[self.target], self.kind()
         up: Up = "gltf" if kind in MESHES or kind in FILMS else FORMATS[kind].up or target.up
         return f"  {told(splats, up, self.unit()[1], self.pivot or target.pivot)}"
@@ -220,7 +220,7 @@ def one(asked: Export, path: Path, splats: Gaussians, saved: SavedSplats, consol
 
 
 def places(error: float, radius: float) -> str:
-    """Say how large an error of positions is, beside the object's radius."""
+    """Describe an error of positions, beside the object's radius."""
     return "rounding" if error <= 1e-6 * radius else f"{error:.1g} (radius {radius:.3g})"
 
 

@@ -118,7 +118,7 @@ def one(asked: Generate, generator: Generator, folder: Path, console: Console) -
 
 
 def polished(g: Gaussians, prompt: str, generator: Generator, steps: int, console: Console) -> Gaussians:
-    """Go on from splats for some steps of SDI, from t = LATEST on."""
+    """Refine splats by some steps of SDI, from t = LATEST on."""
     argv = ["--guidance", "sdi", "--prior", generator.prior.name, "--prompt", prompt, "--steps", str(steps)]
     argv += ["--guidance.times.t-max", str(LATEST), "--rates.tuned-for-steps", str(steps)]
     config = parse_train(argv, Weights().family).config

@@ -182,5 +182,5 @@ def colour(asked: Render) -> tuple[float, float, float] | None:
 
 
 def note(saved: SavedSplats) -> str:
-    """Say where the splats come from, for the file."""
+    """Describe the source of the splats, for the file's metadata."""
     return "\n".join(saved.comments)

@@ -50,7 +50,7 @@ def follow(
 
 
 def tell(console: Console, ended: Ended, files: Artefacts | None, took: str, folder: RunDir) -> None:
-    """Tell the results of a run."""
+    """Print the results of a run."""
     console.print(f"{ended.how}: {ended.message}, after {took}", style="bold")
     if files is not None:
         for each in (files, *files.others):
@@ -76,8 +76,8 @@ def keep(console: Console, page: Page | None, wait: bool, wrong: str = "") -> No
 
 @contextmanager
 def stopping(commands: Commands) -> Iterator[list[int]]:
-    """Have Ctrl-C, a polite kill or a terminal that is closed ask the run to save and end; a second one leaves at once. Yields
-    what was caught.
+    """Make Ctrl-C, SIGTERM or a closed terminal ask the run to save and end; a second one exits at once. Yield
+    the list of signals that were caught.
     """
     caught: list[int] = []
     terminals = [number for number in (1, 2) if os.isatty(number)]

@@ -98,7 +98,7 @@ def explain(argv: list[str]) -> int:
 
 
 def fresh(argv: list[str], server: Any = None) -> int:
-    """Begin a new run, or several; server: of a page that is there already."""
+    """Start a new run, or several; server: of a page that is already open."""
     weights, commands = Weights(), None
     if len(given := [o for o in BEGINNINGS if peek(argv, o) is not None]) > 1:
         raise UserError(f"{' and '.join(given)} exclude each other: a run begins as one or the other")
@@ -179,7 +179,7 @@ def describe(parsed: Parsed, folder: RunDir, notice: str) -> None:
 
 
 def resume(argv: list[str]) -> int:
-    """Go on with a run where its newest checkpoint is."""
+    """Resume a run from its newest checkpoint."""
     folder = RunDir(expanded(peek(argv, "--resume") or ""))
     if not folder.config.is_file():
         raise UserError(

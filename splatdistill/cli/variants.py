@@ -69,7 +69,7 @@ def choose(runs: Sequence[Variant], console: Console, watching: Watching) -> tup
 
 
 def tell(console: Console, runs: Sequence[Variant], took: str) -> None:
-    """Tell the results of each."""
+    """Print the results of each run."""
     console.print(f"{len(runs)} variants, after {took}", style="bold")
     for r in runs:
         how = r.result[0].how if r.result else str(r.wrong).splitlines()[0]
@@ -81,14 +81,14 @@ def tell(console: Console, runs: Sequence[Variant], took: str) -> None:
 
 
 class Everyone(Commands):
-    """A queue that hands what it is given to all."""
+    """Command queue that passes each command to all runs."""
 
     def __init__(self, runs: Sequence[Variant]) -> None:
         super().__init__()
         self.runs = runs
 
     def put(self, command: Command) -> None:
-        """Ask all for it."""
+        """Put a command into the queues of all runs."""
         for r in self.runs:
             r.commands.put(command)
 

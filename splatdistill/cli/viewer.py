@@ -26,16 +26,16 @@ class Page(Protocol):
     """Viewer of a run, as far as the run needs it."""
 
     def __call__(self, event: Event) -> None:
-        """Take note of an event."""
+        """Handle an event."""
 
     def replay(self) -> None:
         """Write the film of the run."""
 
     def hold(self) -> None:
-        """Keep the page until Ctrl-C."""
+        """Serve the page until Ctrl-C."""
 
     def close(self) -> None:
-        """End it."""
+        """Close the page."""
 
 
 @runtime_checkable
@@ -49,13 +49,13 @@ class Choice(Protocol):
         ...
 
     def hold(self) -> None:
-        """Keep the page until one is chosen, or Ctrl-C."""
+        """Serve the page until one is chosen, or Ctrl-C."""
 
     def hand_over(self) -> Any:
-        """Hand over the server, cleared for the one that goes on."""
+        """Return the server, cleared for the run that goes on."""
 
     def close(self) -> None:
-        """End it."""
+        """Close the page."""
 
 
 @dataclass(frozen=True)

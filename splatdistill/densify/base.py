@@ -38,19 +38,19 @@ class DensifyState:
             setattr(self, name, value.clone())
 
     def move(self, device: torch.device) -> None:
-        """Go where the Gaussians are."""
+        """Move the statistics to the device of the Gaussians."""
         for name, value in self.tensors().items():
             setattr(self, name, value.to(device))
 
     def follow(self, surgery: Surgery) -> None:
-        """Keep the rows of the Gaussians that were kept; new ones begin with zeros."""
+        """Keep the rows of the Gaussians that were kept; new Gaussians begin with zeros."""
         for name, value in self.tensors().items():
             new = value.new_zeros(surgery.added, *value.shape[1:])
             setattr(self, name, torch.cat([value[surgery.kept.to(value.device)], new]))
 
 
 class Densifier(ABC):
-    """Hyperparameters as fields, behaviour as methods; whatever changes lives in the state.
+    """Strategy of densification: hyperparameters as fields, behaviour as methods; all that changes is in the state.
 
     A step calls `observe` after each backward pass, `after_step` after the optimizer's step, then `update`.
     """
@@ -60,7 +60,7 @@ class Densifier(ABC):
         return DensifyState()
 
     def observe(self, state: DensifyState, screen: Screen, width: int, height: int) -> None:
-        """Take note of all views of a batch, whose backward pass has run. width, height: of the images, pixels."""
+        """Record the statistics of all views of a batch, whose backward pass has run. width, height: of the images, pixels."""
 
     def after_step(
         self, state: DensifyState, scene: Splats, optimizer: torch.optim.Optimizer, rng: torch.Generator

@@ -12,7 +12,7 @@ from splatdistill.scene.splats import Splats
 
 @dataclass(frozen=True)
 class Fixed(Densifier):
-    """Never adds a Gaussian; removes invisible ones if asked to."""
+    """Densifier that never adds a Gaussian; it removes invisible ones if asked to."""
 
     prune_opacity: float = 0.0
     """Gaussians less opaque than this are removed; 0 removes none."""

@@ -55,7 +55,7 @@ def resize(
 
 @torch.no_grad()
 def overwrite(scene: Splats, optimizer: torch.optim.Optimizer, index: Int[Tensor, " m"], values: Rows) -> None:
-    """Put other Gaussians in place of some; the optimizer forgets what it knew of those."""
+    """Replace some Gaussians by others, and reset the optimizer's moments of those."""
     for name in PARAMETERS:
         p = getattr(scene, name)
         p[index] = values[name].to(p)

@@ -57,7 +57,7 @@ class Preprocessing:
         return cls(shortest, crop, tuple(config["image_mean"]), tuple(config["image_std"]))
 
     def __call__(self, rgb: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 ch cw"]:
-        """Turn images in [0,1] of any size into the network's input; differentiable."""
+        """Return images in [0,1] of any size (b,3,h,w) as the network's input; differentiable."""
         h, w = rgb.shape[-2:]
         size = (int(self.shortest * h / min(h, w)), int(self.shortest * w / min(h, w))) if self.shortest else self.crop
         if size != (h, w):  # antialiased bicubic is what PIL does; overshoots end at black and white there too

@@ -38,7 +38,7 @@ class ClipModel:
 
     @property
     def tiny(self) -> bool:
-        """Tell if it knows nothing but the toybox's words."""
+        """Return whether this is the toybox's CLIP, which knows no other words."""
         return called(self.folder) == TINY_CLIP
 
 

@@ -46,7 +46,7 @@ def shots(
 
 
 def picture(seen: RenderOutput, look: Look) -> Float[Tensor, "b c h w"]:
-    """Turn a render on black into what a look wants."""
+    """Convert a render on black into the picture of a look."""
     alpha = seen.alpha.clamp(0, 1)
     if look.kind == "rgb":
         weighted = seen.rgb.clamp(0, 1)

@@ -63,7 +63,7 @@ def write(path: Name, kind: MeshFormat, mesh: Mesh, comments: Sequence[str], mat
 
 
 def told(made: WrittenMesh) -> str:
-    """Say what a mesh's file holds."""
+    """Describe the contents of a mesh's file."""
     mesh, form = made.mesh, made.form
     height, width = mesh.texture.shape[:2]
     charts = f"{mesh.charts} chart{'s' if mesh.charts > 1 else ''}"

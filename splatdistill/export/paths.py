@@ -29,12 +29,12 @@ class Place:
 
 
 def turntable(frames: int, elevation: float, distance: float, fov: float, first: float = 0.0) -> list[Place]:
-    """Go once around, the last frame one step short of the first, so that it loops."""
+    """Return a path once around, the last frame one step short of the first, so that it loops."""
     return [Place(first + 360 * k / frames, elevation, distance, fov) for k in range(frames)]
 
 
 def spiral(frames: int, elevation: float, distance: float, fov: float, first: float = 0.0) -> list[Place]:
-    """Go twice around while rising from below `elevation` to above and sinking back; it loops."""
+    """Return a path twice around that rises from below `elevation` to above and sinks back; it loops."""
     return [
         Place(first + 720 * k / frames, elevation + 30 * math.sin(2 * math.pi * k / frames), distance, fov)
         for k in range(frames)

@@ -111,7 +111,7 @@ class Preparation:
 
 
 def told(g: Gaussians, up: Up, length: str, pivot: Pivot) -> str:
-    """Say how large prepared splats are and how they lie in a file of such a world, for whoever imports it."""
+    """Describe the size and axes of prepared splats in a file for such a program, for whoever imports it."""
     low, high = box(g)
     deep, wide, tall = (high - low).tolist()
     size = f"{wide:.3g} wide, {deep:.3g} deep, {tall:.3g} tall"

@@ -80,7 +80,7 @@ class Guidance(ABC):
         return nn.Module()
 
     def noise(self, view: View, t: Float[Tensor, " b"], memory: nn.Module) -> Noised:
-        """Carry x to noise level t. Usually by the forward process with fresh noise."""
+        """Return the latents at noise level t, usually by the forward process with fresh noise."""
         return diffuse(view, t)
 
     @abstractmethod
@@ -117,7 +117,7 @@ class Guidance(ABC):
         return "its gradient is the difference of two predictions, a direction in which there is no picture to arrive at"
 
     def learn(self, view: View, memory: nn.Module) -> None:
-        """Learn from the views, after the splats have moved. Usually nothing."""
+        """Update the memory from the views, after the splats have moved. Usually nothing."""
 
     @final
     def __call__(self, view: View, memory: nn.Module) -> Distilled:
@@ -155,7 +155,7 @@ class Directed(Guidance):
 
     @property
     def cfg(self) -> CFG:
-        """Classifier-free guidance by these fields."""
+        """Return classifier-free guidance with these fields."""
         return CFG(self.scale, 0.0, self.perp_weight, self.view_weight)
 
 
@@ -173,7 +173,7 @@ class Guided(Directed):
 
     @property
     def cfg(self) -> CFG:
-        """Classifier-free guidance by these fields."""
+        """Return classifier-free guidance with these fields."""
         return CFG(self.scale, self.rescale, self.perp_weight, self.view_weight)
 
     def ask(self, view: View, n: Noised, memory: nn.Module) -> tuple[Query, ...]:

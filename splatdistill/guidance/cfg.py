@@ -49,7 +49,7 @@ class CFG:
         return view.text.perp if self.perp_weight else None
 
     def extras(self, view: View) -> bool:
-        """Tell whether anything is added to pos - neg."""
+        """Return whether anything is added to pos - neg."""
         return self.perp(view) is not None or self.view_weight != 0
 
     def extra_queries(self, view: View, x_t: Float[Tensor, "b *d"], t: Float[Tensor, " b"]) -> tuple[Query, ...]:

@@ -75,7 +75,7 @@ class DSD(ASD):
 
     @property
     def moves(self) -> Float[Tensor, " k"]:
-        """Noise levels at which the moves of a path begin and end, falling."""
+        """Return the noise levels at which the moves of a path begin and end, falling."""
         levels = torch.linspace(LAST, 0, self.path_steps + 1, dtype=torch.float64)
         return (1000 * levels + 1e-6).floor() / 1000 if self.variant == "code" else levels
 
@@ -92,5 +92,5 @@ class DSD(ASD):
 
     @property
     def prompt(self) -> CFG:
-        """Prediction at t+, under the prompt alone."""
+        """Return the CFG of the prediction at t+, under the prompt alone."""
         return CFG(1.0, perp_weight=self.perp_weight if self.variant == "code" else 0.0)

@@ -9,7 +9,7 @@ class Kept(nn.Module):
     """Tensors by name, as buffers that state_dict carries; load_state_dict leaves what was saved and nothing else."""
 
     def keep(self, name: str, value: Tensor) -> Tensor:
-        """Keep a tensor under a name, in place of the one that was there; return it."""
+        """Store a tensor under a name, in place of the one that was there; return it."""
         self.register_buffer(name, value.detach())
         return value
 
@@ -21,7 +21,7 @@ class Kept(nn.Module):
         return kept if kept is self._buffers.get(name) and kept.device == like.device else self.keep(name, kept.to(like.device))
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: object) -> None:
-        """Take whatever was saved, under the names it had, in place of what there is."""
+        """Replace all tensors by the saved ones, under the names they had."""
         self._buffers.clear()
         for key, value in state_dict.items():
             if key.startswith(prefix) and key != prefix and "." not in key[len(prefix) :]:

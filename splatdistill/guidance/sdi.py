@@ -94,7 +94,7 @@ class SDI(Guided):
 
     @property
     def inversion(self) -> CFG:
-        """Classifier-free guidance within the inversion."""
+        """Return classifier-free guidance within the inversion."""
         asked, own = self.inversion_perp_weight, self.perp_weight if self.variant == "code" else 0.0
         perp = own if asked is None else asked
         return CFG(self.inversion_scale, perp_weight=perp, view_weight=self.inversion_view_weight)

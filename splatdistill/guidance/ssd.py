@@ -58,7 +58,7 @@ class SSD(Guided):
     """Decay of the moving averages, per step."""
 
     def __post_init__(self) -> None:
-        """Remember a folder by its whole path; refuse averages that forget nothing or everything."""
+        """Resolve the weights' folder to its whole path; refuse averages that forget nothing or everything."""
         super().__post_init__()
         checks.need(self, "decay", 0 <= self.decay < 1, "must be 0 or more and less than 1")
         for name in ("geometry", "clip"):

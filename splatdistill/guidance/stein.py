@@ -64,7 +64,7 @@ class ControlWeights(nn.Module):
         return self.mu.to(like)
 
     def observe(self, gram: Float[Tensor, "k k *e"], cross: Float[Tensor, "k *e"], count: int) -> None:
-        """Take in one more step's averages, each over `count` observations; what is not finite is not learned from."""
+        """Update the averages with one more step's, each over `count` observations; non-finite ones are left out."""
         if not (gram.isfinite().all() and cross.isfinite().all()):
             return
         if not self.mu.numel():

@@ -84,7 +84,7 @@ def append(path: Path, line: str) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Have the names in a folder on disk; nothing where the system cannot say."""
+    """Flush a folder's entries to disk; do nothing where the system has no such call."""
     with suppress(OSError):
         folder = os.open(path, os.O_RDONLY)
         try:

@@ -52,7 +52,7 @@ def check_png(path: Name, width: int, height: int, channels: int) -> None:
 def contact_sheet(
     images: Float[Tensor, "b 3 h w"], columns: int, labels: Sequence[str] | None = None
 ) -> Float[Tensor, "3 sheet_h sheet_w"]:
-    """Lay pictures row by row on white, each under its label if there are any; a label that is too long is cut."""
+    """Return pictures row by row on white, each above its label if there are any; a label that is too long is cut."""
     b, _, h, w = images.shape
     if b == 0 or columns < 1:
         raise ValueError(f"a sheet needs pictures and columns, got {b} and {columns}")

@@ -130,7 +130,7 @@ def read_comments(path: Name) -> tuple[str, ...]:
 
 
 def is_splats(path: Name) -> bool:
-    """Tell if a .ply holds Gaussian splats, not mere points; UserError if it is no .ply."""
+    """Return whether a .ply holds Gaussian splats, not mere points; UserError if it is no .ply."""
     return bool({"f_dc_0", "rot_0", "packed_position"} & {*read_properties(path)})
 
 

@@ -44,7 +44,7 @@ def read_splats(path: Name, drop_invalid: bool = False) -> Gaussians:
 
 
 def is_splats(path: Name) -> bool:
-    """Tell Gaussian splats from mere points, which a .ply may hold; UserError if the file is of no known format."""
+    """Return whether a file holds Gaussian splats, not mere points, which a .ply may hold; UserError for an unknown format."""
     return ply.is_splats(path) if format_of(path) == "ply" else True
 
 

@@ -94,12 +94,12 @@ def unit(quats: Float[Tensor, "n 4"]) -> Float[Tensor, "n 4"]:
 
 
 def flat(scales: Float[Tensor, "n 3"]) -> Bool[Tensor, "n 3"]:
-    """Tell which axes have no length, or less than FLAT of the longest: those of surfels."""
+    """Return which axes have no length, or less than FLAT of the longest: those of surfels."""
     return (scales >= 0) & (scales < FLAT * scales.amax(1, keepdim=True))
 
 
 def thickened(scales: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
-    """Give flat axes FLAT of the longest one's length. What has no length at all, or a negative one, stays as it is."""
+    """Return the scales with flat axes thickened to FLAT of the longest; axes of a splat without length, or with a negative one, stay."""
     return torch.where(flat(scales), FLAT * scales.amax(1, keepdim=True), scales)
 
 

@@ -56,7 +56,7 @@ def write_sog(path: Name, gaussians: Gaussians, comments: Sequence[str] = (), mo
     pictures: dict[str, UInt8[np.ndarray, "h w 4"]] = {}
 
     def lay(name: str, values: np.ndarray, width: int = width, height: int = height) -> str:
-        """Lay rows of up to four numbers as the pixels of a picture; return its name."""
+        """Write rows of up to four numbers as the pixels of a picture; return its name."""
         pixels = np.zeros((height * width, 4), np.uint8)
         pixels[:, 3] = 255
         pixels[: len(values), : values.shape[1]] = values

@@ -16,7 +16,7 @@ NEEDS = 'reading a mesh needs trimesh, which is not here: pip install "trimesh>=
 
 
 def is_mesh(path: Name) -> bool:
-    """Tell by the name whether a file is a mesh that is read here."""
+    """Return whether a file's name is that of a readable mesh format."""
     return Path(path).suffix.lower() in SUFFIXES
 
 

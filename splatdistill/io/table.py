@@ -258,7 +258,7 @@ def _listed(path: Path, file: io.BufferedReader, header: _Header, element: PlyEl
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep NumPy from warning of lines without numbers: they are counted and told."""
+    """Suppress NumPy's warnings of lines without numbers: they are counted and reported."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*input contained no data")
         yield

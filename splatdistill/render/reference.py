@@ -39,7 +39,7 @@ TILE = 16  # pixels; bounds memory and work, no result depends on it
 
 @dataclass(frozen=True)
 class Projection:
-    """The Gaussians on the image planes. Rows of culled Gaussians (radii 0) hold zeros in `means` and `conics`."""
+    """Gaussians projected to the image planes. Rows of culled Gaussians (radii 0) hold zeros in `means` and `conics`."""
 
     means: Float[Tensor, "b n 2"]  # pixels, centres at +0.5
     depths: Float[Tensor, "b n"]  # camera z
@@ -113,7 +113,7 @@ def facing_axes(gaussians: Gaussians, cameras: Cameras) -> Float[Tensor, "b n 3"
 
 
 class _Tap(torch.autograd.Function):
-    """Passes a tensor on unchanged, and its gradient also to a leaf that stands beside it."""
+    """Identity that passes its gradient also to a leaf beside it."""
 
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, value: Tensor, leaf: Tensor) -> Tensor:
@@ -189,7 +189,7 @@ def _render_view(
 
 @dataclass(frozen=True)
 class ReferenceRasterizer:
-    """See the head of this module. Memory: about 16x16 pixels times the Gaussians that touch them, at a time."""
+    """Rasteriser in plain PyTorch, see the head of this module. Memory: about 16x16 pixels times the Gaussians that touch them."""
 
     def __call__(
         self,

@@ -151,22 +151,22 @@ class FromFile(Initial):
 
     @property
     def _radius(self) -> float | None:
-        """The radius that what is read is scaled to."""
+        """Return the radius that the file's contents are scaled to; None keeps their size."""
         return (MESH_RADIUS if self.path is not None and is_mesh(self.path) else None) if self.fit is None else self.fit
 
     @property
     def _turned(self) -> bool:
-        """True where the axes of what is read are others than ours."""
+        """Return whether the axes of the file differ from the toolkit's."""
         return self.up != "auto" or self.facing != 0 or (self.path is not None and is_mesh(self.path))
 
     @property
     def _world(self) -> Float[Tensor, "3 3"]:
-        """The matrix M from our world to the file's axes: rows v M are v in ours."""
+        """Return the matrix M from the toolkit's world to the file's axes: rows v M are v in the toolkit's."""
         mesh = self.path is not None and is_mesh(self.path)
         return frames.into(("gltf" if mesh else "raw") if self.up == "auto" else self.up, self.facing)
 
     def _fitted(self, splats: Gaussians) -> Gaussians:
-        """Splats turned, and scaled if that is asked for, sizes and all."""
+        """Return the splats rotated, and scaled if that is asked for, sizes and all."""
         if self._turned:
             splats = frames.placed(splats, self._world.T)
         if self._radius is None:

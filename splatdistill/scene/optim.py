@@ -111,7 +111,7 @@ def tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def load(optimizer: torch.optim.Optimizer, saved: Mapping[str, Tensor]) -> None:
-    """Put back what `tensors` gave, bit by bit, into an optimizer of splats with as many Gaussians."""
+    """Restore the state that `tensors` returned, bit by bit, into an optimizer of splats with as many Gaussians."""
     for name in PARAMETERS:
         p = parameter(optimizer, name)
         state = {k.removeprefix(f"{name}."): v for k, v in saved.items() if k.startswith(f"{name}.")}

@@ -123,6 +123,6 @@ def folder_of(weights: str) -> Path:
 
 
 def refusal(weights: str, why: str) -> WeightsError:
-    """Two lines."""
+    """Return an error of two lines: why the weights cannot be used, and the alternatives."""
     command = download_command(REPO, (*SMALL, "*/*.safetensors"))
     return WeightsError(f"--init shape: the weights {weights} are {why}.\n`{command}` gets Shap-E; or --init.weights DIR, or --init ball.")

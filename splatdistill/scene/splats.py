@@ -15,7 +15,7 @@ OPACITY_MARGIN = 1e-6  # opacities are kept this far from 0 and 1, where the log
 
 
 class Splats(Scene):
-    """n Gaussians. Leaves, in the order of PARAMETERS, all with n rows:
+    """Gaussians of one object, as a module. Leaves, in the order of PARAMETERS, all with n rows:
 
     means (n,3) world units; quats (n,4) wxyz of any length, normalised on read; log_scales (n,3) = ln(scales);
     logits (n) = ln(o / (1 - o)) of the opacities; sh_dc (n,1,3) and sh_rest (n,k-1,3): the constant band and
@@ -30,7 +30,7 @@ class Splats(Scene):
     sh_rest: nn.Parameter
 
     def __init__(self, values: Mapping[ParameterName, Tensor]) -> None:
-        """Begin with raw parameter values, as `named_parameters` or a saved state gives them; copied bit by bit."""
+        """Initialise with raw parameter values, as `named_parameters` or a saved state gives them; copied bit by bit."""
         super().__init__()
         if set(values) != set(PARAMETERS):
             raise ValueError(f"splats need exactly {', '.join(PARAMETERS)}; got {', '.join(sorted(values))}")

@@ -42,17 +42,17 @@ class Caption:
 
     @property
     def pairs(self) -> tuple[Pair, ...]:
-        """The colour-object pairs in it."""
+        """Return the colour-object pairs of the caption."""
         own = (self.colour, self.kind)
         return (own,) if self.below is None else (own, (str(self.below_colour), self.below))
 
     @property
     def symmetric(self) -> bool:
-        """True if front and back look the same."""
+        """Return whether front and back look the same."""
         return self.kind in SYMMETRIC
 
     def parts(self) -> list[Part]:
-        """The object itself."""
+        """Return the parts of the object."""
         if self.below is not None:
             return stack(self.kind, self.colour, self.below, str(self.below_colour))
         if self.kind in NAMED:
@@ -72,7 +72,7 @@ _STACK = re.compile(rf"(?:an? )?({_COLOUR}) ({_PRIMITIVE}) on (?:an? )?({_COLOUR
 
 
 def parse(text: str) -> Caption:
-    """The object that a caption names; a trailing ", front view" is ignored.
+    """Return the object that a caption names; a trailing ", front view" is ignored.
 
     Raises UserError when the toybox has no such object: with the captions that resemble it, or with others, and says which.
     """
@@ -89,7 +89,7 @@ def parse(text: str) -> Caption:
 
 
 def nearest(text: str, count: int = 3) -> list[str]:
-    """Captions of the toybox with an object that a prompt names, rightly or almost rightly spelt, or else one that means
+    """Return captions of the toybox with an object that a prompt names, correctly or almost correctly spelt, or else one that means
     nearly the same (where the word vectors are installed, see meaning.py); [] where it names none.
     """
     words, colours = re.findall(r"[a-z]+", text.lower()), named_colours(text)
@@ -104,42 +104,42 @@ def nearest(text: str, count: int = 3) -> list[str]:
 
 
 def examples(text: str, count: int = 3) -> list[str]:
-    """Captions of the toybox, in the colours that a prompt names where it names some."""
+    """Return captions of the toybox, in the colours that a prompt names where it names some."""
     colours = (named_colours(text) * count or ["red", "blue", "purple"])[:count]
     return [str(Caption(k, c)) for k, c in zip(("mushroom", "snowman", "teapot"), colours)]
 
 
 def named_colours(text: str) -> list[str]:
-    """Colours of the toybox that a prompt names, rightly or almost rightly spelt, or by another name of theirs."""
+    """Return the colours of the toybox that a prompt names, correctly or almost correctly spelt, or by a synonym."""
     return [colour for w in re.findall(r"[a-z]+(?:-[a-z]+)?", text.lower()) if (colour := colour_of(w))]
 
 
 def colour_of(word: str) -> str | None:
-    """The colour of the toybox that a word names; None where it names none."""
+    """Return the colour of the toybox that a word names; None where it names none."""
     if word in HUES:
         return HUES[word]
     return next(iter(difflib.get_close_matches(word, COLOURS, 1, 0.75)), None)
 
 
 def listed(captions: list[str]) -> str:
-    """Captions in quotation marks."""
+    """Return captions in quotation marks, as a list in one line."""
     return ", ".join(map(repr, captions))
 
 
 def unknown_words(text: str, real: bool = False) -> list[str]:
-    """Words that no caption has, of any object, colour, pattern or view; real: of any real object too."""
+    """Return the words that no caption has, of any object, colour, pattern or view; real: of any real object too."""
     known = {*NAMED, *PRIMITIVES, *COLOURS, *PATTERNS[1:], "a", "an", "the", "and", "on", "view"}
     known |= {w for words in (*DIRECTIONS, "side", "overhead", *(SPLIT.kinds if real else ())) for w in words.split()}
     return [w for w in dict.fromkeys(re.findall(r"[^\s,.]+", text.lower())) if w not in known]
 
 
 def plain_captions() -> list[Caption]:
-    """Every unpatterned single object: (18 named + 6 primitives) x 12 colours."""
+    """Return every unpatterned single object: (18 named + 6 primitives) x 12 colours."""
     return [Caption(kind, colour) for kind, colour in product((*NAMED, *PRIMITIVES), COLOURS)]
 
 
 def sample_caption(rng: np.random.Generator) -> Caption:
-    """A random caption: 65 % named objects, 20 % single primitives (half of them patterned), 15 % stacks."""
+    """Return a random caption: 65 % named objects, 20 % single primitives (half of them patterned), 15 % stacks."""
     colours = list(COLOURS)
     c1, c2 = colours[rng.integers(12)], colours[rng.integers(12)]
     u = rng.random()

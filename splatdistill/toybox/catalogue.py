@@ -255,5 +255,5 @@ SYMMETRIC: frozenset[str] = frozenset({"mushroom", "tree", *PRIMITIVES})
 
 
 def build(name: str, colour: str) -> list[Part]:
-    """The parts of a named object in a colour."""
+    """Return the parts of a named object in a colour."""
     return NAMED[name](colour)

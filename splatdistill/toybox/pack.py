@@ -41,7 +41,7 @@ class RealObject:
     surface: dict[str, np.ndarray]  # places, openness, faces, materials, uv
 
     def mesh(self, colour: str | None = None) -> Mesh:
-        """Triangles for the rasteriser, its main materials in one of the toybox's colours, or as they are.
+        """Return triangles for the rasteriser, the main materials in one of the toybox's colours, or as they are.
 
         A texture keeps its pattern of light and dark.
         """
@@ -104,7 +104,7 @@ class PackedWorld:
 
     @cached_property
     def kinds(self) -> dict[str, list[RealObject]]:
-        """The objects of each kind."""
+        """Return the objects of each kind."""
         found: dict[str, list[RealObject]] = {}
         for o in self.objects:
             found.setdefault(o.kind, []).append(o)
@@ -112,7 +112,7 @@ class PackedWorld:
 
 
 def digest(index: dict[str, Any], arrays: dict[str, np.ndarray]) -> str:
-    """SHA-256 of a pack's contents."""
+    """Return the SHA-256 of a pack's contents."""
     known = hashlib.sha256(json.dumps(index, sort_keys=True).encode())
     for name in ARRAYS:
         known.update(f"{name} {arrays[name].dtype.str} {arrays[name].shape}".encode())
@@ -121,7 +121,7 @@ def digest(index: dict[str, Any], arrays: dict[str, np.ndarray]) -> str:
 
 
 def _object(entry: dict[str, Any], arrays: dict[str, np.ndarray]) -> RealObject:
-    """One object out of the common arrays."""
+    """Return one object from the common arrays."""
     from PIL import Image
 
     at = {name: slice(*entry[name]) for name in ("places", "faces")}

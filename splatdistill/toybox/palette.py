@@ -21,5 +21,5 @@ ORANGE, YELLOW, BROWN, GRAY = (COLOURS[k] for k in ("orange", "yellow", "brown",
 
 
 def besides(name: str, wanted: str, otherwise: str) -> Colour:
-    """A detail's colour that stands out from the body's."""
+    """Return a detail's colour that contrasts with the body's."""
     return COLOURS[otherwise if name == wanted else wanted]

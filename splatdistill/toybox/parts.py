@@ -35,7 +35,7 @@ class Part:
     axis: Literal["z", "x", "y"] = "z"
 
     def row(self) -> list[float]:
-        """The part as numbers: shape, axis, centre, size, pattern, colour, colour2."""
+        """Return the part as numbers: shape, axis, centre, size, pattern, colour, colour2."""
         size = (*self.size, 0.0, 0.0)[:3]
         return [
             float(SHAPES.index(self.shape)),
@@ -50,5 +50,5 @@ class Part:
 
 
 def table(parts: list[Part]) -> np.ndarray:
-    """(parts, ROW) float32, what the tracer reads."""
+    """Return the parts (parts, ROW) in float32, as the tracer reads them."""
     return np.array([p.row() for p in parts], np.float32)

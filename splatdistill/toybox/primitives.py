@@ -9,7 +9,7 @@ _HALF_HEIGHT = {"ball": 0.62, "cube": 0.5, "cylinder": 0.58, "cone": 0.6, "donut
 
 
 def primitive(shape: str, colour: Colour, centre: Vector, k: float, pattern: Pattern, colour2: Colour) -> Part:
-    """One primitive of scale k around `centre`."""
+    """Return one primitive of scale k around `centre`."""
     paint = (colour, pattern, colour2)
     match shape:
         case "ball":
@@ -27,12 +27,12 @@ def primitive(shape: str, colour: Colour, centre: Vector, k: float, pattern: Pat
 
 
 def single(shape: str, colour: str, pattern: Pattern = "plain", colour2: str = "white") -> list[Part]:
-    """A primitive on its own."""
+    """Return a primitive on its own."""
     return [primitive(shape, COLOURS[colour], (0, 0, 0), 1.15, pattern, COLOURS[colour2])]
 
 
 def stack(top: str, top_colour: str, bottom: str, bottom_colour: str) -> list[Part]:
-    """One primitive on another, touching."""
+    """Return one primitive on another, touching."""
     k = 0.68
     half_top, half_bottom = _HALF_HEIGHT[top] * k, _HALF_HEIGHT[bottom] * k
     height = half_top + half_bottom

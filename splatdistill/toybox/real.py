@@ -34,24 +34,24 @@ class RealCaption:
 
     @property
     def pairs(self) -> tuple[Pair, ...]:
-        """The colour-object pair in it, if it names a colour."""
+        """Return the colour-object pair of the caption, if it names a colour."""
         return () if self.colour is None else ((self.colour, self.kind),)
 
     @property
     def held_out(self) -> bool:
-        """True if no training picture shows it."""
+        """Return whether the caption is held out from all training pictures."""
         return self.colour in SPLIT.colours_not_seen.get(self.kind, ())
 
 
 def shown(world: PackedWorld) -> list[RealObject]:
-    """The objects that training may show."""
+    """Return the objects that training may show."""
     return [o for o in world.objects if o.name not in SPLIT.instances_not_seen]
 
 
 def sample_object(
     kinds: dict[str, list[RealObject]], rng: np.random.Generator, natural: float = 0.3
 ) -> tuple[RealCaption, Mesh]:
-    """A random kind, one of its objects, and a colour that training may show; `natural`: share that keep their own."""
+    """Return a random kind, one of its objects, and a colour that training may show; `natural`: share that keep their own."""
     kind = list(kinds)[rng.integers(len(kinds))]
     thing = kinds[kind][rng.integers(len(kinds[kind]))]
     if not thing.tinted or rng.random() < natural:
@@ -63,12 +63,12 @@ def sample_object(
 
 @cache
 def truth_pack() -> PackedWorld:
-    """The CC0 objects that the acceptance prompts name; the package brings them."""
+    """Return the CC0 objects that the acceptance prompts name, which the package contains."""
     return PackedWorld.load(Path(__file__).with_name("real_truth.npz"))
 
 
 def parse_real(text: str) -> RealCaption | None:
-    """The real object that a text names; None where it names none, or asks for a colour of one that takes none."""
+    """Return the real object that a text names; None where it names none, or asks for a colour of one that takes none."""
     words = re.sub(r",\s*[a-z ]+ view$", "", " ".join(text.lower().split())).rstrip(". ")
     words = re.sub(r"^(an?|the) ", "", words)
     colour, _, kind = words.partition(" ")
@@ -78,7 +78,7 @@ def parse_real(text: str) -> RealCaption | None:
 
 
 def truth(caption: RealCaption, world: PackedWorld | None = None) -> Mesh:
-    """The mesh that stands for a caption: of an acceptance prompt's kind the object named in the split, else the first that is
+    """Return the mesh that stands for a caption: of an acceptance prompt's kind the object named in the split, else the first that is
     shown. Raises UserError where the world, by default the package's, has none.
     """
     named = next((thing for prompt, thing in SPLIT.truth.items() if prompt.endswith(f" {caption.kind}")), None)

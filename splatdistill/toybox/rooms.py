@@ -50,13 +50,13 @@ class RoomCaption:
 
     @property
     def held_out(self) -> bool:
-        """True if its walls and floor are those of a prompt that is kept for acceptance, or its object is held out."""
+        """Return whether walls and floor are those of a prompt kept for acceptance, or the object is held out."""
         room = str(RoomCaption(self.walls, self.floor))
         return any(prompt.endswith(room) for prompt in SPLIT.rooms) or (self.thing is not None and self.thing.held_out)
 
 
 def sample_room(rng: np.random.Generator, thing: RealCaption | None) -> RoomCaption:
-    """Random paint around an object, or around nothing; a third of the surfaces have a pattern."""
+    """Return random paint around an object, or around nothing; a third of the surfaces have a pattern."""
     while True:
         found = RoomCaption(_surface(rng), _surface(rng), thing)
         if found.walls != found.floor and not found.held_out:
@@ -70,7 +70,7 @@ def _surface(rng: np.random.Generator) -> Surface:
 
 
 def room_mesh(caption: RoomCaption, thing: Mesh | None = None, azimuth: float = 0.0) -> Mesh:
-    """Triangles of a room; the object stands on the floor, towards `azimuth` (degrees) from the middle, and looks back at it."""
+    """Return the triangles of a room; the object stands on the floor, towards `azimuth` (degrees) from the middle, and faces the middle."""
     low, high = -np.array(HALF), np.array(HALF)
     texels = np.concatenate([_texture(caption.walls), _texture(caption.floor), np.full((1, 3), 242, np.uint8)])
     side = int(_texture(caption.walls).shape[0] ** 0.5)
@@ -96,12 +96,12 @@ def room_mesh(caption: RoomCaption, thing: Mesh | None = None, azimuth: float = 
 
 
 def _shifted(values: np.ndarray, by: tuple[int, int]) -> np.ndarray:
-    """(TILES^2, n): what a grid has at one corner of each tile."""
+    """Return a grid's values (TILES^2, n) at one corner of each tile."""
     return values[by[0] : TILES + by[0], by[1] : TILES + by[1]].reshape(TILES * TILES, -1)
 
 
 def _placed(thing: Mesh, azimuth: float) -> Mesh:
-    """The object on the floor by a wall, its front to the middle of the room."""
+    """Return the object on the floor by a wall, its front to the middle of the room."""
     a, turn = np.radians(azimuth), np.radians(azimuth + 180)
     spin = np.array([[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1]], np.float32)
     corners = thing.corners @ spin.T * np.float32(SCALE)
@@ -112,7 +112,7 @@ def _placed(thing: Mesh, azimuth: float) -> Mesh:
 
 
 def _together(first: Mesh, second: Mesh) -> Mesh:
-    """Two meshes as one."""
+    """Return two meshes as one."""
     materials = second.materials.copy()
     materials[:, 3] += np.where(materials[:, 3] >= 0, len(first.texels), 0)
     corners, normals, uv, openness = (np.concatenate([getattr(first, n), getattr(second, n)]) for n in ("corners", "normals", "uv", "openness"))
@@ -122,7 +122,7 @@ def _together(first: Mesh, second: Mesh) -> Mesh:
 
 
 def _texture(surface: Surface, side: int = 32) -> np.ndarray:
-    """(side^2, 3) uint8, one period of a pattern: four stripes, or four by four squares."""
+    """Return one period of a pattern, (side^2, 3) uint8: four stripes, or four by four squares."""
     x, y = np.meshgrid(np.arange(side), np.arange(side))
     second = {"striped": x // (side // 4) % 2, "checkered": (x // (side // 4) + y // (side // 4)) % 2}.get(surface.pattern, np.zeros_like(x))
     colours = np.array([COLOURS[surface.colour], COLOURS[surface.colour2]]) * 255

@@ -55,7 +55,7 @@ ACCEPTANCE: tuple[str, ...] = (
 
 
 def _new() -> frozenset[Pair]:
-    """Two more colours of every kind, the fourth and the ninth of those that the prior was shown, counted from the kind's place."""
+    """Return two more colours of every kind, the fourth and the ninth of those that the prior was shown, counted from the kind's index."""
     pairs = set()
     for place, (kind, not_seen) in enumerate(_COLOURS_NOT_SEEN.items()):
         shown = [c for c in COLOURS if c not in not_seen]

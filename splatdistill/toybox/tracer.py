@@ -21,7 +21,7 @@ REACH = 1.1  # no object leaves this distance from the origin; rays start there
 
 @njit(**FAST)
 def _distance(part, x, y, z):
-    """Signed distance from one part (exact, or a bound that never overshoots)."""
+    """Return the signed distance from one part (exact, or a bound that never overshoots)."""
     x -= part[2]
     y -= part[3]
     z -= part[4]
@@ -67,7 +67,7 @@ def _distance(part, x, y, z):
 
 @njit(**FAST)
 def _prism(x, y, z, a, b, c, axis):
-    """Triangular prism: base half width a, half height b, half length c; the apex points to world +z."""
+    """Return the signed distance from a triangular prism: base half width a, half height b, half length c; the apex points to world +z."""
     if axis == 1:  # ridge along x: (x, y, z) arrived as (y, z, x)
         across, up, along = x, y, z
     else:  # ridge along y: arrived as (x, -z, y)
@@ -79,7 +79,7 @@ def _prism(x, y, z, a, b, c, axis):
 
 @njit(**FAST)
 def _nearest(parts, x, y, z):
-    """Distance to the object, and which part that is."""
+    """Return the distance to the object, and the index of the nearest part."""
     best, which = 1e9, 0
     for i in range(parts.shape[0]):
         d = _distance(parts[i], x, y, z)
@@ -90,7 +90,7 @@ def _nearest(parts, x, y, z):
 
 @njit(**FAST)
 def _painted(part, x, y, z):
-    """1 where the pattern's second colour shows."""
+    """Return 1 where the pattern's second colour shows, else 0."""
     pattern = int(part[8])
     if pattern == 1:
         return 1.0 if math.sin(20.0 * (z - part[4])) > 0 else 0.0

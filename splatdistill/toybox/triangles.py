@@ -85,7 +85,7 @@ def _project(point, pose, fx, fy, cx, cy):
 
 @njit(**FAST)
 def _texel(row, texels, u, v, ch):
-    """A texture's channel at (u, v), bilinear and repeated; v points up."""
+    """Return a texture's channel at (u, v), bilinear and repeated; v points up."""
     first, w, h = int(row[3]), int(row[4]), int(row[5])
     x, y = (u - math.floor(u)) * w - 0.5, (1.0 - (v - math.floor(v))) * h - 0.5
     x0, y0 = int(math.floor(x)), int(math.floor(y))
@@ -180,7 +180,7 @@ def rasterise(
 
 
 def corner_normals(corners: np.ndarray, crease: float = 50.0) -> np.ndarray:
-    """(faces, 3, 3) unit normals: each corner's mean, weighted by area, of the faces that meet there within `crease` degrees.
+    """Return (faces, 3, 3) unit normals: each corner's mean, weighted by area, of the faces that meet there within `crease` degrees.
 
     Faces that meet at a place count whether or not they share a vertex; those wound the other way do not.
     """
@@ -192,7 +192,7 @@ def corner_normals(corners: np.ndarray, crease: float = 50.0) -> np.ndarray:
 
 @njit(**FAST)
 def _smooth(flat, unit, place, least):
-    """See corner_normals; place: (3 faces,) the number of each corner's place."""
+    """Return the normals of corner_normals; place: (3 faces,) the number of each corner's place."""
     count = np.zeros(place.max() + 2, np.int64)
     for p in place:
         count[p + 1] += 1

@@ -22,7 +22,7 @@ DIRECTED = ViewWords(left_right=True)
 
 
 def backgrounds(count: int, rng: torch.Generator) -> Float[Tensor, "count 3"]:
-    """Plain backgrounds: half white, a fifth gray, the rest of any colour."""
+    """Return plain backgrounds (count,3): half white, a fifth gray, the rest of any colour."""
     u = torch.rand(count, 1, generator=rng)
     gray = torch.rand(count, 1, generator=rng).expand(count, 3)
     colour = torch.rand(count, 3, generator=rng)
@@ -40,7 +40,7 @@ class Pictures:
 
 
 def pictures(count: int, seed: int, held_out: bool = False, threads: int | None = None) -> Pictures:
-    """Random captions from random views; of the held-out pairs only, or of the others only."""
+    """Return pictures of random captions from random views; of the held-out pairs only, or of the others only."""
     rng, torch_rng = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     captions: list[Caption] = []
     while len(captions) < count:

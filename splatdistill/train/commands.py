@@ -77,7 +77,7 @@ class Commands:
     held: list[Command] = field(default_factory=list)  # what `wait` has seen arrive
 
     def put(self, command: Command) -> None:
-        """Ask for something before the next step."""
+        """Queue a command for the next step."""
         self.queue.put(command)
 
     def take(self, attempt: int = 0) -> list[Command]:

@@ -37,7 +37,7 @@ class Limits:
 
 @dataclass
 class DivergenceMonitor:
-    """Counts bad signs; not part of the state, since a resumed run deserves a fresh look."""
+    """Monitor that counts bad signs; not part of the state, since a resumed run starts its counts anew."""
 
     limits: Limits = field(default_factory=Limits)
     refused: int = 0
@@ -50,7 +50,7 @@ class DivergenceMonitor:
         return "nan" if self.refused >= self.limits.refused else None
 
     def look(self, g: Gaussians, coverage: float, particle: int = 0) -> Verdict | None:
-        """Look at a scene; return the verdict if a sign has lasted. One of values that are not finite need not."""
+        """Check a scene; return the verdict if a sign has lasted. Non-finite values need not last."""
         sign = self.sign(g, coverage)
         same = sign is not None and sign == self.signs.get(particle)
         self.lasted[particle] = self.lasted[particle] + 1 if same else int(sign is not None)

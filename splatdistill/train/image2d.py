@@ -104,7 +104,7 @@ class Pictures:
         return View(x, self.text, self.prior, self.rng, self.done / self.config.steps)
 
     def step(self) -> bool:
-        """Take one optimiser step; return True if there are more to come. RunEnded where gradients stay non-finite."""
+        """Run one optimiser step; return whether more are to come. RunEnded where gradients stay non-finite."""
         if self.done >= self.config.steps:
             return False
         for group in self.optimizer.param_groups:

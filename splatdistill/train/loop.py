@@ -48,7 +48,7 @@ def run(session: Session, folder: RunDir, callbacks: Sequence[Callback] = (), co
 def advance(
     session: Session, folder: RunDir, callbacks: Sequence[Callback] = (), commands: Commands | None = None
 ) -> Generator[None, None, Result]:
-    """Do as `run`, resting after every step and every wait, so that several can take turns."""
+    """Run as `run` does, yielding after every step and every wait, so that several runs can take turns."""
     loop = Loop(session, folder, callbacks, commands or Commands())
     with folder.writing():
         loop.begin()
@@ -65,7 +65,7 @@ def advance(
 
 @dataclass
 class Loop:
-    """A run going on: its session, where it writes, whom it tells, and what it was asked."""
+    """State of a running run: its session, folder, callbacks and commands."""
 
     session: Session
     folder: RunDir
@@ -84,7 +84,7 @@ class Loop:
             callback(event)
 
     def begin(self) -> None:
-        """Say that the run goes on from a checkpoint, and with which settings other than that one's."""
+        """Report that the run continues from a checkpoint, and with which settings other than that one's."""
         session = self.session
         self.calls_of_others = session.prior.calls
         saved = session.resumed_from
@@ -186,14 +186,14 @@ class Loop:
         self.tell(Preview(step, views, None if x0 is None else x0.cpu()))
 
     def note_steering(self) -> None:
-        """Have config.yaml say what was changed. A log that cannot be read is no reason to end the run."""
+        """Write the changed settings into config.yaml. A log that cannot be read is no reason to end the run."""
         try:
             self.folder.note_steering()
         except UserError as e:
             logger.warning("%s does not say what was changed: %s", self.folder.config, e)
 
     def end(self) -> Result:
-        """Judge a run that has done its steps, save it, write its files and tell the end. RunEnded for a verdict, whose event
+        """Judge a run that has done its steps, save it, write its files and report the end. RunEnded for a verdict, whose event
         is told even if nothing else can be written.
         """
         session, state = self.session, self.session.state

@@ -54,7 +54,7 @@ class Mixed(nn.Module):
         return self.added.weight * self.added.guidance(view, self.memory).loss
 
     def learn(self, view: View) -> None:
-        """Learn from the views, after the splats have moved."""
+        """Update the memory from the views, after the splats have moved."""
         self.added.guidance.learn(view, self.memory)
 
 

@@ -13,7 +13,7 @@ EVERY = 0.25  # seconds between changes of the display
 
 
 def in_notebook() -> bool:
-    """Tell if IPython runs this process for a notebook, which shows HTML."""
+    """Return whether IPython runs this process for a notebook, which shows HTML."""
     if "IPython" not in sys.modules:
         return False
     from IPython import get_ipython  # pyright: ignore[reportMissingImports]  # there, where it runs this

@@ -54,7 +54,7 @@ class Particle:
         return cls.around(Splats.from_gaussians(gaussians).to(device), torch.zeros(3, device=device), config)
 
     def zero_grad(self) -> None:
-        """Forget the gradients of the scene and of the background."""
+        """Clear the gradients of the scene and of the background."""
         self.optimizer.zero_grad(set_to_none=True)
         self.background_optimizer.zero_grad(set_to_none=True)
 

@@ -73,7 +73,7 @@ class Work(_Shown):
         self.what, self.total = what, total
 
     def done(self, count: int, what: str = "") -> None:
-        """Tell that `count` pieces of the total are done; `what` is being worked on."""
+        """Report that `count` pieces of the total are done; `what` is being worked on."""
         rate = self._rate(count)
         if self.console.is_terminal:
             self.bar.update(self.task, completed=count, description=what or self.what)

@@ -44,7 +44,7 @@ def slug(prompt: str) -> str:
 
 @dataclass(frozen=True)
 class RunDir(RunFiles):
-    """One run's folder. All that reads a run asks here."""
+    """Folder of one run. All code that reads a run's files uses this class."""
 
     @classmethod
     def create(cls, prompt: str, out: Path | None = None) -> "RunDir":
@@ -134,8 +134,8 @@ class RunDir(RunFiles):
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Have the folder to oneself: UserError while another process goes on with the run. Then what a process that was
-        killed left half done is removed.
+        """Lock the folder: UserError while another process continues the run. Then remove the partial files of a process that was
+        killed.
         """
         log = self._locked()
         try:
@@ -171,7 +171,7 @@ class RunDir(RunFiles):
             append(self.log, line_of(event))
 
     def note_steering(self) -> None:
-        """Have config.yaml say, in comments at its end, what was changed when."""
+        """Write into config.yaml, in comments at its end, what was changed when."""
         if not self.config.is_file():  # of a run from Python that wrote none
             return
         text = self.config.read_text(encoding="utf-8")

@@ -44,7 +44,7 @@ class Session:
 
     @classmethod
     def resumed(cls, config: Train, prior: DiffusionPrior, checkpoint: Checkpoint | Path) -> "Session":
-        """Go on from a checkpoint, as if there had been no pause. UserError where it is damaged or of another kind of run."""
+        """Return the session of a checkpoint, which continues bit for bit. UserError where it is damaged or of another kind of run."""
         Prompts(config.prompt)
         saved = checkpoint if isinstance(checkpoint, Checkpoint) else read_checkpoint(checkpoint)
         session = cls(config, prior, state=restore(saved, config, prior))
@@ -65,7 +65,7 @@ class Session:
         return Prompts(c.prompt, c.negative, c.directions if c.view_dependent else None, perp_neg_of(c.perp_neg, self.prior))
 
     def step(self) -> StepDone:
-        """Take one optimiser step (or a refused one)."""
+        """Run one optimiser step (or a refused one)."""
         c = self.config
         self.last = train_step(self.state, c, c.guidance, self.prior, self.prompts, self.rasterizer)
         d = self.last.distilled

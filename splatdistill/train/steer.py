@@ -73,7 +73,7 @@ def in_force(begun: Train, run: RunDir, checkpoint: Checkpoint) -> Train:
 
 
 def begin_parts(session: Session, config: Train, command: SetField | Choose) -> None:
-    """Give a part that was chosen anew fresh memory, and have the prior read other words: what it cannot take is refused here."""
+    """Initialise the memory of a newly chosen part, and embed changed prompts: what the prior cannot take is refused here."""
     match command:
         case SetField(path="prompt" | "negative", value=str(words)):
             session.prior.embed([words])  # what the prior cannot take is refused here, and does not end the run at its next step

@@ -80,7 +80,7 @@ def encoded_again(rgb: Float[Tensor, "b 3 h w"], prior: DiffusionPrior, encoding
 def train_step(
     state: State, config: Train, guidance: Guidance, prior: DiffusionPrior, prompts: Prompts, rasterizer: Rasterizer
 ) -> Step:
-    """Look at one particle from new cameras, ask the prior, move its splats; then config.inner - 1 more moves towards the same
+    """Render one particle from new cameras, ask the prior, move its splats; then config.inner - 1 more moves towards the same
     targets, as in the inner loop of MicroDreamer's score-based iterative reconstruction (arXiv:2404.19525), but of the loss
 
         guidance_weight sum gain |x_k - target|^2 / 2 + regularisers,
@@ -155,7 +155,7 @@ def train_step(
 
 
 def move(particle: Particle, config: Train, rng: torch.Generator) -> None:
-    """Take the optimizers' steps along the gradients that are there, and keep colours where they may be. threestudio-3dgs clips them
+    """Step the optimizers along the present gradients, and clamp colours to their range. threestudio-3dgs clips them
     on the way to the renderer, where one that went too far gets no gradient and stays there; here it may come back.
     """
     particle.optimizer.step()
@@ -170,7 +170,7 @@ def move(particle: Particle, config: Train, rng: torch.Generator) -> None:
 def towards(
     shots: list[Shot], particle: Particle, config: Train, prior: DiffusionPrior, rasterizer: Rasterizer, progress: float, lap: Callable[[int], None]
 ) -> bool:
-    """Put the gradients of another move towards the targets of `shots` in place; tell whether they are finite, without which
+    """Set the gradients of another move towards the targets of `shots`; return whether they are finite, without which
     there is none. The densifier's statistics stay those of the outer steps, whose gradients its thresholds are meant for.
     """
     particle.zero_grad()

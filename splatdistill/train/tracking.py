@@ -50,7 +50,7 @@ class TensorBoard:
     """
 
     def __init__(self, path: Path, step: int = 0, config: Path | None = None) -> None:
-        """Begin or go on at `step`. config: a file whose text is shown with the run."""
+        """Start, or continue at `step`. config: a file whose text is shown with the run."""
         try:
             self.writer = _writer()(str(path), purge_step=step + 1 if step else None)
             if config is not None and config.is_file() and not step:

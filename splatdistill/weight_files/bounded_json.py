@@ -12,11 +12,11 @@ CONFIGURATION = 2**20
 
 
 class Unreadable(Exception):
-    """A file that is not what it should be; the message says why in words that follow the file's name."""
+    """Error for a file in another format than expected; the message is the reason, as text that follows the file's name."""
 
 
 def regular_size(path: Path) -> int:
-    """Bytes in a file; Unreadable unless it is a regular file, or a link to one, that may be read."""
+    """Return the bytes in a file; Unreadable unless it is a regular file, or a link to one, that may be read."""
     try:
         found = path.stat()
     except FileNotFoundError as error:
@@ -29,7 +29,7 @@ def regular_size(path: Path) -> int:
 
 
 def read_object(path: Path, largest: int = CONFIGURATION) -> dict[str, Any]:
-    """The object in a JSON file of at most `largest` bytes. Raises Unreadable."""
+    """Return the object in a JSON file of at most `largest` bytes. Raises Unreadable."""
     size = regular_size(path)
     if size > largest:
         raise Unreadable(f"has {size:,} bytes; expected at most {largest:,}")
@@ -40,7 +40,7 @@ def read_object(path: Path, largest: int = CONFIGURATION) -> dict[str, Any]:
 
 
 def parsed(data: bytes) -> dict[str, Any]:
-    """The object in some JSON. Raises Unreadable."""
+    """Return the object in JSON text. Raises Unreadable."""
     if data.startswith(b"\xef\xbb\xbf"):
         raise Unreadable("begins with a byte order mark; save it as UTF-8 without one")
     try:
@@ -55,12 +55,12 @@ def parsed(data: bytes) -> dict[str, Any]:
 
 
 def first_line(error: BaseException, longest: int = 160) -> str:
-    """The kind of an error and the first line of its text, as they may be printed; it may quote the file."""
+    """Return the kind of an error and the first line of its text, made printable; it may quote the file."""
     said = str(error).strip().splitlines() or [""]
     return f"{type(error).__name__}: {shown(said[0], longest)}"
 
 
 def shown(value: object, longest: int = 60) -> str:
-    """A value from a file as it may be printed: in one line, without control characters, not long."""
+    """Return a value from a file, made printable: in one line, without control characters, not long."""
     text = value if isinstance(value, str) and value.isprintable() else ascii(value)
     return text if len(text) <= longest else f"{text[: longest - 3]}..."

@@ -9,7 +9,7 @@ NAMED = 2  # tensors of each kind that a fault names
 
 
 def tensor_faults(expected: Mapping[str, Sequence[int]], found: Mapping[str, Entry], optional: Sequence[str] = ()) -> list[str]:
-    """Missing, unexpected and misshapen tensors, and such that are no floating-point numbers; one line of each kind.
+    """Return missing, unexpected and misshapen tensors, and those that are no floating-point numbers; one line of each kind.
 
     optional: ends of names that a file may hold beside those that are expected.
     """
@@ -28,6 +28,6 @@ def tensor_faults(expected: Mapping[str, Sequence[int]], found: Mapping[str, Ent
 
 
 def listed(names: Sequence[str]) -> str:
-    """The first few names and the number of the others."""
+    """Return the first few names and the number of the others."""
     rest = len(names) - NAMED
     return ", ".join(names[:NAMED]) + (f" and {rest} more" if rest > 0 else "")

@@ -10,7 +10,7 @@ MOST_SHARDS = 1000
 
 
 def weight_files(folder: Path, stem: str, variant: str | None = None) -> list[Path]:
-    """The safetensors of one network and variant that its index, or the plain name, calls for; [] when absent.
+    """Return the safetensors of one network and variant that its index, or the plain name, calls for; [] when absent.
 
     Raises Unreadable for an index that is none.
     """
@@ -24,7 +24,7 @@ def weight_files(folder: Path, stem: str, variant: str | None = None) -> list[Pa
 
 
 def shards(index: Path) -> list[Path]:
-    """The files that an index names, all of them beside it. Raises Unreadable."""
+    """Return the files that an index names, all of them beside it. Raises Unreadable."""
     try:
         names = read_object(index, LARGEST).get("weight_map")
         if not isinstance(names, dict) or not names or not all(isinstance(n, str) for n in names.values()):
@@ -40,7 +40,7 @@ def shards(index: Path) -> list[Path]:
 
 
 def tensors(folder: Path, stem: str, variant: str | None = None) -> dict[str, Entry]:
-    """All tensors of one network and variant, unread; {} when absent. Raises Unreadable."""
+    """Return the headers' entries of all tensors of one network and variant; {} when absent. Raises Unreadable."""
     files = weight_files(folder, stem, variant)
     shared = SharedWeights.of(folder)
     if shared and files == [shared.file]:

@@ -28,12 +28,12 @@ class Entry:
 
     @property
     def count(self) -> int:
-        """Its numbers."""
+        """Return the number of its elements."""
         return math.prod(self.shape)
 
 
 def read_header(path: Path) -> dict[str, Entry]:
-    """All tensors of a whole safetensors file. Raises Unreadable."""
+    """Return the entries of all tensors of a whole safetensors file. Raises Unreadable."""
     size = regular_size(path)
     try:
         with path.open("rb") as file:
@@ -66,7 +66,7 @@ def read_header(path: Path) -> dict[str, Entry]:
 
 
 def entry(name: str, value: object, spans: dict[str, tuple[int, int]]) -> Entry:
-    """One entry of a header, its place noted in `spans`. Raises Unreadable."""
+    """Return one entry of a header, its span noted in `spans`. Raises Unreadable."""
     if not isinstance(value, dict):
         raise Unreadable(f"is no safetensors file: {shown(name)} is no object")
     dtype, shape, offsets = value.get("dtype"), value.get("shape"), value.get("data_offsets")
@@ -81,5 +81,5 @@ def entry(name: str, value: object, spans: dict[str, tuple[int, int]]) -> Entry:
 
 
 def whole(value: object) -> TypeGuard[list[int]]:
-    """True for a list of natural numbers."""
+    """Return whether a value is a list of natural numbers."""
     return isinstance(value, list) and len(value) <= 16 and all(type(n) is int and 0 <= n < 2**63 for n in value)

@@ -33,7 +33,7 @@ class SharedWeights:
 
     @classmethod
     def of(cls, folder: Path) -> "SharedWeights | None":
-        """The file that a component's folder points to; None when it holds weights of its own, or no readable pointer."""
+        """Return the file that a component's folder points to; None when it holds weights of its own, or no readable pointer."""
         try:
             said = read_object(folder / POINTER)
         except Unreadable:
@@ -43,23 +43,23 @@ class SharedWeights:
 
     @classmethod
     def write(cls, folder: Path, file: Path, prefix: str) -> None:
-        """Point from a component's folder to its tensors in a file."""
+        """Write a pointer from a component's folder to its tensors in a file."""
         path = Path(os.path.relpath(file, folder)).as_posix()
         (folder / POINTER).write_text(json.dumps({"file": path, "prefix": prefix}) + "\n", encoding="utf-8")
 
     def header(self) -> dict[str, Entry]:
-        """Its tensors by their names without the prefix, unread. Raises Unreadable."""
+        """Return the entries of the component's tensors by their names without the prefix. Raises Unreadable."""
         return as_numbers(self._stored())
 
     def size(self) -> int:
-        """Bytes of its tensors in the file. Raises Unreadable."""
+        """Return the bytes of the component's tensors in the file. Raises Unreadable."""
         return sum(BYTES[e.dtype] * e.count for e in self._stored().values())
 
     def _stored(self) -> dict[str, Entry]:
         return {k.removeprefix(self.prefix): e for k, e in read_header(self.file).items() if k.startswith(self.prefix)}
 
     def tensors(self) -> "dict[str, Tensor]":
-        """The component's state_dict, without the prefix; empty when the file has none of it."""
+        """Return the component's state_dict, without the prefix; empty when the file has none of it."""
         from safetensors import safe_open
 
         with safe_open(self.file, "pt") as stored:

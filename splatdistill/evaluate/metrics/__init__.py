@@ -93,7 +93,7 @@ class Measurement:
     detail: str = ""  # of this run alone
 
     def __post_init__(self) -> None:
-        """Take what is no number for none: it would be passed on as one."""
+        """Replace a value that is not a number by None, so that it is not passed on as one."""
         if self.value is not None and not math.isfinite(self.value):
             object.__setattr__(self, "note", f"it came out as {self.value}")
             object.__setattr__(self, "value", None)

@@ -52,7 +52,7 @@ class Experiment:
 
 
 def prepare(options: Variance) -> Experiment:
-    """Settle an experiment; UserError or WeightsError for what cannot be."""
+    """Prepare an experiment; UserError or WeightsError for an impossible one."""
     weights = Weights()
     runs: list[tuple[Train, RunDir | None, str]] = [*map(existing, options.checkpoint)]
     runs = runs or [(short(options, weights), None, options.run)]

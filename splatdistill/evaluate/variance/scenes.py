@@ -51,7 +51,7 @@ def steps_of(o: Variance, run: RunDir | None, config: Train) -> list[int] | list
 
 
 def scenes(o: Variance, runs: list[tuple[Train, RunDir | None, str]], weights: Weights) -> Iterator[Taken]:
-    """Give every scene in turn."""
+    """Yield every scene in turn."""
     for config, folder, named in runs:
         found = weights.find(config.prior)
         going: Session | None = None

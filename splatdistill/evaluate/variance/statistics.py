@@ -80,7 +80,7 @@ class Drawn:
 
     @staticmethod
     def of(design: Design, samples: Sequence[Sample]) -> "Drawn":
-        """Put samples together; there must be as many as the design has cameras."""
+        """Combine samples into a Drawn; there must be as many as the design has cameras."""
         if len(samples) != design.cameras:
             raise ValueError(f"{len(samples)} samples for {design.cameras} cameras")
         means = torch.stack([s.mean for s in samples])

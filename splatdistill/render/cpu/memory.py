@@ -12,7 +12,7 @@ LARGE = 2**16  # bytes from which on a block that comes back has all of them cou
 
 
 class _Block(NamedTuple):
-    """Bytes from an aligned address on."""
+    """Memory block: bytes from an aligned address on."""
 
     memory: np.ndarray
     address: int
@@ -34,7 +34,7 @@ def _size_class(size: int) -> int:
 
 
 class _Loan:
-    """A block on loan. numpy keeps this as the base of the array made of it, and views and tensors keep that array, so
+    """Block on loan. numpy keeps this as the base of the array made of it, and views and tensors keep that array, so
     that the block is given back when the last of them is gone.
     """
 
@@ -45,8 +45,8 @@ class _Loan:
         self.__array_interface__ = {"version": 3, "data": (block.address, False), "shape": shape, "typestr": kind.str}
 
     def __del__(self, free: dict[int, list[_Block]] = _free) -> None:
-        """Give the memory back. Lists and dictionaries change in one step under Python's lock, so that this may run in any thread and even
-        inside the garbage collector.
+        """Return the block to the pool. Lists and dictionaries change in one step under Python's lock, so that this may run in
+        any thread and even inside the garbage collector.
         """
         size = self.block.size
         if size >= LARGE and sum([each * len(waiting) for each, waiting in list(free.items())]) > KEPT:

@@ -124,7 +124,7 @@ def bin_tiles(projection: Projection, padded: int, view: View) -> Tiles:
 def composite(
     rows: np.ndarray, tiles: Tiles, view: View, background: np.ndarray, images: Images, channels: Tag
 ) -> Composited:
-    """Fill the images."""
+    """Write the images."""
     shares = pool.threads() if tiles.members.size >= SPLIT_COMPOSITING else 1
     batch, state, _, words = compositing.scratch_sizes(len(channels))
     batches, states = empty((shares, batch), rows.dtype), empty((shares, state), rows.dtype)
@@ -179,7 +179,7 @@ def project_backward(
     shapes: Shapes, radii: np.ndarray, gradients: np.ndarray, shared: bool, view: View,
     channels: Tag, absgrad: Tag,
 ) -> ShapeGradients:  # fmt: skip
-    """Carry gradient rows to the inputs."""
+    """Write the gradients of the inputs from the gradient rows."""
     dtype, padded = shapes.means.dtype, shapes.padded
     entries = view.count * padded
     out = ShapeGradients(

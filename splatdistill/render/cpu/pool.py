@@ -70,7 +70,7 @@ _pool = Pool()
 
 
 def _forget_threads() -> None:
-    """Begin anew in a forked child, which has none of its parent's threads, and perhaps a lock that nobody will release."""
+    """Reset a forked child's pool: it has none of its parent's threads, and perhaps a lock that nobody will release."""
     global _pool
     _pool = Pool()
 

@@ -87,7 +87,7 @@ class Network(nn.Module, ABC):
 
     @torch.no_grad()
     def tell(self, pooled: Float[Tensor, "corpus c"]) -> None:
-        """Remember mean and standard deviation of a corpus' texts: a third of what a text is is common to all."""
+        """Store mean and standard deviation of a corpus' text embeddings: a third of an embedding is common to all."""
         self.mean.copy_(pooled.mean(0))
         self.deviation.copy_(pooled.std(0, correction=0).clamp(min=1e-3))
 
@@ -116,7 +116,7 @@ class Network(nn.Module, ABC):
 
 
 def small_(layer: nn.Linear | nn.Conv3d) -> None:
-    """Let a last layer begin all but silent, so that the network begins as the ball."""
+    """Initialise a last layer with small weights and no bias, so that the network begins near the ball."""
     fan = layer.weight[0].numel()
     nn.init.uniform_(layer.weight, -0.02 / fan**0.5, 0.02 / fan**0.5)
     if layer.bias is not None:

@@ -65,7 +65,7 @@ def save(session: AmortisedSession, folder: RunDir) -> None:
 
 
 def resume(session: AmortisedSession, folder: RunDir) -> int:
-    """Put the newest whole checkpoint into a session; return its step. UserError where there is none."""
+    """Load the newest whole checkpoint into a session; return its step. UserError where there is none."""
     damaged: list[str] = []
     for path in reversed(folder.checkpoints()):
         try:

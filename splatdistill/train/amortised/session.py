@@ -92,7 +92,7 @@ class AmortisedSession:
         return c.rate * fallen * min(1.0, (self.steps + 1) / max(c.warm_up, 1))
 
     def step(self) -> Done:
-        """Take one step: look at the splats of some prompts, ask the prior, move the network (`inner` times); or refuse it."""
+        """Run one step: render the splats of some prompts, ask the prior, update the network (`inner` times); or refuse it."""
         c = self.config
         prompts = tuple(self.corpus[k] for k in self.order.at(self.steps, c.prompts))
         for group in self.optimizer.param_groups:
@@ -129,7 +129,7 @@ class AmortisedSession:
         return torch.Generator().manual_seed(int(seeds.generate_state(1, np.uint64)[0] >> 1))
 
     def _look(self, prompt: str, g: Gaussians, looks: list[Look], rng: torch.Generator) -> tuple[Tensor, Tensor, float]:
-        """Look at a prompt's splats from new cameras and ask the prior; its loss, the regularisers, and the mean alpha."""
+        """Render a prompt's splats from new cameras and ask the prior; return its loss, the regularisers, and the mean alpha."""
         c, prior = self.config, self.prior
         size = prior.image_size
         cameras: Cameras = c.cameras.at(self.steps / c.steps).sample(c.batch, size, size, rng, prior.views).to(prior.device)
@@ -151,7 +151,7 @@ class AmortisedSession:
         return look.distilled.loss_at(x), c.regularise(out, g, look.view.progress), 0.0
 
     def _taken(self, prompts: tuple[str, ...], looks: list[Look], loss: float, norm: float, coverage: float) -> Done:
-        """Let the guidance learn, and move the average of the weights."""
+        """Update the guidance's memory and the moving average of the weights, and return the step's outcome."""
         for look in looks:
             self.config.guidance.learn(look.view, self.memory)
         self.workers.average([v for v in self.memory.state_dict().values() if v.is_floating_point()])
@@ -184,7 +184,7 @@ class AmortisedSession:
         return {k: v.detach().cpu().contiguous() for k, v in named.items()}
 
     def restore(self, saved: Checkpoint) -> None:
-        """Go on from a checkpoint, as if there had been no pause; UserError where it is damaged or of another network."""
+        """Restore a checkpoint; the training then continues bit for bit. UserError where it is damaged or of another network."""
         with explained(saved.path):
             fresh, tensors = self.tensors(), saved.tensors
             for name, value in fresh.items():

@@ -18,7 +18,7 @@ DIGIT = 12  # bits that one pass of the sort looks at
 
 @compiled
 def corners(rectangle):
-    """x0, x1, y0, y1 of a rectangle of tiles; x1 and y1 are one past the last."""
+    """Return x0, x1, y0, y1 of a rectangle of tiles; x1 and y1 are one past the last."""
     return rectangle & 0xFFFF, (rectangle >> 16) & 0xFFFF, (rectangle >> 32) & 0xFFFF, (rectangle >> 48) & 0xFFFF
 
 
@@ -30,7 +30,7 @@ def is_wide(x0, x1, y0, y1):
 
 @compiled
 def span(rows, row, y, x0, x1):
-    """The tiles from x0 to x1 - 1 of tile row y that the ellipse -(A dx^2 + B dx dy + C dy^2) <= REACH meets.
+    """Return the tiles from x0 to x1 - 1 of tile row y that the ellipse -(A dx^2 + B dx dy + C dy^2) <= REACH meets.
 
     Solved for dx, the ellipse's right end within the row of tiles is at the row's height nearest to that of the
     rightmost point, which is the ridge; likewise the left end.
@@ -60,7 +60,7 @@ def span(rows, row, y, x0, x1):
 
 @compiled
 def _sort_one(depth_bits, rectangles, start, n, keys, items, other_keys, other_items, buckets):
-    """Stable radix sort of a camera's visible Gaussians; returns how many, and the array that holds the order.
+    """Sort a camera's visible Gaussians by depth (stable radix sort); return their number, and the array that holds the order.
 
     The bits of positive floats sort like the floats. Subtracting the least leaves so few bits that two passes do
     for an object in front of a camera.
@@ -101,7 +101,7 @@ def _sort_one(depth_bits, rectangles, start, n, keys, items, other_keys, other_i
 def sort_by_depth(
     share, shares, depth_bits, rectangles, padded, keys, items, buckets, order, sorted_rectangles, counts
 ):
-    """For each camera the visible Gaussians from near to far, and their rectangles.
+    """Write for each camera the visible Gaussians from near to far, and their rectangles.
 
     keys, items: two rows per share; buckets: one.
     """
@@ -120,7 +120,7 @@ def sort_by_depth(
 
 @compiled
 def tile_starts(histogram, starts):
-    """Running sum of the counts per tile, summed over the rows of `histogram`; returns the total."""
+    """Write the running sum of the counts per tile, summed over the rows of `histogram`; return the total."""
     total = 0
     for tile in range(starts.size - 1):
         starts[tile] = total
@@ -134,7 +134,7 @@ def tile_starts(histogram, starts):
 def fill_tiles(
     share, shares, stripes, rows, padded, tiles_x, tiles_y, order, counts, sorted_rectangles, starts, cursors, members
 ):
-    """members[starts[tile]:starts[tile + 1]]: the tile's entries (camera, Gaussian), near to far.
+    """Write members[starts[tile]:starts[tile + 1]]: the tile's entries (camera, Gaussian), near to far.
 
     Work is cut into (camera, stripe) with the tile rows y of a stripe having y % stripes equal.
     """

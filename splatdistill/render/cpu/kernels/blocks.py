@@ -29,19 +29,19 @@ RUNNING, FINAL, ACCUMULATED = 0, 1, 2  # T as it runs on; T after the last Gauss
 
 
 def pixel_centres(s: Simd, x: ir.Value, y: ir.Value) -> tuple[Vec, Vec]:
-    """Centres of a block's pixels, given that of its first."""
+    """Return the centres of a block's pixels, given that of its first."""
     return s.splat(x) + s.constants(LANE_X), s.splat(y) + s.constants(LANE_Y)
 
 
 def offsets(s: Simd, rows: ir.Value, row: ir.Value, x: Vec, y: Vec) -> tuple[Vec, Vec]:
-    """pixel - mean for the row that begins at rows[row]."""
+    """Return pixel - mean for the row that begins at rows[row]."""
     dx = x - s.broadcast(rows, s.index(row, layout.MEAN_X))
     dy = y - s.broadcast(rows, s.index(row, layout.MEAN_Y))
     return dx, dy
 
 
 def unclamped_alpha(s: Simd, rows: ir.Value, row: ir.Value, dx: Vec, dy: Vec) -> Vec:
-    """2^(log2 alpha); 0 below MIN_ALPHA, where exp2's bits are meaningless and could be slow denormal numbers."""
+    """Return 2^(log2 alpha); 0 below MIN_ALPHA, where exp2's bits are meaningless and could be slow denormal numbers."""
     a, b, c, offset = (s.broadcast(rows, s.index(row, i)) for i in (layout.A, layout.B, layout.C, layout.OFFSET))
     along_x = s.fma(b, dy, a * dx)
     exponent = s.fma(c * dy, dy, s.fma(along_x, dx, offset))
@@ -63,7 +63,7 @@ def for_each_set_bit(
     state: Sequence[Vec],
     step: Callable[[ir.Value, Sequence[Vec]], Sequence[Vec]],
 ) -> tuple[list[Vec], ir.Value]:
-    """state = step(i, state) for the set bits i, ascending, of the `count` words from words[first] on.
+    """Run state = step(i, state) for the set bits i, ascending, of the `count` words from words[first] on.
 
     Ends early once no lane of state[0], the transmittance, is above MIN_TRANSMITTANCE. Returns the last state and
     whether a pixel is still open. The state lives in registers throughout.

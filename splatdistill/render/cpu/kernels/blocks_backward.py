@@ -35,17 +35,19 @@ ROWS = range(4)  # of pixels in a block
 
 
 def quads(channels: int) -> int:
-    """Vectors that hold channels, four at a time."""
+    """Return the number of vectors that hold `channels` channels, four in each."""
     return (channels + 3) // 4
 
 
 def sums_width(channels: int) -> int:
-    """Vectors per Gaussian: two of moments, the rest of channels."""
+    """Return the vectors per Gaussian: two of moments, the rest of channels."""
     return 2 + quads(channels)
 
 
 def _by_pixel(s: Simd, four: Sequence[Vec]) -> list[Vec]:
-    """[x] of lanes (y, c): four channels' vectors (lanes (y, x)) turned, within each row of pixels."""
+    """Return the vector of each x with lanes (y, c), from four channels' vectors with lanes (y, x): a transpose within each row of
+    pixels.
+    """
     def mixed(a: Vec, b: Vec, x: int) -> Vec:  # lanes (y; a_x, b_x, a_x+1, b_x+1)
         return s.shuffle(a, b, [i for y in ROWS for i in (4 * y + x, 16 + 4 * y + x, 4 * y + x + 1, 17 + 4 * y + x)])
 
@@ -57,7 +59,7 @@ def _by_pixel(s: Simd, four: Sequence[Vec]) -> list[Vec]:
 
 
 def _row_sums(s: Simd, a: Vec, b: Vec) -> Vec:
-    """Lanes (y; 0, 0, sum_x a, sum_x b)."""
+    """Return lanes (y; 0, 0, sum_x a, sum_x b)."""
     first = s.shuffle(a, b, [i + 4 * y for y in ROWS for i in (0, 2, 16, 18)])
     second = s.shuffle(a, b, [i + 4 * y for y in ROWS for i in (1, 3, 17, 19)])
     pairs = first + second  # (y; a01, a23, b01, b23)
@@ -147,7 +149,7 @@ def flush_row(s: Simd, sums, i, mean_x, mean_y, gradients, target, channels) -> 
     row = row * s.constants(signs)
 
     def moved(v: Vec, moves: dict[int, tuple[int, float]]) -> Vec:
-        """Lane `to` gets factor * lane `source`; other lanes 0."""
+        """Return a vector whose lane `to` is factor * lane `source`; other lanes are 0."""
         source = [moves.get(lane, (lane, 0.0))[0] for lane in range(16)]
         return s.shuffle(v, None, source) * s.constants([moves.get(lane, (lane, 0.0))[1] for lane in range(16)])
 

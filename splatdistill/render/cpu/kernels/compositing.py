@@ -27,12 +27,12 @@ STATE = max(ACCUMULATED, OUTPUT_GRADIENT)  # vectors of a block's state besides 
 
 
 def scratch_sizes(channels: int) -> tuple[int, int, int, int]:
-    """Scalars for a batch's rows, the blocks' states and the sums, and 64-bit words, that one thread needs."""
+    """Return the scratch memory of one thread: scalars for a batch's rows, the blocks' states and the sums, and 64-bit words."""
     return BATCH * ROW, BLOCKS * LANES * (STATE + channels), BATCH * LANES * sums_width(channels), BLOCKS * WORDS
 
 
 def monomials(dtype: np.dtype) -> np.ndarray:
-    """The constant `monomials` argument: (1, u, v, u^2) and (u v, v^2, 0, 0) at every pixel of a tile."""
+    """Return the constant `monomials` argument: (1, u, v, u^2) and (u v, v^2, 0, 0) at every pixel of a tile."""
     out = np.zeros((BLOCKS, 2, 4, 4, 4), dtype)
     q, x, y = np.meshgrid(np.arange(BLOCKS), np.arange(BLOCK), np.arange(BLOCK), indexing="ij")
     u, v = FIRST + BLOCK * (q % 4) + x, FIRST + BLOCK * (q // 4) + y
@@ -64,7 +64,7 @@ def composite_tiles(
     share, shares, rows, members, starts, camera_count, tiles_x, tiles_y, background,
     batch, state, words, rgb, normal, depth, alpha, transmittance, masks, used, channels,
 ):  # fmt: skip
-    """The images, and for the backward pass the masks, and how many Gaussians each tile used before it was full."""
+    """Write the images, and for the backward pass the masks and the number of Gaussians that each tile used before it was opaque."""
     block_state = LANES * (STATE + len(channels))
     stride = tiles_x * TILE
     size = stride * tiles_y * TILE
@@ -115,7 +115,7 @@ def composite_tiles_backward(
     batch, state, words, sums, monomials_, rgb, normal, depth, transmittance, masks, used,
     v_rgb, v_normal, v_depth, v_alpha, gradients, channels, absgrad,
 ):  # fmt: skip
-    """This share's gradient rows: every Gaussian's sums over the tiles of the share."""
+    """Write this share's gradient rows: every Gaussian's sums over the tiles of the share."""
     block_state = LANES * (STATE + len(channels))
     width = 2 + (len(channels) + 3) // 4  # sums_width
     stride = tiles_x * TILE

@@ -20,7 +20,7 @@ EXP2_DOUBLE = tuple(math.log(2) ** i / math.factorial(i) for i in range(15))  # 
 
 
 def exp2(s: Simd, x: Vec) -> Vec:
-    """2^x = 2^n 2^f with n = round(x): a polynomial in f, and n added to the exponent's bits.
+    """Return 2^x = 2^n 2^f with n = round(x): a polynomial in f, and n added to the exponent's bits.
 
     Only for results that are normal numbers (|x| < 126 in float32); the caller masks other lanes.
     """
@@ -38,7 +38,7 @@ def exp2(s: Simd, x: Vec) -> Vec:
 
 
 def log2(s: Simd, x: Vec) -> Vec:
-    """log2 of positive normal numbers: x = 2^e m with m in [sqrt(1/2), sqrt(2)), and
+    """Return log2 of positive normal numbers: x = 2^e m with m in [sqrt(1/2), sqrt(2)), and
     log2 m = 2 / ln 2 * (t + t^3 / 3 + t^5 / 5 + ...) with t = (m - 1) / (m + 1).
     """
     single = s.suffix == "f32"
@@ -61,18 +61,18 @@ def log2(s: Simd, x: Vec) -> Vec:
 
 
 def to_int32(s: Simd, x: Vec) -> ir.Value:
-    """Whole numbers as 32-bit integers."""
+    """Return integral floats as 32-bit integers."""
     return s.builder.fptosi(x.value, ir.VectorType(ir.IntType(32), x.count))
 
 
 def split(s: Simd, array: ir.Value, index: ir.Value, width: int) -> list[Vec]:
-    """16 consecutive structures of `width` scalars as `width` vectors."""
+    """Return 16 consecutive structures of `width` scalars as `width` vectors."""
     wide = s.load(array, index, s.lanes * width)
     return [s.shuffle(wide, None, range(j, s.lanes * width, width)) for j in range(width)]
 
 
 def join(s: Simd, vectors: Sequence[Vec]) -> Vec:
-    """The opposite of `split`: lane l of every vector, then lane l + 1, ..."""
+    """Return the inverse of `split`: lane l of every vector, then lane l + 1, ..."""
     n = s.lanes
     wide, count = vectors[0], n
     for v in vectors[1:]:  # append, filling the second operand up to the first one's length
@@ -83,7 +83,7 @@ def join(s: Simd, vectors: Sequence[Vec]) -> Vec:
 
 
 def transpose(s: Simd, rows: Sequence[Vec]) -> list[Vec]:
-    """16 vectors as the 16 columns of their matrix: scalars within quarters first, then quarters, because
+    """Return 16 vectors as the 16 columns of their matrix: scalars within quarters first, then quarters, because
     shuffles within 128 bits are cheap everywhere.
     """
     quads = [4 * g for g in range(4)]

@@ -25,7 +25,7 @@ def _store_block(s: Simd, block: Vec, plane: ir.Value, pixel: ir.Value, stride: 
 
 
 def _planes(s: Simd, images: Sequence[ir.Value], camera, size, pixel, channels: int) -> list[tuple[ir.Value, ir.Value]]:
-    """(image, index of the block's first pixel) of every channel: rgb, normal if there, depth."""
+    """Return (image, index of the block's first pixel) of every channel: rgb, normal if there, depth."""
     rgb, normal, depth = images
     owners = [(rgb, 3, j) for j in range(3)] + [(normal, 3, j) for j in range(channels - 4)] + [(depth, 1, 0)]
     b = s.builder
@@ -60,7 +60,7 @@ def load_block_gradient(
     s: Simd, state, state_at, rgb, normal, depth, v_rgb, v_normal, v_depth, v_alpha, transmittance,
     camera, size, pixel, stride, channels,
 ) -> None:  # fmt: skip
-    """The backward pass's first state: T = 1, dloss/dchannel before the division by alpha, and
+    """Write the first state of the backward pass: T = 1, dloss/dchannel before the division by alpha, and
     Q = sum_c out_c dloss/dout_c - T_end dloss/dalpha.
 
     depth = sum / max(alpha, tiny) passes dloss/ddepth / alpha to the sum and -depth dloss/ddepth / alpha to alpha.

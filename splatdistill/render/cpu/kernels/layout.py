@@ -41,10 +41,10 @@ LN_2 = math.log(2)
 
 
 def groups(n: int) -> int:
-    """Groups that hold n Gaussians."""
+    """Return the number of groups that hold n Gaussians."""
     return (n + GROUP - 1) // GROUP
 
 
 def tiles(pixels: int) -> int:
-    """Tiles that cover a length of so many pixels."""
+    """Return the number of tiles that cover a length in pixels."""
     return (pixels + TILE - 1) // TILE

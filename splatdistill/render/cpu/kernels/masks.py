@@ -12,7 +12,7 @@ BLOCK_Y = [-layout.TILE // 2 + layout.BLOCK * (q // 4) + 0.5 for q in range(layo
 
 
 def _copy_row(s: Simd, rows, source, following, batch, i, centre_x, centre_y) -> tuple[ir.Value, Vec]:
-    """Row `source` to row i of the batch, its mean seen from the tile's centre; ask for row `following`."""
+    """Copy row `source` to row i of the batch, its mean relative to the tile's centre; prefetch row `following`."""
     s.prefetch(rows, s.index(following, 0, layout.ROW))
     b = s.builder
     row = s.load(rows, s.index(source, 0, layout.ROW), aligned=True)
@@ -64,11 +64,7 @@ def gather(s: Simd, rows, source, following, batch, i, centre_x, centre_y, gradi
 
 @emitted
 def masks_to_words(s: Simd, rows, masks, first, count, words) -> None:
-    """Turn a batch's masks (a bit per block for each Gaussian) into words (a bit per Gaussian for each block).
-
-    Bit i of words[q * WORDS + w] is bit q of masks[first + 64 w + i]; bits from `count` on are cleared. `masks` is
-    readable up to the next multiple of 64 entries. (`rows` only tells the float type.)
-    """
+    """Transpose a batch's masks (a bit per block for each Gaussian) into words (a bit per Gaussian for each block)."""
     b = s.builder
     sixty_four = ir.VectorType(ir.IntType(layout.BLOCKS), 64)
     used = b.lshr(s.index(count, 63), ir.Constant(INT64, 6))

@@ -62,7 +62,7 @@ def project_group(
 
 
 def _tile_span(s: Simd, mean: Vec, extent: Vec, size: Vec) -> tuple[ir.Value, ir.Value, Mask]:
-    """First tile, one past the last tile, and whether there is one, of the pixel centres within the extent."""
+    """Return the first tile, one past the last tile, and whether there is one, of the pixel centres within the extent."""
     extent = extent * 1.001  # rounding never loses a pixel
     first = s.maximum(s.ceil(mean - extent - 0.5), 0.0)
     last = s.minimum(s.floor(mean + extent - 0.5), size - 1.0)
@@ -72,7 +72,7 @@ def _tile_span(s: Simd, mean: Vec, extent: Vec, size: Vec) -> tuple[ir.Value, ir
 
 
 def _store_rectangles(s: Simd, seen: Mask, columns, rows, rectangles: ir.Value, target: ir.Value) -> None:
-    """Tile rectangles as four 16-bit numbers x0, x1, y0, y1 (x0 lowest) in two 32-bit halves; 0 where culled."""
+    """Write tile rectangles as four 16-bit numbers x0, x1, y0, y1 (x0 lowest) in two 32-bit halves; 0 where culled."""
     b = s.builder
     seen = seen & columns[2] & rows[2]
     count = s.lanes

@@ -23,7 +23,7 @@ def project_group_backward(
     stride, mean_out, quat_out, scale_out, opacity_out, colour_out, colour_stride, screen_out, abs_out,
     channels, absgrad,
 ) -> None:  # fmt: skip
-    """Gradients of Gaussians source to source + 15 from their gradient rows.
+    """Write the gradients of Gaussians source to source + 15 from their gradient rows.
 
     Camera i's rows begin at entry i * stride of `gradients`, one copy per thread. Its colour gradients go to entry
     i * colour_stride and further, and are summed over cameras if that is 0.
@@ -95,7 +95,7 @@ def _seen(s: Simd, radii: ir.Value, entry: ir.Value) -> Mask:
 
 
 def _summed_rows(s: Simd, gradients: ir.Value, threads: ir.Value, entry: ir.Value, copy: ir.Value) -> list[Vec]:
-    """The 16 gradient rows from `entry` on, summed over the threads' copies, as one vector per column."""
+    """Return the 16 gradient rows from `entry` on, summed over the threads' copies, as one vector per column."""
     b = s.builder
     slots = [cgutils.alloca_once(b, s.vector) for _ in range(s.lanes)]
     at = [s.index(s.index(entry, lane), 0, layout.ROW) for lane in range(s.lanes)]
@@ -113,7 +113,7 @@ def _summed_rows(s: Simd, gradients: ir.Value, threads: ir.Value, entry: ir.Valu
 def _projection_gradient(
     s: Simd, cam: Camera, p: Projected, row: list[Vec], screen: list[Vec], depth: Vec
 ) -> tuple[list[Vec], list[Vec]]:
-    """dloss/d: mean (3) and R S (9, row major).
+    """Return dloss/d: mean (3) and R S (9, row major).
 
     screen, depth: dloss/d(projected mean), dloss/dz. With K the conic, K's gradient V holds half the second moments,
     since sigma = d^T K d / 2. K = covariance^-1 gives dloss/dcovariance = -K V K; covariance = F F^T gives
@@ -147,7 +147,7 @@ def _projection_gradient(
 
 
 def _quaternion_gradient(s: Simd, rotation: Rotations, v: list[Vec]) -> list[Vec]:
-    """dloss/dq of R(q / |q|) from dloss/dR: through the unit quaternion, then orthogonal to it, over the length."""
+    """Return dloss/dq of R(q / |q|) from dloss/dR: through the unit quaternion, then orthogonal to it, over the length."""
     w, x, y, z = rotation.unit
     xx, xy, xz, yx, yy, yz, zx, zy, zz = v
     unit = [

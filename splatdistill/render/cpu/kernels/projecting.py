@@ -21,7 +21,7 @@ from splatdistill.render.cpu.kernels.project_backward import project_group_backw
 
 @compiled
 def pack_cameras(poses, intrinsics, width, height, out):
-    """Cameras as the kernels read them. poses: world to camera (b,4,4), intrinsics (b,3,3) in pixels."""
+    """Write cameras in the kernels' layout. poses: world to camera (b,4,4), intrinsics (b,3,3) in pixels."""
     for i in range(poses.shape[0]):
         c = i * CAMERA
         for r in range(3):
@@ -47,7 +47,7 @@ def project_all(
     share, shares, means, quats, scales, opacities, cameras, camera_count, colours, colour_stride,
     rows, screen, radii, depths, rectangles, histogram, tiles_x, tiles_y, channels,
 ):  # fmt: skip
-    """Rows, screen positions, radii, depths and rectangles of all (camera, Gaussian); this share's count per tile.
+    """Write rows, screen positions, radii, depths and rectangles of all (camera, Gaussian), and this share's count per tile.
 
     colour_stride: entries per camera if every camera has its own colours, else 0.
     """
@@ -84,7 +84,7 @@ def project_all_backward(
     share, shares, means, quats, scales, opacities, cameras, camera_count, radii, gradients, threads,
     v_means, v_quats, v_scales, v_opacities, v_colours, colour_stride, v_screen, absolute, channels, absgrad,
 ):  # fmt: skip
-    """Gradients of all inputs from the gradient rows, of which `gradients` has one copy per thread."""
+    """Write the gradients of all inputs from the gradient rows, of which `gradients` has one copy per thread."""
     padded = opacities.size
     count = padded // GROUP
     for group in range(count * share // shares, count * (share + 1) // shares):

@@ -27,7 +27,7 @@ class Rotations:
 
 
 def rotations(s: Simd, quats: Sequence[Vec]) -> Rotations:
-    """R(q / |q|)."""
+    """Return R(q / |q|)."""
     inverse_norm = 1.0 / s.maximum(s.sqrt(s.dot(quats, quats)), 1e-12)
     w, x, y, z = unit = [c * inverse_norm for c in quats]
     matrix = [
@@ -116,7 +116,7 @@ class ShortAxes:
 
 
 def short_axes(s: Simd, cam: Camera, mean: Sequence[Vec], rotation: Matrix, scales: Sequence[Vec]) -> ShortAxes:
-    """The column of R at the smallest scale (the first of equals), with normal . (mean - camera) <= 0."""
+    """Return the column of R at the smallest scale (the first of equals), with normal . (mean - camera) <= 0."""
     x, y, z = scales
     first, second = (x <= y) & (x <= z), (y < x) & (y <= z)
     axis = [first.select(rotation[r], second.select(rotation[r + 1], rotation[r + 2])) for r in (0, 3, 6)]

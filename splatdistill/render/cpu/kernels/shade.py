@@ -38,7 +38,7 @@ CHUNK = 15  # coefficients, five of each channel
 
 
 def derivative(polynomial: dict[str, float], by: str) -> dict[str, float]:
-    """The partial derivative by one of x, y, z."""
+    """Return the partial derivative by one of x, y, z."""
     terms = ((m.replace(by, "", 1), m.count(by) * factor) for m, factor in polynomial.items() if by in m)
     out: dict[str, float] = {}
     for monomial, factor in terms:
@@ -63,25 +63,25 @@ class Direction:
         return self._monomials[name]
 
     def value(self, polynomial: dict[str, float]) -> Vec:
-        """The polynomial at the directions."""
+        """Return the polynomial at the directions."""
         total = self.s.constant(0.0)
         for name, factor in polynomial.items():
             total = self.s.fma(self._monomial(name), factor, total)
         return total
 
     def by_coefficient(self, count: int) -> list[Vec]:
-        """For each Gaussian the values of the first `count` basis functions, one per lane; other lanes are 0."""
+        """Return for each Gaussian the values of the first `count` basis functions, one per lane; other lanes are 0."""
         values = [self.value(p) for p in BASIS[:count]]
         return transpose(self.s, values + [self.s.constant(0.0)] * (16 - count))
 
 
 def _chunks(count: int) -> list[tuple[int, int]]:
-    """(first, length) of the chunks of 3 * count coefficients."""
+    """Return (first, length) of the chunks of 3 * count coefficients."""
     return [(start, min(CHUNK, 3 * count - start)) for start in range(0, 3 * count, CHUNK)]
 
 
 def _load_chunk(s: Simd, sh: ir.Value, row: ir.Value, start: int, length: int, total: int) -> Vec:
-    """Coefficients row + start onwards; lanes from `length` on are 0, or one more coefficient of the same Gaussian."""
+    """Return coefficients row + start onwards; lanes from `length` on are 0, or one more coefficient of the same Gaussian."""
     if start + 16 <= total:
         return s.load(sh, s.index(row, start))
     short = s.load(sh, s.index(row, start), length)
@@ -89,7 +89,7 @@ def _load_chunk(s: Simd, sh: ir.Value, row: ir.Value, start: int, length: int, t
 
 
 def _spread(s: Simd, basis: Vec, start: int, length: int) -> Vec:
-    """Each basis value in the three lanes of its coefficients; 0 in lanes from `length` on."""
+    """Return each basis value in the three lanes of its coefficients; 0 in lanes from `length` on."""
     return s.shuffle(basis, s.constant(0.0), [(start + i) // 3 if i < length else 16 for i in range(16)])
 
 
@@ -102,7 +102,7 @@ def _row(s: Simd, source: ir.Value, lane: int, last: ir.Value, width: int) -> ir
 
 @emitted
 def shade_group(s: Simd, sh, means, source, last, cameras, camera_at, colours, target, degree) -> None:
-    """colours[target...] of Gaussians source to source + 15 (of which `last` is the last that exists)."""
+    """Write colours[target...] of Gaussians source to source + 15 (of which `last` is the last that exists)."""
     count = (degree + 1) ** 2
     basis = Direction(s, means, source, cameras, camera_at).by_coefficient(count)
     sums = []
@@ -155,6 +155,6 @@ def shade_group_backward(
 
 
 def _add(s: Simd, array: ir.Value, start: ir.Value, values: Vec, count: int) -> None:
-    """array[start : start + count] += values[:count]."""
+    """Add values[:count] to array[start : start + count]."""
     part = values if count == values.count else s.shuffle(values, None, range(count))
     s.store(s.load(array, start, count) + part, array, start)

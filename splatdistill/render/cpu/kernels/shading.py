@@ -9,7 +9,7 @@ CONSTANT = BASIS[0][""]  # Y_0
 
 @compiled
 def shade_constant(sh, colours):
-    """Degree 0: max(sh Y_0 + 1/2, 0), the same from everywhere."""
+    """Write the colours of degree 0: max(sh Y_0 + 1/2, 0), the same from all directions."""
     half, factor, zero = colours.dtype.type(0.5), colours.dtype.type(CONSTANT), colours.dtype.type(0)
     for i in range(sh.size):
         value = half + factor * sh[i]
@@ -18,7 +18,7 @@ def shade_constant(sh, colours):
 
 @compiled
 def shade_constant_backward(colours, v_colours):
-    """Turn dloss/dcolour into dloss/dsh, in place."""
+    """Write dloss/dsh over dloss/dcolour, in place."""
     factor, zero = colours.dtype.type(CONSTANT), colours.dtype.type(0)
     for i in range(v_colours.size):
         v_colours[i] = zero if colours[i] <= zero else factor * v_colours[i]
@@ -26,7 +26,7 @@ def shade_constant_backward(colours, v_colours):
 
 @compiled
 def shade_all(share, shares, sh, means, n, cameras, camera_count, padded, colours, degree):
-    """colours: (cameras, padded n, 3)."""
+    """Write the colours (cameras, padded n, 3)."""
     count = padded // GROUP
     for group in range(count * share // shares, count * (share + 1) // shares):
         source = group * GROUP
@@ -39,7 +39,7 @@ def shade_all(share, shares, sh, means, n, cameras, camera_count, padded, colour
 def shade_all_backward(
     share, shares, sh, means, n, cameras, camera_count, padded, colours, v_colours, v_sh, v_means, degree
 ):
-    """dloss/dsh, and what the viewing directions add to dloss/dmeans."""
+    """Write dloss/dsh, and add the viewing directions' part to dloss/dmeans."""
     count = padded // GROUP
     width = 3 * (len(degree) + 1) ** 2
     for group in range(count * share // shares, count * (share + 1) // shares):

@@ -96,12 +96,12 @@ class Mask:
         return Mask(self.simd, self.simd.builder.or_(self.value, other.value))
 
     def select(self, yes: Number, no: Number) -> Vec:
-        """Lane by lane: yes where the mask is set, no elsewhere."""
+        """Return yes in the lanes where the mask is set, no in the others."""
         a, b = (x if isinstance(x, Vec) else self.simd.constant(x) for x in (yes, no))
         return Vec(self.simd, self.simd.builder.select(self.value, a.value, b.value))
 
     def bits(self) -> ir.Value:
-        """An integer with one bit per lane."""
+        """Return an integer with one bit per lane."""
         return self.simd.builder.bitcast(self.value, ir.IntType(self.value.type.count))
 
     def any(self) -> ir.Value:
@@ -111,7 +111,7 @@ class Mask:
 
 
 class Simd:
-    """Writes vector instructions of 16 lanes of one float type where its IR builder stands."""
+    """Writer of vector instructions of 16 lanes of one float type, at the position of its IR builder."""
 
     lanes = 16
 
@@ -128,12 +128,12 @@ class Simd:
         return self.constants([x] * self.lanes)
 
     def constants(self, xs: Sequence[float]) -> Vec:
-        """One number per lane."""
+        """Return a vector with one number per lane."""
         values = [float(self.dtype.type(x)) for x in xs]
         return Vec(self, ir.Constant(ir.VectorType(self.scalar, len(values)), values))
 
     def splat(self, scalar: ir.Value) -> Vec:
-        """A scalar in every lane."""
+        """Return a scalar in every lane."""
         empty = ir.Constant(self.vector, ir.Undefined)
         first = self.builder.insert_element(empty, scalar, ir.Constant(INT32, 0))
         every = ir.Constant(ir.VectorType(INT32, self.lanes), [0] * self.lanes)
@@ -141,7 +141,7 @@ class Simd:
 
     # indices: 64-bit integers, counted in array elements
     def index(self, base: ir.Value | int, plus: ir.Value | int = 0, times: int = 1) -> ir.Value:
-        """base * times + plus."""
+        """Return base * times + plus."""
         base, plus = (x if isinstance(x, ir.Value) else ir.Constant(INT64, x) for x in (base, plus))
         if times != 1:
             base = self.builder.mul(base, ir.Constant(INT64, times))
@@ -155,24 +155,24 @@ class Simd:
         return self.builder.load(self.address(array, index))
 
     def broadcast(self, array: ir.Value, index: ir.Value | int) -> Vec:
-        """array[index] in every lane."""
+        """Return array[index] in every lane."""
         return self.splat(self.load_scalar(array, index))
 
     def load(self, array: ir.Value, index: ir.Value | int, count: int = 16, aligned: bool = False) -> Vec:
-        """array[index : index + count]; aligned: the address is a multiple of 64 bytes."""
+        """Return array[index : index + count]; aligned: the address is a multiple of 64 bytes."""
         wanted = ir.VectorType(self.scalar, count).as_pointer()
         pointer = self.builder.bitcast(self.address(array, index), wanted)
         return Vec(self, self.builder.load(pointer, align=64 if aligned else self.dtype.itemsize))
 
     def store(self, value: Vec | ir.Value, array: ir.Value, index: ir.Value | int, aligned: bool = False) -> None:
-        """array[index : index + count] = value; aligned as in `load`. Also stores vectors of integers."""
+        """Store value in array[index : index + count]; aligned as in `load`. Also stores vectors of integers."""
         value = value.value if isinstance(value, Vec) else value
         pointer = self.builder.bitcast(self.address(array, index), value.type.as_pointer())
         size = value.type.element.width // 8 if isinstance(value.type.element, ir.IntType) else self.dtype.itemsize
         self.builder.store(value, pointer, align=64 if aligned else size)
 
     def prefetch(self, array: ir.Value, index: ir.Value, write: bool = False) -> None:
-        """Ask for the cache line of array[index]."""
+        """Prefetch the cache line of array[index]."""
         kind = ir.FunctionType(ir.VoidType(), [BYTE.as_pointer(), INT32, INT32, INT32])
         function = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.prefetch.p0")
         pointer = self.builder.bitcast(self.address(array, index), BYTE.as_pointer())
@@ -188,11 +188,11 @@ class Simd:
         return Vec(self, self.builder.call(function, [a.value for a in args]))
 
     def fma(self, a: Number, b: Number, c: Number) -> Vec:
-        """a b + c, rounded once where the CPU can."""
+        """Return a b + c, rounded once where the CPU can."""
         return self._intrinsic("fmuladd", *(x if isinstance(x, Vec) else self.constant(x) for x in (a, b, c)))
 
     def dot(self, a: Sequence[Vec], b: Sequence[Vec]) -> Vec:
-        """sum_i a_i b_i."""
+        """Return sum_i a_i b_i."""
         total = a[-1] * b[-1]
         for x, y in zip(a[-2::-1], b[-2::-1]):
             total = self.fma(x, y, total)
@@ -214,22 +214,22 @@ class Simd:
         return self._intrinsic("fabs", a)
 
     def minimum(self, a: Vec, b: Number) -> Vec:
-        """The smaller; b where a is NaN. (A comparison and a selection: one instruction on x86.)"""
+        """Return the smaller; b where a is NaN. (A comparison and a selection: one instruction on x86.)"""
         return (a < b).select(a, b)
 
     def maximum(self, a: Vec, b: Number) -> Vec:
-        """The larger; b where a is NaN."""
+        """Return the larger; b where a is NaN."""
         return (a > b).select(a, b)
 
     def shuffle(self, a: Vec, b: Vec | None, lanes: Sequence[int]) -> Vec:
-        """Lanes of a (0 to a.count - 1) and b (from a.count) in a new order."""
+        """Return the lanes of a (0 to a.count - 1) and b (from a.count) in a new order."""
         other = ir.Constant(a.value.type, ir.Undefined) if b is None else b.value
         picked = ir.Constant(ir.VectorType(INT32, len(lanes)), list(lanes))
         return Vec(self, self.builder.shuffle_vector(a.value, other, picked))
 
 
 def emitted(emit: Callable[..., Any]) -> Any:
-    """Makes a function that writes instructions callable from compiled kernels.
+    """Make a function that writes instructions callable from compiled kernels.
 
     `emit(simd, *args)` gets, for each argument of the call: the data pointer of a contiguous array, a 64-bit
     integer, a float of the arrays' type, or the length of a tuple (a number that is known when compiling). It
