@@ -70,7 +70,7 @@ def train(prompts: tuple[str, ...], out: Path, options: list[str]) -> list[Path]
 
 
 def named_by_imagenet(captions: list[Thing], sights: list[Sight]) -> str:
-    """Each prompt's ImageNet class: its probability in eight views of the splats and of the truth, and what either is taken for."""
+    """Return each prompt's ImageNet class: its probability in eight views of the splats and of the truth, and what either is taken for."""
     from splatdistill.estimators.imagenet import ImageNetClassifier
 
     classifier, lines, both = ImageNetClassifier(), [], [0, 0]
@@ -85,7 +85,7 @@ def named_by_imagenet(captions: list[Thing], sights: list[Sight]) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line of this script: 0 if enough prompts pass."""
+    """Run this script's command line; return 0 if enough prompts pass."""
     parser = argparse.ArgumentParser(
         usage="%(prog)s (RUN ... | --train | --truth) [options]",
         description=__doc__,

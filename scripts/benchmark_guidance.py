@@ -41,7 +41,7 @@ class Tape:
     asked: list[tuple[Query, ...]] = field(default_factory=list)
 
     def __call__(self, queries: Sequence[Query]) -> tuple[Tensor, ...]:
-        """Ask, and remember the question."""
+        """Answer a query and record it."""
         self.asked.append(tuple(queries))
         return self.answer(queries)
 
@@ -70,7 +70,7 @@ class Bench:
         self.memory = self.guidance.init(self.prior)
 
     def step(self, seed: int) -> None:
-        """One step in the guidance's way."""
+        """Run one step of the guidance."""
         view = View(self.x, self.text, self.prior, torch.Generator().manual_seed(seed), PROGRESS)
         self.guidance(view, self.memory).loss.backward()
         self.guidance.learn(view, self.memory)
@@ -88,13 +88,13 @@ class Bench:
         self.images.append((self.prior.calls - before) / self.batch)
 
     def networks(self, seed: int) -> None:
-        """The network calls of a seed's step and nothing else."""
+        """Run only the network calls of a seed's step."""
         for queries in self.asked[seed]:
             self.prior.answer(queries)
         self.guidance.learn(View(self.x, self.text, self.prior, torch.Generator().manual_seed(seed), PROGRESS), self.memory)
 
     def repeat(self, k: int) -> None:
-        """One step, and its network calls alone; in turn first and second, so that neither profits from a warm cache."""
+        """Time one step, and its network calls alone, in alternating order, so that neither profits from a warm cache."""
         seed = sorted(self.asked)[k % len(self.asked)]
         order = [(self.whole, self.step), (self.alone, self.networks)]
         for kept, work in order if k % 2 else reversed(order):
@@ -102,7 +102,7 @@ class Bench:
 
 
 def timed(work: Callable[[], None], device: torch.device) -> float:
-    """Seconds, on the device and not only of the call."""
+    """Return the seconds of some work until the device has finished it."""
     if device.type == "cuda":
         torch.cuda.synchronize()
     began = time.perf_counter()
@@ -113,7 +113,7 @@ def timed(work: Callable[[], None], device: torch.device) -> float:
 
 
 def sd_like(size: int, sample: int, device: str) -> DiffusionPrior:
-    """SD 1.5's UNet with `size` channels in the place of 320 and random weights, over `sample` x `sample` latents."""
+    """Return SD 1.5's UNet with `size` channels in the place of 320 and random weights, over `sample` x `sample` latents."""
     from diffusers import AutoencoderKL, UNet2DConditionModel
 
     from splatdistill.priors.parts import Parts
@@ -140,7 +140,7 @@ def sd_like(size: int, sample: int, device: str) -> DiffusionPrior:
 
 
 def prior_of(which: str, args: argparse.Namespace) -> DiffusionPrior:
-    """tiny, or the random one."""
+    """Return the embedded prior tiny, or the one with random weights."""
     return load("tiny", args.device) if which == "tiny" else sd_like(args.size, args.sample, args.device)
 
 
@@ -153,7 +153,7 @@ def quartiles(values: list[float]) -> tuple[float, float, float]:
 
 
 def memory_of(which: str, name: str, args: argparse.Namespace) -> int:
-    """Peak bytes of a process that only makes two steps."""
+    """Return the peak bytes of a process that only runs two steps."""
     argv = [sys.executable, __file__, "--only-memory", which, name, "--batch", str(args.batch), "--device", args.device]
     done = subprocess.run([*argv, "--size", str(args.size), "--sample", str(args.sample)], capture_output=True, text=True, check=True)
     return int(done.stdout.split()[-1])
@@ -189,7 +189,7 @@ def table(which: str, args: argparse.Namespace) -> dict:
 
 
 def main() -> None:
-    """The command line of this script."""
+    """Run this script's command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--priors", nargs="*", default=["tiny", "sd"], choices=["tiny", "sd"])
     parser.add_argument("--guidances", nargs="*", default=list(GUIDANCES), choices=list(GUIDANCES))

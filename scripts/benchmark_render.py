@@ -39,7 +39,7 @@ SLOW = 20_000 * 256 * 256  # Gaussians times pixels; from here on the references
 
 
 def scene(kind: str, n: int, degree: int, seed: int = 0) -> Gaussians:
-    """A scene as leaves that want gradients."""
+    """Return a scene as leaves that require gradients."""
     rng = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> torch.Tensor:
@@ -77,7 +77,7 @@ def timed(
     forward: Callable[[], list[torch.Tensor]], leaves: Gaussians, repeats: int, warm: int, clock: Callable[[], float],
     between: Callable[[], object] = lambda: None,
 ) -> Timed:  # fmt: skip
-    """Medians over repeats of building the images and of their backward pass, which adds to no earlier gradients, as in
+    """Return medians over repeats of building the images and of their backward pass, which adds to no earlier gradients, as in
     a training step.
     """
     wanted = [getattr(leaves, name) for name in ("means", "quats", "scales", "opacities", "sh")]
@@ -103,13 +103,13 @@ def _cotangent(image: torch.Tensor) -> torch.Tensor:
 
 
 def images_of(render: Rasterizer, gaussians: Gaussians, cameras: Cameras) -> list[torch.Tensor]:
-    """One forward pass."""
+    """Return the images of one forward pass."""
     output = render(gaussians, cameras, torch.ones(len(cameras), 3))
     return [output.rgb, output.alpha, output.depth]
 
 
 def rows(kind: str, n: int, width: int, threads: list[int], args: argparse.Namespace, per_entry: float) -> list[str]:
-    """The table's lines for one scene."""
+    """Return the table's lines for one scene."""
     gaussians, cameras = scene(kind, n, args.degree), orbit([17.0 + 360 * i / args.views for i in range(args.views)], 15.0, 2.2, 49.1, width)
     compiled = rasterizer("cpu")
     slow = n * width * width * args.views >= SLOW

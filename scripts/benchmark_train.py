@@ -28,7 +28,7 @@ from splatdistill.train.session import Session
 
 
 def recipe(guidance: str, prompt: str) -> Train:
-    """The configuration of `splatdistill train` with --prior tiny, a guidance and a prompt."""
+    """Return the configuration of `splatdistill train` with --prior tiny, a guidance and a prompt."""
     return settle(prompt, guidance, {"prior": "tiny"})[0].config
 
 
@@ -91,7 +91,7 @@ def quality(prompts: list[str], minutes: list[float], guidance: str, prior: Diff
 
 
 def main() -> None:
-    """The command line of this script."""
+    """Run this script's command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--quality", type=float, nargs="*", default=[], metavar="MINUTES")

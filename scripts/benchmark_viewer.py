@@ -48,7 +48,7 @@ class Clock:
         self.stopped_for, self.since = 0.0, None
 
     def __call__(self) -> float:
-        """Now."""
+        """Return the current time."""
         return (self.since or time.perf_counter()) - self.stopped_for
 
     def stop(self) -> None:
@@ -63,7 +63,7 @@ class Clock:
 
 
 def block(session: Session, live: RunPage | None, steps: int) -> tuple[float, float, float]:
-    """Seconds a step: on the wall, of the processor, and of the wall's those that the run waited for the viewer."""
+    """Return seconds a step: of wall time, of processor time, and of wall time that the run waited for the viewer."""
     wall, work, waited = time.perf_counter(), time.process_time(), 0.0
     for _ in range(steps):
         done = session.step()
@@ -93,7 +93,7 @@ def compare(what: str, session: Session, live: RunPage | None, clock: Clock, blo
 
 
 def interval(ratios: list[float], average: Callable[[list[float]], float]) -> str:
-    """An average of logarithms as a change, with its 95 % interval, by bootstrap."""
+    """Return an average of logarithms as a change, with its 95 % interval, by bootstrap."""
     chance = random.Random(0)
     drawn = sorted(average(chance.choices(ratios, k=len(ratios))) for _ in range(2000))
     mean, low, high = (math.expm1(x) for x in (average(ratios), drawn[50], drawn[-50]))
@@ -101,7 +101,7 @@ def interval(ratios: list[float], average: Callable[[list[float]], float]) -> st
 
 
 def middle(values: list[float]) -> float:
-    """The mean of the middle half."""
+    """Return the mean of the middle half."""
     quarter = len(values) // 4
     return statistics.mean(sorted(values)[quarter : len(values) - quarter])
 
@@ -141,7 +141,7 @@ def main() -> None:
 
 
 def load_tiny():
-    """The embedded prior on the CPU."""
+    """Return the embedded prior on the CPU."""
     from splatdistill.priors import weights
 
     return load(weights.find("tiny"), "cpu", "auto") if TINY.exists() else sys.exit("the embedded weights are not in this checkout")

@@ -26,7 +26,7 @@ class BuildWithRecipes(build_py):
                 self.copy_file(str(source), str(target))
 
     def get_source_files(self) -> list[str]:
-        """A source distribution needs the recipes and this file too."""
+        """Return the recipes and this file, which a source distribution needs too."""
         return [
             *super().get_source_files(),
             *(str(source) for source, _ in self._recipes()),
@@ -34,6 +34,6 @@ class BuildWithRecipes(build_py):
         ]
 
     def get_outputs(self, include_bytecode: bool = True) -> list[str]:
-        """Everything that was put into the wheel."""
+        """Return every file that was put into the wheel."""
         shipped = [] if self.editable_mode else [str(target) for _, target in self._recipes()]
         return [*super().get_outputs(include_bytecode), *shipped]

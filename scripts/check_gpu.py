@@ -40,7 +40,7 @@ class Case:
     size: int
 
     def scene(self, device: str) -> tuple[Gaussians, Cameras, Tensor]:
-        """Blobs that shrink as they grow in number, seen from around; the same on every device."""
+        """Return blobs that shrink as they grow in number, seen from around; the same on every device."""
         rng = torch.Generator().manual_seed(self.count)
         n = self.count
         gaussians = Gaussians(
@@ -63,7 +63,7 @@ class Drawn:
 
 
 def draw(render: Rasterizer, case: Case, device: str) -> Drawn:
-    """Images and the gradients of a fixed random functional of them."""
+    """Return images and the gradients of a fixed random functional of them."""
     gaussians, cameras, background = case.scene(device)
     leaves = {f.name: getattr(gaussians, f.name).requires_grad_() for f in fields(gaussians)}
     leaves["background"] = background.requires_grad_()
@@ -77,7 +77,7 @@ def draw(render: Rasterizer, case: Case, device: str) -> Drawn:
 
 
 def differences(got: Drawn, expected: Drawn) -> dict[str, tuple[float, float]]:
-    """By name: the difference and how much of it is tolerable."""
+    """Return by name the difference and its tolerance."""
     found = {}
     for name, truth in expected.images.items():
         error = (got.images[name] - truth).abs().amax(1).flatten().sort().values
@@ -91,7 +91,7 @@ def differences(got: Drawn, expected: Drawn) -> dict[str, tuple[float, float]]:
 
 
 def compare(render: Rasterizer, case: Case, device: str) -> list[str]:
-    """Prints the case's differences and returns the names of those past their tolerance."""
+    """Print the case's differences and return the names of those past their tolerance."""
     found = differences(draw(render, case, device), draw(reference_rasterizer(), case, device))
     print(f"\n{case.count:,} Gaussians, degree {case.degree}, 4 x {case.size} x {case.size} pixels")
     for name, (error, tolerable) in found.items():
@@ -100,7 +100,7 @@ def compare(render: Rasterizer, case: Case, device: str) -> list[str]:
 
 
 def milliseconds(render: Rasterizer, case: Case, device: str, repeats: int) -> float:
-    """Median wall time of drawing and differentiating, the device idle before and after."""
+    """Return the median wall time in milliseconds of rendering with its gradient, the device idle before and after."""
     gaussians, cameras, background = case.scene(device)
     leaves = Gaussians(**{f.name: getattr(gaussians, f.name).requires_grad_() for f in fields(gaussians)})
 

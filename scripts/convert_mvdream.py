@@ -18,7 +18,7 @@ from splatdistill.priors.mvdream import write_folder
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line of this script."""
+    """Run this script's command line; return its exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights", type=Path, help="MVDream's file, safetensors")
     parser.add_argument("--base", type=Path, required=True, help="folder of the Stable Diffusion that it was trained from, in the diffusers layout")

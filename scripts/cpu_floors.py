@@ -47,7 +47,7 @@ def _multiply_add_loop(array, rounds):
 
 
 def peak_flops(rounds: int = 400_000) -> float:
-    """Operations a second of one core, a fused multiply-add counting as two."""
+    """Return the operations a second of one core, a fused multiply-add counting as two."""
     out = np.empty(16, np.float32)
     _multiply_add_loop(out, 1)
     start = time.thread_time()
@@ -65,7 +65,7 @@ class Staged:
 
     @property
     def entries(self) -> int:
-        """(Gaussian, block) entries of the members that tiles looked at."""
+        """Return the number of (Gaussian, block) entries that tiles looked at."""
         starts, used = self.tiles.starts[:-1], self.composited.used
         masks = [self.composited.masks[start : start + count] for start, count in zip(starts, used)]
         return int(np.unpackbits(np.concatenate(masks).view(np.uint8)).sum()) if masks else 0
@@ -98,7 +98,7 @@ def _images(view: View) -> Images:
 
 
 def seconds_per_entry(repeats: int = 5) -> float:
-    """The kernels' own cost, forwards and backwards."""
+    """Return the seconds an entry costs the kernels, forwards and backwards."""
     n = 1600
     quats = torch.tensor([[1.0, 0, 0, 0]]).repeat(n, 1)
     faint = Gaussians(torch.zeros(n, 3), quats, torch.ones(n, 3), torch.full((n,), 0.005), torch.zeros(n, 1, 3))

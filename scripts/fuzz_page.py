@@ -67,7 +67,7 @@ class Visitor:
         self.reader.join(10)
 
     def read(self) -> None:
-        """Take note of what comes, until the end."""
+        """Record messages until the connection ends."""
         with contextlib.suppress(WebSocketException):
             for raw in self.socket:
                 assert isinstance(raw, bytes)
@@ -75,7 +75,7 @@ class Visitor:
                     self.note(message)
 
     def note(self, message: dict[str, Any]) -> None:
-        """Take note of a control, of a value, of the step."""
+        """Record a control, a value, or the step of a message."""
         if message["type"].startswith("Gui") and "props" in message:
             self.controls[message["uuid"]] = message
         elif message["type"] == "GuiUpdateMessage":
@@ -186,7 +186,7 @@ class Sender:
                 self.socket = None
 
     def close(self) -> None:
-        """Leave."""
+        """Close the connection."""
         if self.socket is not None:
             with contextlib.suppress(WebSocketException, OSError):
                 self.socket.close()
@@ -237,7 +237,7 @@ def fuzz(target: Target, seed: int, count: int, tell: Callable[[str], None] = pr
 
 @contextlib.contextmanager
 def running(folder: Path, port: int) -> Iterator[Target]:
-    """A real run and its page, in a process of its own; ended as a person ends it."""
+    """Yield a real run and its page, in a process of its own; stopped by Ctrl-C."""
     said = folder / "said"
     words = ["--prompt", "a red mushroom", "--guidance", "sds", "--prior", "tiny", "--steps", "1000000", "--init.count", "60", "--resolutions", "16", "--batch", "1"]
     words += ["--preview-every", "0", "--checkpoint-every", "0", "--viewer", "--no-wait", "--port", str(port), "--out", str(folder / "run")]

@@ -101,7 +101,7 @@ def heard() -> Iterator[list[str]]:
 
 
 def one_line(error: UserError) -> bool:
-    """True for an error that a person can read."""
+    """Return whether the error is one readable line."""
     return 0 < len(str(error)) < 1000 and "\n" not in str(error)
 
 

@@ -82,14 +82,14 @@ def whole_folder(path: Path) -> None:
 
 
 def held(path: Path) -> bytes:
-    """The bytes of a file; OSError for what a change before has put in its place."""
+    """Return the bytes of a file; OSError for anything that an earlier change has put in its place."""
     if not path.is_file() or path.stat().st_size > 2**24:
         raise OSError(f"{path} is no small file any more")
     return path.read_bytes()
 
 
 def change_json(rng: random.Random, folder: Path) -> str:
-    """Give one place of a configuration another value, or none, or a new key."""
+    """Change one value of a configuration, remove it, or add a key."""
     file = rng.choice(CONFIGS)
     config = json.loads(held(folder / file))
     place, key = config, rng.choice([*config, *WANTS])
@@ -158,7 +158,7 @@ def change_header(rng: random.Random, folder: Path) -> str:
 
 
 def change_files(rng: random.Random, folder: Path) -> str:
-    """Put something else in a file's place, or a file that leads away beside it."""
+    """Replace a file by something else, or add a file that points elsewhere."""
     file = rng.choice([*CONFIGS, *TENSORS.values(), "tokenizer/tokenizer.json", "tokenizer/merges.txt"])
     path, how = folder / file, rng.choice(["gone", "folder", "pipe", "loop", "dangling", "device", "index", "pointer", "pickle", "sparse"])
     part = folder / rng.choice([*TENSORS])
@@ -247,7 +247,7 @@ def loaded(folder: Path) -> str:
 
 
 def trial(kind: str, work: Path, whole: Path, seed: int, number: int) -> tuple[str, str]:
-    """One case: how it ended, and what was done to the folder."""
+    """Run one case; return its outcome and the changes of the folder."""
     folder = work / "case"
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(whole, folder)

@@ -28,7 +28,7 @@ from splatdistill.priors.weights import find
 
 
 def main() -> int:
-    """The command line of this script."""
+    """Run this script's command line; return its exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--judge", type=Path, help="the folder of a bench; make no runs")
     parser.add_argument("--preset", default="gallery", help="of the bench")

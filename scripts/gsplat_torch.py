@@ -63,7 +63,7 @@ def _search(order, means, conics, radii, opacities, width, height, gaussians, pi
 
 @numba.njit(cache=True)
 def _products_before(factors, starts, counts, out):
-    """For each entry of a ray the product of the entries before it."""
+    """Write for each entry of a ray the product of the entries before it."""
     for ray in range(starts.size):
         product = 1.0
         for j in range(starts[ray], starts[ray] + counts[ray]):
@@ -99,7 +99,7 @@ class _ProductsBefore(torch.autograd.Function):
 
 
 def _render_weight_from_alpha(alphas: Tensor, ray_indices: Tensor, n_rays: int) -> tuple[Tensor, Tensor]:
-    """nerfacc's: alpha T, and T."""
+    """Return alpha T, and T, as nerfacc's function of this name."""
     counts = torch.bincount(ray_indices, minlength=n_rays)
     starts = torch.cumsum(counts, 0) - counts
     transmittance = _ProductsBefore.apply(1.0 - alphas, starts.numpy(), counts.numpy())
@@ -107,7 +107,7 @@ def _render_weight_from_alpha(alphas: Tensor, ray_indices: Tensor, n_rays: int) 
 
 
 def _accumulate_along_rays(weights: Tensor, values: Tensor | None, ray_indices: Tensor, n_rays: int) -> Tensor:
-    """nerfacc's: sums of weights, or of weighted values, per ray."""
+    """Return the sums of weights, or of weighted values, per ray, as nerfacc's function of this name."""
     source = weights[:, None] if values is None else weights[:, None] * values
     return torch.zeros(n_rays, source.shape[-1], dtype=source.dtype).index_add_(0, ray_indices, source)
 
@@ -129,7 +129,7 @@ def _projected(gaussians: Gaussians, cameras: Cameras) -> tuple[Tensor, Tensor, 
 
 
 def find_pairs(gaussians: Gaussians, cameras: Cameras) -> Pairs:
-    """All pairs that count."""
+    """Return all (pixel, Gaussian) pairs that count."""
     with torch.no_grad():
         radii, means, depths, conics = (x.numpy() for x in _projected(gaussians, cameras))
     opacities = gaussians.opacities.detach().double().numpy()
@@ -147,7 +147,7 @@ def find_pairs(gaussians: Gaussians, cameras: Cameras) -> Pairs:
 
 
 def render(gaussians: Gaussians, cameras: Cameras, background: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
-    """(b, h, w, 4) rgb and expected depth, (b, h, w, 1) alpha; constant colours."""
+    """Return rgb and expected depth (b,h,w,4) and alpha (b,h,w,1); constant colours."""
     _provide_nerfacc()
     _, means, depths, conics = _projected(gaussians, cameras)
     views = len(cameras)

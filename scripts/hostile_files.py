@@ -54,7 +54,7 @@ def damaged(data: bytes, rng: Random) -> bytes:
 
 
 def floats_changed(data: bytes, rng: Random, start: int = 0) -> bytes:
-    """Put special numbers where rows have theirs."""
+    """Return the data with some of its floats replaced by special numbers."""
     out = bytearray(data)
     for _ in range(rng.randint(1, 8)):
         at = start + 4 * rng.randrange(max((len(out) - start) // 4, 1))
@@ -155,7 +155,7 @@ def spz4(data: bytes, rng: Random) -> bytes:
 
 
 def meddled(value: object, rng: Random) -> object:
-    """Put another value somewhere into JSON."""
+    """Return a JSON value with one value changed somewhere."""
     if isinstance(value, dict) and value and rng.random() < 0.8:
         key = rng.choice(sorted(value))
         if rng.random() < 0.1:

@@ -18,7 +18,7 @@ Files = dict[str, bytes]  # of a run, by their paths in it
 
 
 def flip(data: bytes, rng: random.Random) -> bytes:
-    """One bit is another."""
+    """Return the data with one bit flipped."""
     changed = bytearray(data)
     at = rng.randrange(8 * len(data))
     changed[at // 8] ^= 1 << at % 8
@@ -26,19 +26,19 @@ def flip(data: bytes, rng: random.Random) -> bytes:
 
 
 def cut(data: bytes, rng: random.Random) -> bytes:
-    """The end is missing, or something was put there."""
+    """Return the data with its end missing, or with something appended."""
     return data[: rng.randrange(len(data))] if rng.random() < 0.8 else data + rng.randbytes(rng.randrange(1, 40))
 
 
 def overwritten(data: bytes, rng: random.Random) -> bytes:
-    """A stretch is zeros, or noise."""
+    """Return the data with a stretch of zeros or noise."""
     start, size = rng.randrange(len(data)), rng.randrange(1, 200)
     filling = bytes(size) if rng.random() < 0.5 else rng.randbytes(size)
     return (data[:start] + filling + data[start + size :])[: len(data)]
 
 
 def mutated(plain: Any, rng: random.Random) -> Any:
-    """One value somewhere in plain data is odd, gone, or new."""
+    """Return plain data with one value changed, removed, or added."""
     plain = copy.deepcopy(plain)
     part: Any = plain
     while True:
@@ -60,7 +60,7 @@ def mutated(plain: Any, rng: random.Random) -> Any:
 
 
 def note(data: bytes, rng: random.Random, agree: bool) -> bytes:
-    """Another note; agree: its own digest is made to."""
+    """Return a changed note; agree: with its own digest made to match."""
     said = mutated(json.loads(data), rng)
     if agree and isinstance(said, dict):
         said.pop("digest", None)
@@ -69,7 +69,7 @@ def note(data: bytes, rng: random.Random, agree: bool) -> bytes:
 
 
 def header(data: bytes, rng: random.Random) -> bytes:
-    """The header of a tensors' file is another, or its length is."""
+    """Return a tensors' file with another header, or another length of it."""
     size = struct.unpack("<Q", data[:8])[0]
     if rng.random() < 0.2:
         return struct.pack("<Q", rng.choice([0, 1, size - 1, size + 1, 2**31, 2**63, len(data)])) + data[8:]
@@ -79,7 +79,7 @@ def header(data: bytes, rng: random.Random) -> bytes:
 
 
 def tensors(data: bytes, rng: random.Random) -> bytes:
-    """Tensors are missing, renamed, too many, of other shapes or types, or not finite."""
+    """Return tensors missing, renamed, too many, of other shapes or types, or not finite."""
     held = load(data)
     name = rng.choice(sorted(held))
     value = held[name]
@@ -104,7 +104,7 @@ def tensors(data: bytes, rng: random.Random) -> bytes:
 
 
 def agreeing(files: Files, place: str) -> None:
-    """Have a note agree with the tensors that lie beside it."""
+    """Make a note's digests match the tensors beside it."""
     said = json.loads(files[f"{place}/{NOTE}"])
     if "digest" in said:
         del said["digest"]
@@ -113,7 +113,7 @@ def agreeing(files: Files, place: str) -> None:
 
 
 def harm(files: Files, rng: random.Random, old: bool) -> tuple[str, bool]:
-    """Harm one checkpoint; what was done, and whether digests were made to agree."""
+    """Damage one checkpoint; return a description, and whether digests were made to match."""
     place = f"checkpoints/step-{STEPS[-1]:06d}"
     one, other = f"{place}/{TENSORS}", f"{place}/{NOTE}"
     kinds = ["tensors", "header", "note forged", "cut", "note cut", "gone", "leftovers"]
@@ -156,7 +156,7 @@ def harm(files: Files, rng: random.Random, old: bool) -> tuple[str, bool]:
 
 
 def harm_log(files: Files, rng: random.Random) -> str:
-    """Harm the log; what was done."""
+    """Damage the log; return a description."""
     lines = files["log.jsonl"].split(b"\n")
     at, kind = rng.randrange(len(lines) - 1), rng.choice(["flip", "cut", "joined", "gone", "twice", "value", "inserted", "swapped", "noise"])
     match kind:

@@ -52,7 +52,7 @@ class Points:
         self.folder, self.at, self.full, self.count = str(folder), at, full, 0
 
     def install(self) -> None:
-        """Watch this process from now on; there is no way back, so it should be a fork."""
+        """Install this fault in the process for good, so it should be a fork."""
         sys.addaudithook(self.audit)
         write, sync, write_bytes = os.write, os.fsync, Path.write_bytes
 
@@ -79,7 +79,7 @@ class Points:
         changed.write_bytes = half_bytes
 
     def audit(self, event: str, args: tuple[Any, ...]) -> None:
-        """Called by Python before it does something."""
+        """Check an event that Python announces before it happens."""
         writing = event == "open" and isinstance(args[2], int) and bool(args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
         if (writing or event in CHANGES) and self.folder in str(args[0]):
             struck = self.hit()
@@ -92,7 +92,7 @@ class Points:
         return self.count - 1 == self.at or (self.full and self.count > self.at >= 0)
 
     def strike(self) -> None:
-        """Be killed, or find the disk full."""
+        """Kill the process, or raise the error of a full disk."""
         if self.full:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.kill(os.getpid(), signal.SIGKILL)
@@ -107,7 +107,7 @@ class Ending:
 
     @property
     def refusal(self) -> str:
-        """The one line with which it refused to go on; "" if it did not, or said more."""
+        """Return the one line with which resuming was refused; "" if it was not, or in more lines."""
         errors = [line for line in self.said.splitlines() if line.startswith("error: ")]
         return errors[0].removeprefix("error: ") if self.status == 2 and len(errors) == 1 and "Traceback" not in self.said else ""
 
@@ -180,7 +180,7 @@ def after(seconds: float, number: int) -> Callable[[int], None]:
 
 
 def while_training(folder: Path, seconds: float) -> Callable[[int], None]:
-    """Hang up some time after the first step."""
+    """Return a function that sends SIGHUP some time after the first step."""
 
     def send(child: int) -> None:
         end = time.monotonic() + PATIENCE
@@ -192,7 +192,7 @@ def while_training(folder: Path, seconds: float) -> Callable[[int], None]:
 
 
 def trial(fault: str, whole: Undisturbed, folder: Path, rng: random.Random) -> tuple[str, str]:
-    """One run with a fault, resumed. What came of it, "" where that is wrong; and more about it."""
+    """Run once with a fault, and resume; return the outcome, "" where it is wrong, and a description."""
     output = folder.with_suffix(".txt")
     argv = [*whole.argv, "--out", str(folder)]
     at = rng.randrange(whole.points)

@@ -36,7 +36,7 @@ class Results:
 
     @property
     def file(self) -> Path:
-        """Path of the file."""
+        """Return the path of the file."""
         return self.folder / "gpu.json"
 
     def read(self) -> dict[str, Any]:
@@ -44,7 +44,7 @@ class Results:
         return json.loads(self.file.read_text(encoding="utf-8")) if self.file.is_file() else {}
 
     def add(self, name: str, found: dict[str, Any]) -> None:
-        """Put a part's findings beside the others, and write all tables anew."""
+        """Add a part's findings, and write all tables anew."""
         whole = self.read() | {name: found}
         self.file.write_text(json.dumps(whole, indent=1, default=str) + "\n", encoding="utf-8")
         (self.folder / "gpu.md").write_text(tables(whole), encoding="utf-8")
@@ -73,7 +73,7 @@ def alone(part: Part, where: Where) -> dict[str, Any]:
 
 
 def apart(number: int, part: Part, where: Where) -> "subprocess.Popen[bytes]":
-    """Begin a part as a process of its own, which leaves its findings in part-N.json."""
+    """Start a part as a process of its own, which writes its findings to part-N.json."""
     out = where.out / f"part-{number}.json"
     out.unlink(missing_ok=True)
     argv = [sys.executable, __file__, "--out", str(where.out), "--only", str(number), *(["--rehearse"] if where.small else [])]
@@ -114,7 +114,7 @@ def run(numbers: Sequence[int], where: Where, results: Results) -> list[str]:
 
 
 def told(results: Results, number: int, found: dict[str, Any], failed: list[str]) -> None:
-    """Keep what a part found and say how it ended."""
+    """Save the findings of a part and print its outcome."""
     part = PARTS[number]
     results.add(part.name, found)
     how = found.get("failed", "")

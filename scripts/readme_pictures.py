@@ -27,7 +27,7 @@ def called(*words: str | Path) -> None:
 
 
 def kept(made: Path, name: str) -> None:
-    """Put a picture in its place."""
+    """Copy a picture to its place."""
     shutil.copyfile(made, PICTURES / name)
     print(f"{PICTURES / name}: {made.stat().st_size:,} bytes")
 
@@ -74,7 +74,7 @@ def gallery(work: Path) -> None:
 
 
 def viewer(work: Path) -> None:
-    """Watch a run in a browser; its picture and film go to their places by themselves."""
+    """Show a run in a browser; its picture and film are saved automatically."""
     called(HERE / "viewer_pictures.py")
 
 
@@ -82,7 +82,7 @@ ALL = {f.__name__: f for f in (mushroom, objects, acceptance, gallery, viewer)}
 
 
 def main() -> None:
-    """The command line of this script."""
+    """Run this script's command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", choices=list(ALL), default=list(ALL), help="which to make; by default all")
     parser.add_argument("--work", type=Path, default=Path("runs/readme-pictures"), help="folder of the runs")

@@ -27,7 +27,7 @@ PROMPT = "a red mushroom"
 
 
 def variants(kind: type) -> list[str | None]:
-    """The forms of a method: of its paper, of its authors' code; None for a method that has one form."""
+    """Return the forms of a method: of its paper, of its authors' code; None for a method that has one form."""
     from typing import get_args, get_type_hints
 
     hint = get_type_hints(kind).get("variant")
@@ -35,7 +35,7 @@ def variants(kind: type) -> list[str | None]:
 
 
 def plain(value: Any) -> Any:
-    """A settings value as JSON has it."""
+    """Return a settings value as JSON holds it."""
     if dataclasses.is_dataclass(value):
         return {"class": type(value).__name__} | {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, tuple | list):
@@ -44,7 +44,7 @@ def plain(value: Any) -> Any:
 
 
 def rows(g: Any) -> str:
-    """A digest of splats, parameter by parameter."""
+    """Return a digest of splats, parameter by parameter."""
     digest = hashlib.sha256()
     for f in dataclasses.fields(g):
         value = getattr(g, f.name)
@@ -54,7 +54,7 @@ def rows(g: Any) -> str:
 
 
 def record(name: str, kind: type, variant: str | None, steps: int) -> dict[str, Any]:
-    """A few steps of one method as numbers."""
+    """Return a few steps of one method as numbers."""
     guidance = name if variant in (None, "paper") else kind(variant=variant)
     session = splatdistill.session(prompt=PROMPT, guidance=guidance, prior="tiny", device="cpu")
     before = session.prior.calls
@@ -70,7 +70,7 @@ def record(name: str, kind: type, variant: str | None, steps: int) -> dict[str, 
 
 
 def differences(before: Any, after: Any, where: str = "") -> list[str]:
-    """Every leaf that is not equal, by its path."""
+    """Return the path of every leaf that is not equal."""
     if isinstance(before, dict) and isinstance(after, dict):
         return [d for k in before | after for d in differences(before.get(k, "nothing"), after.get(k, "nothing"), f"{where}.{k}")]
     return [] if before == after else [f"{where.removeprefix('.')}: {before} -> {after}"]

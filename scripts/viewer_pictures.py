@@ -38,13 +38,13 @@ DRAWN = "() => new Promise(r => { let n = 0; const drawn = () => ++n > 8 ? r() :
 
 
 def still(shot: bytes, path: Path, colours: int = 160) -> None:
-    """A screenshot as a small .png."""
+    """Write a screenshot as a small .png."""
     Image.open(io.BytesIO(shot)).convert("RGB").quantize(colours, dither=Image.Dither.NONE).save(path, optimize=True)
     print(f"{path}: {path.stat().st_size} bytes")
 
 
 def film(shots: list[bytes], path: Path, wide: int = 960, seconds: float = 0.2) -> None:
-    """Screenshots as an animated .webp under LIMIT bytes, the last one held for a while."""
+    """Write screenshots as an animated .webp under LIMIT bytes, the last one held for a while."""
     frames = [Image.open(io.BytesIO(s)).convert("RGB") for s in shots]
     frames = [f.resize((wide, round(f.height * wide / f.width)), Image.Resampling.LANCZOS) for f in frames]
     times = [int(1000 * seconds)] * (len(frames) - 1) + [2500]
@@ -64,7 +64,7 @@ class Sitter:
         self.step = 0
 
     def __call__(self, event: object) -> None:
-        """After a step."""
+        """Handle an event of the run."""
         if not isinstance(event, StepDone) or event.step % self.every:
             return
         self.step, until = event.step, time.monotonic() + 1.5
@@ -77,7 +77,7 @@ class Sitter:
 
 
 def turned(live: RunPage) -> None:
-    """Every page a little further around the object."""
+    """Turn every page a little further around the object."""
     for b in live.browsers.all():
         if (pose := pose_of(b.client)) is not None:
             b.client.camera.position = turntable(pose, TURN, (0.0, 0.0, 0.0))

@@ -24,7 +24,7 @@ class Done(Exception):
 
 @contextmanager
 def stopping(monkeypatch: pytest.MonkeyPatch):
-    """Have every subcommand and every script stop when its options have been read."""
+    """Make every subcommand and every script stop once its options are parsed."""
     with monkeypatch.context() as patch:
         for name in cli.COMMANDS:
             module = importlib.import_module(f"splatdistill.cli.{name}")
@@ -64,7 +64,7 @@ def then_stop(read):
 
 
 def parsed(line: str) -> int:
-    """Have the parsers of a line's commands read it; the number of the commands. An error of a parser is an error here."""
+    """Parse a line's commands with their own parsers; return their number. A parser's error is raised here."""
     words = shlex.shlex(line, posix=True, punctuation_chars=True)
     words.commenters = ""
     words.whitespace_split = True
@@ -83,7 +83,7 @@ def parsed(line: str) -> int:
 
 
 def one(words: list[str], line: str) -> None:
-    """Have the parser of a command read it."""
+    """Parse a command with its own parser."""
     match words:
         case ["splatdistill", *rest]:
             with pytest.raises(Done):
@@ -110,7 +110,7 @@ def one(words: list[str], line: str) -> None:
 
 
 def hf(words: list[str]) -> None:
-    """Have hf's own command line read the words."""
+    """Parse the words with hf's own command line."""
     from huggingface_hub.cli.hf import app
 
     command, context = app, app.make_context("hf", list(words))
@@ -121,7 +121,7 @@ def hf(words: list[str]) -> None:
 
 
 def pip(words: list[str]) -> None:
-    """Have pip's own command line read the words; what is to be installed is this project, or a package that it knows."""
+    """Parse the words with pip's own command line; only this project, or a package that it knows, may be installed."""
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
     from pip._internal.commands import create_command
@@ -137,7 +137,7 @@ def pip(words: list[str]) -> None:
 
 
 def run_script(path: Path, words: list[str]) -> None:
-    """Have a script's own parser read the words."""
+    """Parse the words with a script's own parser."""
     assert path.is_file() and path.parent in (ROOT / "scripts", ROOT / "scripts" / "examples"), path
     source = path.read_text(encoding="utf-8")
     if "ArgumentParser(" not in source and "import main" not in source:

@@ -23,7 +23,7 @@ for folder in (ROOT / "tests", ROOT / "viewer", ROOT):  # the same import names 
 
 
 def _compiled(module: str) -> bool:
-    """True for a module that hands its functions to numba, which can compile them only bare."""
+    """Return whether a module hands its functions to numba, which can compile them only undecorated."""
     path = ROOT.joinpath(*module.split("."))
     source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     return bool(re.search(r"^\s*(from|import) (numba|llvmlite)\b", source.read_text(encoding="utf-8"), re.MULTILINE))
@@ -41,7 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session")
 def device(request: pytest.FixtureRequest) -> torch.device:
-    """The device given by --device; asking for one that is not there fails the test, it does not skip it."""
+    """Return the device given by --device; a missing device fails the test instead of skipping it."""
     chosen = torch.device(request.config.getoption("--device"))
     if chosen.type == "cuda" and not torch.cuda.is_available():
         pytest.fail("--device cuda was asked for, but torch sees no CUDA device", pytrace=False)
@@ -50,7 +50,7 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
-    """Library code draws from explicit generators; this pins what tests and third parties draw besides."""
+    """Seed the global generators, which tests and third parties use; library code draws from explicit ones."""
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
@@ -58,13 +58,13 @@ def _seeded() -> None:
 
 @pytest.fixture
 def rng() -> torch.Generator:
-    """A fresh CPU generator, the same in every run."""
+    """Return a fresh CPU generator, the same in every run."""
     return torch.Generator().manual_seed(0)
 
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder to work in, without hub or network."""
+    """Return an empty working folder, without hub or network."""
     from splatdistill.priors import weights
 
     monkeypatch.chdir(tmp_path)
@@ -75,7 +75,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="module")
 def prior(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Stable Diffusion pipeline on disk, small and untrained."""
+    """Return a Stable Diffusion pipeline on disk, small and untrained."""
     from helpers import write_sd_folder
 
     return write_sd_folder(tmp_path_factory.mktemp("sd"))
@@ -83,7 +83,7 @@ def prior(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def short_films(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs leave what they leave, smaller."""
+    """Shorten the films that runs leave."""
     from splatdistill.train import loop
 
     monkeypatch.setattr(loop, "finish", functools.partial(loop.finish, size=16, frames=2))

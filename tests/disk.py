@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def room(size: int) -> Iterator[None]:
-    """Writing more than `size` bytes to a file fails, in child processes too, as on a full disk."""
+    """Make writes of more than `size` bytes to a file fail, in child processes too, as on a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:

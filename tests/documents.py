@@ -16,20 +16,20 @@ def name_of(path: Path) -> str:
 
 
 def without_code(text: str) -> str:
-    """The text without fenced, indented and quoted code."""
+    """Return the text without fenced, indented and quoted code."""
     text = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
     text = re.sub(r"^ {4,}.*$", "", text, flags=re.MULTILINE)
     return re.sub(r"`[^`\n]*`", "code", text)
 
 
 def links(text: str) -> Iterator[str]:
-    """Targets of links and pictures."""
+    """Yield targets of links and pictures."""
     for found in re.finditer(r"!?\[(?:[^\[\]]|\[[^\]]*\])*\]\(([^)\s]+)\)", without_code(text)):
         yield found.group(1)
 
 
 def anchors(text: str) -> set[str]:
-    """Names by which GitHub knows the headings of a text."""
+    """Return names by which GitHub knows the headings of a text."""
     found: list[str] = []
     for heading in re.findall(r"^#{1,6} +(.+?) *$", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE), re.MULTILINE):
         plain = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", heading).replace("`", "").lower()
@@ -40,18 +40,18 @@ def anchors(text: str) -> set[str]:
 
 
 def tables(text: str) -> Iterator[list[list[str]]]:
-    """The tables, as rows of cells; the second row is the line of dashes."""
+    """Yield the tables, as rows of cells; the second row is the line of dashes."""
     for block in re.findall(r"(?:^\|.*\|$\n?)+", text, re.MULTILINE):
         yield [[cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip()[1:-1])] for line in block.strip().splitlines()]
 
 
 def fenced(text: str, language: str) -> list[str]:
-    """The fenced blocks of one language."""
+    """Return the fenced blocks of one language."""
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
 
 
 def block_commands(text: str) -> Iterator[str]:
-    """The commands that stand on lines of their own, indented by four, in order; with what goes on, indented further, below them."""
+    """Yield the commands that stand on lines of their own, indented by four, in order; with what goes on, indented further, below them."""
     text = re.sub(r"\n {8,}", " ", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE))
     for line in re.findall(r"^ {4}(\S.*)$", text, re.MULTILINE):
         if COMMAND.match(line):
@@ -59,7 +59,7 @@ def block_commands(text: str) -> Iterator[str]:
 
 
 def inline_commands(text: str) -> Iterator[str]:
-    """The commands with words behind them that are quoted in the text."""
+    """Yield the commands with words behind them that are quoted in the text."""
     for quoted in re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)):
         if COMMAND.match(quoted) and " " in quoted.strip():
             yield quoted
@@ -69,7 +69,7 @@ MEANT = {"--guidance NAME": "--guidance sds", "--guidances NAME": "--guidances s
 
 
 def spelt_out(line: str) -> list[str]:
-    """A command as it is; of a synopsis the commands that it stands for, with everything that it says may be given: one for each
+    """Return a command as it is; for a synopsis the commands that it stands for, with all optional parts: one for each
     alternative between words, and of those inside a word the first.
     """
     bare = re.sub(r'"[^"]*"', "", line)

@@ -14,7 +14,7 @@ WORDS = ["a", "an", "red", "blue", "ball", "cube", "mushroom", "snowman", "front
 
 
 def write_tokenizer(folder: Path, length: int = 77) -> CLIPTokenizer:
-    """A CLIP byte-pair vocabulary that spells letters and knows WORDS whole."""
+    """Write a CLIP byte-pair vocabulary that spells letters and has WORDS as whole tokens; return its tokenizer."""
     letters = [chr(c) for c in range(ord("a"), ord("z") + 1)] + list("0123456789,.!?'-")
     merges: list[tuple[str, str]] = []
     for word in WORDS:
@@ -44,7 +44,7 @@ def write_sd_folder(
     length: int = 77,
     seed: int = 0,
 ) -> Path:
-    """A random Stable Diffusion of under 1 MB: 4 latent channels, images of 4 * sample_size pixels.
+    """Write a random Stable Diffusion of under 1 MB: 4 latent channels, images of 4 * sample_size pixels.
 
     variant "fp16" writes half-precision files named as on the hub; patches puts a PatchAutoencoder (48 channels)
     in the VAE's place, as in the embedded prior. The text encoder's names carry the prefix of real folders.

@@ -15,7 +15,7 @@ FLAT = 0.004
 
 
 def cube() -> Gaussians:
-    """The whole object, about a unit across."""
+    """Return the whole object, about a unit across."""
     grid = torch.linspace(-HALF + 0.04, HALF - 0.04, 19)
     u, v = (g.reshape(-1) for g in torch.meshgrid(grid, grid, indexing="ij"))
     side = torch.full_like(u, HALF)
@@ -34,14 +34,14 @@ def cube() -> Gaussians:
 
 
 def plate(points: torch.Tensor, axis: int, rgb: tuple[float, float, float]) -> Gaussians:
-    """Discs on a plane; the thin axis is always the local x, turned to where it belongs."""
+    """Return discs on a plane; their thin axis is the local x, rotated into place."""
     half = 0.5**0.5
     turn = [(1.0, 0.0, 0.0, 0.0), (half, 0.0, 0.0, half), (half, 0.0, -half, 0.0)][axis]
     return flat(points, turn, (FLAT, 0.03, 0.03), rgb)
 
 
 def stroke(centre: tuple[float, float], wide: float, high: float) -> Gaussians:
-    """A bar of the letter, in front of the front side: long Gaussians along +y or +z."""
+    """Return a bar of the letter, in front of the front side: long Gaussians along +y or +z."""
     t = torch.linspace(-0.5, 0.5, 9)
     points = torch.stack([torch.full_like(t, HALF + 0.03), centre[0] + wide * t, centre[1] + high * t], 1)
     sideways = (0.5**0.5, 0.5**0.5, 0.0, 0.0)  # local z to -y
@@ -59,7 +59,7 @@ def flat(points: torch.Tensor, turn: tuple, scales: tuple, rgb: tuple) -> Gaussi
 
 
 def ball() -> Gaussians:
-    """White seen along -x, black along +x."""
+    """Return a ball that is white seen along -x, black along +x."""
     rng = torch.Generator().manual_seed(0)
     points = torch.nn.functional.normalize(torch.randn(200, 3, generator=rng), dim=1) * 0.12
     g = flat(points + torch.tensor([0.0, 0.0, HALF + 0.14]), (1.0, 0.0, 0.0, 0.0), (0.03, 0.03, 0.03), (0.5, 0.5, 0.5))

@@ -10,7 +10,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 
 def write_encoder(path: Path, number: int, width: int, projected: bool) -> None:
-    """A tokenizer and a text encoder; with a projection to 24 numbers."""
+    """Write a tokenizer and a text encoder; with a projection to 24 numbers."""
     end = "" if number == 1 else f"_{number}"
     tokenizer = write_tokenizer(path / f"tokenizer{end}")
     kind = CLIPTextModelWithProjection if projected else CLIPTextModel
@@ -31,13 +31,13 @@ def write_encoder(path: Path, number: int, width: int, projected: bool) -> None:
 
 
 def write_vae(path: Path, channels: int, **config: float | bool | None) -> None:
-    """An autoencoder that makes one latent of 4 x 4 pixels."""
+    """Write an autoencoder with latents of 4 x 4 pixels."""
     blocks = {"down_block_types": ("DownEncoderBlock2D",) * 3, "up_block_types": ("UpDecoderBlock2D",) * 3}
     AutoencoderKL(block_out_channels=(8, 16, 16), norm_num_groups=8, latent_channels=channels, sample_size=32, **blocks, **config).save_pretrained(path / "vae")
 
 
 def write_xl_folder(path: Path, prediction_type: str = "epsilon") -> Path:
-    """A random Stable Diffusion XL: encoders of widths 16 and 32, pooled vectors of 24, pictures of 32 pixels."""
+    """Write a random Stable Diffusion XL: encoders of widths 16 and 32, pooled vectors of 24, pictures of 32 pixels."""
     torch.manual_seed(0)
     write_encoder(path, 1, 16, projected=False)
     write_encoder(path, 2, 32, projected=True)
@@ -64,7 +64,7 @@ def write_xl_folder(path: Path, prediction_type: str = "epsilon") -> Path:
 
 
 def write_sd3_folder(path: Path) -> Path:
-    """A random Stable Diffusion 3 without its T5: encoders of widths 16 and 32, 16 latent channels, pictures of 32 pixels."""
+    """Write a random Stable Diffusion 3 without its T5: encoders of widths 16 and 32, 16 latent channels, pictures of 32 pixels."""
     torch.manual_seed(0)
     write_encoder(path, 1, 16, projected=True)
     write_encoder(path, 2, 32, projected=True)
@@ -89,7 +89,7 @@ def write_sd3_folder(path: Path) -> Path:
 
 
 def write_index(path: Path, name: str, network: str, kind: str, **more: object) -> None:
-    """model_index.json, as diffusers' own pipelines read it."""
+    """Write model_index.json in the form that diffusers' own pipelines read."""
     encoders = {e: ["transformers", json.loads((path / e / "config.json").read_text(encoding="utf-8"))["architectures"][0]] for e in ("text_encoder", "text_encoder_2")}
     tokenizers = {key: ["transformers", "CLIPTokenizer"] for key in ("tokenizer", "tokenizer_2")}
     scheduler = json.loads((path / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))["_class_name"]

@@ -8,7 +8,7 @@ from splatdistill.gaussians import SH_C0, Gaussians
 
 
 def blobs(n: int, rng: torch.Generator, degree: int = 0, dtype: torch.dtype = torch.float64) -> Gaussians:
-    """Translucent blobs around the origin."""
+    """Return translucent blobs around the origin."""
 
     def uniform(low: float, high: float, *shape: int) -> torch.Tensor:
         return low + (high - low) * torch.rand(*shape, generator=rng, dtype=dtype)
@@ -23,7 +23,7 @@ def blobs(n: int, rng: torch.Generator, degree: int = 0, dtype: torch.dtype = to
 
 
 def ball(mean: list[float], scale: float, opacity: float, rgb: list[float]) -> Gaussians:
-    """A single round Gaussian, float64."""
+    """Return a single round Gaussian, float64."""
     return Gaussians(
         means=torch.tensor([mean], dtype=torch.float64),
         quats=torch.tensor([[1.0, 0, 0, 0]], dtype=torch.float64),
@@ -34,11 +34,11 @@ def ball(mean: list[float], scale: float, opacity: float, rgb: list[float]) -> G
 
 
 def join(*parts: Gaussians) -> Gaussians:
-    """Several sets as one, in order."""
+    """Return several sets as one, in order."""
     return Gaussians(**{f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Gaussians)})
 
 
 def trainable(gaussians: Gaussians) -> Gaussians:
-    """The same values as leaves that want gradients."""
+    """Return the same values as leaves that require gradients."""
     values = {f.name: getattr(gaussians, f.name).detach().clone() for f in fields(Gaussians)}
     return Gaussians(**{name: value.requires_grad_() for name, value in values.items()})

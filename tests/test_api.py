@@ -22,7 +22,7 @@ SMALL = {"steps": 3, "batch": 1, "init": Ball(count=30)}
 
 @pytest.fixture(autouse=True)
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Random weights in the embedded prior's place."""
+    """Put random weights in the embedded prior's place; return their folder."""
     folder = write_sd_folder(tmp_path / "tiny", patches=True)
     monkeypatch.setattr(weights, "TINY", folder)
     monkeypatch.setattr(weights, "DEFAULT", "tiny")

@@ -12,14 +12,14 @@ from splatdistill.errors import UserError
 
 
 def seen(cameras: Cameras, point: list[float]) -> torch.Tensor:
-    """(b,3): pixel x, pixel y and depth of a world point."""
+    """Return pixel x, pixel y and depth (b,3) of a world point."""
     p = cameras.world_to_camera[:, :3, :3] @ torch.tensor(point) + cameras.world_to_camera[:, :3, 3]
     xy = (cameras.intrinsics @ p[..., None])[:, :2, 0] / p[:, 2:]
     return torch.cat([xy, p[:, 2:]], 1)
 
 
 def furthest_from_cdf(values: torch.Tensor) -> float:
-    """Kolmogorov-Smirnov distance of values from U[0, 1]."""
+    """Return the Kolmogorov-Smirnov distance of values from U[0, 1]."""
     ordered, n = values.sort().values, len(values)
     steps = torch.arange(n + 1) / n
     return torch.maximum(ordered - steps[:-1], steps[1:] - ordered).max().item()

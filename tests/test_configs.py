@@ -21,7 +21,7 @@ def ids(path: Path) -> str:
 
 @cache
 def loaded(path: Path):
-    """The configuration of the recipe that a file is, as a family's prior gets it."""
+    """Return the configuration of the recipe that a file is, as a family's prior gets it."""
     name = [f"--guidance={path.stem}"] if path.stem in CHOICES[0].names else []
     return parse_train([*name, "--prompt", "a red mushroom"], lambda source: path.parent.name)
 

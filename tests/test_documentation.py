@@ -98,7 +98,7 @@ def test_options_that_are_named_exist(capsys):
 
 
 def first_cells(document: str) -> set[str]:
-    """Everything that stands in the first column of the document's tables."""
+    """Return the cells of the first column of the document's tables."""
     return {row[0] for table in tables(TEXTS[document]) for row in table[2:]}
 
 
@@ -156,5 +156,5 @@ def test_the_file_of_settings_is_read(tmp_path):
 
 
 def words_of(annotation: object) -> set[str]:
-    """The words that a field's type allows."""
+    """Return the words that a field's type allows."""
     return {w for w in typing.get_args(annotation) if isinstance(w, str)} | {w for a in typing.get_args(annotation) for w in words_of(a)}

@@ -24,7 +24,7 @@ FULL_FILES = (*SD_FILES[:-1], "unet/diffusion_pytorch_model.safetensors")
 
 @pytest.fixture(autouse=True)
 def offline(tmp_path, monkeypatch):
-    """No network and an empty hub cache."""
+    """Disable the network and the hub cache."""
     import huggingface_hub.constants
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))

@@ -22,7 +22,7 @@ pytestmark = [
 
 @pytest.fixture
 def example(request, tmp_path, monkeypatch) -> ModuleType:
-    """The example whose number the test names, as a module; the working folder is an empty one, the registry of metrics a copy."""
+    """Yield the example of the test's number, as a module; in an empty working folder, with a copy of the registry of metrics."""
     (path,) = [p for p in EXAMPLES if p.name.startswith(request.param)]
     monkeypatch.chdir(tmp_path)
     before = dict(METRICS)

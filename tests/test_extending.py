@@ -21,7 +21,7 @@ BLOCKS = {re.match(r"# (\w+)\.py\n", b).group(1): b for b in fenced((ROOT / "spl
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """The files of the document in a folder that Python imports from; registries as they were afterwards."""
+    """Yield a folder, importable by Python, with the files of the document; registries are restored afterwards."""
     for name, source in BLOCKS.items():
         (tmp_path / f"{name}.py").write_text(source, encoding="utf-8")
     monkeypatch.chdir(tmp_path)

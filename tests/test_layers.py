@@ -59,7 +59,7 @@ RIDDLES = frozenset({"What", "Whatever", "When", "Where", "Whether", "Which", "W
 
 
 def imports(path: str, source: str) -> Iterator[tuple[str, bool, int]]:
-    """(dotted name, whether importing the module runs it, line) of every import; relative ones resolved."""
+    """Yield (dotted name, whether importing the module runs it, line) of every import; relative ones resolved."""
     package = dotted(path).split(".")
     if not path.endswith("/__init__.py"):
         package = package[:-1]
@@ -85,18 +85,18 @@ def imports(path: str, source: str) -> Iterator[tuple[str, bool, int]]:
 
 
 def dotted(path: str) -> str:
-    """splatdistill/render/__init__.py -> splatdistill.render; a script is a module at the top"""
+    """Return the module's dotted name: splatdistill.render of splatdistill/render/__init__.py; a script is a module at the top."""
     return path.removeprefix("viewer/").removeprefix("scripts/").removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 
 def room_of(path: str) -> str:
-    """The first folder or file below the package; the viewer is one room, above all, and the scripts another."""
+    """Return the first folder or file below the package; the viewer is one room, above all, and the scripts another."""
     parts = Path(path).parts
     return {"viewer": VIEWER, SCRIPTS: SCRIPTS}.get(parts[0], Path(parts[1]).stem)
 
 
 def room_imported(name: str) -> str | None:
-    """The room that a dotted name reaches into; None outside the package, or for its version."""
+    """Return the room that a dotted name reaches into; None outside the package, or for its version."""
     first, _, rest = name.partition(".")
     if first == VIEWER:
         return VIEWER
@@ -108,7 +108,7 @@ def room_imported(name: str) -> str | None:
 
 
 def broken_layers(path: str, source: str) -> Iterator[str]:
-    """Imports that go up, sideways or nowhere."""
+    """Yield imports that go up, sideways or to no room."""
     here = room_of(path)
     if here not in (VIEWER, SCRIPTS) and here not in FLOOR:
         yield f"{path}: room {here!r} is in no layer; give it a place in LAYERS"
@@ -132,7 +132,7 @@ def broken_layers(path: str, source: str) -> Iterator[str]:
 
 
 def heavy_imports(path: str, source: str) -> Iterator[str]:
-    """Heavy libraries, or the library's own rooms by its lazy head, loaded on import."""
+    """Yield heavy libraries, or the library's own rooms by its lazy head, loaded on import."""
     for name, eager, line in imports(path, source):
         library = name.split(".")[0]
         if eager and library in HEAVY and not path.startswith((*HEAVY[library], f"{SCRIPTS}/")):
@@ -142,7 +142,7 @@ def heavy_imports(path: str, source: str) -> Iterator[str]:
 
 
 def loaded_by(module: str, sources: dict[str, str]) -> set[str]:
-    """Everything that importing a module imports, through the modules among `sources` and their packages."""
+    """Return everything that importing a module imports, through the modules among `sources` and their packages."""
     modules = {dotted(path): path for path in sources}
     found: set[str] = set()
     waiting = [module]
@@ -160,7 +160,7 @@ def loaded_by(module: str, sources: dict[str, str]) -> set[str]:
 
 
 def circles(sources: dict[str, str]) -> list[frozenset[str]]:
-    """Groups of modules that import each other, at whatever moment; what a package's head loads of its own package in a
+    """Return groups of modules that import each other, at whatever moment; what a package's head loads of its own package in a
     function does not count, since that is how a package offers what is in it.
     """
     modules = {dotted(path): path for path in sources}
@@ -216,7 +216,7 @@ def unnamed_encodings(path: str, source: str) -> Iterator[str]:
 
 
 def violations(sources: dict[str, str], torch_free: tuple[str, ...] = ()) -> list[str]:
-    """All that is wrong with a set of sources by path, one line each."""
+    """Return all violations in a set of sources by path, one line each."""
     found: list[str] = []
     for path, source in sorted(sources.items()):
         found += broken_layers(path, source)
@@ -249,7 +249,7 @@ def test_the_list_of_circles_shrinks() -> None:
 
 
 def house() -> dict[str, str]:
-    """All sources by path."""
+    """Return all sources by path."""
     files = [path for folder in (PACKAGE, "viewer", SCRIPTS) for path in (ROOT / folder).rglob("*.py")]
     return {p.relative_to(ROOT).as_posix(): p.read_text(encoding="utf-8") for p in files}
 

@@ -13,7 +13,7 @@ from conftest import ROOT
 
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The script, as it is started from the repository's root."""
+    """Return the script, as it is started from the repository's root."""
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
     import measure_gpu
 

@@ -22,14 +22,14 @@ SMALL = {"prior": "tiny", "device": "cpu", "steps": 3, "batch": 1, "init": Ball(
 
 @pytest.fixture
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Random weights in the embedded prior's place."""
+    """Put random weights in the embedded prior's place."""
     monkeypatch.setattr(weights, "TINY", write_sd_folder(tmp_path / "tiny", patches=True))
     monkeypatch.setattr(weights, "DEFAULT", "tiny")
     monkeypatch.chdir(tmp_path)
 
 
 def pictures(html: str) -> list[Image.Image]:
-    """Pictures inside a piece of HTML, decoded."""
+    """Return pictures inside a piece of HTML, decoded."""
     found = re.findall(r'src="data:image/png;base64,([^"]+)"', html)
     return [Image.open(io.BytesIO(base64.b64decode(each))) for each in found]
 

@@ -72,8 +72,8 @@ def test_every_module_and_a_run_do_without_what_only_linux_has(tmp_path: Path) -
 
 @pytest.fixture
 def windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Windows' module of locks, made of the one kind of Linux' locks that behaves as they do: of a range of bytes, owned by
-    whoever opened the file.
+    """Install a stand-in for Windows' module of locks, built on the one kind of Linux' locks with the same behaviour: of a
+    range of bytes, owned by whoever opened the file.
     """
 
     def locking(file: int, mode: int, count: int) -> None:

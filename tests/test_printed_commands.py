@@ -39,7 +39,7 @@ NASTY = "ein 'Ordner' mit \"ü\" & $HOME; 画 %PATH%"
 
 
 def texts(tree: ast.AST, values: dict) -> Iterator[str]:
-    """Every text of a source, constants of the module put in, other values as DYNAMIC, and commands of a helper as MADE."""
+    """Yield every text of a source, constants of the module put in, other values as DYNAMIC, and commands of a helper as MADE."""
     inside = {id(child) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for child in ast.walk(node) if child is not node}
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in inside:
@@ -61,14 +61,16 @@ def part(node: ast.expr, values: dict) -> str:
 
 
 def helper(call: ast.Call) -> str:
-    """The name of the helper that is called, or nothing."""
+    """Return the name of the helper that is called, or ""."""
     name = call.func.id if isinstance(call.func, ast.Name) else call.func.attr if isinstance(call.func, ast.Attribute) else ""
     owner = call.func.value.id if isinstance(call.func, ast.Attribute) and isinstance(call.func.value, ast.Name) else ""
     return name if name in HELPERS[:2] or (name == "command" and owner == "hub") else ""
 
 
 def commands_in(text: str) -> Iterator[str]:
-    """The commands of a text; STRAY before a line with a mention that is neither in backticks, nor the rest of a line, nor a mere name."""
+    """Yield the commands of a text; STRAY before a line with a mention that is neither in backticks, nor the rest of a line,
+    nor a mere name.
+    """
     for found in TRIGGER.finditer(text):
         begin = found.start()
         line = text[text.rfind("\n", 0, begin) + 1 :].split("\n", 1)[0]
@@ -84,13 +86,13 @@ def commands_in(text: str) -> Iterator[str]:
 
 
 def ended(rest: str) -> str:
-    """A command up to where the sentence goes on: a comment, a bracket apart, 'or' or 'then' behind a comma, the end of the sentence."""
+    """Return a command up to the point where the sentence goes on: a comment, a bracket apart, 'or' or 'then' behind a comma, the end."""
     rest = re.split(r"\s+#\s|\s{2,}(?![\s-])|\s\(|,? (?:or|and) (?:take|look|--)|, then|, or|; ", rest)[0]
     return rest.rstrip(" .")
 
 
 def module_of(path: Path) -> dict:
-    """The names of a source's module; none of a script's, which is not imported to look at its texts."""
+    """Return the names of a source's module; none of a script's, which is not imported to look at its texts."""
     if ROOT / "scripts" in path.parents:
         return {}
     base = ROOT / "viewer" if ROOT / "viewer" in path.parents else ROOT
@@ -149,7 +151,7 @@ def test_a_written_command_is_read_by_its_parser(path, line, monkeypatch, tmp_pa
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> dict[str, RunDir]:
-    """A run that was stopped after two steps of four, pictures, and a generator, each in a folder that a shell would take apart; by the
+    """Return a run stopped after two steps of four, pictures, and a generator, each in a folder whose name a shell would split; by the
     command that prints their names.
     """
     folder, pictures, generator = (tmp_path_factory.mktemp(name) / NASTY for name in ("runs", "pictures", "generator"))
@@ -168,7 +170,7 @@ def runs(tmp_path_factory) -> dict[str, RunDir]:
 
 
 def samples(path: Path, runs: dict[str, RunDir]) -> dict:
-    """Values for the names that are used where commands are made."""
+    """Return values for the names in printed commands."""
     run = runs.get(path.stem, runs["train"])
     return {
         "as_typed": as_typed,

@@ -29,7 +29,7 @@ EMBEDDED = (weights.TINY / "model_index.json").exists()
 
 @pytest.fixture
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Random weights in the embedded prior's place, and an empty folder to work in."""
+    """Put random weights in the embedded prior's place, and work in an empty folder; return the weights' folder."""
     folder = write_sd_folder(tmp_path / "tiny", patches=True)
     monkeypatch.setattr(weights, "TINY", folder)
     monkeypatch.setattr(weights, "DEFAULT", "tiny")

@@ -38,63 +38,63 @@ class Row:
 
 
 def of_this_run(step: int, config: Train) -> float:
-    """A step of theirs as progress of a run of our length."""
+    """Return a step of the source's run as progress of a run of our length."""
     return step / config.steps
 
 
 def of_steps(steps: int) -> Callable[[int, Train], float]:
-    """A step of a run of theirs as progress."""
+    """Return a conversion from a step of the source's run of `steps` to progress."""
     return lambda step, config: step / steps
 
 
 def one_more(scale: float, config: Train) -> float:
-    """pos + s (pos - neg), threestudio's, as neg + s (pos - neg)."""
+    """Return threestudio's scale of pos + s (pos - neg) as that of neg + s (pos - neg)."""
     return scale + 1
 
 
 def per_axis(norm: float, config: Train) -> float:
-    """The norm of three equal scales as each of them."""
+    """Return the norm of three equal scales as one scale."""
     return norm / math.sqrt(3)
 
 
 def twice(weight: float, config: Train) -> float:
-    """tv_loss is 2 (mean of squares across + down)."""
+    """Return the weight of tv_loss, which is 2 (mean of squares across + down)."""
     return 2 * weight
 
 
 def thousandths(step: int, config: Train) -> float:
-    """An integer noise level."""
+    """Return an integer noise level as t in [0, 1]."""
     return step / 1000
 
 
 def degrees(radians: tuple[float, float], config: Train) -> tuple[float, ...]:
-    """Radians, to a tenth of a degree."""
+    """Return radians as degrees, to a tenth."""
     return tuple(round(math.degrees(v), 1) for v in radians)
 
 
 def from_zenith(theta: tuple[float, float], config: Train) -> tuple[float, float]:
-    """Angles from the zenith as elevations."""
+    """Return angles from the zenith as elevations."""
     return 90 - theta[1], 90 - theta[0]
 
 
 def times(factor: float) -> Callable[[float, Train], float]:
-    """Another unit of length or of the gradient."""
+    """Return a conversion by a factor, for another unit of length or of the gradient."""
     return lambda value, config: value * factor
 
 
 def summed(weight: float, config: Train) -> float:
-    """A gradient summed over the views as one that is a mean over them."""
+    """Return the weight of a gradient summed over the views as that of their mean."""
     return weight * config.batch
 
 
 def with_guidance(weight: float, config: Train) -> float:
-    """A term beside a guidance of weight 1, whose weight is another here."""
+    """Return the weight of a term beside a guidance of weight 1, whose weight differs here."""
     return weight * config.guidance_weight
 
 
 def beside_sdi(weight: float, config: Train) -> float:
-    """A term beside loss_sdi, mean((x - x0)^2) / 2: its gradient in x is (sigma / alpha) (eps_hat - eps) / 16,384, where ours is
-    guidance_weight sigma (eps_hat - eps). At t = 0.9, which is where sparsity acts.
+    """Return the weight of a term beside loss_sdi, mean((x - x0)^2) / 2: its gradient in x is (sigma / alpha) (eps_hat - eps)
+    / 16,384, where ours is guidance_weight sigma (eps_hat - eps). At t = 0.9, which is where sparsity acts.
     """
     alpha, _ = TableSchedule.scaled_linear().at(torch.tensor([0.9]))
     return weight * config.guidance_weight * LATENTS * float(alpha)
@@ -353,7 +353,7 @@ def found(config: Train, option: str) -> Any:
 
 
 def rows(name: str) -> list[Row]:
-    """The numbers of a recipe's own source, and those of the base where it has none."""
+    """Return the numbers of a recipe's own source, and those of the base where it has none."""
     own = {row.option: row for row in SOURCES[name][1]}
     return [*own.values(), *(row for row in SOURCES["base"][1] if row.option not in own)]
 

@@ -42,7 +42,7 @@ def test_orthonormal() -> None:
 
 
 def _gauss_legendre(n: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Golub and Welsch: nodes and weights on [-1, 1] from the Jacobi matrix of the recurrence."""
+    """Return nodes and weights on [-1, 1] from the Jacobi matrix of the recurrence (Golub and Welsch, 1969)."""
     k = torch.arange(1, n, dtype=torch.float64)
     off = k / (4 * k * k - 1).sqrt()
     nodes, vectors = torch.linalg.eigh(torch.diag(off, 1) + torch.diag(off, -1))

@@ -29,7 +29,7 @@ def bundle(folder: Path, parts: dict[Path, str]) -> Path:
 
 
 def answer(folder: Path) -> torch.Tensor:
-    """Answer of a prior about fixed noise."""
+    """Return the prior's answer for fixed noise."""
     prior = StableDiffusionPrior.from_folder(folder)
     x = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     return prior.answer([Query(x, torch.tensor([0.3, 0.8]), prior.embed(["a mug", ""]))])[0]

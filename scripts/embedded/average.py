@@ -26,7 +26,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def in_pieces(tensors: dict[str, Tensor], most: int = PIECE) -> list[dict[str, Tensor]]:
-    """The tensors in groups of at most so many bytes, in their order."""
+    """Return the tensors in groups of at most so many bytes, in their order."""
     pieces: list[dict[str, Tensor]] = [{}]
     size = 0
     for k, v in tensors.items():

@@ -26,19 +26,19 @@ def form(caption: Caption) -> str:
 
 
 def leave_out(caption: Caption, names: frozenset[str] = frozenset()) -> Said:
-    """The words of a caption without those named; a plain pattern is no word."""
+    """Return the words of a caption without those named; a plain pattern is no word."""
     return {k: None if k in names or v == "plain" else v for k, v in asdict(caption).items()}
 
 
 def sentence(said: Said, form: str) -> str:
-    """The words in the order in which captions have them."""
+    """Return the words in the order in which captions have them."""
     colours = " and ".join(c for c in (said["colour"], said["colour2"]) if c)
     top = " ".join(w for w in ("a", said["pattern"], colours, said["kind"]) if w)
     return top if form != "stack" else f"{top} on {' '.join(w for w in ('a', said['below_colour'], said['below']) if w)}"
 
 
 def one_changed(caption: Caption, said: Said, rng: np.random.Generator) -> Said:
-    """The same words with one of them changed."""
+    """Return the same words with one of them changed."""
     free = [c for c in COLOURS if c not in (caption.colour, caption.colour2)]
     kinds = [*PRIMITIVES] if caption.below or caption.pattern != "plain" else [*NAMED, *PRIMITIVES]
     if caption.kind in NAMED and rng.random() < 0.7:
@@ -51,7 +51,7 @@ def one_changed(caption: Caption, said: Said, rng: np.random.Generator) -> Said:
 
 
 def hard_negative(caption: Caption, said: Said, rng: np.random.Generator) -> Said:
-    """one_changed; never a held-out pair, or CLIP would learn that those are always wrong."""
+    """Return the words with one changed, never to a held-out pair, or CLIP would learn that those are always wrong."""
     while True:
         other = one_changed(caption, said, rng)
         if not is_held_out(Caption(**{**asdict(caption), **{k: v for k, v in other.items() if v is not None}})):
@@ -59,7 +59,7 @@ def hard_negative(caption: Caption, said: Said, rng: np.random.Generator) -> Sai
 
 
 def numbers(said: Said) -> list[int]:
-    """The words as numbers, -1 for none."""
+    """Return the words as numbers, -1 for none."""
     return [-1 if (word := said[k]) is None else crc32(word.encode()) for k in FIELDS]
 
 
@@ -83,7 +83,7 @@ class ClipLoss:
 
     @staticmethod
     def unsaid(gray: bool, rng: np.random.Generator) -> frozenset[str]:
-        """Names of the words that a caption goes without; of object and colour one stays."""
+        """Return the names of the words that a caption leaves out; object or colour stays."""
         if gray:
             return COLOUR_FIELDS
         if rng.random() < 0.5:
@@ -92,7 +92,7 @@ class ClipLoss:
         return names - {"kind"} if {"kind", "colour"} <= names else names
 
     def augment(self, image: Tensor) -> Tensor:
-        """Small changes that leave object and colour as they are."""
+        """Return an image with small changes that keep object and colour."""
         rng, b = self.data.rng, len(image)
         zoom, shift = 0.85 + 0.35 * torch.rand(b, generator=rng), 0.12 * (2 * torch.rand(b, 2, generator=rng) - 1)
         theta = torch.zeros(b, 2, 3)

@@ -16,13 +16,13 @@ BARYCENTRIC = np.array([[i, j, 6 - i - j] for i in range(1, 6) for j in range(1,
 
 
 def welded(corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(v, 3) different places and (faces, 3) their numbers; faces without area are kept."""
+    """Return (v, 3) different places and (faces, 3) their numbers; faces without area are kept."""
     places, faces = np.unique(np.round(corners.reshape(-1, 3), 5), axis=0, return_inverse=True)
     return places, faces.reshape(-1, 3)
 
 
 def cleaned(model: Model) -> Model:
-    """Without faces of no area, and without those that another has already covered with the same corners."""
+    """Return the model without faces of no area, and without those that repeat the corners of another."""
     _, faces = welded(model.corners)
     proper = (faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2]) & (faces[:, 0] != faces[:, 2])
     _, first = np.unique(np.sort(faces, 1), axis=0, return_index=True)
@@ -33,7 +33,7 @@ def cleaned(model: Model) -> Model:
 
 
 def decimated(model: Model, count: int) -> Model:
-    """At most about `count` faces, by quadric errors (Garland and Heckbert, 1997).
+    """Return the model with at most about `count` faces, by quadric errors (Garland and Heckbert, 1997).
 
     The surface is cut along the borders of materials and of the textures' maps, and those borders are kept: what is painted
     stays where it was. Where they alone leave too many faces, only the materials' are kept, or none and the whole is welded.
@@ -57,7 +57,7 @@ def decimated(model: Model, count: int) -> Model:
 
 
 def simplified(corners: np.ndarray, count: int) -> np.ndarray:
-    """(f, 3, 3) of the (n, 3, 4) corners given, which are joined where all four numbers agree; open borders stay."""
+    """Return at most `count` faces (f,3,3) of corners (n,3,4), which are joined where all four numbers agree; open borders stay."""
     keys, faces = np.unique(np.round(corners.reshape(-1, 4), 5), axis=0, return_inverse=True)
     worker = pyfqmr.Simplify()
     worker.setMesh(keys[:, :3].astype(float), faces.reshape(-1, 3).astype(np.int32))
@@ -67,7 +67,7 @@ def simplified(corners: np.ndarray, count: int) -> np.ndarray:
 
 
 def carried_over(model: Model, corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The material of each new face, and its texture coordinates.
+    """Return the material of each new face, and its texture coordinates.
 
     Points in a new face look up the nearest points of the old surface that face the same way. The most frequent piece of the
     texture's map wins; the coordinates at the corners are the least-squares fit to those of its points.
@@ -102,7 +102,7 @@ def carried_over(model: Model, corners: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def charts(model: Model) -> np.ndarray:
-    """(faces,) number of the connected piece, in space and on the texture, that a face belongs to."""
+    """Return the number of the connected piece, in space and on the texture, of each face (faces,)."""
     key = np.concatenate([np.round(model.corners, 4), np.round(model.uv, 4), np.broadcast_to(model.material[:, None, None], (*model.uv.shape[:2], 1))], 2)
     _, node = np.unique(key.reshape(-1, key.shape[-1]), axis=0, return_inverse=True)
     node = node.reshape(-1)
@@ -112,7 +112,7 @@ def charts(model: Model) -> np.ndarray:
 
 
 def openness(places: np.ndarray, corners: np.ndarray, directions: int = 64, size: int = 192) -> np.ndarray:
-    """(v,) how much of a hemisphere sees each place, in [0, 1]: what ambient light reaches it.
+    """Return the visible share of the hemisphere of each place (v,), in [0, 1]: its ambient light.
 
     From each direction of a Fibonacci sphere the depth of what is nearest is drawn. Half of all directions are behind a closed
     surface, so twice the visible share counts.

@@ -43,7 +43,7 @@ RETRIEVED, RECOGNISED, OBEYED = 0.95, 0.90, 0.85  # wanted
 
 
 def say(what: str, found: Retrieval | Obeyed, wanted: float) -> None:
-    """One line: what was measured, over how many pictures, and what is wanted."""
+    """Print one line: the measurement, its number of pictures, and the wanted value."""
     if isinstance(found, Retrieval):
         measurements = f"caption {found.caption:.1%}  object and colour {found.both:.1%}  object {found.object:.1%}  colour {found.colour:.1%}"
     else:

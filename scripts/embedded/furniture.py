@@ -51,7 +51,7 @@ class Model:
 
 
 def catalogue(folder: Path = FOLDER) -> list[Entry]:
-    """Every model of the libraries; Java properties in latin-1, `key#index=value`."""
+    """Return every model of the libraries; Java properties in latin-1, `key#index=value`."""
     found = []
     for library in LIBRARIES:
         with zipfile.ZipFile(folder / f"{library}.sh3f") as z:
@@ -70,7 +70,7 @@ def catalogue(folder: Path = FOLDER) -> list[Entry]:
 
 
 def load(entry: Entry, turn: float = 0.0, folder: Path = FOLDER) -> Model:
-    """The model upright, its front along +x after a turn by hand (degrees, counter-clockwise from above), in a sphere of RADIUS."""
+    """Return the model upright, its front along +x after a turn by hand (degrees, counter-clockwise from above), in a sphere of RADIUS."""
     with tempfile.TemporaryDirectory() as d, zipfile.ZipFile(folder / f"{entry.library}.sh3f") as z:
         inside = entry.model.rsplit("/", 1)[0] + "/"
         if entry.model.endswith(".zip"):
@@ -96,7 +96,7 @@ def load(entry: Entry, turn: float = 0.0, folder: Path = FOLDER) -> Model:
 
 
 def opacity(g: trimesh.Trimesh) -> float:
-    """`d`, or 1 - `Tr`, of a part's material."""
+    """Return `d`, or 1 - `Tr`, of a part's material."""
     extra = getattr(getattr(g.visual, "material", None), "kwargs", {})
 
     def number(key: str, default: float) -> float:
@@ -109,7 +109,7 @@ def opacity(g: trimesh.Trimesh) -> float:
 
 
 def joined(parts: list[trimesh.Trimesh]) -> Model:
-    """All parts as one, a material for each that differs."""
+    """Return all parts as one model, with a material for each distinct one."""
     corners, uvs, materials = [], [], []
     paints: list[Paint] = []
     known: dict[tuple[object, ...], int] = {}

@@ -74,7 +74,7 @@ WORLD: dict[str, str] = {
 
 
 def instances() -> list[tuple[str, str, int, bool, float]]:
-    """(kind, library, number, may be given another colour, turn in degrees) of each model."""
+    """Return (kind, library, number, whether it may be recoloured, turn in degrees) of each model."""
     found = []
     for kind, codes in WORLD.items():
         for code in codes.split():

@@ -51,7 +51,7 @@ class Settings:
 
 
 def truths(count: int, seed: int, held_out: bool = False, threads: int = 1) -> np.ndarray:
-    """(count, SIZE, SIZE, 8) bytes: premultiplied rgb, alpha, premultiplied inverse depth, normals in camera axes."""
+    """Return (count, SIZE, SIZE, 8) bytes: premultiplied rgb, alpha, premultiplied inverse depth, normals in camera axes."""
     rng, torch_rng = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     captions = []
     while len(captions) < count:
@@ -68,7 +68,7 @@ def truths(count: int, seed: int, held_out: bool = False, threads: int = 1) -> n
 
 
 def render_data(work: Path, count: int, threads: int, chunk: int = 500) -> None:
-    """count pictures with their truth, none of a held-out pair."""
+    """Write `count` pictures with their truth, none of a held-out pair."""
     work.mkdir(parents=True, exist_ok=True)
     maps = np.lib.format.open_memmap(work / "truth.npy", "w+", np.uint8, (count, SIZE, SIZE, 8))
     for start in range(0, count, chunk):
@@ -95,7 +95,7 @@ class Batch:
         return cls(rgb, alpha, m[:, 4:5], normal)
 
     def flipped(self, which: Tensor) -> "Batch":
-        """Some mirrored left to right: camera x changes sign."""
+        """Return the batch with some pictures mirrored left to right: camera x changes sign."""
         mirror = torch.tensor([-1.0, 1.0, 1.0])[:, None, None]
 
         def some(v: Tensor, other: Tensor) -> Tensor:
@@ -106,7 +106,7 @@ class Batch:
 
 
 def noisy(rgb: Tensor, t: Tensor, rng: torch.Generator) -> Tensor:
-    """decode(x_t) of pictures at t; t = 0 leaves a picture as it is."""
+    """Return decode(x_t) of pictures at t; t = 0 leaves a picture as it is."""
     vae = PatchAutoencoder()
     x = vae.encode(2 * rgb - 1)
     alpha, sigma = TableSchedule.scaled_linear().broadcast(t, 3, x.dtype)
@@ -115,7 +115,7 @@ def noisy(rgb: Tensor, t: Tensor, rng: torch.Generator) -> Tensor:
 
 
 def loss_of(maps: Tensor, b: Batch, s: Settings) -> Tensor:
-    """Squared errors of what is premultiplied, and the cross-entropy of the foreground."""
+    """Return the squared errors of the premultiplied maps, and the cross-entropy of the foreground."""
     depth, normal, foreground = s.weights
     return (
         depth * F.mse_loss(maps[:, :1], b.inverse)
@@ -128,7 +128,7 @@ def loss_of(maps: Tensor, b: Batch, s: Settings) -> Tensor:
 
 
 def train(work: Path, s: Settings, minutes: float) -> None:
-    """See Training; resumes from its own checkpoint."""
+    """Train the network, see Training; resumes from its own checkpoint."""
     torch.manual_seed(s.seed)
     network, rng = GeometryNet().to(memory_format=torch.channels_last), torch.Generator().manual_seed(s.seed)
     maps = torch.from_numpy(np.load(work / "truth.npy", mmap_mode="r+"))
@@ -151,7 +151,7 @@ def train(work: Path, s: Settings, minutes: float) -> None:
 
 
 def trained(work: Path) -> tuple[GeometryNet, dict]:
-    """The network with its averaged weights, and the record of its training."""
+    """Return the network with its averaged weights, and the record of its training."""
     tensors, meta = read_state(work)
     network = GeometryNet()
     network.load_state_dict(averaged(tensors))
@@ -160,7 +160,7 @@ def trained(work: Path) -> tuple[GeometryNet, dict]:
 
 @torch.no_grad()
 def errors(network: nn.Module, count: int, seed: int = 99) -> dict[str, dict[str, float]]:
-    """On held-out pairs, per noise level: correlation of inverse depth and angle of normals over the true foreground,
+    """Return on held-out pairs, per noise level, the correlation of inverse depth and the angle of normals over the true foreground,
     and intersection over union of the foreground.
     """
     maps, rng = torch.from_numpy(truths(count, seed, held_out=True)), torch.Generator().manual_seed(seed)
@@ -179,7 +179,7 @@ def errors(network: nn.Module, count: int, seed: int = 99) -> dict[str, dict[str
 
 
 def export(work: Path, target: Path, count: int) -> None:
-    """The averaged weights in float16, and what they were measured to do."""
+    """Write the averaged weights in float16, with their measured errors."""
     network, meta = trained(work)
     network.half().save_pretrained(target)
     log = meta["log"]

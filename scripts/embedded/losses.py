@@ -22,7 +22,7 @@ FRONTED = [k for k in NAMED if k not in SYMMETRIC]
 
 
 def autocast() -> torch.autocast:
-    """bfloat16 on a CPU that multiplies it natively; elsewhere it would be the slower of the two."""
+    """Return an autocast to bfloat16 on a CPU that multiplies it natively, elsewhere a disabled one: bfloat16 would be slower."""
     can = torch.cpu.get_capabilities()
     return torch.autocast("cpu", torch.bfloat16, enabled=bool(can.get("avx512_bf16") or can.get("amx_bf16")))
 
@@ -49,7 +49,7 @@ class Settings:
 
 
 def draw(cumulative: Tensor, count: int, rng: torch.Generator) -> Tensor:
-    """Numbers of pictures, each as often as its weight in the running sum says."""
+    """Return indices of pictures, drawn by the weights of the running sum."""
     return torch.searchsorted(cumulative, torch.rand(count, generator=rng, dtype=torch.float64) * cumulative[-1])
 
 
@@ -62,7 +62,7 @@ class Data:
         self.captions, self.words, self.phrases, self.rng = text["captions"], text["words"], text["phrases"], rng
 
     def pictures(self, index: Tensor) -> Tensor:
-        """(b,3,SIZE,SIZE) in [0,1] of the pictures numbered, over random backgrounds."""
+        """Return pictures (b,3,SIZE,SIZE) in [0,1] by their indices, over random backgrounds."""
         rgba = self.rgba[index].permute(0, 3, 1, 2).float() / 255
         return rgba[:, :3] + (1 - rgba[:, 3:]) * backgrounds(len(index), self.rng)[:, :, None, None]
 
@@ -77,7 +77,7 @@ class PriorLoss:
         self.scheduler, self.vae = DDPMScheduler(**SCHEDULER), PatchAutoencoder()
 
     def texts(self, index: list[int]) -> list[str]:
-        """Captions with one of their two phrases for the view; at times without, at times nothing."""
+        """Return captions with one of the two phrases for their view; at times without it, at times empty."""
         u = torch.rand(3, len(index), generator=self.data.rng)
         texts = []
         for k, i in enumerate(index):

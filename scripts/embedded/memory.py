@@ -7,7 +7,7 @@ SECONDS = 20.0
 
 
 def give_back(seconds: float = SECONDS) -> threading.Thread | None:
-    """Have free memory given back now and then, in a thread of its own; None where the C library has no malloc_trim (GNU's has).
+    """Start a thread that returns freed memory to the system now and then; None where the C library has no malloc_trim (GNU's has).
 
     GNU's malloc keeps what lies between pieces that are in use. A training of the multi-view prior, which renders while it
     trains, grew to 14 GB in 88 minutes in that way, and stays at 2 GB with this.

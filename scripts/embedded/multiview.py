@@ -52,7 +52,7 @@ class Shape:
 
 
 def lexicon() -> list[str]:
-    """Every word that a caption may have."""
+    """Return every word that a caption may have."""
     words = [*NAMED, *PRIMITIVES, *COLOURS, *PATTERNS[1:], *SPLIT.kinds]
     words += ["a", "an", "and", "on", "with", "of", "in", "room", "walls", "floor", "front", "side", "back", "overhead", "left", "right", "view", ","]
     return sorted({part for word in words for part in word.split()})
@@ -93,7 +93,7 @@ class WorldModel(nn.Module):
 
     @torch.no_grad()
     def begin_as(self, folder: Path) -> None:
-        """Become the exported prior of half as large pictures: the answer minus its v on the coarse channels, nothing on the details."""
+        """Load the exported prior of pictures half as large: the answer minus its v on the coarse channels, nothing on the details."""
         weights, own = exported(folder / "unet"), self.unet.state_dict()
         for name, value in weights.items():
             if own[name].shape == value.shape:
@@ -123,7 +123,7 @@ class WorldModel(nn.Module):
                 there.copy_(value)
 
     def ids(self, texts: list[str]) -> Int[Tensor, "b length"]:
-        """Tokens of texts; each text is read once."""
+        """Return the tokens of texts; each text is tokenised once."""
         if fresh := [t for t in dict.fromkeys(texts) if t not in self._known]:
             read = self.tokenizer(fresh, padding="max_length", max_length=LENGTH, truncation=True, return_tensors="pt").input_ids
             self._known |= dict(zip(fresh, read))
@@ -132,7 +132,7 @@ class WorldModel(nn.Module):
     def forward(
         self, x_t: Float[Tensor, "b c h w"], step: Int[Tensor, " b"], ids: Int[Tensor, "b length"], camera: Float[Tensor, "b 16"], views: int
     ) -> Float[Tensor, "b c h w"]:
-        """The clean latents of those noised to a step of the schedule; sets of `views` are consecutive."""
+        """Return the clean latents predicted from those at a step of the schedule; sets of `views` are consecutive."""
         text = self.text(input_ids=ids).last_hidden_state
         return self.unet(x_t, step, text, class_labels=camera, cross_attention_kwargs={"views": views}).sample
 
@@ -149,13 +149,13 @@ class Batch:
 
 
 def draw_steps(sets: int, rng: torch.Generator) -> Int[Tensor, " sets"]:
-    """Steps of the schedule for training."""
+    """Return random steps of the schedule, one for each set."""
     u, which = (torch.rand(sets, generator=rng, device=rng.device) for _ in range(2))
     return (1000 * torch.where(which < MIDDLE, 0.2 + 0.5 * u, u)).long()
 
 
 def loss(model: WorldModel, batch: Batch, rng: torch.Generator) -> Tensor:
-    """Mean squared error of the clean latents, weighted by band and noise; one time for each set."""
+    """Return the mean squared error of the clean latents, weighted by band and noise; one time for each set."""
     x = CODEC.to(batch.picture.device).encode(2 * batch.picture - 1)
     step = draw_steps(len(x) // batch.views, rng).repeat_interleave(batch.views).to(x.device)
     noised = torch.ones_like(step, dtype=torch.bool)
@@ -192,7 +192,7 @@ def sample(
     scale: float = 3.0,
     steps: int = 25,
 ) -> Float[Tensor, "b 3 h w"]:
-    """Pictures by DDIM (Song et al., arXiv:2010.02502, eq. 12, eta = 0), with guidance; `prompt` is a picture for each set."""
+    """Return pictures by DDIM (Song et al., arXiv:2010.02502, eq. 12, eta = 0), with guidance; `prompt` is a picture for each set."""
     device, shape = camera.device, model.unet.config
     codec, schedule = CODEC.to(device), SCHEDULE.to(device)
     x = torch.randn(len(texts), shape.in_channels, shape.sample_size, shape.sample_size, generator=rng, device=rng.device).to(device)
@@ -209,7 +209,7 @@ def sample(
 
 
 def _answer(model: WorldModel, x: Tensor, now: int, ids: Tensor, camera: Tensor, views: int, first: Tensor | None) -> Tensor:
-    """The model's answer at one step; the prompts go in as first pictures and are left out of the answer."""
+    """Return the model's answer at one step; the prompt pictures go in first and are left out of the answer."""
     step = torch.full((len(x),), now, device=x.device)
     if first is not None:
         x = torch.cat([first, x.unflatten(0, (-1, views))], 1).flatten(0, 1)

@@ -86,7 +86,7 @@ class Trainer:
         self.began = time.monotonic()
 
     def _resume(self) -> bool:
-        """From the full checkpoint, else from the average alone; False where there is neither."""
+        """Load the full checkpoint, else the average alone; return False where there is neither."""
         if self.state is not None and (self.state / "full.safetensors").exists():
             tensors = load_file(self.state / "full.safetensors")
             told = json.loads((self.state / "full.json").read_text(encoding="utf-8"))
@@ -111,7 +111,7 @@ class Trainer:
         return True
 
     def _start(self, start: Path) -> None:
-        """As an exported prior, or from an average that was kept."""
+        """Load the weights of an exported prior, or of a saved average."""
         if start.is_dir():
             self.model.begin_as(start)
             return
@@ -129,16 +129,16 @@ class Trainer:
 
     @property
     def spent(self) -> float:
-        """Seconds of this part of the run."""
+        """Return the seconds of this part of the run."""
         return time.monotonic() - self.began
 
     def rate(self) -> float:
-        """Warmed up, held, and let fall to nothing at the end of the minutes."""
+        """Return the learning rate: a warm-up, a constant part, and a fall to zero at the end of the minutes."""
         left = 1 - self.spent / (60 * self.pace.minutes)
         return self.pace.lr * min(1.0, (self.warmed + 1) / self.pace.warm) * min(1.0, max(left, 0.01) / self.pace.settle)
 
     def take(self, pool: Pool) -> Tensor:
-        """One step; its loss."""
+        """Run one step; return its loss."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate()
         batch = pool.batch(self.pace.batch)
@@ -154,7 +154,7 @@ class Trainer:
         return value.detach()
 
     def save(self) -> None:
-        """Everything, each file whole or not at all; what goes together is told by training.json, which comes last."""
+        """Save everything, each file whole or not at all; training.json, which names the files that belong together, comes last."""
         told = {"progress": asdict(self.progress), "shape": asdict(self.model.shape), "pace": asdict(self.pace), "pack": SPLIT.pack}
         if self.state is not None:
             tensors = {f"model.{k}": p.detach().contiguous() for k, p in self.parameters.items()}
@@ -170,11 +170,11 @@ class Trainer:
         replaced(self.out / "training.json", lambda p: p.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8"))
 
     def averaged(self) -> "Averaged":
-        """The model with the average of its weights, for a while."""
+        """Return a context in which the model has the average of its weights."""
         return Averaged(self)
 
     def sheet(self) -> None:
-        """Samples of what is shown and of what is kept for acceptance: sets of four, and front and back by words."""
+        """Write samples of trained and of held-out prompts: sets of four, and front and back by words."""
         prompts = [*SHOWN, *list(SPLIT.truth)[:5]]
         azimuth = [30.0, 120.0, 210.0, 300.0]
         size = self.model.shape.size
@@ -219,7 +219,7 @@ def replaced(path: Path, write: Any) -> None:
 
 
 def run(trainer: Trainer, pool: Pool, supply: Supply) -> None:
-    """Steps until the minutes are over, with saves and sheets on the way."""
+    """Run steps until the minutes are over, with saves and sheets on the way."""
     pace, progress = trainer.pace, trainer.progress
     progress.parts.append({"device": str(trainer.device), "from step": progress.step, **asdict(pace)})
     before, saved, sampled, told = progress.seconds, trainer.spent, trainer.spent, trainer.spent

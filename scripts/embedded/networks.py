@@ -20,13 +20,13 @@ LENGTH = 20  # tokens
 
 
 def make_tokenizer(folder: Path, directions: bool = False) -> CLIPTokenizer:
-    """A CLIP byte-pair vocabulary in which every word of the toybox is one token; with left and right, or without."""
+    """Return a CLIP byte-pair vocabulary in which every word of the toybox is one token; with left and right, or without."""
     lexicon = [*NAMED, *PRIMITIVES, *COLOURS, *PATTERNS[1:], *["a", "an", "and", "on", "front", "side", "back", "overhead", "view", ","]]
     return word_tokenizer(folder, lexicon + (["left", "right"] if directions else []), LENGTH)
 
 
 def word_tokenizer(folder: Path, lexicon: list[str], length: int) -> CLIPTokenizer:
-    """A CLIP byte-pair vocabulary in which every word of the lexicon is one token, for texts of `length` tokens."""
+    """Return a CLIP byte-pair vocabulary in which every word of the lexicon is one token, for texts of `length` tokens."""
     bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     bpe.pre_tokenizer = pre_tokenizers.Whitespace()
     alphabet = [chr(c) for c in range(ord("a"), ord("z") + 1)] + list("0123456789,.!?'-")
@@ -45,12 +45,12 @@ def word_tokenizer(folder: Path, lexicon: list[str], length: int) -> CLIPTokeniz
 
 
 def tokens(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
-    """(b, LENGTH) ids."""
+    """Return (b, LENGTH) ids."""
     return tokenizer(texts, padding="max_length", max_length=LENGTH, truncation=True, return_tensors="pt").input_ids
 
 
 def text_config(tokenizer: CLIPTokenizer, width: int, layers: int, length: int = LENGTH) -> dict[str, int]:
-    """Fields shared by CLIPTextModel and CLIPModel's text tower."""
+    """Return fields shared by CLIPTextModel and CLIPModel's text tower."""
     return {
         "vocab_size": len(tokenizer),
         "hidden_size": width,
@@ -65,7 +65,7 @@ def text_config(tokenizer: CLIPTokenizer, width: int, layers: int, length: int =
 
 
 def exported(folder: Path) -> dict[str, Tensor]:
-    """The weights of a component's folder, its own or bundled."""
+    """Return the weights of a component's folder, its own or bundled."""
     bundled = SharedWeights.of(folder)
     return bundled.tensors() if bundled else load_file(next(folder.glob("*.safetensors")))
 
@@ -114,7 +114,7 @@ class Prior(nn.Module):
 
 
 def make_clip(tokenizer: CLIPTokenizer) -> CLIPModel:
-    """A small CLIP: 8x8 patches of 64x64 images, 4 layers; 2-layer text tower."""
+    """Return a small CLIP: 8x8 patches of 64x64 images, 4 layers; 2-layer text tower."""
     vision = {"image_size": SIZE, "patch_size": 8, "hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 4, "num_attention_heads": 4}
     return CLIPModel(CLIPConfig(text_config=text_config(tokenizer, 128, 2), vision_config=vision, projection_dim=128, logit_scale_init_value=2.6592))
 

@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def packed(kind: str, entry: Any, tint: bool, turn: float) -> dict[str, Any]:
-    """One object: its line of the index, and its arrays under "arrays"."""
+    """Return one object: its line of the index, and its arrays under "arrays"."""
     from embedded.decimation import cleaned, decimated, openness, welded
     from embedded.furniture import LIBRARIES, load
 
@@ -108,7 +108,7 @@ def packed(kind: str, entry: Any, tint: bool, turn: float) -> dict[str, Any]:
 
 
 def small(texture: Image.Image, uv: np.ndarray, share: float) -> Image.Image:
-    """The texture at the resolution that a picture of 128 pixels can show; where it is clear, the mean of the rest."""
+    """Return the texture at the resolution that a picture of 128 pixels can show; transparent parts take the mean of the rest."""
     if texture.mode in ("RGBA", "LA", "PA") or "transparency" in texture.info:
         pixels = np.asarray(texture.convert("RGBA")).astype(float)
         seen = pixels[..., 3] > 128
@@ -122,7 +122,7 @@ def small(texture: Image.Image, uv: np.ndarray, share: float) -> Image.Image:
 
 
 def main_materials(materials: np.ndarray, seen: np.ndarray) -> list[int]:
-    """The material of which most is seen, and those that look like it."""
+    """Return the material with the largest visible area, and those that look like it."""
     main = int(seen.argmax())
     if materials[main, 3] >= 0:
         return [main]
@@ -131,7 +131,7 @@ def main_materials(materials: np.ndarray, seen: np.ndarray) -> list[int]:
 
 
 def write(path: Path, objects: list[dict[str, Any]]) -> None:
-    """The pack, replaced whole."""
+    """Write the pack, replaced whole."""
     arrays: dict[str, list[np.ndarray]] = {name: [] for name in ("places", "openness", "faces", "materials", "uv", "textures")}
     length = dict.fromkeys(arrays, 0)
     index = []
@@ -157,7 +157,7 @@ def write(path: Path, objects: list[dict[str, Any]]) -> None:
 
 
 def credits(chosen: list[tuple[str, Any]]) -> str:
-    """A line for each model."""
+    """Return a line for each model."""
     from embedded.furniture import LIBRARIES
 
     lines = [

@@ -64,7 +64,7 @@ class Set:
 
 
 def fewer_words(caption: Caption | RealCaption, rng: np.random.Generator) -> str:
-    """The caption without its object, or without its colours; whole where a real object has its own."""
+    """Return the caption without its object, or without its colours; whole where a real object has its own."""
     nameless = rng.random() < 0.5
     if isinstance(caption, Caption):
         return sentence(leave_out(caption, frozenset({"kind"}) if nameless else COLOUR_FIELDS), form(caption))
@@ -86,7 +86,7 @@ class Maker:
         self.asked = {k: v for k, v in self.kinds.items() if k in kinds} or self.kinds
 
     def __call__(self) -> Set:
-        """One set."""
+        """Return one set."""
         if self.kinds and self.rng.random() < self.mix.rooms:
             return self._room()
         ring = self.rng.random() >= self.mix.scattered
@@ -104,7 +104,7 @@ class Maker:
         return Set(rgba, camera_numbers(cameras).numpy(), str(caption), fewer_words(caption, self.rng), list(WORDS.words(cameras)), DIRECTED.phrases(cameras), ring)
 
     def _room(self) -> Set:
-        """One room, half of them with an object: four ways at one height, and a fifth; no words tell its views apart."""
+        """Return one room, half of them with an object: four directions at one height, and a fifth; its views have no words."""
         told, thing = sample_object(self.kinds, self.rng) if self.rng.random() < 0.5 else (None, None)
         caption = sample_room(self.rng, told)
         mesh = room_mesh(caption, thing, 360 * self.rng.random())
@@ -117,7 +117,7 @@ class Maker:
         return Set(rgba, camera_numbers(cameras).numpy(), str(caption), str(caption), [""] * FRAMES, [""] * FRAMES, True)
 
     def _ring(self) -> Cameras:
-        """Four around the object at one height, and a fifth at the same or another."""
+        """Return four cameras around the object at one height, and a fifth at the same or another."""
         u = self.rng.random(6)
         azimuth = 360 * u[0] + 90.0 * np.arange(4)
         elevation, other = 40 * u[1], VIEWS.elevation[0] + (VIEWS.elevation[1] - VIEWS.elevation[0]) * u[2]
@@ -129,7 +129,7 @@ class Maker:
 
 
 def work(pack: Path | None, size: int, seed: int, mix: Mix, out: "queue.Queue[list[Set]]", bunch: int) -> None:
-    """A worker process: sets into the queue, for ever."""
+    """Put sets into the queue without end, in a worker process."""
     torch.set_num_threads(1)
     make = Maker(pack, size, seed, mix)
     while True:
@@ -149,7 +149,7 @@ class Pool:
         self.rings: set[int] = set()
 
     def add(self, sets: list[Set]) -> None:
-        """Take sets in; the oldest go."""
+        """Add sets; the oldest are removed."""
         for s in sets:
             i = self.next
             self.rgba[i].copy_(torch.from_numpy(s.rgba), non_blocking=True)
@@ -160,7 +160,7 @@ class Pool:
             self.next, self.filled = (i + 1) % len(self.told), max(self.filled, i + 1)
 
     def batch(self, count: int) -> Batch:
-        """About `count` pictures: single ones, sets of four, or sets of four after a clean fifth."""
+        """Return about `count` pictures: single ones, sets of four, or sets of four after a clean fifth."""
         u = torch.rand((), generator=self.rng).item()
         if u < self.mix.single or not self.rings:
             return self.singles(count)
@@ -169,7 +169,7 @@ class Pool:
         return self.sets(max(1, count // len(frames)), frames, prompted)
 
     def singles(self, count: int) -> Batch:
-        """Pictures by themselves, told with view words, at times with their camera."""
+        """Return single pictures with view words, at times with their camera."""
         drawn = torch.multinomial(self.weight[: self.filled].flatten(), count, True, generator=self.rng)
         where, frame = drawn // FRAMES, drawn % FRAMES
         texts = [self._text(self._told(i), f, self.mix.no_view_words[0]) for i, f in zip(where.tolist(), frame.tolist())]
@@ -178,7 +178,7 @@ class Pool:
         return Batch(self._over(self.rgba[index], backgrounds(count, self.rng)), texts, self.camera[index] * known)
 
     def sets(self, count: int, frames: list[int], prompted: bool) -> Batch:
-        """Sets with cameras, one background a set."""
+        """Return sets with cameras, one background for each set."""
         rings = torch.tensor(sorted(self.rings))
         where = rings[torch.randint(len(rings), (count,), generator=self.rng)]
         texts: list[str] = []
@@ -211,7 +211,7 @@ class Pool:
         return with_view(told.fewer if self._chance(self.mix.fewer_words) else told.caption, None if self._chance(no_view) else phrase or None)
 
     def _over(self, rgba: Tensor, back: Tensor) -> Tensor:
-        """Pictures in [0, 1] over plain backgrounds."""
+        """Return pictures in [0, 1] over plain backgrounds."""
         values = rgba.float() / 255
         return values[:, :3] + (1 - values[:, 3:]) * back.to(self.device)[:, :, None, None]
 
@@ -232,7 +232,7 @@ class Supply:
                 self.processes[-1].start()
 
     def take(self, bunches: int, wait: bool) -> int:
-        """Up to so many bunches into the pool, those that are there or, waiting, all; how many came."""
+        """Move up to `bunches` bunches into the pool, those that are ready or, with `wait`, all; return their number."""
         for k in range(bunches):
             if self.make is not None:
                 self.pool.add([self.make() for _ in range(self.bunch)])
@@ -246,7 +246,7 @@ class Supply:
         return bunches
 
     def close(self) -> None:
-        """End the workers."""
+        """Stop the workers."""
         for process in self.processes:
             process.terminate()
         for process in self.processes:

@@ -35,7 +35,7 @@ PACKAGE = Path(__file__).parents[2] / "splatdistill" / "priors" / "tiny"
 
 
 def render_data(work: Path, count: int, chunk: int = 2000) -> None:
-    """count RGBA pictures and their captions, none of a held-out pair."""
+    """Write `count` RGBA pictures and their captions, none of a held-out pair."""
     work.mkdir(parents=True, exist_ok=True)
     rgba = np.lib.format.open_memmap(work / "rgba.npy", "w+", np.uint8, (count, SIZE, SIZE, 4))
     captions: list[str] = []
@@ -52,14 +52,14 @@ def render_data(work: Path, count: int, chunk: int = 2000) -> None:
 
 
 def train(model: nn.Module, loss_of: PriorLoss | ClipLoss, settings: Settings, work: Path, minutes: float) -> None:
-    """See Training; resumes from its own checkpoint."""
+    """Train a model, see Training; resumes from its own checkpoint."""
     pace = Pace(settings.steps, settings.lr, settings.ema, warm=200, told=100, saved=300)
     record = {**asdict(settings), "log": []}
     Training(work / settings.model, model, pace, loss_of.data.rng, record, list(settings.log)).run(loss_of, minutes)
 
 
 def export(work: Path, target: Path) -> None:
-    """The averaged weights of every model in float16, in one file; beside it the folders that the package's loaders read."""
+    """Write the averaged weights of every model in float16, in one file; beside it the folders that the package's loaders read."""
     bundle: dict[str, torch.Tensor] = {}
     for name in ("prior", "clip"):
         folder = target / name

@@ -55,7 +55,7 @@ class Training:
             print(f"resumed at step {self.step}", flush=True)
 
     def run(self, loss_of: Callable[[nn.Module], Tensor], minutes: float) -> None:
-        """Steps until all are taken or the time is over, and a checkpoint."""
+        """Run steps until all are done or the time is over, then save a checkpoint."""
         began = saved = time.time()
         losses: list[float] = []
         while self.step < self.pace.steps and time.time() - began < 60 * minutes:
@@ -73,7 +73,7 @@ class Training:
         print("done" if self.step >= self.pace.steps else "out of time; run again to go on", flush=True)
 
     def take(self, loss_of: Callable[[nn.Module], Tensor]) -> float:
-        """One step; its loss."""
+        """Run one step; return its loss."""
         warm = min(1.0, (self.step + 1) / self.pace.warm)
         decay = 0.5 * (1 + math.cos(math.pi * self.step / self.pace.steps))
         for group in self.optimizer.param_groups:
@@ -89,7 +89,7 @@ class Training:
         return loss.item()
 
     def save(self) -> None:
-        """Everything needed to go on, as safetensors and JSON; each file replaced whole."""
+        """Save all that resuming needs, as safetensors and JSON; each file replaced whole."""
         names = list(self.parameters)
         tensors = {f"model.{k}": v.contiguous() for k, v in self.model.state_dict().items()}
         tensors |= {f"ema.{k}": v.contiguous() for k, v in self.ema.items()}
@@ -105,7 +105,7 @@ class Training:
             os.replace(self.folder / "state.new", self.folder / file)
 
     def resume(self) -> None:
-        """Put the checkpoint back."""
+        """Load the checkpoint."""
         tensors, meta = read_state(self.folder)
         self.model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
         for k in self.ema:
@@ -119,12 +119,12 @@ class Training:
 
 
 def read_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors of a checkpoint, and its step, log and settings."""
+    """Return the tensors of a checkpoint, and its step, log and settings."""
     return load_file(folder / "state.safetensors"), json.loads((folder / "state.json").read_text(encoding="utf-8"))
 
 
 def averaged(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The averaged weights of a checkpoint, and what has no average (buffers), as a model takes them."""
+    """Return the averaged weights of a checkpoint, and what has no average (buffers), as a model takes them."""
     return {k[6:]: v for k, v in tensors.items() if k.startswith("model.")} | {
         k[4:]: v for k, v in tensors.items() if k.startswith("ema.")
     }

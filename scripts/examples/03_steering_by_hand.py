@@ -16,7 +16,7 @@ from splatdistill.train.commands import SetField
 
 
 def main(out: Path = Path("runs/example-steering"), steps: int = 240) -> Path:
-    """Take half of the steps, pull harder, and take the rest; write a sheet of both states and the prior's estimate."""
+    """Run half of the steps, raise the scale, and run the rest; write a sheet of both states and the prior's estimate."""
     session = splatdistill.session("a blue snowman", "sds", prior="tiny", steps=steps)
     around = splatdistill.orbit([0, 90, 180, 270], width=128)
     for _ in range(steps // 2):

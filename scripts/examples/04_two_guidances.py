@@ -19,7 +19,7 @@ from splatdistill.bench.settle import settle
 
 @contextmanager
 def quietly(what: str, total: int):
-    """Tell nobody how far a piece of work is."""
+    """Yield a progress callback that prints nothing."""
     yield lambda done: None
 
 

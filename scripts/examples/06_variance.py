@@ -17,7 +17,7 @@ from splatdistill.train.run import RunDir
 
 @contextmanager
 def quietly(what: str, total: int):
-    """Tell nobody how far a piece of work is."""
+    """Yield a progress callback that prints nothing."""
     yield lambda done: None
 
 

@@ -23,7 +23,7 @@ LINES = 40  # of the compiler's, that are kept
 
 
 def machine(where: Where) -> dict[str, Any]:
-    """Versions, card and kernels of attention."""
+    """Return versions, card and attention kernels."""
     import diffusers
     import gsplat
     import transformers
@@ -47,7 +47,7 @@ def machine(where: Where) -> dict[str, Any]:
 
 
 def build(where: Where) -> dict[str, Any]:
-    """Seconds until a first image: gsplat's kernels compiled for this card alone, or the CPU's kernels in a rehearsal."""
+    """Return the seconds until a first image: gsplat's kernels compiled for this card alone, or the CPU's kernels in a rehearsal."""
     if where.device == "cpu":
         began = time.perf_counter()
         gaussians, cameras, background = Case(10, 0, 16).scene("cpu")
@@ -67,7 +67,7 @@ def build(where: Where) -> dict[str, Any]:
 
 
 def parity(where: Where) -> dict[str, Any]:
-    """Differences from the reference for small scenes and from the CPU's kernels for large ones; scenes with nothing in them."""
+    """Return the differences from the reference for small scenes, from the CPU's kernels for large ones, and for empty scenes."""
     render = rasterizer(where.device)
     found: dict[str, Any] = {"rasterizer": getattr(render, "__name__", type(render).__name__), "rows": {}}
     small = [Case(1, 0, 33), Case(60, 3, 24)] if where.small else [Case(1, 0, 33), Case(500, 3, 64), Case(5_000, 0, 128)]
@@ -83,7 +83,7 @@ def parity(where: Where) -> dict[str, Any]:
 
 
 def on_cpu(drawn: Drawn) -> Drawn:
-    """The same on the CPU."""
+    """Return the images and gradients on the CPU."""
     return Drawn({k: v.cpu() for k, v in drawn.images.items()}, {k: v.cpu() for k, v in drawn.gradients.items()})
 
 

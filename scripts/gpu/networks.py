@@ -22,7 +22,7 @@ DOWN, UP = ("DownEncoderBlock2D",) * 4, ("UpDecoderBlock2D",) * 4
 
 
 def unet(where: Where, dtype: torch.dtype, sample: int | None = None) -> Any:
-    """A random UNet, made on the device."""
+    """Return a random UNet, made on the device."""
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
     torch.manual_seed(0)
@@ -33,7 +33,7 @@ def unet(where: Where, dtype: torch.dtype, sample: int | None = None) -> Any:
 
 
 def autoencoder(where: Where) -> Any:
-    """A random autoencoder in float32."""
+    """Return a random autoencoder in float32."""
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
     torch.manual_seed(0)
@@ -43,7 +43,7 @@ def autoencoder(where: Where) -> Any:
 
 
 def text_encoder(where: Where) -> tuple[Any, Any]:
-    """A random text encoder, and the embedded prior's tokenizer: its words are others, their number is not."""
+    """Return a random text encoder, and the embedded prior's tokenizer: its words differ, their number does not matter."""
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
     sizes = (32, 64, 2, 4) if where.small else (1024, 4096, 23, 16)
@@ -54,7 +54,7 @@ def text_encoder(where: Where) -> tuple[Any, Any]:
 
 
 def prior(where: Where, sample: int | None = None, low_memory: bool = False) -> StableDiffusionPrior:
-    """A prior of random networks, as from_folder would make it."""
+    """Return a prior of random networks, as from_folder would build it."""
     encoder, tokenizer = text_encoder(where)
     network, vae = unet(where, torch.float32 if where.small else torch.float16, sample), autoencoder(where)
     if where.device == "cuda":
@@ -66,7 +66,7 @@ def prior(where: Where, sample: int | None = None, low_memory: bool = False) -> 
 
 
 def question(network: Any, images: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Latents, times and texts for a UNet."""
+    """Return latents, times and texts for a UNet."""
     p = next(network.parameters())
     side, width = network.config.sample_size, network.config.cross_attention_dim
     make = lambda *shape: torch.randn(*shape, device=p.device, dtype=p.dtype)  # noqa: E731
@@ -75,13 +75,13 @@ def question(network: Any, images: int) -> tuple[Tensor, Tensor, Tensor]:
 
 @torch.no_grad()
 def asked(network: Any, told: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-    """One call."""
+    """Return the answer of one call."""
     x, t, text = told
     return network(x, t, encoder_hidden_states=text).sample
 
 
 def networks(where: Where) -> dict[str, Any]:
-    """UNet by number of images, its precisions, the autoencoder's ways of encoding, decoding, the text encoder."""
+    """Return times of the UNet by number of images and precision, of the autoencoder's ways of encoding, decoding, the text encoder."""
     found: dict[str, Any] = {"unet": {}, "encode": {}}
     low = torch.bfloat16 if where.small else torch.float16
     plain = unet(where, low)
@@ -108,7 +108,7 @@ def networks(where: Where) -> dict[str, Any]:
 
 
 def precisions(where: Where) -> dict[str, float]:
-    """Relative error of one answer in fp16 and bf16 against fp32, same weights."""
+    """Return the relative error of one answer in fp16 and bf16 against fp32, same weights."""
     exact = unet(where, torch.float32)
     told = question(exact, 2)
     truth = asked(exact, told)
@@ -120,7 +120,7 @@ def precisions(where: Where) -> dict[str, float]:
 
 
 def encodings(where: Where, vae: Any, images: int) -> dict[str, dict[str, float]]:
-    """Encoding with its gradient: as the prior does it, in float32, all in bfloat16, and view by view."""
+    """Return times of encoding with its gradient: as the prior does it, in float32, all in bfloat16, and view by view."""
     side = 16 if where.small else 512
     rgb = torch.rand(images, 3, side, side, device=where.device)
     half = autoencoder(where).to(torch.bfloat16)
@@ -143,13 +143,13 @@ def encodings(where: Where, vae: Any, images: int) -> dict[str, dict[str, float]
 
 
 def autocast(where: Where, work: Any) -> Any:
-    """As the prior encodes beside a UNet in half precision."""
+    """Return the autocast in which the prior encodes beside a UNet in half precision."""
     with torch.autocast(where.device, torch.bfloat16):
         return work()
 
 
 def gradient(encode: Any, rgb: Tensor) -> Tensor:
-    """The pixels' gradient of a fixed functional of the latents' mean."""
+    """Return the pixels' gradient of a fixed functional of the latents' mean."""
     x = rgb.clone().requires_grad_()
     mean = encode(x)[0].float()
     weight = torch.linspace(-1, 1, mean[0].numel(), device=mean.device).view_as(mean[0])
@@ -159,7 +159,7 @@ def gradient(encode: Any, rgb: Tensor) -> Tensor:
 
 
 def vsd_gradients(where: Where) -> dict[str, Any]:
-    """Shares of zeros and of numbers that are not finite among the gradients of VSD's adapter, by the factor on its loss."""
+    """Return the shares of zeros and of non-finite numbers among the gradients of VSD's adapter, by the factor on its loss."""
     asked_of, found = prior(where), {}
     adapter = asked_of.adapter(4, torch.Generator().manual_seed(0))
     parameters = list(adapter.parameters())
@@ -177,7 +177,9 @@ def vsd_gradients(where: Where) -> dict[str, Any]:
 
 
 def compiled(where: Where) -> dict[str, Any]:
-    """torch.compile of the UNet: seconds of the first calls, milliseconds after, and whether another batch compiles again."""
+    """Return times of torch.compile of the UNet: seconds of the first calls, milliseconds after, and whether another batch
+    compiles again.
+    """
     import torch._dynamo.utils as dynamo
 
     asked_of = prior(where)

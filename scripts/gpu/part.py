@@ -19,7 +19,7 @@ class Where:
 
     @property
     def device(self) -> str:
-        """The device under test."""
+        """Return the device under test."""
         return "cpu" if self.small else "cuda"
 
     def wait(self) -> None:

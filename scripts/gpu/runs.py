@@ -26,7 +26,7 @@ TESTS = ("tests/render/test_cuda.py", "tests/train/test_session.py", "tests/prio
 
 
 def recipe(where: Where, name: str, *options: str) -> Train:
-    """A method's recipe for Stable Diffusion; with few splats and views in a rehearsal."""
+    """Return a method's recipe for Stable Diffusion; with few splats and views in a rehearsal."""
     small = ("--batch", "1", "--init.count", "40", "--densify", "fixed") if where.small else ()
     config = parse_train(["--guidance", name, "--prompt", PROMPT, *small, *options], lambda source: "sd").config
     return replace(config, device=where.device)
@@ -56,7 +56,9 @@ class Stages:
 
 
 def steps(where: Where) -> dict[str, Any]:
-    """Every recipe: milliseconds of a step and of its stages, images asked, peak memory; SDS with more splats, SDI early and late."""
+    """Return for every recipe milliseconds of a step and of its stages, images asked, peak memory; SDS with more splats, SDI
+    early and late.
+    """
     asked_of, found, failed = prior(where), {"rows": {}}, []
     names = ("sds", "sdi") if where.small else CHOICES[0].names
     rows = [(name, name, (), 0.0) for name in names]
@@ -75,7 +77,7 @@ def steps(where: Where) -> dict[str, Any]:
 
 
 def row(where: Where, asked_of: DiffusionPrior, config: Train, share: float) -> dict[str, Any]:
-    """One recipe at a share of its run."""
+    """Return the measurements of one recipe at a share of its run."""
     session, count = begun(config, asked_of, share), 1 if where.small else 6
     for _ in range(1 if where.small else 2):
         session.step()
@@ -94,7 +96,7 @@ def row(where: Where, asked_of: DiffusionPrior, config: Train, share: float) -> 
 
 
 def begun(config: Train, asked_of: DiffusionPrior, share: float = 0.0) -> Session:
-    """A session at a share of its run."""
+    """Return a session at a share of its run."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         session = Session(config, asked_of)
@@ -103,7 +105,7 @@ def begun(config: Train, asked_of: DiffusionPrior, share: float = 0.0) -> Sessio
 
 
 def profile(where: Where, asked_of: DiffusionPrior, config: Train, name: str) -> tuple[dict[str, float], dict[str, float]]:
-    """Three steps under torch's profiler: how long the device computes, its longest kernels, waits and copies."""
+    """Return a profile of three steps by torch's profiler: the device's busy time, its longest kernels, waits and copies."""
     from torch.profiler import ProfilerActivity
 
     session = begun(config, asked_of)
@@ -172,7 +174,7 @@ def fits(where: Where, card: float, config: Train, low: bool, sample: int | None
 
 
 def tiny(where: Where) -> dict[str, Any]:
-    """The embedded prior: steps a second here and on the CPU, a mushroom to the end, and whether a seed gives the same twice."""
+    """Return measurements of the embedded prior: steps a second here and on the CPU, a whole run, and whether a seed repeats exactly."""
     from splatdistill.api import settle
     from splatdistill.estimators import load_judge
     from splatdistill.evaluate.acceptance import judge, look

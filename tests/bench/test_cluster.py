@@ -17,7 +17,7 @@ from splatdistill.errors import UserError  # noqa: E402
 
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory: pytest.TempPathFactory):
-    """Two nodes of one processor each."""
+    """Yield two nodes of one processor each."""
     from ray.cluster_utils import Cluster
 
     found = Cluster(

@@ -27,7 +27,7 @@ ARMS, PROMPTS = ("sds", EVIL), (*(f"prompt {k}" for k in range(7)), EVIL)
 
 
 def judged(arm: str, prompt: str, seed: int, how: str = "done", **values: float | None) -> MeasuredJob:
-    """A job with these numbers."""
+    """Return a job with these numbers."""
     job, record = Job(prompt, arm, seed, (arm, prompt)), JobRecord(prompt, arm, seed, (arm, prompt), how)
     if how not in ("done", "empty"):
         return MeasuredJob(job, record)
@@ -39,7 +39,7 @@ def judged(arm: str, prompt: str, seed: int, how: str = "done", **values: float 
 
 @pytest.fixture
 def results() -> Results:
-    """Two methods, one better by 2 on every prompt; a run that was lost, and one that ended empty."""
+    """Return two methods, one better by 2 on every prompt; a run that was lost, and one that ended empty."""
     made = []
     for i, prompt in enumerate(PROMPTS):
         for seed in (0, 1):

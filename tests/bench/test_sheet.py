@@ -22,7 +22,7 @@ PROMPT = "three blobs"  # of which the toybox knows no truth
 
 
 def broken(path: Path, rows: int) -> Path:
-    """Give the first rows of a .ply positions that are no numbers."""
+    """Replace the first rows' positions in a .ply by non-finite numbers."""
     head, data = path.read_bytes().split(b"end_header\n", 1)
     table = np.frombuffer(data, "<f4").reshape(-1, head.count(b"property float")).copy()
     table[:rows, 0] = np.nan

@@ -10,7 +10,7 @@ from splatdistill.bench.statistics import Comparison, compare, comparisons, holm
 
 
 def drawn(rng, prompts: int, seeds: int, gap: float, noise: float = 1.0):
-    """Two methods whose true difference is `gap`, with what prompts and seeds add to both alike or apart."""
+    """Return two methods whose true difference is `gap`, with what prompts and seeds add to both alike or apart."""
     base = {(f"p{p}", s): rng.normal() * 5 for p in range(prompts) for s in range(seeds)}
     return {k: v + gap + noise * rng.normal() for k, v in base.items()}, base
 

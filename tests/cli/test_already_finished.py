@@ -27,7 +27,7 @@ SMALL = ["--prompt", "a red mushroom", "--steps", "2", "--batch", "1", "--init.c
 
 @pytest.fixture(scope="module")
 def finished(prior: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of 2 steps that went on to 3: its length was steered."""
+    """Return a run of 2 steps that went on to 3: its length was steered."""
     folder = tmp_path_factory.mktemp("runs") / "a run"
     assert main(["train", "--prior", str(prior), *SMALL, "--out", str(folder)]) == 0
     assert main(["train", "--resume", str(folder), "--steps", "3"]) == 0
@@ -36,7 +36,7 @@ def finished(prior: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(finished: Path, here: Path) -> RunDir:
-    """A copy of the finished run."""
+    """Return a copy of the finished run."""
     shutil.copytree(finished, here / "copy")
     return RunDir(Path("copy"))
 

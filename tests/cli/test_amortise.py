@@ -22,7 +22,7 @@ SMALL = ["--steps", "4", "--device", "cpu", "--generator.count", "80", "--checkp
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a short training with the embedded prior."""
+    """Return the folder of a short training with the embedded prior."""
     folder = tmp_path_factory.mktemp("amortised")
     (folder / "prompts.txt").write_text("a red ball\na blue cube\na green mushroom\n", encoding="utf-8")
     assert main(["amortise", "--corpus", str(folder / "prompts.txt"), "--prior", "tiny", *SMALL, "--out", str(folder / "run")]) == 0

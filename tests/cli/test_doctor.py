@@ -11,7 +11,7 @@ from splatdistill.priors import hub, weights
 
 @pytest.fixture(autouse=True)
 def offline(tmp_path, monkeypatch):
-    """No network and an empty hub cache, whatever this machine has."""
+    """Disable the network and the hub cache."""
     import huggingface_hub.constants
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
@@ -20,7 +20,7 @@ def offline(tmp_path, monkeypatch):
 
 
 def lines(capsys) -> dict[str, str]:
-    """Lines that it printed, by subject."""
+    """Return the printed lines, by subject."""
     found: dict[str, str] = {}
     name = ""
     for line in capsys.readouterr().out.splitlines():

@@ -14,7 +14,7 @@ from splatdistill.io.ply import load_ply, read_comments, write_ply
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """A finished run."""
+    """Return a finished run."""
     write_ply(tmp_path / "run" / "splats.ply", cube(), ["prompt a cube", "prior tiny"])
     return tmp_path / "run"
 

@@ -12,7 +12,7 @@ from splatdistill.cli import main
 
 
 def fresh(*args: str, **more) -> subprocess.CompletedProcess:
-    """A command line in a process of its own."""
+    """Run a command line in a process of its own."""
     return subprocess.run([sys.executable, *args], capture_output=True, text=True, cwd=ROOT, timeout=300, **more)
 
 

@@ -24,12 +24,12 @@ SMALL = {"batch": 1, "resolutions": (16,), "preview_every": 0, "device": "cpu"}
 
 @pytest.fixture(autouse=True)
 def short_films(monkeypatch):
-    """Runs leave what they leave, smaller."""
+    """Shorten the films that runs leave."""
     monkeypatch.setattr(loop, "finish", partial(loop.finish, size=16, frames=2))
 
 
 def steered(folder, prior, asked, steps=4, guidance="sdi"):
-    """A run of the trainer that someone steers after its second step."""
+    """Run the trainer, steered after its second step."""
     commands = Commands()
 
     def ask(event):

@@ -24,7 +24,7 @@ SMALL = ["--steps", "4", "--batch", "1", "--init.count", "40", "--seed", "3", "-
 
 @pytest.fixture
 def tiny(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Random weights in the embedded prior's place."""
+    """Put random weights in the embedded prior's place; return their folder."""
     folder = write_sd_folder(tmp_path_factory.mktemp("tiny"), "v_prediction", patches=True, length=20)
     monkeypatch.setattr(weights, "TINY", folder)
     monkeypatch.setattr(weights, "DEFAULT", "tiny")
@@ -71,7 +71,7 @@ def test_a_second_run_touches_nothing_of_the_first(here, prior):
 
 @pytest.fixture(scope="module")
 def finished(prior, tmp_path_factory) -> Path:
-    """A run of 4 steps that is over."""
+    """Return a run of 4 steps that is over."""
     folder = tmp_path_factory.mktemp("runs") / "a"
     assert train(prior, "--out", str(folder)) == 0
     return folder

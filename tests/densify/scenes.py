@@ -21,7 +21,7 @@ def scene(n: int = 12, degree: int = 1, dtype: torch.dtype = torch.float32, seed
 
 
 def used(splats: Splats, steps: int = 3) -> torch.optim.Adam:
-    """An Adam that has seen some gradients."""
+    """Return an Adam that has seen some gradients."""
     optimizer = LearningRates().optimizer(splats)
     for i in range(steps):
         push(splats, optimizer, i)
@@ -29,7 +29,7 @@ def used(splats: Splats, steps: int = 3) -> torch.optim.Adam:
 
 
 def push(splats: Splats, optimizer: torch.optim.Optimizer, seed: int, order: torch.Tensor | None = None) -> None:
-    """One step along random gradients; `order` says which Gaussian each row is."""
+    """Step along random gradients; `order` says which Gaussian each row is."""
     rng = torch.Generator().manual_seed(seed)
     rows = len(splats) if order is None else int(order.max()) + 1
     for name in PARAMETERS:
@@ -41,7 +41,7 @@ def push(splats: Splats, optimizer: torch.optim.Optimizer, seed: int, order: tor
 
 
 def moments(splats: Splats, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """First and second moments of every parameter, checked to be those that the optimizer will use."""
+    """Return first and second moments of every parameter, checked to be those that the optimizer will use."""
     held = [p for group in optimizer.param_groups for p in group["params"]]
     found = {}
     for name in PARAMETERS:

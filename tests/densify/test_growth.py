@@ -23,7 +23,7 @@ def rng(seed: int = 0) -> torch.Generator:
 
 
 def seen(gradient: torch.Tensor, visible: torch.Tensor) -> Screen:
-    """A screen after its backward pass. gradient (b,n,2) in 1/pixel, visible (b,n)."""
+    """Return a screen after its backward pass. gradient (b,n,2) in 1/pixel, visible (b,n)."""
     means = torch.zeros_like(gradient).requires_grad_()
     means.grad = gradient.clone()
     return Screen(means, visible.int() * 5)

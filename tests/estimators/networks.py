@@ -10,7 +10,7 @@ from splatdistill.estimators.network import GeometryNet
 
 
 def write_tiny_geometry(folder: Path, seed: int = 0) -> Path:
-    """A tiny-geometry that has learned nothing."""
+    """Write a tiny-geometry with random weights; return its folder."""
     torch.manual_seed(seed)
     GeometryNet((16, 16, 24)).save_pretrained(folder)
     (folder / "training.json").write_text(json.dumps({"name": "tiny-geometry"}), encoding="utf-8")
@@ -18,7 +18,7 @@ def write_tiny_geometry(folder: Path, seed: int = 0) -> Path:
 
 
 def write_dpt_hybrid(folder: Path, size: int = 32, seed: int = 0) -> Path:
-    """MiDaS's DPT-hybrid, a convolutional backbone under a transformer, of 0.2 MB."""
+    """Write MiDaS's DPT-hybrid, a convolutional backbone under a transformer, of 0.2 MB; return its folder."""
     from transformers import DPTConfig, DPTForDepthEstimation, DPTImageProcessor
 
     torch.manual_seed(seed)
@@ -42,7 +42,7 @@ def write_dpt_hybrid(folder: Path, size: int = 32, seed: int = 0) -> Path:
 
 
 def write_marigold(folder: Path, seed: int = 0) -> Path:
-    """A MarigoldNormalsPipeline over the networks of a small Stable Diffusion."""
+    """Write a MarigoldNormalsPipeline over the networks of a small Stable Diffusion; return its folder."""
     from diffusers import AutoencoderKL, DDIMScheduler, MarigoldNormalsPipeline, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTokenizer
 

@@ -18,7 +18,7 @@ OPENAI_MEAN, OPENAI_STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A CLIP as transformers writes it, with random weights, for 32 x 32 pixels."""
+    """Return a CLIP as transformers writes it, with random weights, for 32 x 32 pixels."""
     target = tmp_path_factory.mktemp("clip")
     tokenizer = write_tokenizer(target, length=16)
     size = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2}

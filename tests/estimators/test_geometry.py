@@ -23,7 +23,7 @@ WRITERS = {"tiny": write_tiny_geometry, "dpt": write_dpt_hybrid, "marigold": wri
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """One of each kind."""
+    """Return one folder of each kind."""
     return {k: write(tmp_path_factory.mktemp("estimators") / k) for k, write in WRITERS.items()}
 
 

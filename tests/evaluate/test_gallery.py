@@ -17,7 +17,7 @@ from splatdistill.io.ply import Provenance, write_ply
 
 
 def red_ball(n: int = 400) -> Gaussians:
-    """Opaque, red, of the size of the toybox's."""
+    """Return an opaque red ball of the size of the toybox's."""
     points = 0.59 * torch.nn.functional.normalize(torch.randn(n, 3, generator=torch.Generator().manual_seed(0)), dim=1)
     quats = torch.tensor([1.0, 0, 0, 0]).repeat(n, 1)
     red = torch.tensor([0.8, 0.1, 0.1]).repeat(n, 1, 1)

@@ -44,7 +44,7 @@ def test_the_backdrop_is_the_colour_at_the_border():
 
 @pytest.fixture
 def exact() -> GaussianMixturePrior:
-    """A prior that knows the cat from in front and from behind."""
+    """Return a prior that knows the cat from in front and from behind."""
     seen = render([CAT.parts()], orbit([0.0, 180.0], 15.0, 2.8, 42.0, 16)).rgb.double()
     words = {f"{CAT}, front view": [1.0, 0.0], f"{CAT}, back view": [0.0, 1.0]}
     return GaussianMixturePrior(seen, torch.full((2,), 0.02, dtype=torch.float64), words)

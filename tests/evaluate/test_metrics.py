@@ -64,7 +64,7 @@ def test_frechet_distance_of_known_distributions(seed, factor, shift):
 
 
 def frechet_by_sqrtm(a, b):
-    """The textbook's form, by scipy."""
+    """Return the Fréchet distance in the textbook's form, by scipy's sqrtm."""
     a, b = a.double().numpy(), b.double().numpy()
     cov = [np.cov(x, rowvar=False) for x in (a, b)]
     return float(np.square(a.mean(0) - b.mean(0)).sum() + np.trace(cov[0] + cov[1]) - 2 * np.trace(scipy.linalg.sqrtm(cov[0] @ cov[1])).real)
@@ -168,7 +168,7 @@ def test_the_truth_is_like_itself(tiny):
 
 
 def write_run(folder: Path, prompt: str = "a red ball", splats: bool = True, **said) -> Path:
-    """A run directory as `train` leaves it."""
+    """Return a run directory as `train` leaves it."""
     folder.mkdir(parents=True)
     config = {"prompt": prompt, "prior": "tiny", "seed": 0, "particles": 1, "guidance": {"name": "sds"}, **said}
     (folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
@@ -289,7 +289,7 @@ def test_the_same_splats_are_measured_once_whatever_else_was_asked_between(tmp_p
 
 
 def asked_key(file: Path, found: Measured) -> bool:
-    """Tell if a file holds these numbers."""
+    """Return whether a file holds these numbers."""
     return json.loads(file.read_text(encoding="utf-8"))["measurements"] == [asdict(m) for m in found.measurements]
 
 

@@ -8,7 +8,7 @@ from splatdistill.priors import plane
 
 
 def share(image: torch.Tensor, colour: str) -> float:
-    """Share of a picture that has nearly this colour."""
+    """Return share of a picture that has nearly this colour."""
     wanted = torch.tensor([int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)])[:, None, None]
     return float(((image - wanted).abs().amax(0) < 0.02).float().mean())
 

@@ -25,7 +25,7 @@ def script() -> ModuleType:
 
 
 def make_run(folder: Path, prompt: str, how: str | None) -> Path:
-    """A run directory as training leaves it, with one splat."""
+    """Return a run directory as training leaves it, with one splat."""
     folder.mkdir(parents=True)
     one = Gaussians(
         torch.zeros(1, 3),

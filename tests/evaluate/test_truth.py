@@ -15,7 +15,7 @@ VIEWS = orbit([0.0, 120.0, 200.0], [15.0, 15.0, 60.0], 2.8, 42.0, 48)
 
 
 def seen(caption: Caption, turn: float = 0.0, cameras: Cameras = VIEWS) -> RenderOutput:
-    """The truth, turned, as if it had been splats."""
+    """Return the truth, turned, as if it had been splats."""
     truth = render([caption.parts()], turned(cameras, torch.tensor([turn])))
     screen = Screen(torch.zeros(len(cameras), 0, 2), torch.zeros(len(cameras), 0, dtype=torch.int32))
     return RenderOutput(truth.rgb, truth.alpha, truth.depth, None, screen, cameras)

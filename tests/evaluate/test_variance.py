@@ -16,7 +16,7 @@ SIGMAS = {"noise": 1.5, "time": 0.7, "encoder": 0.5, "camera": 0.9}
 
 
 def linear(design: Design, seed: int, d: int = 40, scale: float = 1.0, mean: Tensor | None = None) -> Drawn:
-    """g = mean + camera + encoder + time + noise, independent Gaussians of known variance."""
+    """Return draws of g = mean + camera + encoder + time + noise, independent Gaussians of known variance."""
     rng = torch.Generator().manual_seed(seed)
 
     def draw(source: str) -> Tensor:

@@ -18,20 +18,20 @@ DESIGN = Design(cameras=6, encodings=1, times=12, noises=12)
 
 
 def gaussian() -> GaussianMixturePrior:
-    """One Gaussian over (6,) latents with full covariance."""
+    """Return one Gaussian over (6,) latents with full covariance."""
     rng = torch.Generator().manual_seed(3)
     root = 0.5 * torch.randn(1, D, D, generator=rng, dtype=torch.float64)
     return GaussianMixturePrior(torch.randn(1, D, generator=rng, dtype=torch.float64), root @ root.transpose(1, 2) + 0.05 * torch.eye(D), {"it": [1.0]})
 
 
 def two() -> GaussianMixturePrior:
-    """Two Gaussians, so that guidance has something to say."""
+    """Return two Gaussians, so that guidance differs between prompts."""
     rng = torch.Generator().manual_seed(3)
     return GaussianMixturePrior(torch.randn(2, D, generator=rng, dtype=torch.float64), torch.tensor([0.1, 0.3], dtype=torch.float64), {"it": [4.0, 1.0]})
 
 
 def still(prior: GaussianMixturePrior, matrix: torch.Tensor | None = None, spread: float = 0.0, cameras: float = 0.0) -> Still:
-    """theta -> x = M theta, at a theta of its own. spread: of the encoder. cameras: how much they move the scene."""
+    """Return a still of theta -> x = M theta, at a theta of its own. spread: of the encoder. cameras: how much they move the scene."""
     matrix = torch.eye(D, dtype=torch.float64) if matrix is None else matrix
     theta = nn.Parameter(torch.linspace(-1, 1, matrix.shape[1], dtype=torch.float64))
 
@@ -48,7 +48,7 @@ def still(prior: GaussianMixturePrior, matrix: torch.Tensor | None = None, sprea
 
 
 def closed_form(prior: GaussianMixturePrior, x: torch.Tensor, low: float, high: float, matrix: torch.Tensor) -> tuple[float, float, float]:
-    """SDS at scale 1, pulled back by M: |mean|^2 and tr Cov from noise and from time, t ~ U[low, high].
+    """Return |mean|^2 and tr Cov from noise and from time of SDS at scale 1, pulled back by M, t ~ U[low, high].
 
     With V = alpha^2 C + sigma^2: residual = sigma V^-1 alpha (x - m) + (sigma^2 V^-1 - 1) eps.
     """
@@ -101,7 +101,7 @@ class Tenth(SDS):
     """SDS, but shy."""
 
     def residual(self, view, n, answers, memory):
-        """A tenth of it."""
+        """Return a tenth of the residual of SDS."""
         return 0.1 * super().residual(view, n, answers, memory)
 
 
@@ -144,7 +144,7 @@ class Crowd(SDS):
     """SDS of the mean view: what one view gets depends on the others."""
 
     def residual(self, view, n, answers, memory):
-        """The mean over the batch."""
+        """Return the mean of the residual over the batch."""
         g = super().residual(view, n, answers, memory)
         return g.mean(0, keepdim=True).expand_as(g)
 

@@ -21,7 +21,7 @@ from splatdistill.render import rasterizer
 
 
 def sprinkled(places: torch.Tensor, size: float) -> Gaussians:
-    """Small opaque splats at places, coloured by where they are."""
+    """Return small opaque splats at places, coloured by position."""
     count = len(places)
     sh = torch.zeros(count, 1, 3)
     sh[:, 0] = 1.2 * torch.sin(3 * places)
@@ -33,12 +33,12 @@ def noise(n: int, seed: int = 0) -> torch.Tensor:
 
 
 def sphere(n: int = 800, size: float = 0.05) -> Gaussians:
-    """A ball, its surface of splats somewhere on it."""
+    """Return splats randomly placed on a sphere's surface."""
     return sprinkled(0.5 * torch.nn.functional.normalize(noise(n) - 0.5, dim=1), size)
 
 
 def ring(n: int = 800) -> Gaussians:
-    """A torus that lies on its side."""
+    """Return a torus that lies on its side."""
     a, b, _ = (2 * torch.pi * noise(n)).unbind(1)
     far = 0.5 + 0.14 * torch.cos(b)
     return sprinkled(torch.stack([far * torch.cos(a), 0.14 * torch.sin(b), far * torch.sin(a)], 1), 0.05)
@@ -82,7 +82,7 @@ def test_the_mesh_is_closed_and_where_the_cube_is(made: Mesh) -> None:
 
 
 def sampled(mesh: Mesh, uv: np.ndarray) -> np.ndarray:
-    """Colours at places of the texture, blended as viewers do, in [0, 1]."""
+    """Return colours at places of the texture, blended as viewers do, in [0, 1]."""
     grid = torch.from_numpy(2 * uv - 1).float()[None, None]
     texture = torch.from_numpy(mesh.texture / 255).float().permute(2, 0, 1)[None]
     return torch.nn.functional.grid_sample(texture, grid, align_corners=False)[0, :, 0].T.numpy()

@@ -23,7 +23,7 @@ from splatdistill.io.spz import fractional_bits
 
 
 def ball(n: int = 60, size: float = 0.05, at: tuple[float, float, float] = (0.0, 0.0, 0.0), seed: int = 0) -> Gaussians:
-    """Splats on a sphere of radius a half, their means in double precision."""
+    """Return splats on a sphere of radius a half, their means in double precision."""
     rng = torch.Generator().manual_seed(seed)
     means = 0.5 * torch.nn.functional.normalize(torch.randn(n, 3, generator=rng, dtype=torch.float64), dim=1)
     return Gaussians(
@@ -36,12 +36,12 @@ def ball(n: int = 60, size: float = 0.05, at: tuple[float, float, float] = (0.0,
 
 
 def distances(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """All of them, without matrix products, which lose them far from the origin."""
+    """Return all distances, without matrix products, which lose precision far from the origin."""
     return torch.cdist(a.double(), b.double(), compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def map_file(path: Path, at: tuple[float, float, float], kind: str = "f8") -> Path:
-    """A .ply in map coordinates, as photogrammetry writes it."""
+    """Return a .ply in map coordinates, as photogrammetry writes it."""
     g = ball(at=at)
     names = ["x", "y", "z", "f_dc_0", "f_dc_1", "f_dc_2", "opacity", "scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3"]
     columns = torch.cat(

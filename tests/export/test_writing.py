@@ -63,7 +63,7 @@ def test_the_page_needs_nothing_and_escapes_what_people_wrote(tmp_path: Path) ->
 
 
 def base64_of(page: str) -> str:
-    """The splats in a page."""
+    """Return the splats in a page."""
     found = re.search(r'base64">([^<]*)<', page)
     assert found and base64.b64decode(found[1])[:2] == b"\x1f\x8b"
     return found[1]

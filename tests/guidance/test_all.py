@@ -18,7 +18,7 @@ from splatdistill.priors.stable import StableDiffusionPrior
 
 
 def variants(cls: type[Guidance]) -> tuple[str, ...]:
-    """The forms that a method has."""
+    """Return the forms that a method has."""
     return ("paper", "code") if "variant" in {f.name for f in dataclasses.fields(cls)} else ("paper",)
 
 
@@ -27,7 +27,7 @@ def make(cls: type[Guidance], variant: str, **fields) -> Guidance:
 
 
 def midway(cls: type[Guidance], variant: str) -> Guidance:
-    """At t = 0.6, where every component of the mixture has a say; SDI where it happens to be."""
+    """Return a guidance at t = 0.6, where every component of the mixture counts; SDI at its own time."""
     guidance = make(cls, variant)
     return replace(guidance, times=Times(t_min=0.6, t_max=0.6)) if guidance.times.schedule == "uniform" else guidance
 

@@ -17,7 +17,7 @@ class Erring(GaussianMixturePrior):
     begins = 0.0
 
     def answer(self, queries):
-        """eps of the erring estimate: too small by alpha ERROR / sigma."""
+        """Return eps of the erring estimate: too small by alpha ERROR / sigma."""
         answers = super().answer(queries)
         return tuple(e - a / s * ERROR for e, (a, s) in zip(answers, (self.schedule(q.t) for q in queries), strict=True))
 
@@ -34,7 +34,7 @@ IDS = ["paper", "code", "eta 1", "ISM"]
 
 
 def noise(g, prior, count: int = 8) -> torch.Tensor:
-    """The noise that an inversion finds, relative to sigma."""
+    """Return the noise that an inversion finds, relative to sigma."""
     v = view(prior, count, progress=0.6)
     n = g.noise(v, torch.full((count,), 0.6, dtype=torch.float64), g.init(prior))
     return n.eps

@@ -20,13 +20,13 @@ SIDE, SIZE = 16, 32  # of the latents, and of each face of the map
 
 
 def seen(cameras: Cameras) -> RenderOutput:
-    """A ball of opaque splats of radius 0.6 and a bit, from its cameras."""
+    """Return a ball of opaque splats of radius 0.6 and a bit, from its cameras."""
     splats = Ball(count=3000, radius=0.6, scale=0.04, opacity=0.9).make(torch.Generator().manual_seed(0))
     return rasterizer("cpu")(splats, cameras)
 
 
 def weights(prints: Footprints) -> torch.Tensor:
-    """The linear map from the map's values to the pixels' noise, which says their whole distribution."""
+    """Return the linear map from the noise map's values to the pixels' noise, which determines their distribution."""
     identity = torch.eye(6 * SIZE**2)
     return prints.gather(identity, torch.zeros(6 * SIZE**2, SIDE, SIDE)).flatten(1).T
 
@@ -93,7 +93,7 @@ def test_surface_points_lie_on_the_surface():
 
 
 def scene(prior: GaussianMixturePrior, azimuths: list[float], memory_seed: int = 0) -> View:
-    """Views of the ball in front of a prior of 2 channels."""
+    """Return views of the ball in front of a prior of 2 channels."""
     out = seen(cameras := orbit(azimuths, width=64))
     x = torch.zeros(len(azimuths), 2, SIDE, SIDE, dtype=torch.float64).requires_grad_()
     return View(x, Prompts("ball").conditions(prior, cameras), prior, torch.Generator().manual_seed(memory_seed), 0.3, out)

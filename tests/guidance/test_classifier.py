@@ -15,7 +15,7 @@ NOTHING = torch.nn.Module()
 
 
 def eps(prior, n, text, i):
-    """Answer of the prior about one image."""
+    """Return the prior's answer for one image."""
     return prior.eps(n.x_t[i : i + 1], n.t[i : i + 1], text[i : i + 1])
 
 
@@ -164,7 +164,7 @@ def test_nfsd_without_a_negative_prompt_is_csd_above_the_threshold():
 
 
 def asd_expected(prior, v, d, later):
-    """sigma_t^2 ([u + 7.5 (c - u)] - c at t+), the same noise at both."""
+    """Return sigma_t^2 ([u + 7.5 (c - u)] - c at t+), the same noise at both."""
     rows = []
     for i in range(len(v.x)):
         c, u = (eps(prior, d.noised, e, i) for e in (v.text.positive, v.text.negative))

@@ -18,7 +18,7 @@ from splatdistill.train.session import Session
 
 
 def eps(prior, x, t, text, i, s, perp=None):
-    """neg + s (pos - neg + Perp-Neg's part) for one image."""
+    """Return neg + s (pos - neg + Perp-Neg's part) for one image."""
     at = torch.tensor([t], dtype=torch.float64)
     pos, neg = (prior.eps(x, at, c[i : i + 1]) for c in (text.positive, text.negative))
     direction = total = pos - neg

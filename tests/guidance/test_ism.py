@@ -24,7 +24,7 @@ def ask(prior, x, t, text):
 
 
 def move(prior, x, a, b, e):
-    """DDIM from time a to time b."""
+    """Return the result of DDIM from time a to time b."""
     pa, pb = acp(prior, a), acp(prior, b)
     return math.sqrt(pb) * (x - math.sqrt(1 - pa) * e) / math.sqrt(pa) + math.sqrt(1 - pb) * e
 

@@ -20,7 +20,7 @@ NOTHING = torch.nn.Module()
 
 
 def recipe(name: str):
-    """The configuration of a file in configs/extra above Stable Diffusion's recipes."""
+    """Return the configuration of a file in configs/extra above Stable Diffusion's recipes."""
     return parse_train(["--config", str(ROOT / "configs" / "extra" / f"{name}.yaml"), "--prompt", "mug"], lambda source: "sd").config
 
 

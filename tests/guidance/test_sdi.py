@@ -16,7 +16,7 @@ from splatdistill.settings.commands import parse_train
 
 
 def cfg(prior, x, t, text, i, s):
-    """neg + s (pos - neg) for one image."""
+    """Return neg + s (pos - neg) for one image."""
     pos, neg = (prior.eps(x, torch.tensor([t], dtype=torch.float64), c[i : i + 1]) for c in (text.positive, text.negative))
     return neg + s * (pos - neg)
 

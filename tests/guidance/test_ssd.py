@@ -19,7 +19,7 @@ T, MANY = 0.2, 60_000
 
 
 def many(prior: GaussianMixturePrior, x: torch.Tensor, count: int, seed: int = 0) -> View:
-    """One latent, many noises."""
+    """Return one latent, many noises."""
     text = Prompts("ball").conditions(prior, orbit([0.0]))
     wide = {k: getattr(text, k).expand(count) for k in ("positive", "negative", "null", "plain")}
     rows = x.detach().expand(count, *x.shape[1:]).clone().requires_grad_()
@@ -27,12 +27,12 @@ def many(prior: GaussianMixturePrior, x: torch.Tensor, count: int, seed: int = 0
 
 
 def z_scores(h: torch.Tensor) -> float:
-    """Root mean square over elements of mean / standard error: 1 where the mean is zero."""
+    """Return root mean square over elements of mean / standard error: 1 where the mean is zero."""
     return float((h.mean(0) / (h.std(0) / len(h) ** 0.5)).square().mean().sqrt())
 
 
 def wave(x_t: torch.Tensor) -> torch.Tensor:
-    """A smooth function of latents that rises along a direction."""
+    """Return a smooth function of latents that rises along a direction."""
     along = (x_t.flatten(1) * torch.linspace(0.1, 0.3, x_t[0].numel(), dtype=x_t.dtype)).sum(1)
     return along.tanh() + along
 
@@ -78,14 +78,14 @@ def test_everything_that_depends_on_the_latents_must_be_differentiated():
 
 
 def two_hills() -> GaussianMixturePrior:
-    """Two narrow Gaussians left and right of zero in the first of four coordinates: the score has two branches."""
+    """Return a prior of two narrow Gaussians left and right of zero in the first of four coordinates: its score has two branches."""
     means = torch.zeros(2, 1, 2, 2, dtype=torch.float64)
     means[0, 0, 0, 0], means[1, 0, 0, 0] = -1.0, 1.0
     return GaussianMixturePrior(means, torch.full((2,), 0.02, dtype=torch.float64), {"ball": [1.0, 1.0]})
 
 
 def undecided(prior: GaussianMixturePrior, turned: bool):
-    """A loss: how open it is which hill x_t is from; turned, looking along a coordinate of no meaning."""
+    """Return a loss: how undecided x_t is between the two modes; `turned`, along a coordinate without meaning."""
 
     def losses(v: View, picture: torch.Tensor) -> tuple[torch.Tensor, ...]:
         x_t = picture.flip((2, 3)) if turned else picture
@@ -103,7 +103,7 @@ def learned(guidance: SSD, prior: GaussianMixturePrior, losses=None, steps: int 
 
 
 def measured(guidance, prior: GaussianMixturePrior, memory, count: int = 20_000):
-    """Updates of one latent under many noises, with mu as it is."""
+    """Return the updates of one latent under many noises, with fixed mu."""
     return guidance(many(prior, torch.zeros(1, 1, 2, 2, dtype=torch.float64), count), memory).grad
 
 
@@ -231,7 +231,7 @@ def test_a_folder_is_remembered_by_its_whole_path(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """A Stable Diffusion and a MiDaS with random weights, and splats in view of two cameras."""
+    """Return a Stable Diffusion and a MiDaS with random weights, and splats in view of two cameras."""
     from estimators.networks import write_dpt_hybrid
     from helpers import write_sd_folder
 

@@ -17,7 +17,7 @@ FORMS = {name: cls for name, cls in GUIDANCES.items() if "variant" in {f.name fo
 
 
 def gradients(guidance: Guidance) -> list[torch.Tensor]:
-    """Of three views, early and late in a run."""
+    """Return the gradients of three views, early and late in a run."""
     prior = mixture()
     return [guidance(view(prior, 3, progress=p), guidance.init(prior)).grad for p in (0.1, 0.8)]
 

@@ -19,7 +19,7 @@ FREE = {"rank": 1, "rng": torch.Generator()}  # what the adapter of a mixture do
 
 
 def disturbed(prior: GaussianMixturePrior, size: float = 0.5, seed: int = 1) -> MixtureAdapter:
-    """An adapter that is no longer the prior in any respect."""
+    """Return an adapter that differs from the prior in every respect."""
     adapter, rng = prior.adapter(**FREE), torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for p in adapter.parameters():
@@ -28,14 +28,14 @@ def disturbed(prior: GaussianMixturePrior, size: float = 0.5, seed: int = 1) -> 
 
 
 def remembered(guidance: VSD, adapter: MixtureAdapter) -> torch.nn.Module:
-    """The guidance's memory with this adapter's values in it."""
+    """Return the guidance's memory with this adapter's values in it."""
     memory = guidance.init(adapter.prior)
     memory.network.load_state_dict(adapter.state_dict())
     return memory
 
 
 def wide(v: View, many: int, rng: torch.Generator) -> View:
-    """The first view many times, without its camera."""
+    """Return the first view many times, without its camera."""
     text = {k: getattr(v.text, k)[:1].expand(many) for k in ("positive", "negative", "null", "plain")}
     return View(v.x[:1].detach().expand(many, *v.x.shape[1:]), Conditions(**text), v.prior, rng, v.progress)
 
@@ -88,13 +88,13 @@ def test_expectation_is_the_gradient_of_the_kl_divergence():
 
 
 def plane() -> GaussianMixturePrior:
-    """Two upright ellipses: standard deviations 0.5 across and 1 along, at x = -2 and 2."""
+    """Return two upright ellipses: standard deviations 0.5 across and 1 along, at x = -2 and 2."""
     means = torch.tensor([[-2.0, 0.0], [2.0, 0.0]], dtype=torch.float64)
     return GaussianMixturePrior(means, torch.tensor([[0.25, 1.0]] * 2, dtype=torch.float64), {"points": [1.0, 1.0]})
 
 
 def distilled_points(guidance: Guidance, steps: int = 250, count: int = 256, rate: float = 0.05) -> torch.Tensor:
-    """Points that begin as one clump, moved by a guidance."""
+    """Return points that begin as one clump, moved by a guidance."""
     prior, rng = plane(), torch.Generator().manual_seed(0)
     x = (0.3 * torch.randn(count, 2, generator=rng, dtype=torch.float64)).requires_grad_()
     e = prior.embed(["points"]).expand(count)
@@ -129,7 +129,7 @@ def test_an_adapter_that_has_not_learned_biases_the_gradient_and_learning_remove
     e = prior.embed(["points"]).expand(count)
 
     def bias() -> float:
-        """Relative to the exact gradient, over renders and all visited times."""
+        """Return the bias relative to the exact gradient, over renders and all visited times."""
         at = torch.Generator().manual_seed(7)
         v = View(renders.draw("points", count, at), Conditions(e, e, e, e), prior, at)
         d = guidance(v, memory)

@@ -11,7 +11,7 @@ D = (2, 3, 3)
 
 
 def mixture(seed: int = 0) -> GaussianMixturePrior:
-    """Three Gaussians over (2,3,3) latents; "ball" is mostly the first, "cube" mostly the last."""
+    """Return three Gaussians over (2,3,3) latents; "ball" is mostly the first, "cube" mostly the last."""
     rng = torch.Generator().manual_seed(seed)
     means = torch.randn(3, *D, generator=rng, dtype=torch.float64)
     variances = torch.tensor([0.05, 0.1, 0.2], dtype=torch.float64)
@@ -19,7 +19,7 @@ def mixture(seed: int = 0) -> GaussianMixturePrior:
 
 
 def view(prior: GaussianMixturePrior, batch: int, seed: int = 0, progress: float = 0.3, prompts: Prompts | None = None) -> View:
-    """Random latents that require a gradient, seen from all around."""
+    """Return random latents that require a gradient, seen from all around."""
     rng = torch.Generator().manual_seed(seed)
     x = torch.randn(batch, *D, generator=rng, dtype=torch.float64).requires_grad_()
     cameras = orbit(torch.arange(batch) * 77.0)

@@ -33,13 +33,13 @@ FOLDER = os.environ.get("SPLATDISTILL_VIEWERS")
 
 
 def mild(n: int = 300, degree: int = 3) -> Gaussians:
-    """Within the range of every format; the higher bands of .spz end at 1."""
+    """Return splats within the range of every format; the higher bands of .spz end at 1."""
     g = gaussians(n, degree)
     return Gaussians(g.means, g.quats, g.scales, g.opacities, 0.2 * g.sh)
 
 
 def matched(given: Gaussians, got: Gaussians) -> Gaussians:
-    """In the order of the given ones: writers may sort."""
+    """Return the splats in the order of the given ones: writers may sort."""
     nearest = torch.cdist(given.means, got.means).argmin(1)
     assert len(nearest.unique()) == len(given) == len(got)
     return got[nearest]

@@ -46,7 +46,7 @@ def opened(browser, path: Path, size: tuple[int, int], start: Start | None = STA
 
 
 def seen(page, bare: bool = True) -> np.ndarray:
-    """Pixels of the window once it has drawn, without what lies over it."""
+    """Return the pixels of the window once it has drawn, without the controls over it."""
     page.evaluate("bare => new Promise(done => { document.body.classList.toggle('bare', bare);"
                   " requestAnimationFrame(() => requestAnimationFrame(() => done())) })", bare)  # fmt: skip
     return np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("RGB")).astype(np.float32) / 255

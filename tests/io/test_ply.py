@@ -27,7 +27,7 @@ def gaussians(n: int = 30, degree: int = 3, seed: int = 0) -> Gaussians:
 
 
 def covariance(g: Gaussians) -> torch.Tensor:
-    """R S S R^T with R from the quaternion, written out independently of the code under test."""
+    """Return R S S R^T with R from the quaternion, written out independently of the code under test."""
     w, x, y, z = g.quats.double().unbind(1)
     r = torch.stack(
         [

@@ -107,7 +107,7 @@ def test_a_report_holds_it_as_words(text):
 
 
 def escape_and_back(text: str) -> str:
-    """Words as a browser shows what `escape_lines` made of them; a title has them on one line."""
+    """Return the text that a browser shows of the output of `escape_lines`; a title is in one line."""
     return "".join(Shape(escape_lines(text)).words) if "\n" not in text else printable(text.split("\n")[0])
 
 

@@ -18,7 +18,7 @@ from splatdistill.io.video import write_mp4
 
 
 def ramp(n: int, h: int, w: int) -> torch.Tensor:
-    """Smooth frames that differ: red rises to the right, green downwards, blue with time."""
+    """Return smooth frames that differ: red rises to the right, green downwards, blue with time."""
     r = torch.linspace(0, 1, w).expand(n, h, w)
     g = torch.linspace(0, 1, h)[:, None].expand(n, h, w)
     b = torch.linspace(0, 1, n)[:, None, None].expand(n, h, w)

@@ -124,7 +124,7 @@ HORIZONTAL = {n for n, shot in SHOTS.items() if shot.elevation == 0}
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, torch.Tensor]]:
-    """Picture that each viewer shows."""
+    """Yield the picture of each viewer."""
     root, modules = tmp_path_factory.mktemp("www"), Path(str(FOLDER)).resolve() / "node_modules"
     (root / "modules").symlink_to(modules)
     shutil.copytree(modules / "@playcanvas/supersplat-viewer/public", root / "supersplat")
@@ -162,7 +162,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 
 def flat() -> Gaussians:
-    """Part of the cube that .splat can hold: its ball is grey from everywhere."""
+    """Return the part of the cube that .splat can hold: its ball is grey from all sides."""
     return cube().with_degree(0)
 
 

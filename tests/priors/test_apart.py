@@ -28,7 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def priors(folder: Path) -> tuple[StableDiffusionPrior, StableDiffusionPrior]:
-    """One that encodes all at once, and one that spares memory."""
+    """Return a prior that encodes all images at once, and one that saves memory."""
     pair = [StableDiffusionPrior.from_folder(folder, precision="float64", low_memory=low) for low in (False, True)]
     return pair[0], pair[1]
 
@@ -102,7 +102,7 @@ def vae(dtype: torch.dtype = torch.float32) -> Any:
 
 @cache
 def encoding(views: int, apart: bool, dtype: torch.dtype = torch.float32) -> int:
-    """The most bytes while pictures of 512 pixels are encoded, and their gradient is taken."""
+    """Return the peak bytes while pictures of 512 pixels are encoded and their gradient is taken."""
     image = torch.empty(views, 3, 512, 512, device="meta", requires_grad=True, dtype=dtype)
     network = vae(dtype)  # whose weights were there before
     with Live() as live:
@@ -153,7 +153,7 @@ def test_bfloat16_encodes_as_well_as_bfloat16_convolutions_do(folder: Path) -> N
 
 
 def both(encode: Callable[[Tensor], Tensor], image: Tensor) -> tuple[Tensor, Tensor]:
-    """Latents, and the pixels' gradient of their squares."""
+    """Return latents, and the pixels' gradient of their squares."""
     x = image.clone().requires_grad_()
     latents = encode(x).float()
     latents.square().sum().backward()

@@ -37,7 +37,7 @@ def unet() -> Any:
 
 @cache
 def weights() -> tuple[int, int, int]:
-    """Bytes of the UNet in half precision, and of the autoencoder and the text encoder in float32."""
+    """Return bytes of the UNet in half precision, and of the autoencoder and the text encoder in float32."""
     with torch.device("meta"):
         text = CLIPTextModel(CLIPTextConfig(hidden_size=1024, intermediate_size=4096, num_hidden_layers=23, num_attention_heads=16))
     unet_, vae_, text_ = (sum(p.numel() * p.element_size() for p in m.parameters()) for m in (unet(), vae(), text))
@@ -51,7 +51,7 @@ def unmixed(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **rest: Any) -> t
 
 @cache
 def network(images: int, gradient: bool = False) -> int:
-    """The most bytes while the UNet sees so many images; with a gradient, as an adapter's takes it."""
+    """Return the peak bytes while the UNet computes a number of images; with a gradient, as for an adapter."""
     x = torch.empty(images, 4, 64, 64, device="meta", dtype=torch.float16, requires_grad=gradient)
     text = torch.empty(images, 77, 1024, device="meta", dtype=torch.float16)
     asked = unet()  # whose weights were there before
@@ -65,7 +65,7 @@ def network(images: int, gradient: bool = False) -> int:
 
 @cache
 def decoding() -> int:
-    """The most bytes while one picture is decoded, and its gradient is taken, as SSD's depth wants it."""
+    """Return the peak bytes while one picture is decoded and its gradient is taken, as for SSD's depth."""
     x = torch.empty(1, 4, 64, 64, device="meta", requires_grad=True)
     decoder = vae()
     with Live() as live:
@@ -80,7 +80,7 @@ def recipe(name: str) -> Train:
 
 @cache
 def images(name: str) -> int:
-    """The most images that a recipe asks about at once."""
+    """Return the most images that a recipe asks for at once."""
     c, prior = recipe(name), mixture()
     if name == "ssd":  # whose depth network is not there: the pair
         return 2 * c.batch
@@ -97,7 +97,7 @@ def images(name: str) -> int:
 
 
 def taken(name: str, card: float, low_memory: bool) -> float:
-    """Bytes of a card that a step takes."""
+    """Return the bytes of a card that a step takes."""
     c = recipe(name)
     unet_, vae_, text_ = weights()
     resident = unet_ + vae_ + (0 if low_memory else text_) + c.max_gaussians * SPLAT

@@ -29,7 +29,7 @@ def prior(kind: str = "full", shape: tuple[int, ...] = (2, 3)) -> GaussianMixtur
 
 
 def matrices(mixture: GaussianMixturePrior) -> Tensor:
-    """The covariances (k,n,n), put together again."""
+    """Return the covariances (k,n,n), from axes and variances."""
     diagonal = torch.diag_embed(mixture.variances)
     return diagonal if mixture.axes is None else mixture.axes @ diagonal @ mixture.axes.mT
 

@@ -22,7 +22,7 @@ from splatdistill.priors.schedule import FlowSchedule, TableSchedule
 
 
 def flowing() -> GaussianMixturePrior:
-    """The mixture of the guidance tests under a flow schedule."""
+    """Return the mixture of the guidance tests under a flow schedule."""
     prior = mixture()
     prior.noise = FlowSchedule()
     return prior

@@ -20,7 +20,7 @@ def sd(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(sd: Path, tmp_path: Path) -> Path:
-    """A copy that may be broken."""
+    """Return a copy that may be broken."""
     return shutil.copytree(sd, tmp_path / "folder")
 
 

@@ -37,7 +37,7 @@ def exact(folder: Path, lora: Path | None = None, scale: float = 1.0) -> StableD
 
 
 def weights(prior: StableDiffusionPrior) -> dict[str, Tensor]:
-    """All weights, by the names that files of diffusers have."""
+    """Return all weights, by the names that files of diffusers have."""
     named = {f"unet.{k}": v for k, v in prior.unet.named_parameters()}
     for number, encoder in enumerate(prior.text_encoders):
         end = "" if number == 0 else f"_{number + 1}"
@@ -51,14 +51,14 @@ def matrices(names: list[str], held: dict[str, Tensor]) -> dict[str, tuple[Tenso
 
 
 def as_peft(pairs: dict[str, tuple[Tensor, Tensor]]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """peft's names; alpha in the metadata, another for one layer."""
+    """Return the weights under peft's names; alpha in the metadata, another for one layer."""
     tensors = {f"{n}.lora_{k}.weight": m for n, pair in pairs.items() for k, m in zip("AB", pair)}
     said = {f"{c}.{k}": v for c in ("unet", "text_encoder") for k, v in (("r", RANK), ("lora_alpha", ALPHA))}
     return tensors, {"format": "pt", "lora_adapter_metadata": json.dumps(said)}
 
 
 def as_diffusers(pairs: dict[str, tuple[Tensor, Tensor]]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The older names of diffusers, of which those in attention are processors'."""
+    """Return the weights under older names of diffusers, of which those in attention are processors'."""
     tensors = {}
     for n, (down, up) in pairs.items():
         head, _, last = n.removesuffix(".0").rpartition(".")
@@ -68,7 +68,7 @@ def as_diffusers(pairs: dict[str, tuple[Tensor, Tensor]]) -> tuple[dict[str, Ten
 
 
 def as_kohya(pairs: dict[str, tuple[Tensor, Tensor]]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """kohya's names."""
+    """Return the weights under kohya's names."""
     tensors = {}
     for n, (down, up) in pairs.items():
         component, _, rest = n.partition(".")

@@ -33,7 +33,7 @@ def loaded(folder: Path, precision: str = "float64") -> StableDiffusionPrior:
 
 
 def adapter_of(prior: StableDiffusionPrior, disturb: float = 0.0, exact_start: bool = True) -> LowRank:
-    """A new adapter; with disturb, one that has gone elsewhere."""
+    """Return a new adapter; with disturb, one whose weights have changed."""
     rng = torch.Generator().manual_seed(3)
     adapter = prior.adapter(4, rng, exact_start)
     with torch.no_grad():

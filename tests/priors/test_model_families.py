@@ -43,7 +43,7 @@ def exact(folder: Path) -> StableDiffusionPrior:
 
 
 def pipeline(name: str, folder: Path) -> Any:
-    """diffusers' own, in double precision."""
+    """Return diffusers' own pipeline, in double precision."""
     without = {"text_encoder_3": None, "tokenizer_3": None} if name == "3" else {}
     kind: Any = StableDiffusion3Pipeline if name == "3" else StableDiffusionXLPipeline
     return kind.from_pretrained(folder, dtype=torch.float64, **without)

@@ -9,7 +9,7 @@ from splatdistill.priors.multiview import camera_numbers, joint, no_camera
 
 
 def network() -> UNet2DConditionModel:
-    """A UNet with 16 camera numbers, of random weights that do not vanish."""
+    """Return a UNet with 16 camera numbers and random non-zero weights."""
     torch.manual_seed(0)
     unet = UNet2DConditionModel(
         sample_size=4,
@@ -30,7 +30,7 @@ def network() -> UNet2DConditionModel:
 
 @pytest.fixture(scope="module")
 def question() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Five pictures at five times, texts and cameras."""
+    """Return five pictures at five times, texts and cameras."""
     g = torch.Generator().manual_seed(1)
     x, text = torch.randn(5, 3, 4, 4, generator=g).double(), torch.randn(5, 3, 8, generator=g).double()
     camera = camera_numbers(orbit([0.0, 90.0, 180.0, 270.0, 10.0], 15.0)).double()

@@ -36,7 +36,7 @@ def base(tmp_path_factory) -> Path:
 
 
 def written(original: OriginalUNet, path: Path, prefix: str) -> Path:
-    """The file as it is published; beside the UNet's tensors the original one has those of the other networks."""
+    """Write the UNet's tensors as a published file; the original file also has those of the other networks. Return its path."""
     tensors = {prefix + k: v.float().contiguous() for k, v in original.state_dict().items()}
     if prefix:
         tensors |= {"first_stage_model.encoder.conv_in.weight": torch.zeros(1), "betas": torch.zeros(3)}

@@ -26,7 +26,7 @@ def sd(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(sd: Path, tmp_path: Path) -> Path:
-    """A copy that may be broken."""
+    """Return a copy that may be broken."""
     return shutil.copytree(sd, tmp_path / "folder")
 
 
@@ -42,7 +42,7 @@ def tensors(file: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> 
 
 
 def old_names(held: dict[str, torch.Tensor]) -> None:
-    """The names of attention from before diffusers 0.13."""
+    """Rename attention's tensors to their names before diffusers 0.13."""
     for new, old in {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}.items():
         for k in [k for k in held if f"attentions.0.{new}." in k]:
             held[k.replace(f".{new}.", f".{old}.")] = held.pop(k)

@@ -18,7 +18,7 @@ VIEWS = ("mug", *(f"mug, {w} view" for w in ("front", "side", "back", "overhead"
 
 
 def prior() -> GaussianMixturePrior:
-    """Every text has a component of its own; embeddings are told apart by their weights."""
+    """Return a prior with a component of its own for every text; embeddings differ in their weights."""
     table = {text: [9.0 if i == j else 1.0 for j in range(5)] for i, text in enumerate(VIEWS)}
     return GaussianMixturePrior(torch.zeros(5, 2, dtype=torch.float64), torch.ones(5, dtype=torch.float64), table)
 

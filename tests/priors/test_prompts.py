@@ -14,7 +14,7 @@ CAMERAS = orbit([0.0, 90.0, 180.0, -90.0, 10.0], [10.0, 10.0, 10.0, 10.0, 70.0])
 
 @pytest.fixture
 def prior() -> GaussianMixturePrior:
-    """Every text that can come up has weights of its own."""
+    """Return a prior with weights of its own for every possible text."""
     texts = ["mug", *(f"mug, {w} view" for w in ("front", "side", "back", "overhead")), "fog"]
     table = {text: [float(i == j) for j in range(6)] for i, text in enumerate(texts)}
     return GaussianMixturePrior(torch.zeros(6, 2), torch.ones(6), table)

@@ -24,7 +24,7 @@ HEAD = {
 
 
 def unet_name(key: str, layers: int) -> str:
-    """The original name of a tensor of a UNet with so many layers a block."""
+    """Return the original name of a tensor of a UNet with so many layers a block."""
     stem, _, end = key.rpartition(".")
     if stem in HEAD:
         return f"{HEAD[stem]}.{end}"
@@ -42,7 +42,7 @@ def unet_name(key: str, layers: int) -> str:
 
 
 def vae_name(key: str, blocks: int) -> str:
-    """The original name of a tensor of an autoencoder."""
+    """Return the original name of a tensor of an autoencoder."""
     key = key.replace("conv_shortcut", "nin_shortcut").replace("conv_norm_out", "norm_out")
     key = re.sub(r"mid_block\.resnets\.(\d)", lambda m: f"mid.block_{int(m[1]) + 1}", key)
     key = re.sub(r"mid_block\.attentions\.0\.", "mid.attn_1.", key)
@@ -55,7 +55,7 @@ def vae_name(key: str, blocks: int) -> str:
 
 
 def original(folder: Path) -> dict[str, Tensor]:
-    """All tensors of a folder by their original names."""
+    """Return all tensors of a folder by their original names."""
     unet, vae, text = (load_file(next((folder / c).glob("*.safetensors"))) for c in ("unet", "vae", "text_encoder"))
     whole = {f"model.diffusion_model.{unet_name(k, 1)}": v for k, v in unet.items()}
     for k, v in vae.items():
@@ -71,7 +71,7 @@ def sd(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def file(sd: Path, here: Path) -> Path:
-    """A single file, and its configurations beside it."""
+    """Return a single file, and its configurations beside it."""
     save_file(original(sd), here / "style.safetensors")
     shutil.copytree(sd, here / "style", ignore=shutil.ignore_patterns("*.safetensors"))
     return here / "style.safetensors"

@@ -27,7 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def folders(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """One folder of each kind that must load."""
+    """Return one folder of each kind that must load."""
     return {
         "epsilon": folder,
         "v_prediction": write_sd_folder(tmp_path_factory.mktemp("v"), "v_prediction"),

@@ -12,7 +12,7 @@ SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 @pytest.fixture(scope="module")
 def script():
-    """scripts/train_tiny.py."""
+    """Import scripts/train_tiny.py."""
     sys.path.insert(0, str(SCRIPTS))
     try:
         import embedded.tiny
@@ -24,14 +24,14 @@ def script():
 
 @pytest.fixture(scope="module")
 def pictures(script, tmp_path_factory) -> Path:
-    """A folder with a few training pictures."""
+    """Return a folder with a few training pictures."""
     work = tmp_path_factory.mktemp("pictures")
     script.main(["data", "--work", str(work), "--pictures", "64"])
     return work
 
 
 def training(script, what: str, pictures: Path, out: Path):
-    """Setup of the script before its first step, small."""
+    """Return the script's setup before its first step, small."""
     from embedded.losses import Data, PriorLoss, Settings
 
     torch.manual_seed(0)

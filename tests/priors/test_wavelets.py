@@ -27,7 +27,7 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
 @pytest.fixture
 def picture() -> torch.Tensor:
-    """Two pictures in [-1, 1]."""
+    """Return two pictures in [-1, 1]."""
     return 2 * torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) - 1
 
 
@@ -54,7 +54,7 @@ def test_the_coarse_quarter_is_the_halved_picture(picture: torch.Tensor) -> None
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small prior of several views, not trained, as scripts/world_export.py writes it."""
+    """Return a small prior of several views, not trained, as scripts/world_export.py writes it."""
     if str(SCRIPTS) not in sys.path:
         sys.path.insert(0, str(SCRIPTS))
     from embedded.multiview import Shape

@@ -25,13 +25,13 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(sd: Path, tmp_path: Path) -> Path:
-    """A copy that may be broken."""
+    """Return a copy that may be broken."""
     return shutil.copytree(sd, tmp_path / "folder")
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: Path) -> Path:
-    """An empty hub cache, no network, and an embedded prior."""
+    """Return an empty hub cache, no network, and an embedded prior."""
     import huggingface_hub.constants
 
     for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
@@ -44,7 +44,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: Path) -> Path:
 
 
 def put_in_cache(cache: Path, repo: str, folder: Path) -> Path:
-    """A folder as huggingface_hub lays it down."""
+    """Return a folder as huggingface_hub lays it out."""
     place = cache / f"models--{repo.replace('/', '--')}"
     snapshot = place / "snapshots" / "0123abcd"
     shutil.copytree(folder, snapshot)

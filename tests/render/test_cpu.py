@@ -23,7 +23,7 @@ reference = reference_rasterizer()
 
 
 def scattered(n: int, rng: torch.Generator, degree: int = 0) -> Gaussians:
-    """Of every kind: thin, fat, faint, opaque, behind the camera, beyond the image's border."""
+    """Return splats of every kind: thin, fat, faint, opaque, behind the camera, beyond the image's border."""
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=rng, dtype=F64)
@@ -34,7 +34,7 @@ def scattered(n: int, rng: torch.Generator, degree: int = 0) -> Gaussians:
 
 
 def views(width: int, height: int) -> Cameras:
-    """Three, with unequal focal lengths and a principal point beside the middle."""
+    """Return three cameras with unequal focal lengths and a principal point off the centre."""
     cameras = orbit([10.0, 130.0, -100.0], [0.0, 30.0, 60.0], 2.0, 50.0, width, height).to(dtype=F64)
     intrinsics = cameras.intrinsics.clone()
     intrinsics[:, 0, 0] *= 1.2
@@ -45,7 +45,7 @@ def views(width: int, height: int) -> Cameras:
 def differentiated(
     render: Rasterizer, gaussians: Gaussians, cameras: Cameras, background: Tensor, **options: bool
 ) -> tuple[RenderOutput, dict[str, Tensor]]:
-    """The images, and all gradients of their product with fixed random numbers."""
+    """Return the images, and all gradients of their product with fixed random numbers."""
     leaves, behind = trainable(gaussians), background.clone().requires_grad_()
     output = render(leaves, cameras, behind, **options)
     rng = torch.Generator().manual_seed(1)
@@ -60,7 +60,7 @@ def differentiated(
 
 
 def assert_close(got: Tensor, expected: Tensor, tolerance: float, name: str) -> None:
-    """Equal up to a share of the largest value."""
+    """Check equality up to a share of the largest value."""
     assert got.shape == expected.shape, name
     error, scale = (got - expected).abs().max().item(), expected.abs().max().item()
     assert error <= tolerance * max(scale, 1e-6), f"{name}: off by {error}, largest value {scale}"

@@ -24,14 +24,14 @@ from splatdistill.toybox import tracer
 
 @pytest.fixture
 def divided(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three threads for every stage, however small the scene and the machine."""
+    """Use three threads for every stage, however small the scene and the machine."""
     for name in [name for name in vars(pipeline) if name.startswith("SPLIT_")]:
         monkeypatch.setattr(pipeline, name, 0)
     monkeypatch.setattr(pool, "threads", lambda: 3)
 
 
 def rendered(seed: int, degree: int = 1) -> list[torch.Tensor]:
-    """Images and gradients of a scene."""
+    """Return images and gradients of a scene."""
     rng = torch.Generator().manual_seed(seed)
     gaussians = trainable(blobs(70, rng, degree).to(dtype=torch.float32))
     output = rasterize(gaussians, orbit([seed, 100.0 + seed], width=40))

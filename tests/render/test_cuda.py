@@ -26,7 +26,7 @@ IMAGES = ("rgb", "alpha", "depth", "normal")
 
 
 def _project(means, covars, quats, scales, viewmats, Ks, width, height, *, opacities, **kept):
-    """As the kernel: culls by opacity too, and leaves garbage in the rows that are culled."""
+    """Return the projection of the native kernel: it culls by opacity too, and leaves garbage in the culled rows."""
     assert covars is None and kept["camera_model"] == "pinhole"
     assert len(means) > 0, "the kernel divides by the number of Gaussians"
     assert not (kept["packed"] or kept["calc_compensations"] or kept["sparse_grad"] or kept["radius_clip"])
@@ -44,7 +44,7 @@ def _tiles(means2d, radii, depths, tile_size, tile_width, tile_height, **_):
 
 
 def _pixels(means2d, conics, colors, opacities, width, height, tile_size, offsets, ids, backgrounds, packed, absgrad):
-    """One tile per image, in the order of `ids`."""
+    """Return one tile per image, in the order of `ids`."""
     assert offsets.shape[1:] == (1, 1) and not packed
     means2d.absgrad = torch.full_like(means2d, 7.0) if absgrad else None
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
@@ -63,7 +63,7 @@ def _pixels(means2d, conics, colors, opacities, width, height, tile_size, offset
 
 @pytest.fixture
 def render(device: torch.device, monkeypatch: pytest.MonkeyPatch):
-    """The real thing on a GPU; on a CPU the same Python around stand-ins for the native kernels."""
+    """Return the CUDA rasteriser; on a CPU with stand-ins for the native kernels."""
     if device.type == "cuda":
         return cuda.cuda_rasterizer()
     native = {
@@ -79,7 +79,7 @@ def render(device: torch.device, monkeypatch: pytest.MonkeyPatch):
 
 
 def scene(rng: torch.Generator, device: torch.device, degree: int = 1) -> Gaussians:
-    """Some blobs, one of them behind the camera and one next to transparent."""
+    """Return blobs, one of them behind the camera and one nearly transparent."""
     parts = blobs(12, rng, degree, torch.float32)
     means, opacities = parts.means.clone(), parts.opacities.clone()
     means[3, 0], opacities[5] = 9, 1e-3

@@ -19,12 +19,12 @@ render = reference_rasterizer()
 
 
 def front(width: int = 9, distance: float = 3.0) -> Cameras:
-    """From +x at the height of the origin: +y is to the right in the image, +z up."""
+    """Return a camera on +x at the height of the origin: +y is to the right in the image, +z up."""
     return orbit([0.0], 0.0, distance, width=width).to(dtype=F64)
 
 
 def centre(output: RenderOutput, image: str = "rgb") -> list[float]:
-    """The middle pixel, whose centre is the principal point if the width is odd."""
+    """Return the middle pixel, whose centre is the principal point if the width is odd."""
     value = getattr(output, image)[0]
     return value[:, value.shape[1] // 2, value.shape[2] // 2].tolist()
 

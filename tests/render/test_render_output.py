@@ -9,14 +9,14 @@ F64 = torch.float64
 
 
 def output(depth: torch.Tensor, cameras: Cameras) -> RenderOutput:
-    """Something rendered of which only the depth matters."""
+    """Return an output in which only the depth matters."""
     b, _, h, w = depth.shape
     screen = Screen(torch.zeros(b, 0, 2), torch.zeros(b, 0, dtype=torch.int32))
     return RenderOutput(torch.zeros(b, 3, h, w), torch.ones(b, 1, h, w), depth, None, screen, cameras)
 
 
 def rays(cameras: Cameras) -> torch.Tensor:
-    """World directions (b,h,w,3) through the pixel centres, of length 1 along the optical axis."""
+    """Return world directions (b,h,w,3) through the pixel centres, of length 1 along the optical axis."""
     y, x = torch.meshgrid(torch.arange(cameras.height), torch.arange(cameras.width), indexing="ij")
     pixels = torch.stack([x + 0.5, y + 0.5, torch.ones(x.shape)], -1).to(F64)
     directions = pixels @ cameras.intrinsics.inverse().mT[:, None]

@@ -24,7 +24,7 @@ def rng(seed: int = 0) -> torch.Generator:
 
 
 def box(path: Path, scale: float = 3.0, offset: float = 40.0) -> Path:
-    """A box in glTF's axes: 2 wide along x, 4 high along y, 6 deep along z; red at the front (+z), blue elsewhere."""
+    """Return a box in glTF's axes: 2 wide along x, 4 high along y, 6 deep along z; red at the front (+z), blue elsewhere."""
     mesh = trimesh.creation.box((2.0 * scale, 4.0 * scale, 6.0 * scale))
     mesh.unmerge_vertices()
     front = mesh.face_normals[:, 2] > 0.5
@@ -120,7 +120,7 @@ def test_fitting_leaves_a_stray_hundredth_out() -> None:
 
 
 def crossing_tables() -> tuple[torch.Tensor, torch.Tensor]:
-    """Tables of marching cubes good enough for a test: of each of the 256 cases, a fan over the edges whose ends differ in sign.
+    """Return tables of marching cubes sufficient for a test: for each of the 256 cases, a fan over the edges whose ends differ in sign.
 
     Corner k has the coordinates (k & 1, k >> 1 & 1, k >> 2 & 1) as diffusers counts them, edges are its own order.
     """
@@ -140,7 +140,7 @@ def crossing_tables() -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def shap_e(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random Shap-E, in the layout of the real one."""
+    """Return a random Shap-E, in the layout of the real one."""
     from diffusers import HeunDiscreteScheduler, PriorTransformer, ShapEPipeline
     from diffusers.pipelines.shap_e.renderer import ShapERenderer
     from transformers import CLIPTextConfig, CLIPTextModelWithProjection

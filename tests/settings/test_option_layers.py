@@ -21,7 +21,7 @@ from splatdistill.train.config import Train
 
 @pytest.fixture
 def recipe(tmp_path, monkeypatch):
-    """A recipe for sdi and one for sds, in place of the shipped ones."""
+    """Write a recipe for sdi and one for sds, in place of the shipped ones."""
     for family in ("tiny", "sd"):
         (tmp_path / family).mkdir()
         (tmp_path / family / "sdi.yaml").write_text(

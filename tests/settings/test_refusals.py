@@ -68,7 +68,7 @@ BAD = [
 
 
 def apart(path: str) -> tuple[str, str, str]:
-    """The plain path, the field of the choice, and the name of its class."""
+    """Return the plain path, the field of the choice, and the name of its class."""
     head, _, rest = path.partition(".")
     field, _, name = head.partition("=")
     return (f"{field}.{rest}" if rest else field), field, name

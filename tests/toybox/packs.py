@@ -12,7 +12,7 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
 
 def script(name: str) -> ModuleType:
-    """A module of scripts/, as the scripts see each other."""
+    """Return a module of scripts/, as the scripts see each other."""
     if str(SCRIPTS) not in sys.path:
         sys.path.insert(0, str(SCRIPTS))
     spec = importlib.util.find_spec(name)
@@ -21,14 +21,14 @@ def script(name: str) -> ModuleType:
 
 
 def box(low: tuple[float, float, float], high: tuple[float, float, float]) -> tuple[np.ndarray, np.ndarray]:
-    """(8, 3) places and (12, 3) faces of a box."""
+    """Return the places (8,3) and faces (12,3) of a box."""
     places = np.array([[(low, high)[i][0], (low, high)[j][1], (low, high)[k][2]] for i in (0, 1) for j in (0, 1) for k in (0, 1)])
     quads = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
     return places, np.array([(a, b, c) for a, b, c, _ in quads] + [(a, c, d) for a, _, c, d in quads])
 
 
 def entry(name: str, kind: str, colour: tuple[float, float, float], tinted: bool, nose: bool = True) -> dict[str, Any]:
-    """A box with, in front (+x), a black nose; the object's line of the index and its arrays."""
+    """Return a box with, in front (+x), a black nose; the object's line of the index and its arrays."""
     places, faces = box((-0.4, -0.5, -0.3), (0.4, 0.5, 0.3))
     material = np.zeros(len(faces), np.uint8)
     if nose:
@@ -48,7 +48,7 @@ def entry(name: str, kind: str, colour: tuple[float, float, float], tinted: bool
 
 
 def small_pack(path: Path) -> Path:
-    """An armchair that takes colours, a horse that does not, and an armchair that the split keeps from training."""
+    """Write a pack of an armchair that takes colours, a horse that does not, and an armchair held out from training; return its path."""
     from splatdistill.toybox.real_split import SPLIT
 
     kept = min(SPLIT.instances_not_seen)

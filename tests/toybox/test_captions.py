@@ -14,7 +14,7 @@ from splatdistill.toybox.parts import PATTERNS, table
 
 
 def grammar() -> list[Caption]:
-    """Everything that the toybox can say."""
+    """Return every caption of the toybox."""
     patterned = [Caption(k, a, p, b) for k, p, a, b in product(PRIMITIVES, PATTERNS[1:], COLOURS, COLOURS) if a != b]
     stacks = [
         Caption(k, a, below=m, below_colour=b) for k, a, m, b in product(PRIMITIVES, COLOURS, PRIMITIVES, COLOURS)

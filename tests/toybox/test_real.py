@@ -15,7 +15,7 @@ from splatdistill.toybox.rooms import RoomCaption, Surface, sample_room
 
 
 def words(prompt: str) -> tuple[str, str]:
-    """Colour and kind of an acceptance prompt."""
+    """Return colour and kind of an acceptance prompt."""
     colour, kind = prompt.removeprefix("a ").removeprefix("an ").split(" ", 1)
     return colour, kind
 

@@ -18,14 +18,14 @@ R = 0.7
 
 
 def rays(cameras: Cameras) -> torch.Tensor:
-    """(b,h,w,3) camera-space directions of unit z through the pixel centres."""
+    """Return camera-space directions (b,h,w,3) of unit z through the pixel centres."""
     u = (torch.arange(cameras.width) + 0.5 - cameras.width / 2) / cameras.intrinsics[0, 0, 0]
     v, u = torch.meshgrid(u, u, indexing="ij")
     return torch.stack([u, v, torch.ones_like(u)], -1).expand(len(cameras), -1, -1, -1).double()
 
 
 def surface(truth: Truth, cameras: Cameras, view: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(n,3) world points and normals of the pixels that the object covers wholly."""
+    """Return world points and normals (n,3) of the pixels that the object covers wholly."""
     inside = truth.alpha[view, 0] == 1
     points = (rays(cameras)[view] * truth.depth[view, 0, :, :, None].double())[inside]
     pose = cameras.world_to_camera[view].double()

@@ -24,13 +24,13 @@ SHAPE = json.dumps({"size": 32, "channels": [16, 32], "text": 16, "layers": 1, "
 
 
 def arguments(out: Path, pack: Path, minutes: float, *more: str) -> list[str]:
-    """A run at a toy width."""
+    """Return the arguments of a run at a toy width."""
     told = ["--minutes", str(minutes), "--out", str(out), "--pack", str(pack), "--batch", "10", "--fill", "8", "--pool", "16", "--sheet-steps", "1"]
     return [*told, "--shape", SHAPE, "--device", "cpu", *more]
 
 
 def step(out: Path) -> int:
-    """The step that a run's folder has reached."""
+    """Return the step that a run's folder has reached."""
     return json.loads((out / "training.json").read_text(encoding="utf-8"))["progress"]["step"]
 
 

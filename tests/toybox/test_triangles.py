@@ -20,7 +20,7 @@ CAMERAS = orbit([25.0, 200.0], [20.0, 50.0], 2.8, 42.0, 24)
 
 
 def plain(corners: np.ndarray, colour: tuple[float, float, float] = (0.5, 0.4, 0.3)) -> Mesh:
-    """A mesh of one colour, open to all light."""
+    """Return a mesh of one colour, open to all light."""
     corners, n = corners.astype(np.float32), len(corners)
     table = np.array([[*colour, -1, 0, 0]], np.float32)
     open_, uv = np.ones((n, 3), np.float32), np.zeros((n, 3, 2), np.float32)
@@ -28,7 +28,7 @@ def plain(corners: np.ndarray, colour: tuple[float, float, float] = (0.5, 0.4, 0
 
 
 def cast(mesh: Mesh, camera: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Depth and unit face normal of the first face that the ray through each pixel's middle meets (Moller and Trumbore, 1997)."""
+    """Return depth and unit face normal of the first face that the ray through each pixel's middle meets (Moller and Trumbore, 1997)."""
     pose, k = CAMERAS.world_to_camera[camera].double().numpy(), CAMERAS.intrinsics[camera].double().numpy()
     rotation, origin = pose[:3, :3], -pose[:3, :3].T @ pose[:3, 3]
     u, v = np.meshgrid(np.arange(size) + 0.5, np.arange(size) + 0.5)

@@ -10,7 +10,7 @@ from splatdistill.train.config import Background, Train
 
 
 def red_and_blue(size: int = 16, purity: float = 1.0) -> GaussianMixturePrior:
-    """Images that are a red or a blue disc on white, float32; a prompt means its own colour with probability `purity`, whose
+    """Return images that are a red or a blue disc on white, float32; a prompt means its own colour with probability `purity`, whose
     logarithms, finite below 1, are its tokens.
     """
     y, x = torch.meshgrid(torch.linspace(-1, 1, size), torch.linspace(-1, 1, size), indexing="ij")
@@ -21,7 +21,7 @@ def red_and_blue(size: int = 16, purity: float = 1.0) -> GaussianMixturePrior:
 
 
 def config(guidance: Guidance | None = None, **changes) -> Train:
-    """A fast run towards the red disc."""
+    """Return a fast run towards the red disc."""
     settings = {
         "prompt": "a red disc",
         "steps": 20,

@@ -27,7 +27,7 @@ from train.small import config, red_and_blue
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Path:
-    """A run with checkpoints of steps 2 and 3."""
+    """Return a run with checkpoints of steps 2 and 3."""
     session, folder = Session(config(), red_and_blue()), RunDir.create("p", tmp_path_factory.mktemp("runs") / "r")
     for _ in range(3):
         session.step()
@@ -38,7 +38,7 @@ def made(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def folder(made, tmp_path) -> RunDir:
-    """A copy of it to harm."""
+    """Return a copy of the run to damage."""
     shutil.copytree(made, tmp_path / "r")
     return RunDir(tmp_path / "r")
 
@@ -56,7 +56,7 @@ def rewrite(checkpoint: Path, change) -> None:
 
 
 def refused(folder: RunDir) -> str:
-    """The one line with which the newest checkpoint is refused."""
+    """Return the one line with which the newest checkpoint is refused."""
     with pytest.raises(UserError) as caught:
         Session.resumed(config(), red_and_blue(), read_checkpoint(folder.checkpoint(3)))
     assert "\n" not in str(caught.value)

@@ -9,7 +9,7 @@ from train.small import config, red_and_blue
 
 
 def shown(**changes) -> tuple[Session, torch.Tensor]:
-    """A session whose splats are far too bright, after a step, and the picture that the prior was shown."""
+    """Return a session whose splats are far too bright, after a step, and the picture that the prior was shown."""
     prior = red_and_blue()
     session = Session(config(init=Ball(count=60, radius=0.7, opacity=0.9), **changes), prior)
     with torch.no_grad():

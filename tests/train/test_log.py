@@ -19,7 +19,7 @@ def step(k: int) -> StepDone:
 
 @pytest.fixture
 def folder(tmp_path) -> RunDir:
-    """A run of two steps with a command between them."""
+    """Return a run of two steps with a command between them."""
     folder = RunDir(tmp_path)
     for event in (step(1), Applied(1, SetField("guidance.scale", 9.0)), step(2)):
         folder.record(event)

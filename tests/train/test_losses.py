@@ -15,7 +15,7 @@ from splatdistill.train.losses import Regularisers
 
 
 def scene(count: int) -> Gaussians:
-    """A ball of different splats, whose sizes and opacities want gradients."""
+    """Return a ball of different splats, whose sizes and opacities require gradients."""
     rng = torch.Generator().manual_seed(count)
     g = Ball(count=count).make(rng)
     scales = (0.1 * torch.rand(count, 3, generator=rng)).requires_grad_()

@@ -152,7 +152,7 @@ FADING = {"guidance_weight": 0.0, "regularise": Regularisers(sparsity=100.0), "r
 
 
 def ending(folder: RunDir) -> str:
-    """End of a run, as its log says it."""
+    """Return the end of a run from its log."""
     return folder.last_events()["Ended"]["how"]
 
 

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("short_films")
 
 
 def steered(folder, c, at: dict[int, list], commands: Commands | None = None):
-    """A run that is asked for something after some of its steps; its session and its events."""
+    """Run with commands after some of its steps; return its session and its events."""
     session, commands, events = Session(c, red_and_blue()), commands or Commands(), []
     at = {k: list(v) for k, v in at.items()}
 

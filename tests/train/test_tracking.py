@@ -21,7 +21,7 @@ SMALL = ["--prior", "tiny", "--device", "cpu", "--guidance", "sds", "--batch", "
 
 @pytest.fixture
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Random weights in the embedded prior's place."""
+    """Put random weights in the embedded prior's place."""
     monkeypatch.setattr(weights, "TINY", write_sd_folder(tmp_path / "tiny", patches=True))
     monkeypatch.setattr(weights, "DEFAULT", "tiny")
     monkeypatch.chdir(tmp_path)

@@ -20,14 +20,14 @@ needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: 
 
 
 def scene(page) -> np.ndarray:
-    """Pixels of the canvas, away from the panels."""
+    """Return pixels of the canvas, away from the panels."""
     box = page.locator("canvas").first.bounding_box()
     clip = {"x": box["x"], "y": 40, "width": box["width"], "height": 400}
     return np.asarray(Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB")).astype(float)
 
 
 def box(page, label):
-    """Text typed or chosen beside a label."""
+    """Return the text typed or chosen beside a label."""
     return page.locator(f'xpath=//*[normalize-space(text())="{label}"]/following::input[1]').first
 
 

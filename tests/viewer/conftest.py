@@ -6,7 +6,7 @@ from chromium import ARGS, CHROMIUM, PATIENCE
 
 @pytest.fixture(scope="module")
 def browser():
-    """Headless Chromium that draws by its software renderer."""
+    """Yield a headless Chromium with its software renderer."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright here: pip install playwright")
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=ARGS)
@@ -16,7 +16,7 @@ def browser():
 
 @pytest.fixture
 def page(browser):
-    """An empty page of a small window."""
+    """Yield an empty page of a small window."""
     page = browser.new_page(viewport={"width": 1000, "height": 480}, accept_downloads=True)
     page.set_default_timeout(PATIENCE)
     yield page

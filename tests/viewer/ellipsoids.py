@@ -9,7 +9,7 @@ from splatdistill.scene.initial import Ball
 
 
 def some(n: int = 50, scale: float | None = None, seed: int = 0) -> Gaussians:
-    """Turned ellipsoids in a ball."""
+    """Return rotated ellipsoids in a ball."""
     rng = torch.Generator().manual_seed(seed)
     g = Ball(count=n, scale=scale, colour="random").make(rng)
     quats = torch.nn.functional.normalize(torch.randn(n, 4, generator=rng), dim=1)

@@ -39,7 +39,7 @@ class Looker:
             pass
 
     def send(self, kind: str, **fields: Any) -> None:
-        """A message to the server."""
+        """Send a message to the server."""
         self.socket.send(msgspec.msgpack.encode({"type": kind, **fields}))
 
     def stand(self, wxyz: tuple[float, ...], position: tuple[float, ...], fov: float = 0.75) -> None:
@@ -60,7 +60,7 @@ class Looker:
 
 
 def browser_of(page: Any) -> Any:
-    """The one page that is open, as the viewer knows it."""
+    """Return the viewer's Browser of the one open page."""
     (browser,) = page.browsers.there.values()
     return browser
 

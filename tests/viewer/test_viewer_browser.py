@@ -30,7 +30,7 @@ pytestmark = needs_chromium
 
 
 def curve(page) -> dict:
-    """The first plot's points, and the range of its x."""
+    """Return the first plot's points, and the range of its x."""
     return page.evaluate("""() => {
         const all = Object.values((window.__viserTestpoints || {}).uplots || {})
         if (!all.length) return {points: 0, min: 0, max: 0}

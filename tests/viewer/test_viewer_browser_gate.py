@@ -46,7 +46,7 @@ def browser():
 
 @pytest.fixture
 def gallery(tmp_path):
-    """Two files with names that are HTML and Markdown; the page is served."""
+    """Yield the served page of two files with names that are HTML and Markdown."""
     g = Ball(count=60, radius=0.7, opacity=0.9, colour="random").make(torch.Generator().manual_seed(0))
     paths = [write_ply(tmp_path / f"{EVIL.replace('/', '|')}{k}.ply", g).path for k in range(2)]
     gallery = Gallery([each for path in paths for each in load_all(path)], 8860, tmp_path)
@@ -60,7 +60,7 @@ def gallery(tmp_path):
 
 @pytest.fixture
 def elsewhere(tmp_path):
-    """The address of a page of another origin on this machine."""
+    """Yield the address of a page of another origin on this machine."""
     folder = tmp_path / "site"
     folder.mkdir()
     (folder / "index.html").write_text("<!doctype html><title>elsewhere</title>", encoding="utf-8")

@@ -41,7 +41,7 @@ def server():
 
 
 def handshake(port, query="", host=None, origin=None, cookie=None, protocol=PROTOCOL, **more):
-    """The status of a websocket's opening: 101 if it was let in."""
+    """Return the status of a websocket's opening: 101 if it was let in."""
     headers = {} if cookie is None else {"Cookie": cookie}
     protocols = None if protocol is None else [protocol]
     address = f"ws://{host or f'127.0.0.1:{port}'}/{query}"  # the name stands in Host; where it leads is said apart, as by a rebound name
@@ -54,7 +54,7 @@ def handshake(port, query="", host=None, origin=None, cookie=None, protocol=PROT
 
 
 def get(port, path="/", **headers):
-    """Status, headers and body of a page."""
+    """Return status, headers and body of a page."""
     there = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     there.request("GET", path, headers=headers)
     answer = there.getresponse()
@@ -138,7 +138,7 @@ def test_what_is_no_http_is_answered_by_nothing_in_the_terminal(server, capfd):
 
 @pytest.fixture
 def page(tmp_path):
-    """A run's page with nobody at it, whose run stands still."""
+    """Yield a run's page that no browser has opened, whose run stands still."""
     session = Session(config(init=Ball(count=40), particles=2), red_and_blue())
     told: list[str] = []
     page = RunPage(session, RunDir.create("p", tmp_path / "run"), Commands(), 8440, told.append)

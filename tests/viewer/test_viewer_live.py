@@ -163,7 +163,7 @@ def test_a_refused_prompt_stays_to_be_edited_with_the_reason_under_it(tmp_path):
 
 
 def labelled(page, label):
-    """The control of a page with this label."""
+    """Return the control of a page with this label."""
     return next(h for h in page.server.gui._gui_input_handle_from_uuid.values() if getattr(h, "label", "") == label)
 
 
@@ -348,7 +348,7 @@ def test_what_is_done_for_nobody_is_next_to_nothing(tmp_path):
 
 
 def held(live):
-    """Everything that a viewer and its server hold: threads but for viser's pool of workers, open files, handles of the page."""
+    """Return everything that a viewer and its server hold: threads except viser's pool of workers, open files, handles of the page."""
     gui, threads = live.server.gui, [t.name for t in threading.enumerate()]
     handles = len(live.server.scene._handle_from_node_name), len(gui._gui_input_handle_from_uuid), len(gui._container_handle_from_uuid)
     return sorted(n for n in threads if not n.startswith("ThreadPoolExecutor")), len(os.listdir("/proc/self/fd")), handles

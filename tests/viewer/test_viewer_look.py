@@ -21,7 +21,7 @@ pytestmark = needs_chromium
 
 @pytest.fixture
 def gallery(tmp_path):
-    """A page of one red ball."""
+    """Yield a page of one red ball."""
     g = Ball(count=400, radius=0.6, opacity=0.95, scale=0.1).make(torch.Generator().manual_seed(0))
     g.sh[:, 0] = (torch.tensor([0.8, 0.2, 0.2]) - 0.5) * math.sqrt(4 * math.pi)  # of the constant harmonic
     gallery = Gallery(load_all(write_ply(tmp_path / "thing.ply", g).path), 8860)
@@ -35,7 +35,7 @@ def gallery(tmp_path):
 
 
 def corner(page) -> float:
-    """Brightness of the scene's lower left corner."""
+    """Return brightness of the scene's lower left corner."""
     return scene(page)[-40:-10, 10:40].mean()
 
 
@@ -128,7 +128,7 @@ def whole(edges, wide, tall) -> bool:
 
 
 def ball(page):
-    """Edges of the red ball in the window: left, right, top, bottom; None while it is not there."""
+    """Return edges of the red ball in the window: left, right, top, bottom; None while it is not there."""
     shot = np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("RGB")).astype(int)
     rows, columns = np.nonzero((shot[..., 0] - shot[..., 1] > 60) & (abs(shot[..., 1] - shot[..., 2]) < 30))
     return (columns.min(), columns.max(), rows.min(), rows.max()) if len(rows) > 500 else None

@@ -64,7 +64,7 @@ def test_a_light_brightens_the_side_that_it_falls_on():
 
 
 def turned_to(normals):
-    """Quaternions, wxyz, that turn the z axis to these unit vectors."""
+    """Return quaternions, wxyz, that turn the z axis to these unit vectors."""
     w = 1 + normals[:, 2]
     axis = torch.stack([-normals[:, 1], normals[:, 0], torch.zeros_like(w)], 1)
     return torch.nn.functional.normalize(torch.cat([w[:, None], axis], 1), dim=1)

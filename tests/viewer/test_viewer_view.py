@@ -27,7 +27,7 @@ def some(n=80, seed=0):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A run of two particles."""
+    """Return a run of two particles."""
     folder = RunDir.create("p", tmp_path_factory.mktemp("view") / "run")
     session = Session(config(steps=3, particles=2), red_and_blue())
     run(session, folder)
