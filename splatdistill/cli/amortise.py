@@ -112,9 +112,10 @@ def follow(session: AmortisedSession, folder: RunDir, parsed: Parsed, notice: st
     if notice:
         console.print(notice, style="bold yellow")
     images = config.prompts * config.batch * session.prior.views * session.workers.world
+    visits = config.steps * config.prompts * session.workers.world / len(session.corpus)
     console.print(
         f"{len(session.corpus)} prompts by {parsed.spell['guidance']} into a {parsed.spell['generator']} generator: {images} views a step, "
-        f"each prompt about {config.steps * config.prompts * session.workers.world / len(session.corpus):.0f} times, with the prior {session.prior.name} on {config.device}, into {folder.path}"
+        f"each prompt {f'about {visits:.0f} times' if visits >= 1 else 'once at most'}, with the prior {session.prior.name} on {config.device}, into {folder.path}"
     )
     with stopping(commands) as caught, Work(console, "distilling", config.steps) as work:
         how = run(session, folder, work.done, commands)

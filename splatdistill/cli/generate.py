@@ -50,6 +50,8 @@ class Generate:
     """Folder of a training by `splatdistill amortise`."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """File to write, .ply, or .mp4 for --between; by default in the folder, under `generated`."""
+    seed: int | None = None
+    """Another object of the prompt for each number, where the network was trained with `--generator.z`."""
     polish: int = 0
     """Steps of SDI on the splats of this one prompt, begun at t = 0.5."""
     corpus_out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
@@ -72,8 +74,10 @@ def command(argv: list[str]) -> int:
         raise UserError("what to generate? Give one of a prompt, --corpus-out DIR, and --between A B")
     if not 0 <= asked.polish <= 100_000 or not 2 <= asked.frames <= 10_000:
         raise UserError(f"--polish is 0 to 100000 and --frames 2 to 10000; got {asked.polish} and {asked.frames}")
-    if asked.polish and not ways[0]:
-        raise UserError("--polish works on the splats of one prompt; give a prompt")
+    if (asked.polish or asked.seed is not None) and not ways[0]:
+        raise UserError(f"--{'polish' if asked.polish else 'seed'} is for the splats of one prompt; give a prompt")
+    if asked.seed is not None and not 0 <= asked.seed < 2**63:
+        raise UserError(f"--seed is 0 to {2**63 - 1}; got {asked.seed}")
     generator, console = Generator.load(asked.folder, asked.device), speaker()
     for prompt in asked.between or ([asked.prompt] if ways[0] else []):
         refuse_prompt(prompt, "", Weights().family(generator.prior.name))
@@ -103,12 +107,13 @@ def place(asked: Generate, folder: Path, name: str) -> Path:
 
 def one(asked: Generate, generator: Generator, folder: Path, console: Console) -> None:
     """Write the splats of one prompt."""
-    out, began = place(asked, folder, f"{slug(asked.prompt)}.ply"), time.perf_counter()
+    name = slug(asked.prompt) + ("" if asked.seed is None else f"-{asked.seed}")
+    out, began = place(asked, folder, f"{name}.ply"), time.perf_counter()
     if (near := generator.nearest(asked.prompt)) is not None:
         console.print(f"{asked.prompt!r} is not one of its {len(generator.corpus)} prompts; the nearest is {near!r}")
         began = time.perf_counter()
     with torch.no_grad():
-        g = generator(asked.prompt)
+        g = generator(asked.prompt, asked.seed)
     took = time.perf_counter() - began
     if asked.polish:
         g = polished(g, asked.prompt, generator, asked.polish, console)

@@ -45,6 +45,11 @@ class Condition:
         """Return the names of the parts that are there."""
         return frozenset(self._parts())
 
+    @property
+    def nbytes(self) -> int:
+        """Return the memory that the parts take."""
+        return sum(v.nbytes for v in self._parts().values())
+
     def __len__(self) -> int:
         return len(next(iter(self._parts().values())))
 

@@ -20,6 +20,7 @@ from splatdistill.priors import Adapter, Condition, DiffusionPrior, Query
 from splatdistill.priors.apart import crowded, posterior, posterior_apart
 from splatdistill.priors.batching import answer_grouped
 from splatdistill.priors.families import SD, ModelFamily
+from splatdistill.priors.kept_texts import KeptTexts
 from splatdistill.priors.lora import add as add_lora
 from splatdistill.priors.lowrank import LowRank
 from splatdistill.priors.multiview import NUMBERS, joint, pose_numbers
@@ -80,7 +81,7 @@ class StableDiffusionPrior(DiffusionPrior):
         metric = getattr(vae, "metric", None)
         self.metric = None if metric is None else metric.to(self.device, self.dtype)
         self.low_memory = low_memory
-        self._texts: dict[str, Condition] = {}
+        self._texts = KeptTexts(self.read)
 
     @classmethod
     def from_folder(
@@ -126,16 +127,13 @@ class StableDiffusionPrior(DiffusionPrior):
 
     @torch.no_grad()
     def embed(self, prompts: Sequence[str]) -> Condition:
-        """Return the text encoder's output, padded to the tokenizer's length; cached per distinct prompt. Warns about a prompt that is
-        longer than the encoder reads.
+        """Return the text encoder's output, padded to the tokenizer's length; kept for each distinct prompt, as long as there is
+        room. Warns about a prompt that is longer than the encoder reads.
         """
-        new = [p for p in dict.fromkeys(prompts) if p not in self._texts]
-        if new:
-            self._texts |= dict(zip(new, self.read(new).split(1)))
-        return Condition.cat([self._texts[p] for p in prompts])
+        return self._texts(prompts)
 
     def read(self, prompts: list[str]) -> Condition:
-        """Return the condition of distinct prompts that are not cached yet: here the last hidden states."""
+        """Return the condition of distinct prompts that are not kept yet: here the last hidden states."""
         return Condition(self._encoded(0, prompts).last_hidden_state.to(self.device, self.dtype))
 
     def _encoded(self, which: int, prompts: list[str], **options: Any) -> Any:
@@ -148,7 +146,7 @@ class StableDiffusionPrior(DiffusionPrior):
             ids = tokenizer(prompt, verbose=False).input_ids
             if len(ids) > length:
                 lost = tokenizer.decode(ids[length - 1 : -1])
-                warnings.warn(f"The prompt has {len(ids)} tokens and {self.name} reads {length}; it will not see: {lost!r}", stacklevel=6)
+                warnings.warn(f"The prompt has {len(ids)} tokens and {self.name} reads {length}; it will not see: {lost!r}", stacklevel=7)
         ids = tokenizer(prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids
         return encoder(input_ids=ids.to(next(encoder.parameters()).device), **options)
 

@@ -1,5 +1,7 @@
 """Generators: what every trunk must be, whatever its insides."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -74,6 +76,23 @@ def test_splats_stay_within_their_bounds(name):
     assert (g.scales <= trunk.scale * 2.7183**2 * 1.001).all() and (g.scales >= trunk.scale / 2.7183**2 * 0.999).all()
     assert (g.rgb >= -1e-6).all() and (g.rgb <= 1 + 1e-6).all() and bool(g.finite().all())
     torch.testing.assert_close(g.quats.norm(dim=1), torch.ones(len(g)))
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_z_chooses_among_the_objects_of_a_prompt(name):
+    """Without z all is as before; with it, other numbers make another object, and none is z = 0."""
+    torch.manual_seed(1)
+    network = replace(SMALL[name], z=3).network(12)
+    network.tell(texts(20).pooled)
+    for p in network.parameters():  # a network that begins as the ball is deaf
+        torch.nn.init.normal_(p, std=0.3)
+    text = texts(2)
+    plain, zero, other = (network(Text(text.tokens, text.pooled, z)) for z in (None, torch.zeros(2, 3), torch.ones(2, 3)))
+    assert torch.equal(plain, zero) and (other - zero).abs().amax((1, 2)).min() > 1e-3
+    mixed = network(Text(text.tokens, text.pooled, torch.tensor([[0.0] * 3, [1.0] * 3])))
+    torch.testing.assert_close(mixed, torch.stack([zero[0], other[1]]), atol=1e-6, rtol=1e-5)
+    with pytest.raises(UserError, match="--z"):
+        replace(SMALL[name], z=-1)
 
 
 def test_one_splat_a_voxel():

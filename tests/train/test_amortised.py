@@ -15,11 +15,13 @@ from safetensors.torch import load_file
 from splatdistill.cameras import Orbit
 from splatdistill.errors import RunEnded, UserError
 from splatdistill.guidance import GUIDANCES, SDS, Times
+from splatdistill.priors.kept_texts import KeptTexts
 from splatdistill.priors.weights import load
 from splatdistill.scene.generator import TRUNKS, Conv, Hyper, Triplane
 from splatdistill.scene.generator.saved import Generator, read_generator
 from splatdistill.toybox import HELD_OUT
 from splatdistill.toybox.split import ACCEPTANCE, NEW, corpus
+from splatdistill.train.amortised import session as module
 from splatdistill.train.amortised.config import Amortise
 from splatdistill.train.amortised.corpus import Order, read_corpus, sample
 from splatdistill.train.amortised.folder import write_generator
@@ -68,6 +70,41 @@ def test_two_prompts_become_two_colours():
     red, blue = (s.generate(p) for p in DISCS)
     tint = lambda g: float((g.rgb[:, 0] - g.rgb[:, 2]).mean())  # noqa: E731
     assert tint(red) - tint(blue) > 0.15, (tint(red), tint(blue))
+
+
+def test_a_long_corpus_is_whitened_by_a_sample_of_it(monkeypatch):
+    """Mean and deviation come from prompts spread over the corpus, read some at a time."""
+    read_at_once = []
+    monkeypatch.setattr(module, "WHITENED", 5)
+    monkeypatch.setattr(module, "TOGETHER", 2)
+    prior = load("tiny")
+    inner = prior.read
+    monkeypatch.setattr(prior, "_texts", KeptTexts(lambda prompts: (read_at_once.append(len(prompts)), inner(prompts))[1]))
+    words = tuple(f"a {c} {k}" for c in ("red", "blue", "green") for k in ("ball", "cube", "cone"))
+    s = AmortisedSession(config(prompts=1), prior, words)
+    assert sum(read_at_once) == 5 and max(read_at_once) == 2
+    own = torch.stack([prior.embed([p]).tokens[0].mean(0) for p in (words[0], words[2], words[4], words[6], words[8])])
+    torch.testing.assert_close(s.network.mean, own.mean(0), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(s.network.deviation, own.std(0, correction=0).clamp(min=1e-3), atol=1e-5, rtol=1e-4)
+
+
+def test_z_is_the_visit_s_own_and_kept_by_the_folder(tmp_path):
+    """The same z at a visit whenever it is made; the generator that is left makes another object of each seed, always the same."""
+    changes = {"generator": replace(TRUNK["hyper"], z=4), "steps": 8}
+    s, again = session(**changes), session(**changes)
+    for _ in range(3):
+        s.step(), again.step()
+    assert all(torch.equal(a, b) for a, b in zip(s.network.parameters(), again.network.parameters(), strict=True))
+    write_generator(s, folder := RunDir.create("z", tmp_path / "z"))
+    network, _ = read_generator(folder.path)
+    generator = Generator(network, s.prior, DISCS)
+    first, second = (generator(DISCS[0], seed=k).means for k in (1, 2))
+    assert torch.equal(generator(DISCS[0], seed=1).means, first) and not torch.equal(first, second)
+    assert torch.equal(generator(DISCS[0]).means, s.generate(DISCS[0]).means)
+    plain = session()
+    write_generator(plain, other := RunDir.create("plain", tmp_path / "plain"))
+    with pytest.raises(UserError, match="one object of a prompt"):
+        Generator(read_generator(other.path)[0], plain.prior, DISCS)(DISCS[0], seed=1)
 
 
 @pytest.mark.parametrize("guidance", GUIDANCES)

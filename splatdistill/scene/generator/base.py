@@ -28,11 +28,13 @@ class Text:
     tokens: Float[Tensor, "p l c"]
     pooled: Float[Tensor, "p c"]
     """Mean of the tokens: the state at the end of the text does not tell colours apart in a small encoder."""
+    z: Float[Tensor, "p z"] | None = None
+    """Standard normal numbers that choose one of a prompt's objects, for a network that has them; None is all zeros."""
 
     @classmethod
-    def of(cls, tokens: Float[Tensor, "p l c"]) -> "Text":
+    def of(cls, tokens: Float[Tensor, "p l c"], z: Float[Tensor, "p z"] | None = None) -> "Text":
         """Return the text of these tokens, in float32."""
-        return cls(tokens.float(), tokens.float().mean(1))
+        return cls(tokens.float(), tokens.float().mean(1), z)
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -52,11 +54,16 @@ class Trunk(ABC):
     """Standard deviation of the splats at first, world units."""
     opacity: float = 0.05
     """Opacity of the splats at first, in (0, 1)."""
+    z: int = 0
+    """Random numbers beside the text, so that a prompt has several objects (0: one object a prompt). Methods that seek the most
+    likely picture, as SDS, learn to ignore them.
+    """
 
     def __post_init__(self) -> None:
         """Raise UserError for numbers that make no sense."""
         checks.types(self)
         checks.count(self, 8, MOST, "count")
+        checks.count(self, 0, 4096, "z")
         checks.positive(self, "radius", "free", "scale")
         checks.between(self, 0, 1, "opacity")
 
@@ -81,6 +88,7 @@ class Network(nn.Module, ABC):
     def __init__(self, trunk: Trunk, width: int) -> None:
         super().__init__()
         self.trunk, self.width, self.free = trunk, width, trunk.free
+        self.reads = width + trunk.z  # numbers that a trunk is given of a text
         self.register_buffer("anchors", trunk.anchors())
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("deviation", torch.ones(width))
@@ -94,6 +102,18 @@ class Network(nn.Module, ABC):
     def whitened(self, text: Text) -> Float[Tensor, "p c"]:
         """Return the pooled texts, each number with mean 0 and deviation 1 over the corpus."""
         return (text.pooled - self.mean) / self.deviation
+
+    def conditioning(self, text: Text) -> Float[Tensor, "p r"]:
+        """Return the whitened texts, and z beside them."""
+        return torch.cat([self.whitened(text), self._z(text)], 1)
+
+    def words(self, text: Text) -> Float[Tensor, "p l r"]:
+        """Return the whitened tokens, and z beside each."""
+        z = self._z(text)[:, None].expand(-1, text.tokens.shape[1], -1)
+        return torch.cat([(text.tokens - self.mean) / self.deviation, z], 2)
+
+    def _z(self, text: Text) -> Float[Tensor, "p z"]:
+        return text.pooled.new_zeros(len(text), self.trunk.z) if text.z is None else text.z.to(text.pooled)
 
     @abstractmethod
     def forward(self, text: Text) -> Float[Tensor, "p n 14"]:

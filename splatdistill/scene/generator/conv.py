@@ -75,7 +75,7 @@ class ConvNetwork(Network):
         self.side = trunk.side
         self.free = 2 * 1.25 * trunk.radius / trunk.side
         self.begin = nn.Parameter(torch.randn(1, trunk.channels[0], FIRST, FIRST, FIRST))
-        self.style = nn.Sequential(nn.Linear(width, trunk.style), nn.SiLU(), nn.Linear(trunk.style, trunk.style), nn.SiLU())
+        self.style = nn.Sequential(nn.Linear(self.reads, trunk.style), nn.SiLU(), nn.Linear(trunk.style, trunk.style), nn.SiLU())
         before = (trunk.channels[0], *trunk.channels[:-1])
         sides = [FIRST * 2**k for k in range(len(trunk.channels))]
         self.blocks = nn.ModuleList(Modulated(i, o, trunk.style, s) for i, o, s in zip(before, trunk.channels, sides, strict=True))
@@ -84,7 +84,7 @@ class ConvNetwork(Network):
         self.register_buffer("lowered", OUTSIDE * (self.anchors.norm(dim=1) > trunk.radius).float())
 
     def forward(self, text: Text) -> Float[Tensor, "p n 14"]:
-        style = self.style(self.whitened(text))
+        style = self.style(self.conditioning(text))
         x = self.begin.expand(len(text), -1, -1, -1, -1)
         for k, block in enumerate(self.blocks):
             x = block(F.interpolate(x, scale_factor=2, mode="trilinear", align_corners=False) if k else x, style)

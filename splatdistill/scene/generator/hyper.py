@@ -49,7 +49,7 @@ class HyperNetwork(Network):
         self.grids = nn.ParameterList([0.1 * torch.randn(1, trunk.features, n, n, n) for n in trunk.grids])
         sizes = (len(trunk.grids) * trunk.features + 3, trunk.hidden, trunk.hidden, RAW)
         self.layers = list(zip(sizes[:-1], sizes[1:], strict=True))
-        self.maker = nn.Sequential(nn.Linear(width, trunk.bottleneck, bias=False), nn.LayerNorm(trunk.bottleneck), nn.SiLU())
+        self.maker = nn.Sequential(nn.Linear(self.reads, trunk.bottleneck, bias=False), nn.LayerNorm(trunk.bottleneck), nn.SiLU())
         self.weights = nn.Linear(trunk.bottleneck, sum(i * o + o for i, o in self.layers))
         with torch.no_grad():  # the text changes a network that works, instead of making one from nothing
             self.weights.weight.mul_(0.3)
@@ -65,7 +65,7 @@ class HyperNetwork(Network):
         trunk, places = self.trunk, self.anchors / (EXTENT * self.trunk.radius)
         read = [F.grid_sample(g, places[None, None, None], align_corners=True)[0, :, 0, 0].T for g in self.grids]
         h: Tensor = torch.cat([*read, self.anchors / trunk.radius], 1).expand(len(text), -1, -1)
-        made, at = self.weights(self.maker(self.whitened(text))), 0
+        made, at = self.weights(self.maker(self.conditioning(text))), 0
         for k, (i, o) in enumerate(self.layers):
             weight, bias = made[:, at : at + i * o].view(-1, i, o), made[:, None, at + i * o : at + i * o + o]
             h = torch.baddbmm(bias, h, weight)

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,7 @@ class Generator(Scene):
 
         generator = Generator.load("runs/192-prompts")
         splats = generator("a red mug")
+        another = generator("a red mug", seed=1)   # where it was trained with --generator.z
     """
 
     def __init__(self, network: Network, prior: DiffusionPrior, corpus: Sequence[str] = ()) -> None:
@@ -94,16 +95,21 @@ class Generator(Scene):
             raise UserError(f"{folder} reads texts of {network.width} numbers a token, and the text encoder of {prior.name} gives {width}; it was trained with {note.get('prior_name')}")
         return generator
 
-    def text(self, prompt: str) -> Text:
-        """Return a prompt as the network reads it."""
-        return read(self.prior, [prompt])
+    def text(self, prompt: str, seed: int | None = None) -> Text:
+        """Return a prompt as the network reads it: at z = 0, or at the z that a seed draws. UserError where there is no z."""
+        text = read(self.prior, [prompt])
+        if seed is None:
+            return text
+        if not self.network.trunk.z:
+            raise UserError("this generator makes one object of a prompt, whatever the seed; train one with `amortise --generator.z 16` for several")
+        return replace(text, z=torch.randn(1, self.network.trunk.z, generator=torch.Generator().manual_seed(seed)))
 
-    def forward(self, prompts: Sequence[str] | str = ()) -> Gaussians:
-        """Return the Gaussians of one prompt, with history."""
+    def forward(self, prompts: Sequence[str] | str = (), seed: int | None = None) -> Gaussians:
+        """Return the Gaussians of one prompt, with history; seed chooses among the objects of a network that has a z."""
         several = [prompts] if isinstance(prompts, str) else list(prompts)
         if len(several) != 1 or not several[0].strip():
             raise UserError(f"a generator makes one object at a time; expected one prompt, got {several!r}")
-        return self.network.gaussians(self.network(self.text(several[0]))[0])
+        return self.network.gaussians(self.network(self.text(several[0], seed))[0])
 
     @torch.no_grad()
     def between(self, first: str, second: str, share: float) -> Gaussians:

@@ -68,7 +68,7 @@ class TriplaneNetwork(Network):
         t = trunk
         self.side = t.side
         self.tokens = nn.Parameter(0.02 * torch.randn(1, 3 * t.side**2, t.width))
-        self.read = nn.Linear(width, t.width)
+        self.read = nn.Linear(self.reads, t.width)
         self.blocks = nn.ModuleList(Block(t.width, t.heads) for _ in range(t.layers))
         self.norm = nn.LayerNorm(t.width)
         self.up = nn.ConvTranspose2d(t.width, t.features, 2, 2)
@@ -78,7 +78,7 @@ class TriplaneNetwork(Network):
         small_(self.made)
 
     def forward(self, text: Text) -> Float[Tensor, "p n 14"]:
-        words = self.read((text.tokens - self.mean) / self.deviation)
+        words = self.read(self.words(text))
         x = self.tokens.expand(len(text), -1, -1)
         for block in self.blocks:
             x = block(x, words)

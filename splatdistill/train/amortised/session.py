@@ -21,7 +21,7 @@ from splatdistill.render import rasterizer as default_rasterizer
 from splatdistill.scene.generator import Network, Text
 from splatdistill.scene.generator.saved import read
 from splatdistill.train.amortised.config import Amortise
-from splatdistill.train.amortised.corpus import Order
+from splatdistill.train.amortised.corpus import Order, sample
 from splatdistill.train.amortised.workers import Workers
 from splatdistill.train.checkpoint import Checkpoint, expect
 from splatdistill.train.losses import finite
@@ -30,6 +30,7 @@ from splatdistill.train.sizes import to_prior_size
 from splatdistill.train.step import backgrounds, clipped, encoded_again
 
 LEAST = 0.05  # of the learning rate, at the end
+WHITENED, TOGETHER = 10_000, 64  # prompts, at most, whose texts tell mean and deviation of a corpus; and that are read at once
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,11 @@ class Done:
     coverage: float
 
 
+def pooled_texts(prior: DiffusionPrior, prompts: Sequence[str]) -> Float[Tensor, "p c"]:
+    """Return the pooled texts of prompts, some at a time: of a long corpus the tokens of all would fill the memory."""
+    return torch.cat([read(prior, prompts[i : i + TOGETHER]).pooled for i in range(0, len(prompts), TOGETHER)])
+
+
 class AmortisedSession:
     """A generator being distilled from a prior.
 
@@ -69,7 +75,7 @@ class AmortisedSession:
         if config.prompts * workers.world > len(self.corpus):
             raise UserError(f"--prompts {config.prompts} on {workers.world} process(es) is more than the {len(self.corpus)} of the corpus; take fewer a step")
         self.rasterizer = default_rasterizer(prior.device) if rasterizer is None else rasterizer
-        pooled = torch.cat([read(prior, [p]).pooled for p in self.corpus])
+        pooled = pooled_texts(prior, sample(self.corpus, WHITENED))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.network: Network = config.generator.network(pooled.shape[1])
@@ -97,10 +103,11 @@ class AmortisedSession:
         prompts = tuple(self.corpus[k] for k in self.order.at(self.steps, c.prompts))
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate
-        text = Text.of(torch.cat([read(self.prior, [p]).tokens for p in prompts]))
+        rngs = [self._rng(k) for k in range(len(prompts))]
+        z = torch.stack([torch.randn(c.generator.z, generator=rng) for rng in rngs]) if c.generator.z else None
+        text = Text.of(torch.cat([read(self.prior, [p]).tokens for p in prompts]), z)
         looks: list[Look] = []
         loss = norm = coverage = 0.0
-        rngs = [self._rng(k) for k in range(len(prompts))]
         for k in range(c.inner):
             self.optimizer.zero_grad(set_to_none=True)
             raw = self.network(text)
@@ -171,7 +178,7 @@ class AmortisedSession:
 
     @torch.no_grad()
     def generate(self, prompt: str) -> Gaussians:
-        """Return the splats of a prompt, by the average of the weights."""
+        """Return the splats of a prompt, by the average of the weights, at z = 0."""
         return self.average.gaussians(self.average(read(self.prior, [prompt]))[0])
 
     def tensors(self) -> dict[str, Tensor]:
