@@ -38,6 +38,7 @@ from splatdistill.train.finish import Artefacts
 from splatdistill.train.loop import run
 from splatdistill.train.notebook import NotebookProgress, in_notebook
 from splatdistill.train.progress import Progress
+from splatdistill.train.reference import Reference
 from splatdistill.train.run import RunDir
 from splatdistill.train.session import Session
 from splatdistill.train.tracking import available, trackers
@@ -88,6 +89,8 @@ def distil(
     parsed, weights = settle(prompt, guidance, settings)
     going = begin(parsed.config, weights.find(parsed.config.prior))
     folder = RunDir.create(prompt, None if out is None else Path(out))
+    going.config = folder.keep_picture(going.config)
+    parsed = replace(parsed, config=going.config)
     write_text(
         folder.config,
         parsed.yaml([f"splatdistill {__version__}, from Python", weights.find(parsed.config.prior).notice]),
@@ -129,11 +132,14 @@ def settle(prompt: str, guidance: Guidance | str | None, settings: dict[str, Any
     given = {"prompt": prompt, **settings} | ({} if guidance is None else {"guidance": guidance})
     kinds = {c.field: type(given[c.field]) for c in CHOICES if isinstance(given.get(c.field), c.base)}
     argv = [f"--{k}={given[k]}" for k in ("prior", *(c.field for c in CHOICES)) if isinstance(given.get(k), str)]
+    image: Any = given.get("image")
+    pictured = isinstance(image, Reference) and image.path is not None
+    argv += [f"--image.path={image.path}"] if pictured else []
     weights = Weights()
     parsed = parse_train(argv, weights.family, kinds=kinds)
     over = {k: v for k, v in given.items() if not (isinstance(v, str) and k in parsed.spell)}
     config = laid_over(parsed.config, over, Train())
-    refuse_prompt(config.prompt, config.negative, weights.family(config.prior))
+    refuse_prompt(config.prompt, config.negative, weights.family(config.prior), pictured)
     found = weights.find(config.prior)
     if found.notice:
         warnings.warn(found.notice, stacklevel=3)

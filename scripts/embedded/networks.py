@@ -136,8 +136,10 @@ CLIP_PREPROCESSING = {  # as transformers' CLIPImageProcessor writes it: 64 x 64
 SCHEDULER = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "prediction_type": "v_prediction", "clip_sample": False}
 
 
-def write_pipeline(folder: Path, codec: PatchAutoencoder | WaveletAutoencoder, prediction: Prediction = "v_prediction") -> None:
-    """Write the parts of a prior's folder that hold no network: autoencoder, noise schedule, and the index of Stable Diffusion's layout."""
+def write_pipeline(folder: Path, codec: PatchAutoencoder | WaveletAutoencoder, prediction: Prediction = "v_prediction", **said: object) -> None:
+    """Write the parts of a prior's folder that hold no network: autoencoder, noise schedule, and the index of Stable Diffusion's
+    layout, with what else is said there.
+    """
     codec.save_pretrained(folder / "vae")
     DDPMScheduler(**{**SCHEDULER, "prediction_type": prediction}).save_pretrained(folder / "scheduler")
     index = {
@@ -147,5 +149,6 @@ def write_pipeline(folder: Path, codec: PatchAutoencoder | WaveletAutoencoder, p
         "unet": ["diffusers", "UNet2DConditionModel"],
         "scheduler": ["diffusers", "DDPMScheduler"],
         "vae": ["splatdistill", type(codec).__name__],
+        **said,
     }
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")

@@ -10,6 +10,7 @@ RESULTS = {
     "image": ("pictures", "image.png and image.json"),
 }
 SOURCES = ("--prompt", "--config", "--resume", "--replay", "--refine")  # of a prompt
+PICTURES = ("--from-image", "--image.path")  # in its place, of train
 LIKE = 0.8  # how alike an option must be to one of these, 0 to 1
 OFFERS = ("a red mushroom", "a blue snowman", "a purple teapot")
 
@@ -19,10 +20,11 @@ def need_prompt(argv: list[str], command: str = "train") -> None:
     those is taken for a misspelt one.
     """
     options = [word.split("=")[0] for word in argv if word.startswith("-")]
-    if {*SOURCES, "-h", "--help"} & set(options):
+    sources = (*SOURCES, *PICTURES) if command == "train" else SOURCES
+    if {*sources, "-h", "--help"} & set(options):
         return
     for option in options:
-        if near := difflib.get_close_matches(option, SOURCES, 1, LIKE):
+        if near := difflib.get_close_matches(option, sources, 1, LIKE):
             raise UserError(f"there is no option {option}: did you mean {near[0]}?")
     raise UserError(offer(argv, command))
 

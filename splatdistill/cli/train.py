@@ -26,6 +26,7 @@ from splatdistill.settings.recipes import Family
 from splatdistill.settings.resolve import Weights, changed, device_of, refuse_prompt, resolved
 from splatdistill.shell import as_typed
 from splatdistill.train.begin import begin
+from splatdistill.train.config import Train
 from splatdistill.train.log import told
 from splatdistill.train.replay import Replay
 from splatdistill.train.run import RunDir
@@ -45,6 +46,9 @@ class Options(Beside):
 
     resume: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
     """Go on with the run in this directory, with the options it began with."""
+    from_image: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
+    """Begin with a picture of the object, beside --prompt or in its place: the same as --image.path FILE. Say --image.elevation and
+    --image.azimuth where it was not taken from the front and 15 degrees above."""
     replay: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
     """Repeat the run in this directory with every command that its log holds."""
     refine: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
@@ -108,26 +112,28 @@ def fresh(argv: list[str], server: Any = None) -> int:
         argv = argv if peek(argv, "--config") else [f"--config={earlier.config}", *argv]
     source = peek(argv, "--refine")
     earlier = refining(RunDir(expanded(source))) if source is not None else ()
-    parsed = parse(from_splats(argv), weights.family, command=COMMAND, earlier=earlier)
+    parsed = parse(from_image(from_splats(argv)), weights.family, command=COMMAND, earlier=earlier)
     asked = parsed.beside
     assert isinstance(asked, Options)
     watching = asked.watching  # checks it, before anything is loaded
     available(asked.track)
     if asked.variants > 1 and commands:
         raise UserError(f"a replayed run has no variants; got --variants {asked.variants}")
-    if "prompt" not in parsed.chosen_by:
+    pictured = parsed.config.image.path is not None
+    if "prompt" not in parsed.chosen_by and not pictured:
         raise UserError(offer([]))
-    refuse_prompt(parsed.config.prompt, parsed.config.negative, weights.family(parsed.config.prior))
+    refuse_prompt(parsed.config.prompt, parsed.config.negative, weights.family(parsed.config.prior), pictured)
     found = weights.find(parsed.config.prior)
     config = resolved(parsed.config, found)
     console = speaker()
     if found.notice:
         console.print(found.notice, style="bold yellow")
     session = begin(config, found)
-    folder = RunDir.create(config.prompt, asked.out)
+    folder = RunDir.create(called(config), asked.out)
+    session.config = config = folder.keep_picture(config)
     parsed = replace(parsed, config=config, chosen_by={**parsed.chosen_by, **changed(parsed.config, config)})
     console.print(
-        f"{config.prompt!r} by {parsed.spell['guidance']} with the prior {session.prior.name} on {config.device}, "
+        f"{called(config)!r} by {parsed.spell['guidance']} with the prior {session.prior.name} on {config.device}, "
         f"into {folder.path}"
     )
     if (slower := config.rates.over(config.steps / config.particles)) != config.rates:
@@ -142,6 +148,16 @@ def fresh(argv: list[str], server: Any = None) -> int:
         if commands is not None and commands.given:
             late = "; ".join(f"before step {g.attempt + 1}, {told(g.command)}" for g in commands.given)
             console.print(f"the run ended before these commands of the log: {late}", style="yellow")
+
+
+def called(config: Train) -> str:
+    """Return a run's name: its prompt, or that of its picture's file."""
+    return config.prompt if config.prompt.strip() or config.image.path is None else config.image.path.stem
+
+
+def from_image(argv: list[str]) -> list[str]:
+    """Read `--from-image FILE` as `--image.path FILE`."""
+    return [word.replace("--from-image", "--image.path", 1) if word.split("=")[0] == "--from-image" else word for word in argv]
 
 
 def from_splats(argv: list[str]) -> list[str]:
@@ -161,8 +177,11 @@ def several(parsed: Parsed, asked: Options, first: Session, folder: RunDir, noti
     runs = []
     for k in range(asked.variants):
         config = replace(parsed.config, seed=parsed.config.seed + k)
-        each = RunDir.create(config.prompt, folder.path / f"seed-{config.seed}")
+        each = RunDir.create(called(config), folder.path / f"seed-{config.seed}")
+        config = each.keep_picture(config)
         describe(replace(parsed, config=config), each, notice)
+        if k == 0:
+            first.config = config
         runs.append(Variant(Session(config, first.prior) if k else first, each, callbacks=trackers(asked.track, each)))
     status, page = choose(runs, console, asked.watching)
     if page is None or page.chosen is None:
@@ -198,7 +217,7 @@ def resume(argv: list[str]) -> int:
     folder.begun()  # refuses what is no run's configuration
     checkpoint = folder.newest_checkpoint()
     wanted = {name: getattr(parsed.config, name) for name in NEUTRAL if name in typed}  # what is typed has the last word
-    config = replace(in_force(parsed.config, folder, checkpoint), **wanted)
+    config = folder.with_picture(replace(in_force(parsed.config, folder, checkpoint), **wanted))
     done = checkpoint.note.step
     if done >= config.steps and folder.finished(config.particles):
         raise UserError(has_done(folder, done, config.steps))
@@ -211,7 +230,7 @@ def resume(argv: list[str]) -> int:
         ) from None
     session = begin(config, Weights().find(config.prior), checkpoint)
     console = speaker()
-    console.print(f"{config.prompt!r}: going on at step {done} of {config.steps}, in {folder.path}")
+    console.print(f"{called(config)!r}: going on at step {done} of {config.steps}, in {folder.path}")
     return follow(session, folder, console, parsed.beside.watching, callbacks=trackers(parsed.beside.track, folder, done))
 
 

@@ -75,6 +75,7 @@ class DiffusionPrior(ABC):
     wants: frozenset[Part] = frozenset({"tokens"})  # the parts of a condition that it reads
     metric: Float[Tensor, "c 1 1"] | None = None  # what a latent counts in a gradient; None: each as much
     views: int = 1  # pictures of one object that it sees together: batches are whole sets of so many
+    takes_picture: bool = False  # whether it may be shown a picture of the object: Condition.image, one for each set of views
     begins: float = 0.0  # noise level below which its eps means nothing: what is inverted begins there, with fresh noise
     perp_neg: bool = False  # whether it wants Perp-Neg: a network of single pictures that confuses views
 

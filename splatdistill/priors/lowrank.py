@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from splatdistill.errors import UserError
 from splatdistill.priors import Adapter, Condition
+from splatdistill.priors.multiview import before_each_set
 from splatdistill.priors.prediction import Prediction, target
 from splatdistill.priors.random import normal
 
@@ -25,6 +26,8 @@ class Adaptable(Protocol):
     name: str
     prediction: Prediction
     calls: int
+    views: int
+    takes_picture: bool
     dtype: torch.dtype
     device: torch.device
 
@@ -105,8 +108,11 @@ class LowRank(Adapter):
 
     def _predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """Return the prediction of the network with this adapter."""
-        camera = condition.camera
-        with self._bent(x_t.new_zeros(len(x_t), 4, 4) if camera is None else camera):
+        camera = x_t.new_zeros(len(x_t), 4, 4) if condition.camera is None else condition.camera
+        if self.prior.takes_picture and condition.image is not None:  # a frame more in each set
+            views = self.prior.views
+            camera = before_each_set(torch.zeros_like(camera[::views]), camera, views)
+        with self._bent(camera):
             # forward, since a compiled __call__ would not notice the hooks
             return self.prior.predict(x_t, t, condition, self.prior.unet.forward)
 

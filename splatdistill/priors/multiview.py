@@ -4,6 +4,9 @@ MVDream (Shi et al., arXiv:2308.16512) changes Stable Diffusion in two places. E
 the time's embedding: `class_embed_type="projection"` with `projection_class_embeddings_input_dim=16` does it. And in
 self-attention the pictures of a set see each other, with the weights of the single picture: JointAttention does that. The
 embedded multi-view prior has the same two.
+
+A picture as the prompt is one more frame of each set, as in ImageDream (Wang and Shi, arXiv:2312.02201, its "pixel controller"): clean,
+told time 0 and no camera, seen by the others in the joint attention; what is answered for it is dropped.
 """
 
 import math
@@ -11,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from splatdistill.cameras import Cameras
@@ -85,6 +88,16 @@ def joint(unet: "UNet2DConditionModel") -> "UNet2DConditionModel":
     """Return the same network with self-attention joint over the `views` that a call names."""
     unet.set_attn_processor(cast(Any, JointAttention()))  # diffusers lists its own processors only
     return unet
+
+
+def before_each_set(first: Shaped[Tensor, "sets ..."], rest: Shaped[Tensor, "b ..."], views: int) -> Shaped[Tensor, "frames ..."]:
+    """Return a batch of sets of `views` with one more frame before each: sets of views + 1."""
+    return torch.cat([first.unsqueeze(1), rest.unflatten(0, (-1, views))], 1).flatten(0, 1)
+
+
+def without_first(frames: Shaped[Tensor, "frames ..."], views: int) -> Shaped[Tensor, "b ..."]:
+    """Return the sets of `views` that `before_each_set` put a frame before."""
+    return frames.unflatten(0, (-1, views + 1))[:, 1:].flatten(0, 1)
 
 
 def no_camera(count: int, like: Tensor | None = None) -> Float[Tensor, "count 16"]:

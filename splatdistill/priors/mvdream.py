@@ -83,6 +83,12 @@ def write_folder(weights: Path, base: Path, out: Path, azimuth: float = 0.0) -> 
     return out
 
 
+def takes_picture(folder: Path) -> bool:
+    """Return True if a folder's network was taught to see a picture of the object before each set of views."""
+    there = folder / "model_index.json"
+    return there.is_file() and read_object(there).get("picture_prompt") is True
+
+
 def camera_azimuth(folder: Path) -> float:
     """Return the azimuth in degrees that is added to the cameras of a folder's network; 0 where the folder has none."""
     if not (folder / "model_index.json").is_file():

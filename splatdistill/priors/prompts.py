@@ -3,6 +3,10 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
 from splatdistill.cameras import Cameras, ViewWords, with_view
 from splatdistill.errors import UserError
 from splatdistill.priors import Condition, Conditions, DiffusionPrior
@@ -23,30 +27,35 @@ class Prompts:
     """Blend the words as the camera turns, and move away from the other views' words (arXiv:2304.04968); not without
     words.
     """
+    picture: Float[Tensor, "4 h w"] | None = None
+    """Picture of the object, premultiplied, and its opacity, in [0, 1]; a prior that takes one is shown it."""
+    picture_kept: bool = False
+    """Show the picture in the negative branch of classifier-free guidance too, so that only the words are amplified."""
 
     def __post_init__(self) -> None:
-        if not self.prompt.strip():
+        if not self.prompt.strip() and self.picture is None:
             raise UserError('The prompt is empty. Expected a description of one object, such as --prompt "a red mushroom".')
 
     def texts(self, cameras: Cameras) -> list[str]:
         """Return the prompt with the view word of each camera."""
-        words = self.words.phrases(cameras) if self.words else [None] * len(cameras)
+        words = self.words.phrases(cameras) if self.words and self.prompt.strip() else [None] * len(cameras)
         return [with_view(self.prompt, word) for word in words]
 
-    def conditions(self, prior: DiffusionPrior, cameras: Cameras) -> Conditions:
+    def conditions(self, prior: DiffusionPrior, cameras: Cameras, behind: Float[Tensor, "b 3"] | None = None) -> Conditions:
         """Return the conditions for one batch of views. Each distinct text is embedded once in the prior's lifetime.
 
+        behind: colours behind the views, put behind the picture too; white where not given. The empty prompt is without picture.
         Raises UserError where the prior wants a picture, which a prompt cannot give.
         """
         batch, texts = len(cameras), self.texts(cameras)
         positive, perp = prior.embed(texts), None
-        if self.words and (self.perp_neg or self.words.blend):
+        if self.words and self.prompt.strip() and (self.perp_neg or self.words.blend):
             positive, perp = perp_neg(prior, self.prompt, self.words, cameras)
         if perp is not None and not self.perp_neg:
             perp = None  # blended, and moved away from nothing
         if perp is not None:
             perp = replace(perp, first=complete(perp.first, prior, cameras), second=complete(perp.second, prior, cameras))
-        return Conditions(
+        told = Conditions(
             positive=complete(positive, prior, cameras),
             negative=complete(prior.embed([negative_of(self.negative, text) for text in texts]), prior, cameras),
             null=complete(prior.embed([""] * batch), prior, cameras),
@@ -55,6 +64,24 @@ class Prompts:
             texts=tuple(texts),
             perp=perp,
         )
+        return told if self.picture is None or not prior.takes_picture else self._shown(told, prior, behind)
+
+    def _shown(self, told: Conditions, prior: DiffusionPrior, behind: Float[Tensor, "b 3"] | None) -> Conditions:
+        """Return conditions with the picture, over the colours behind the views, in all but the empty prompt and (unless it is
+        kept there) the negative one.
+        """
+        assert self.picture is not None
+        size = (prior.image_size, prior.image_size)
+        rgba = F.interpolate(self.picture[None].to(prior.device, prior.dtype), size=size, mode="bilinear", antialias=True, align_corners=False)
+        behind = rgba.new_ones(len(told), 3) if behind is None else behind.to(rgba)
+        image = rgba[:, :3] + (1 - rgba[:, 3:]) * behind[:, :, None, None]
+
+        def seen(condition: Condition) -> Condition:
+            return replace(condition, image=image)
+
+        perp = told.perp and replace(told.perp, first=seen(told.perp.first), second=seen(told.perp.second))
+        negative = seen(told.negative) if self.picture_kept else told.negative
+        return replace(told, positive=seen(told.positive), negative=negative, plain=seen(told.plain), perp=perp)
 
 
 def negative_of(negative: str, prompt: str) -> str:

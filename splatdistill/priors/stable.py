@@ -23,8 +23,8 @@ from splatdistill.priors.families import SD, ModelFamily
 from splatdistill.priors.kept_texts import KeptTexts
 from splatdistill.priors.lora import add as add_lora
 from splatdistill.priors.lowrank import LowRank
-from splatdistill.priors.multiview import NUMBERS, joint, pose_numbers
-from splatdistill.priors.mvdream import camera_azimuth
+from splatdistill.priors.multiview import NUMBERS, before_each_set, joint, no_camera, pose_numbers, without_first
+from splatdistill.priors.mvdream import camera_azimuth, takes_picture
 from splatdistill.priors.parts import Parts, read_parts
 from splatdistill.priors.patches import PatchAutoencoder
 from splatdistill.priors.precision import Precision, VaePrecision
@@ -57,6 +57,7 @@ class StableDiffusionPrior(DiffusionPrior):
         views: int = 1,
         low_memory: bool = False,
         azimuth: float = 0.0,
+        takes_picture: bool = False,
     ):
         unet, vae = parts.network, parts.vae
         self.unet: Any = unet.eval().requires_grad_(False)
@@ -65,6 +66,7 @@ class StableDiffusionPrior(DiffusionPrior):
         if self.cameras:
             self.unet = joint(self.unet)
             self.wants = frozenset({"tokens", "camera"}) if views > 1 else self.wants
+        self.takes_picture = takes_picture and self.cameras and views > 1
         self.vae: Any = vae.eval().requires_grad_(False)
         self.vae_dtype: torch.dtype | None = next((p.dtype for p in vae.parameters()), None)
         self.text_encoders = tuple(e.eval().requires_grad_(False) for e in parts.encoders)
@@ -121,7 +123,8 @@ class StableDiffusionPrior(DiffusionPrior):
         if compile:
             parts.network.compile()
         batch = min(max_batch, FEW) if low_memory else max_batch
-        return cls(parts, name=name, licence=licence, max_batch=batch, views=views, low_memory=low_memory, azimuth=camera_azimuth(folder))
+        said = {"azimuth": camera_azimuth(folder), "takes_picture": takes_picture(folder)}
+        return cls(parts, name=name, licence=licence, max_batch=batch, views=views, low_memory=low_memory, **said)
 
     # -- text -----------------------------------------------------------------------------------------
 
@@ -211,7 +214,7 @@ class StableDiffusionPrior(DiffusionPrior):
         return answer_grouped(queries, self._call)
 
     def _call(self, network: nn.Module | None, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        self.calls += len(x_t)
+        self.calls += len(x_t) if condition.image is None else len(x_t) // self.views * (self.views + 1)
         pieces = zip(x_t.split(self.max_batch), t.to(self.device).split(self.max_batch), condition.split(self.max_batch))
         return torch.cat([(network or self.eps)(*piece).to(self.dtype) for piece in pieces])
 
@@ -224,11 +227,15 @@ class StableDiffusionPrior(DiffusionPrior):
     ) -> Float[Tensor, "b *d"]:
         """Return the prediction of `unet`, the base network or a wrapper of it, as eps, v or x."""
         assert condition.tokens is not None
-        x = x_t.to(self.precision)
+        x, steps = x_t.to(self.precision), self.noise.timestep(t)
+        told = {"encoder_hidden_states": condition.tokens.to(self.precision), **self._inputs(x, condition)}
+        image = condition.image if self.takes_picture else None
+        if image is not None:
+            x, steps, told = self._after_picture(image, x, steps, told)
         if self.device.type == "cuda":
             x = x.contiguous(memory_format=torch.channels_last)
-        told = {"encoder_hidden_states": condition.tokens.to(self.precision), **self._inputs(x, condition)}
-        return unet(x, self.noise.timestep(t), **told).sample.to(self.dtype)
+        predicted = unet(x, steps, **told).sample
+        return (predicted if image is None else without_first(predicted, self.views)).to(self.dtype)
 
     def _inputs(self, x: Tensor, condition: Condition) -> dict[str, Any]:
         """Return the UNet's inputs besides noise, time and tokens."""
@@ -236,6 +243,21 @@ class StableDiffusionPrior(DiffusionPrior):
             return {}
         camera = x.new_zeros(len(x), NUMBERS) if condition.camera is None or self.views == 1 else pose_numbers(condition.camera, self.azimuth).to(x)
         return {"class_labels": camera, "cross_attention_kwargs": {"views": self.views}}
+
+    def _after_picture(self, image: Tensor, x: Tensor, steps: Tensor, told: dict[str, Any]) -> tuple[Tensor, Tensor, dict[str, Any]]:
+        """Return what the UNet is told with a clean frame before each set, whose picture is that of the set's first view, and whose
+        text is that view's: time 0, no camera (multiview.py).
+        """
+        views = self.views
+        with torch.no_grad():
+            clean = self.encode(image[::views]).to(x)
+        tokens, camera = told["encoder_hidden_states"], told["class_labels"]
+        more = {
+            "encoder_hidden_states": before_each_set(tokens[::views], tokens, views),
+            "class_labels": before_each_set(no_camera(len(clean), camera), camera, views),
+            "cross_attention_kwargs": {"views": views + 1},
+        }
+        return before_each_set(clean, x, views), before_each_set(torch.zeros_like(steps[::views]), steps, views), told | more
 
     def to_eps(
         self, predicted: Float[Tensor, "b *d"], x_t: Float[Tensor, "b *d"], t: Float[Tensor, " b"]

@@ -84,6 +84,10 @@ class Layer:
         said = said.get(yaml.NAME) if isinstance(said, dict) else said
         return None if said is None else str(said)
 
+    def names(self, path: str) -> bool:
+        """Tell whether this layer has a value for an option."""
+        return path in yaml.paths_in(list(self.argv)) or dict(yaml.leaves(self.options)).get(path) is not None
+
     def without(self, field: str) -> "Layer":
         """Return the layer without its options for a choice: they were meant for another class."""
         return dataclasses.replace(self, options={k: v for k, v in self.options.items() if k != field})
@@ -146,7 +150,9 @@ def recipe_layers(family: Family, above: list[Layer], kinds: Mapping[str, type],
     paths = recipes.recipe(family, command.choices[0].ancestry(chosen_class(command.choices[0], above, kinds, command)))
     *base, own = (Layer(recipes.label(path), command.of(yaml.read(path))) for path in paths)
     chosen = {c.field: chosen_class(c, [*base, own, *above], kinds, command) for c in command.choices}
-    return [*(layer.fitting(chosen) for layer in base), own]
+    picture = recipes.pictured(family) if any(la.names("image.path") for la in above) else None
+    shown = [Layer(recipes.label(picture), command.of(yaml.read(picture))).fitting(chosen)] if picture else []
+    return [*(layer.fitting(chosen) for layer in base), own, *shown]
 
 
 def chosen_class(choice: Choice, layers: list[Layer], kinds: Mapping[str, type], command: Subcommand) -> type:

@@ -36,6 +36,12 @@ def recipe(family: Family, guidances: Sequence[str]) -> tuple[Path, ...]:
     return (*((base,) if base.is_file() else ()), next(path for path in there if path.is_file()))
 
 
+def pictured(family: Family) -> Path | None:
+    """Return the file of what a family's recipes change where a picture is the prompt; None where there is none."""
+    path = folder() / "image" / f"{family}.yaml"
+    return path if path.is_file() else None
+
+
 def merged(paths: Sequence[Path]) -> yaml.Tree:
     """Return the options of a recipe's files as one tree, the later files above the earlier."""
 

@@ -57,15 +57,20 @@ def refuse_misspelt(source: str) -> None:
         raise UserError(f"there is no prior {source!r}: did you mean --prior {near[0]}?")
 
 
-def refuse_prompt(prompt: str, negative: str, family: Family) -> None:
-    """Raise UserError for a prompt that is empty, is no text, or that an embedded prior has never seen."""
+def refuse_prompt(prompt: str, negative: str, family: Family, pictured: bool = False) -> None:
+    """Raise UserError for a prompt that is empty, is no text, or that an embedded prior has never seen; where there is a picture it
+    may be empty.
+    """
+    silent = pictured and not prompt.strip()
     if any("\ud800" <= c <= "\udfff" for c in prompt + negative):  # what bytes that are no UTF-8 become
         raise UserError(f"the prompt {prompt!r} holds bytes that are not text; type it in UTF-8")
-    Prompts(prompt)  # raises on an empty one
+    if not silent:
+        Prompts(prompt)  # raises on an empty one
     if family == "sd":
         return
     try:
-        (toybox.parse if family == "tiny" else understood)(prompt)
+        if not silent:
+            (toybox.parse if family == "tiny" else understood)(prompt)
     except UserError as e:
         real = family == "tiny" and parse_real(prompt)
         raise UserError(
@@ -89,6 +94,7 @@ def resolved(config: C, found: Found) -> C:
         refuse_lora(config.lora, found)
     if isinstance(config, Train):
         config.init.preflight()
+        absolute(config.image).read()  # refuses what is no picture
     local = Path(found.name).expanduser().exists()
     prior = found.embedded or (str(found.path) if local else found.name)
     also = {"also": tuple(map(somewhere, config.also))} if isinstance(config, Train) else {}

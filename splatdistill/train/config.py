@@ -8,10 +8,12 @@ from splatdistill.cameras import Orbit, ViewWords
 from splatdistill.densify import Densifier
 from splatdistill.densify.fixed import Fixed
 from splatdistill.guidance import SDI, Guidance
+from splatdistill.priors.prompts import Prompts
 from splatdistill.scene.initial import Ball, Initial
 from splatdistill.scene.optim import LearningRates
 from splatdistill.train.distillation import Computed, Distillation
 from splatdistill.train.losses import Regularisers
+from splatdistill.train.reference import Reference
 
 MOST = 10_000_000  # steps, Gaussians
 
@@ -99,6 +101,8 @@ class Train(Distillation):
     """Learning rates of the splats' parameters."""
     regularise: Regularisers = field(default_factory=Regularisers)
     """Weights of the terms beside the guidance."""
+    image: Reference = field(default_factory=Reference)
+    """Picture of the object, as the prompt or beside it."""
     checkpoint_every: int = 200
     """Steps between checkpoints (0: only at the end)."""
     preview_every: int = 50
@@ -121,3 +125,8 @@ class Train(Distillation):
         stages = max(len(self.resolutions) - 1, 0)
         checks.need(self, "milestones", len(self.milestones) == stages, f"must be {stages} with {len(self.resolutions)} resolutions")
 
+
+def check_prompt(config: Distillation) -> None:
+    """Raise UserError for a run without prompt and without picture."""
+    if not (isinstance(config, Train) and config.image.path):
+        Prompts(config.prompt)

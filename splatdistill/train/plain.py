@@ -18,7 +18,7 @@ from splatdistill.train.notes import Plain
 
 NAME = "name"  # under which a part tells its class
 KINDS: dict[str, Mapping[str, type]] = {"guidance": GUIDANCES, "init": INITIALS, "densify": DENSIFIERS}
-UNCHANGING = ("also", "particles", "prior", "prior_views", "device", "precision", "low_memory", "vae_precision", "compile", "max_batch", "lora", "lora_scale", "seed", "init")
+UNCHANGING = ("also", "particles", "prior", "prior_views", "device", "precision", "low_memory", "vae_precision", "compile", "max_batch", "lora", "lora_scale", "seed", "init", "image")
 """Settings that a run is begun with and keeps: it cannot be steered to others."""
 
 

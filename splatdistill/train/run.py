@@ -7,21 +7,22 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from splatdistill.errors import UserError, reason
 from splatdistill.gaussians import Gaussians
-from splatdistill.io.atomic import append, remove_temporaries, write_text
+from splatdistill.io.atomic import append, remove_temporaries, write_bytes, write_text
 from splatdistill.shell import as_typed
 from splatdistill.system import BINARY, lock
 from splatdistill.train.checkpoint import Checkpoint, read_checkpoint
 from splatdistill.train.commands import Choose, SetField
+from splatdistill.train.config import Train
 from splatdistill.train.events import Event, Paused, Preview, line_of
 from splatdistill.train.log import Given, commands_of, mend, told
 from splatdistill.train.notes import NEW, NOTE, Plain, read_note
 from splatdistill.train.plain import KINDS, NAME, UNCHANGING, commanded
-from splatdistill.train.run_files import RunFiles, step_of
+from splatdistill.train.run_files import PICTURE, PICTURES, RunFiles, step_of
 
 STEERED = "# Steered while it went on:"
 logger = logging.getLogger(__name__)
@@ -62,6 +63,24 @@ class RunDir(RunFiles):
                 path = wanted.with_name(f"{wanted.name}-{k}")
             except OSError as e:
                 raise UserError(f"could not make the run directory {path}: {e.strerror or e}\nChoose another with --out DIR.") from e
+
+    def keep_picture(self, config: Train) -> Train:
+        """Copy the picture of a run, if it has one, into its folder; return the configuration that reads the copy."""
+        if config.image.path is None:
+            return config
+        suffix = config.image.path.suffix.lower()
+        copy = self.path.absolute() / f"{PICTURE}{suffix if suffix in PICTURES else PICTURES[0]}"
+        try:
+            write_bytes(copy, config.image.path.read_bytes())
+        except OSError as e:
+            raise UserError(f"{config.image.path}: cannot be read: {reason(e)}") from e
+        return replace(config, image=replace(config.image, path=copy))
+
+    def with_picture(self, config: Train) -> Train:
+        """Return a configuration that reads the folder's own picture, wherever the folder is now."""
+        if config.image.path is None or (own := self.picture) is None:
+            return config
+        return replace(config, image=replace(config.image, path=own.absolute()))
 
     # reading -------------------------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from splatdistill.train.log import NO_EVENT, Line, event_of, read_log
 from splatdistill.train.notes import NOTE, OLD, Plain
 
 ARTEFACTS = ("splats.ply", "turntable.mp4", "sheet.png")
+PICTURE, PICTURES = "picture", (".png", ".jpg", ".jpeg", ".webp")
 TAIL = 8192  # bytes of a log in which its last events are looked for
 
 
@@ -41,6 +42,11 @@ class RunFiles:
     def splats(self) -> Path:
         """Return the file of the result."""
         return self.artefact("splats.ply")
+
+    @property
+    def picture(self) -> Path | None:
+        """Return the run's own copy of the picture that it began with; None without one."""
+        return next((path for path in sorted(self.path.glob(f"{PICTURE}.*")) if path.suffix.lower() in PICTURES), None)
 
     @property
     def turntable(self) -> Path:

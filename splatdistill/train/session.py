@@ -18,7 +18,7 @@ from splatdistill.render import Rasterizer
 from splatdistill.render import rasterizer as default_rasterizer
 from splatdistill.train.checkpoint import Checkpoint, read_checkpoint
 from splatdistill.train.commands import SetField
-from splatdistill.train.config import Train
+from splatdistill.train.config import Train, check_prompt
 from splatdistill.train.events import StepDone
 from splatdistill.train.fields import with_field
 from splatdistill.train.state import State, restore, start
@@ -35,8 +35,11 @@ class Session:
     """
 
     def __init__(self, config: Train, prior: DiffusionPrior, rasterizer: Rasterizer | None = None, state: State | None = None) -> None:
-        Prompts(config.prompt)  # raises on an empty one
+        check_prompt(config)
         self.config, self.prior = config, prior
+        self.picture = config.image.read()
+        if self.picture is not None and not config.prompt.strip() and (config.also or not (config.image.shown and prior.takes_picture)):
+            raise UserError(f"the prior {prior.name}, or one of --also, is shown no picture, and there is no prompt; expected words that say what the picture shows: give --prompt too")
         self.rasterizer = default_rasterizer(prior.device) if rasterizer is None else rasterizer
         self.state = start(config, prior) if state is None else state
         self.last: Step | None = None
@@ -45,7 +48,7 @@ class Session:
     @classmethod
     def resumed(cls, config: Train, prior: DiffusionPrior, checkpoint: Checkpoint | Path) -> "Session":
         """Return the session of a checkpoint, which continues bit for bit. UserError where it is damaged or of another kind of run."""
-        Prompts(config.prompt)
+        check_prompt(config)
         saved = checkpoint if isinstance(checkpoint, Checkpoint) else read_checkpoint(checkpoint)
         session = cls(config, prior, state=restore(saved, config, prior))
         session.resumed_from = replace(saved, tensors={})  # the state has them
@@ -62,12 +65,14 @@ class Session:
     def prompts(self) -> Prompts:
         """Return the texts in use."""
         c = self.config
-        return Prompts(c.prompt, c.negative, c.directions if c.view_dependent else None, perp_neg_of(c.perp_neg, self.prior))
+        words = c.directions if c.view_dependent else None
+        shown = self.picture if c.image.shown else None
+        return Prompts(c.prompt, c.negative, words, perp_neg_of(c.perp_neg, self.prior), shown, c.image.kept)
 
     def step(self) -> StepDone:
         """Run one optimiser step (or a refused one)."""
         c = self.config
-        self.last = train_step(self.state, c, c.guidance, self.prior, self.prompts, self.rasterizer)
+        self.last = train_step(self.state, c, c.guidance, self.prior, self.prompts, self.rasterizer, self.picture)
         d = self.last.distilled
         return StepDone(
             step=self.state.step,
@@ -120,8 +125,8 @@ class Session:
 
     def apply(self, change: SetField) -> None:
         """Change a field of the configuration from the next step on."""
-        if change.path in ("particles", "prior_views", "also"):
+        if change.path in ("particles", "prior_views", "also") or change.path.startswith("image."):
             raise UserError(f"--{change.path.replace('_', '-')} cannot be changed while a run goes on; start another one")
         changed = with_field(self.config, change.path.split("."), change.value)
-        Prompts(changed.prompt)
+        check_prompt(changed)
         self.config = changed

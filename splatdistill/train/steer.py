@@ -10,10 +10,9 @@ from splatdistill.densify import DENSIFIERS, Densifier
 from splatdistill.densify.ops import resize
 from splatdistill.errors import UserError
 from splatdistill.guidance import GUIDANCES
-from splatdistill.priors.prompts import Prompts
 from splatdistill.train.checkpoint import Checkpoint
 from splatdistill.train.commands import Choose, Command, Densify, Prune, SetField
-from splatdistill.train.config import Train
+from splatdistill.train.config import Train, check_prompt
 from splatdistill.train.fields import with_field, with_fields
 from splatdistill.train.log import Given
 from splatdistill.train.mixed import remembered
@@ -50,7 +49,7 @@ def configured(config: Train, command: SetField | Choose) -> Train:
         with checks.part(command.part):
             part = with_fields(kinds[command.kind](), [(name.split("."), value) for name, value in command.fields])
         changed = replace(config, **{command.part: part})
-    Prompts(changed.prompt)  # raises on an empty one
+    check_prompt(changed)
     return changed
 
 

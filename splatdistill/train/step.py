@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from splatdistill.cameras import Cameras
+from splatdistill.gaussians import Gaussians
 from splatdistill.guidance import Distilled, Guidance, View
 from splatdistill.priors import DiffusionPrior
 from splatdistill.priors.prompts import Prompts
@@ -78,14 +79,21 @@ def encoded_again(rgb: Float[Tensor, "b 3 h w"], prior: DiffusionPrior, encoding
 
 
 def train_step(
-    state: State, config: Train, guidance: Guidance, prior: DiffusionPrior, prompts: Prompts, rasterizer: Rasterizer
+    state: State,
+    config: Train,
+    guidance: Guidance,
+    prior: DiffusionPrior,
+    prompts: Prompts,
+    rasterizer: Rasterizer,
+    picture: Float[Tensor, "4 h w"] | None = None,
 ) -> Step:
     """Render one particle from new cameras, ask the prior, move its splats; then config.inner - 1 more moves towards the same
     targets, as in the inner loop of MicroDreamer's score-based iterative reconstruction (arXiv:2404.19525), but of the loss
 
         guidance_weight sum gain |x_k - target|^2 / 2 + regularisers,
 
-    whose gradient is the guidance's where x_k is the x that it was asked about (`Distilled.loss_at`).
+    whose gradient is the guidance's where x_k is the x that it was asked about (`Distilled.loss_at`). picture: of the object, with
+    opacity, which each move compares with the splats seen from its camera.
     """
     clock = [time.perf_counter()]
     spent = [0.0, 0.0, 0.0]  # render, guidance, backward
@@ -112,12 +120,12 @@ def train_step(
         lap(0)
         encoding = state.rng.get_state()
         x = prior.encode(to_prior_size(out.rgb, prior), state.rng)  # what the prior is shown
-        view = View(x, prompts.conditions(prior, cameras), prior, state.rng, progress, out)
+        view = View(x, prompts.conditions(prior, cameras, behind.detach()), prior, state.rng, progress, out)
         distilled = guidance(view, state.memory)  # what the prior wants changed
         seconds = [(part, part.view(view, config)) for part in mixed(state.memory)]
         wanted = sum((part.loss(seen) for part, seen in seconds), distilled.loss)
         lap(1)
-        terms = config.regularise(out, g, progress)
+        terms = config.regularise(out, g, progress) + likeness(g, picture, behind, config, rasterizer, size, progress)
         loss = (config.guidance_weight * wanted + terms) / config.accumulate
         ok = ok and finite(distilled.grad, loss)
         if not ok:  # nothing is papered over: the whole step is refused
@@ -137,7 +145,7 @@ def train_step(
             config.densify.observe(particle.densify, screen, size, size)
         move(particle, config, state.rng)
         made = 1
-        while made < config.inner and towards(shots, particle, config, prior, rasterizer, progress, lap):
+        while made < config.inner and towards(shots, particle, config, prior, rasterizer, progress, lap, picture):
             move(particle, config, state.rng)
             made += 1
         for seen in views:  # from all of them, a batch at a time
@@ -168,7 +176,14 @@ def move(particle: Particle, config: Train, rng: torch.Generator) -> None:
 
 
 def towards(
-    shots: list[Shot], particle: Particle, config: Train, prior: DiffusionPrior, rasterizer: Rasterizer, progress: float, lap: Callable[[int], None]
+    shots: list[Shot],
+    particle: Particle,
+    config: Train,
+    prior: DiffusionPrior,
+    rasterizer: Rasterizer,
+    progress: float,
+    lap: Callable[[int], None],
+    picture: Float[Tensor, "4 h w"] | None,
 ) -> bool:
     """Set the gradients of another move towards the targets of `shots`; return whether they are finite, without which
     there is none. The densifier's statistics stay those of the outer steps, whose gradients its thresholds are meant for.
@@ -180,9 +195,17 @@ def towards(
         out = clipped(rasterizer(g, shot.cameras, behind), config.clip_rgb)
         x = encoded_again(out.rgb, prior, shot.encoding)
         lap(0)
-        loss = (config.guidance_weight * shot.distilled.loss_at(x) + config.regularise(out, g, progress)) / config.accumulate
+        terms = config.regularise(out, g, progress) + likeness(g, picture, behind, config, rasterizer, shot.cameras.width, progress)
+        loss = (config.guidance_weight * shot.distilled.loss_at(x) + terms) / config.accumulate
         if not finite(loss):
             return False
         loss.backward()
         lap(2)
     return finite(*(p.grad for p in particle.scene.parameters()))
+
+
+def likeness(
+    g: Gaussians, picture: Float[Tensor, "4 h w"] | None, behind: Float[Tensor, "b 3"], config: Train, rasterizer: Rasterizer, size: int, progress: float
+) -> Tensor | float:
+    """Return the loss of the picture's camera, over the colour behind the first view; 0 without a picture."""
+    return 0.0 if picture is None else config.image.loss(picture, g, rasterizer, config.cameras, behind[:1], size, progress)
