@@ -94,9 +94,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT, help="a folder")
     parser.add_argument("--chromium", default="/usr/bin/chromium")
     args = parser.parse_args()
-    config = settle(args.prompt, "sdi", {"prior": "tiny"})[0].config
+    config = settle(args.prompt, "sdi", {"prior": weights.DEFAULT})[0].config
     config = dataclasses.replace(config, steps=args.steps or config.steps)
-    session = Session(config, weights.load(weights.find("tiny"), "cpu", "auto"))
+    session = Session(config, weights.load(weights.find(weights.DEFAULT), "cpu", "auto"))
     commands, shots, picked = Commands(), [], None
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         live = RunPage(session, RunDir.create("p", Path(folder) / "run"), commands, 8950)

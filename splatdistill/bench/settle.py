@@ -20,7 +20,7 @@ from splatdistill.estimators.weights import CLIP, DPT, TINY_CLIP, TINY_GEOMETRY,
 from splatdistill.evaluate.clip_model import VIT_B32
 from splatdistill.evaluate.prompt_file import prompts_of
 from splatdistill.guidance import SSD
-from splatdistill.priors.weights import EMBEDDED
+from splatdistill.priors.weights import EMBEDDED, KNOWS
 from splatdistill.settings import recipes, yaml
 from splatdistill.settings.commands import CHOICES, parse_train
 from splatdistill.settings.methods import apart, listed, split, typed
@@ -153,14 +153,14 @@ def suited(asked: str, needs: str, prompts: tuple[str, ...], weights: Weights) -
     found = weights.find(asked)
     if found.embedded and needs == "real":
         raise WeightsError(
-            f"These prompts need Stable Diffusion weights, and the embedded prior `{found.embedded}` knows only the toybox.\n"
+            f"These prompts need Stable Diffusion weights, and the embedded prior `{found.embedded}` knows {KNOWS[found.embedded]}.\n"
             "Give weights, --prior DIR or --prior HUB_ID (`splatdistill doctor` says how to get them), or other prompts: "
             "--preset toybox."
         )
     if found.embedded and asked == "auto":
         raise WeightsError(
             f"A bench does not fall back to the embedded prior by itself. {found.notice}\n"
-            "Say --prior tiny to bench it, with prompts of the toybox."
+            f"Say --prior {' or --prior '.join(EMBEDDED)} to bench one, with prompts of the toybox."
         )
     if needs == "toybox" and not found.embedded:
         raise UserError(

@@ -15,7 +15,7 @@ from splatdistill.settings.command_line import command_line
 from splatdistill.toybox import COLOURS, NAMED, PRIMITIVES, Caption, parse
 from splatdistill.toybox.captions import plain_captions
 from splatdistill.toybox.parts import PATTERNS
-from splatdistill.toybox.real import RealCaption, parse_real
+from splatdistill.toybox.real import RealCaption, parse_real, real_captions
 from splatdistill.toybox.real_split import SPLIT
 from splatdistill.toybox.things import Thing, understood
 from splatdistill.toybox.things import draw as drawn
@@ -44,14 +44,14 @@ class Toybox:
     size: int = 96
     """Pixels per side of a picture."""
     captions: bool = False
-    """List every plain caption, one a line."""
+    """List every caption of one plain object, one a line: toys and primitives first, then the real objects of the prior `world`."""
 
 
 def command(argv: list[str]) -> int:
     """Run the subcommand; its exit status."""
     options = command_line(Toybox, argv, "splatdistill toybox")
     if options.captions:
-        print("\n".join(map(str, plain_captions())))
+        print("\n".join(map(str, (*plain_captions(), *real_captions()))))
     if options.sheet is not None or options.caption:
         draw(options)
     elif not options.captions:
@@ -62,12 +62,12 @@ def command(argv: list[str]) -> int:
 def words() -> str:
     """Return the grammar of captions."""
     return (
-        f"objects     {', '.join(NAMED)}\n"
+        f"toys        {', '.join(NAMED)}\n"
         f"primitives  {', '.join(PRIMITIVES)}\n"
         f"colours     {', '.join(COLOURS)}\n"
         f"patterns    {', '.join(PATTERNS[1:])} (of primitives)\n"
         f"real        {', '.join(SPLIT.kinds)} (of the prior `world` alone; most take a colour)\n"
-        'captions    "a red mushroom", "a striped red and white ball", "a red ball on a blue cube"\n'
+        'captions    "a red mushroom", "a striped red and white ball", "a red ball on a blue cube", "a hamburger", "an orange armchair"\n'
         "`splatdistill toybox --captions` lists the plain ones, `splatdistill toybox --sheet FILE.png` shows them."
     )
 

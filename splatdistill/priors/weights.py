@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 VARIABLE = "SPLATDISTILL_PRIOR"
 TINY, WORLD = Path(__file__).parent / "tiny" / "prior", Path(__file__).parent / "world"
-EMBEDDED = ("tiny", "world")
+KNOWS = {"tiny": "only the toys of the toybox", "world": "only the toybox, toys and real objects"}
+EMBEDDED = tuple(KNOWS)
 DEFAULT = "world"  # the one that auto takes
 EMBEDDED_LICENCE = "Apache-2.0"
 NOT_CACHED = "not in the local cache"
@@ -134,7 +135,7 @@ def automatic(download: bool, cuda: bool) -> Found:
 
 def notice(why: str) -> str:
     """Return the line that is printed when auto takes the embedded prior."""
-    return f"Using the embedded prior `{DEFAULT}`, which knows only the toybox. {why} `splatdistill doctor` says how to get real ones."
+    return f"Using the embedded prior `{DEFAULT}`, which knows {KNOWS[DEFAULT]}. {why} `splatdistill doctor` says how to get real ones."
 
 
 def look_in_cache(repo: str, download: bool) -> Found | Tried:

@@ -43,6 +43,11 @@ class RealCaption:
         return self.colour in SPLIT.colours_not_seen.get(self.kind, ())
 
 
+def real_captions() -> list[RealCaption]:
+    """Return every kind of real object in its own colours, and in all twelve where it takes them."""
+    return [RealCaption(kind, colour) for kind, tinted in SPLIT.kinds.items() for colour in (None, *(COLOURS if tinted else ()))]
+
+
 def shown(world: PackedWorld) -> list[RealObject]:
     """Return the objects that training may show."""
     return [o for o in world.objects if o.name not in SPLIT.instances_not_seen]

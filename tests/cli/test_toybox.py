@@ -8,6 +8,8 @@ from splatdistill.cameras import ViewWords
 from splatdistill.cli import main
 from splatdistill.cli.toybox import PLACES, examples
 from splatdistill.toybox import COLOURS, NAMED, PRIMITIVES, parse
+from splatdistill.toybox.real import parse_real
+from splatdistill.toybox.real_split import SPLIT
 
 
 def test_without_options_it_tells_the_words(capsys):
@@ -19,8 +21,12 @@ def test_without_options_it_tells_the_words(capsys):
 def test_captions_are_all_known_and_all_there(capsys):
     assert main(["toybox", "--captions"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == len({*lines}) == len(COLOURS) * (len(NAMED) + len(PRIMITIVES))
-    assert [str(parse(line)) for line in lines] == lines
+    toys = len(COLOURS) * (len(NAMED) + len(PRIMITIVES))
+    assert [str(parse(line)) for line in lines[:toys]] == lines[:toys]
+    real = [parse_real(line) for line in lines[toys:]]
+    assert [str(c) for c in real] == lines[toys:] and {c.kind for c in real} == {*SPLIT.kinds}
+    assert {"a hamburger", "an orange armchair"} < {*lines} and "a red hamburger" not in lines
+    assert len(lines) == len({*lines}) == toys + sum(1 + len(COLOURS) * coloured for coloured in SPLIT.kinds.values())
 
 
 def test_examples_show_every_kind_every_colour_and_patterns_and_stacks():

@@ -108,7 +108,7 @@ def test_a_run_watched_steered_and_kept_in_a_browser(page, tmp_path, monkeypatch
         page.get_by_text("a blue disc").first.wait_for()
         box(page, "prompt").fill("a green disc")
         page.get_by_role("button", name="Apply prompt").click()
-        page.get_by_text("does not know the prompt").wait_for()
+        page.get_by_text("does not know the prompt").first.wait_for()  # in a note and beside the field
         assert box(page, "prompt").input_value() == "a green disc"  # to be edited
         page.get_by_text("training background", exact=True).click()
         box(page, "kind").click()

@@ -178,7 +178,8 @@ def test_exact_pictures_follow_the_camera_and_are_coarse_while_it_moves(tmp_path
             return page.has
 
         until(lambda: has() is not None and has()[2] == 80)
-        until(lambda: not splats.visible)
+        looker.click(page.display.preparing)  # as a browser does when it has decoded the picture
+        until(lambda: page.display.decoded and not splats.visible)
         before, heights = has(), set()
         looker.stand(FRONT[0], (3.5, 0.0, 0.0))
         until(lambda: has()[1] != before[1], lambda: heights.add(has()[2]))

@@ -46,6 +46,14 @@ def red(page) -> float:
     return float((middle[..., 0] - middle[..., 1]).mean())
 
 
+SLOW = """() => {
+    const src = Object.getOwnPropertyDescriptor(HTMLImageElement.prototype, "src");
+    const late = function (url) { setTimeout(() => src.set.call(this, url), String(url).startsWith("blob:") ? 1500 : 0); };
+    Object.defineProperty(HTMLImageElement.prototype, "src", {...src, set: late});
+}"""
+"""Has a browser take another second and a half to decode a picture that is not a page's own."""
+
+
 def test_splats_stay_until_an_exact_picture_is_there_and_each_page_has_its_own_look(gallery, page, browser):
     ready, render = threading.Event(), gallery.kernels.rasterizer
     gallery.kernels.rasterizer = lambda *args, **options: (ready.wait(120), render(*args, **options))[1]
@@ -56,6 +64,7 @@ def test_splats_stay_until_an_exact_picture_is_there_and_each_page_has_its_own_l
     other.goto(gallery.where[0])
     choose(page, "background", "dark grey")
     until(lambda: abs(corner(page) - 56) < 6)
+    page.evaluate(SLOW)
     choose(page, "render mode", "clay")
     page.get_by_text("preparing the exact picture").wait_for()
     end = time.monotonic() + 2

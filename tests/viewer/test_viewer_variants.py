@@ -58,6 +58,7 @@ def test_all_are_shown_and_steered_and_one_is_chosen(tmp_path):
             image = drawn[-1].image
             tiles = [image[r : r + 30, c : c + 30] for r in (0, 30) for c in (0, 30)]
             assert image.shape == (60, 60, 3) and all(t.std() > 3 for t in tiles)
+            looker.click(browser.display.preparing)
             until(lambda: not any(h.visible for h in handles))
             page.choose(2)
             until(lambda: sum(r.result is not None for r in runs) == 3)

@@ -108,7 +108,7 @@ def test_several_works_are_looked_at_from_one_camera(tmp_path):
             assert image.shape == (120, 240, 3) and image.std() > 3
             np.testing.assert_array_equal(image[30:, :120], image[30:, 120:], "the same splats from the same camera")
             assert (image[:30, :120] != image[:30, 120:]).any(), "each under its own name"
-            until(lambda: not any(h.visible for h in page.row.handles), gallery.tick)
+            until(lambda: not any(h.visible for h in page.row.handles), gallery.tick)  # from a browser that does not answer too
     finally:
         gallery.close()
     assert not gallery.guard.off

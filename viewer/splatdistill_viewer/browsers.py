@@ -24,7 +24,7 @@ from splatdistill_viewer.splats import pose_of, stand, target_of, update
 from splatdistill_viewer.tiles import Row
 
 STILL = 0.3  # seconds without a move after which a camera stands
-DECODED = 0.6  # seconds that a browser is given to decode its first exact picture
+UNANSWERED = 3.0  # seconds after which a browser that has not said so is taken to have decoded its first exact picture
 TURN = 30.0  # degrees a second
 GONE = 8  # pages that have gone, a quarter of a MiB each in circles of references, which Python beside a model hardly ever looks for
 NARROWEST = 0.4  # width over height, below which a camera steps no farther back
@@ -80,15 +80,15 @@ class Browser:
         return None if what == self.has else (pose.cameras(height), what)
 
     def draw(self, view: View) -> None:
-        """Show an exact picture behind the splats; `settle` hides the splats once the browser has had time to decode it."""
+        """Show an exact picture behind the splats; `settle` hides the splats once the browser says that it has decoded it."""
         if self.has is None:
-            self.came = time.monotonic()
+            self.came, self.display.decoded = time.monotonic(), False
         self.client.scene.set_background_image(view.image, format="jpeg", jpeg_quality=90)
         self.has, self.shown, self.behind = view.what, [], None
 
     def settle(self) -> None:
-        """Hide the splats once an exact picture has arrived."""
-        if self.has is None or time.monotonic() - self.came < DECODED:
+        """Hide the splats once the browser has decoded an exact picture: before that it would show neither."""
+        if self.has is None or not (self.display.decoded or time.monotonic() - self.came > UNANSWERED):
             return
         for handle in (*self.row.handles, self.display.preparing):
             if handle.visible:

@@ -18,7 +18,7 @@ SIDES = {"front": (0.0, 10.0), "left": (90.0, 10.0), "back": (180.0, 10.0), "rig
 """Named views: azimuth (0 sees the front, 90 the object's left) and elevation, degrees."""
 RUN_KEYS = "space pause, N step, C checkpoint, "
 KEYS = "M mode, B background, T turntable, 1 to 5 views, F full screen"
-PREPARING = "preparing the exact picture …"
+PREPARING = "preparing the exact picture …"  # page.html presses the button that says so
 TEXT = '<div style="padding:0 0.75em 0.6em;font-size:14px;line-height:1.45;overflow-wrap:anywhere">{}</div>'
 QUIET = '<div style="padding:0 0.85em 0.6em;font-size:13px;line-height:1.4;color:{colour};overflow-wrap:anywhere">{text}</div>'
 GREY, RED = "#868e96", "#e03131"
@@ -46,7 +46,9 @@ class Display:
         options = (SPLATS, *LABELS.values())
         hint = "splats: drawn by the browser; the others are rendered here, with spherical harmonics"
         self.mode = gui.add_dropdown("render mode", options, initial_value=SPLATS, hint=hint)
-        self.preparing = gui.add_html(small(PREPARING), visible=False)
+        self.decoded = False  # whether the browser has its exact picture; the page's script presses the button then
+        self.preparing = gui.add_button(PREPARING, color="gray", visible=False)
+        self.preparing.on_click(lambda _: self.arrive())
         self.backdrop = gui.add_dropdown("background", BACKGROUNDS, initial_value="white")
         self.light = gui.add_dropdown("light", LIGHTS, initial_value=LIGHTS[0], hint="Shades by the normals", visible=False)
         names = [str(k + 1) for k in range(particles)]
@@ -72,6 +74,10 @@ class Display:
         """Add a key binding of this page, which the palette also lists."""
         command = self.gui.add_command(label, hotkey=key)
         command.on_trigger(lambda _: do())
+
+    def arrive(self) -> None:
+        """Take note that the browser has decoded an exact picture."""
+        self.decoded = True
 
     def turn(self) -> None:
         """Start or stop the turntable."""
