@@ -1,7 +1,7 @@
 """splatdistill export: finished splats as files for other programs, each read back and checked before it counts."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal, get_args
@@ -12,7 +12,7 @@ from rich.console import Console
 from splatdistill.cli import render
 from splatdistill.errors import UserError
 from splatdistill.export import meshes
-from splatdistill.export.prepare import TARGETS, For, Pivot, Preparation, thinned, told
+from splatdistill.export.prepare import TARGETS, For, Pivot, Preparation, sides, thinned, told
 from splatdistill.export.read_back import odd
 from splatdistill.export.saved_splats import SavedSplats, chosen
 from splatdistill.export.write import FORMATS, Asked, export
@@ -123,11 +123,11 @@ class Export:
             return target.unit, target.length
         return 1.0, "m" if kind == "glb" else "units"
 
-    def lies(self, splats: Gaussians) -> str:
-        """Describe the size and axes of prepared splats in the file."""
+    def lies(self, sides: Sequence[float]) -> str:
+        """Describe the size and axes of an object in the file."""
         target, kind = TARGETS[self.target], self.kind()
         up: Up = "gltf" if kind in MESHES or kind in FILMS else FORMATS[kind].up or target.up
-        return f"  {told(splats, up, self.unit()[1], self.pivot or target.pivot)}"
+        return f"  {told(sides, up, self.unit()[1], self.pivot or target.pivot)}"
 
     def kind(self) -> Format:
         """Return the format; UserError if nothing says it."""
@@ -199,9 +199,11 @@ def one(asked: Export, path: Path, splats: Gaussians, saved: SavedSplats, consol
             shape = meshes.meshed(
                 splats, rasterizer("cpu"), asked.resolution, asked.texture, asked.triangles, progress.done
             )
+        sought = asked.preparation()
+        shape = meshes.seated(shape, None if sought.height is None else sought.height * sought.scale, sought.pivot)
         made = meshes.write(path, kind, shape, saved.comments, asked.material)
         console.print(f"wrote {path}: {meshes.told(made)}; {sized(made.bytes)}, {asked.material}")
-        console.print(asked.lies(splats))
+        console.print(asked.lies(meshes.sides(shape)))
         return
     form = FORMATS[kind]
     done = export(path, kind, splats, Asked(TARGETS[asked.target].up, saved.comments, asked.pad, saved.model))
@@ -210,7 +212,7 @@ def one(asked: Export, path: Path, splats: Gaussians, saved: SavedSplats, consol
         f"  read back: positions within {places(done.place, done.radius)}, shapes {done.shape:.1%}, colours {done.colour:.1%}"
     )
     if kind != "html":
-        console.print(asked.lies(splats))
+        console.print(asked.lies(sides(splats)))
     if done.dropped:
         console.print(f"  {done.dropped} splats had values that no Gaussian can have and were left out")
     if kind in ("splat", "spz") and (said := [c for c in saved.comments if c.startswith(("prior ", "licence "))]):

@@ -9,6 +9,7 @@ import torch
 
 from splatdistill.errors import UserError
 from splatdistill.export.bake import baked
+from splatdistill.export.prepare import Pivot
 from splatdistill.export.surface import COARSEST, FINEST, PIXELS, VIEWS, at_most, look_around, surface
 from splatdistill.gaussians import Gaussians
 from splatdistill.io.extent import sphere
@@ -55,6 +56,24 @@ def meshed(
     mesh = baked(shape, seen, texture)
     step(STEPS)
     return replace(mesh, vertices=(mesh.vertices + middle.cpu().double().numpy()).astype(np.float32))
+
+
+def seated(mesh: Mesh, height: float | None, pivot: Pivot) -> Mesh:
+    """Return a mesh of exactly this height (None: as high as it is) with the origin where its own box says: the surface of
+    splats ends some per cent beside the box of the splats, by which these were prepared.
+    """
+    v = mesh.vertices.astype(np.float64)
+    if height is not None:
+        v *= height / max(np.ptp(v[:, 2]), 1e-12)
+    if pivot != "keep":
+        low, high = v.min(0), v.max(0)
+        v -= np.append(0.5 * (low + high)[:2], low[2] if pivot == "ground" else 0.5 * (low + high)[2])
+    return replace(mesh, vertices=v.astype(np.float32))
+
+
+def sides(mesh: Mesh) -> list[float]:
+    """Return a mesh's size along x, y and z."""
+    return np.ptp(mesh.vertices, axis=0).tolist()
 
 
 def write(path: Name, kind: MeshFormat, mesh: Mesh, comments: Sequence[str], material: Material = "unlit") -> WrittenMesh:

@@ -1,6 +1,7 @@
 """Splats as another program wants them: where the origin is, how large, which way round, how many."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -110,10 +111,15 @@ class Preparation:
         return frames.placed(seen, frames.into("raw", self.facing)) if self.facing else seen
 
 
-def told(g: Gaussians, up: Up, length: str, pivot: Pivot) -> str:
-    """Describe the size and axes of prepared splats in a file for such a program, for whoever imports it."""
+def sides(g: Gaussians) -> list[float]:
+    """Return the splats' size along x, y and z."""
     low, high = box(g)
-    deep, wide, tall = (high - low).tolist()
+    return (high - low).tolist()
+
+
+def told(sides: Sequence[float], up: Up, length: str, pivot: Pivot) -> str:
+    """Describe the size (sides along x, y, z of our world) and axes of an object in a file for such a program, for whoever imports it."""
+    deep, wide, tall = sides
     size = f"{wide:.3g} wide, {deep:.3g} deep, {tall:.3g} tall"
     return f"{size} ({length}); {WORLDS[up]}; {ORIGINS[pivot]}"
 

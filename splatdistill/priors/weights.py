@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 VARIABLE = "SPLATDISTILL_PRIOR"
 TINY, WORLD = Path(__file__).parent / "tiny" / "prior", Path(__file__).parent / "world"
-KNOWS = {"tiny": "only the toys of the toybox", "world": "only the toybox, toys and real objects"}
+KNOWS = {"tiny": "only toys", "world": "only toys and some 200 real objects"}
 EMBEDDED = tuple(KNOWS)
 DEFAULT = "world"  # the one that auto takes
 EMBEDDED_LICENCE = "Apache-2.0"

@@ -199,7 +199,7 @@ def test_every_preset_tells_its_plan_and_makes_nothing(here, capsys, name):
 
 
 REFUSALS = {
-    "stein-22": (["--preset", "stein-22", "--prior", "tiny"], "knows only the toys of the toybox"),
+    "stein-22": (["--preset", "stein-22", "--prior", "tiny"], "knows only toys"),
     "stein-22 by itself": (["--preset", "stein-22"], "need Stable Diffusion weights"),
     "auto": (["--preset", "smoke", "--prior", "auto"], "does not fall back to the embedded prior"),
     "words": (["--prior", "tiny", "--prompt", "a typewriter", "--guidances", "sds"], "cannot draw this"),

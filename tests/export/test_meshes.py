@@ -191,6 +191,23 @@ def test_the_message_says_what_is_in_the_file(tmp_path: Path, capsys: pytest.Cap
     assert "1 piece, watertight, genus 1" in said and "lit" in said and " charts in a" in said
 
 
+@pytest.mark.parametrize(("options", "length"), [(["--for", "blender"], "m"), (["--for", "unreal", "--format", "obj"], "cm")])
+def test_a_mesh_is_as_high_as_asked_and_stands_on_the_ground(tmp_path: Path, capsys: pytest.CaptureFixture[str], options, length) -> None:
+    import trimesh
+
+    write_ply(tmp_path / "a.ply", sphere(400))
+    out = tmp_path / ("a.obj" if "obj" in options else "a.glb")
+    argv = ["export", str(tmp_path / "a.ply"), "--out", str(out), "--resolution", "16", "--texture", "256", "--height", "0.3", *options]
+    assert main(argv) == 0
+    vertices = np.concatenate([g.vertices for g in trimesh.load_scene(out).geometry.values()])
+    (x, low, z), (right, high, front) = vertices.min(0), vertices.max(0)  # y is up
+    tall = 30.0 if length == "cm" else 0.3
+    assert high - low == pytest.approx(tall, rel=1e-4) and low == pytest.approx(0, abs=1e-4 * tall)
+    np.testing.assert_allclose((x + right, z + front), 0, atol=1e-4 * tall)
+    said = capsys.readouterr().out
+    assert f"{tall:.3g} tall ({length})" in said and f"{right - x:.3g} wide" in said
+
+
 def test_the_same_splats_are_the_same_mesh() -> None:
     first, second = (meshes.meshed(sphere(400), rasterizer("cpu"), 16, 256) for _ in range(2))
     assert np.array_equal(first.uv, second.uv) and np.array_equal(first.texture, second.texture)

@@ -66,10 +66,10 @@ def message(source: str) -> str:
 def test_auto_without_weights_is_tiny_and_says_so(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = find("auto", cuda=True)
     assert (found.name, found.path, found.licence, found.embedded) == ("tiny", small, "Apache-2.0", "tiny")
-    assert "`tiny`" in found.notice and "splatdistill doctor" in found.notice and "toybox" in found.notice
+    assert "`tiny`" in found.notice and "splatdistill doctor" in found.notice and "knows only toys." in found.notice
     assert len(found.notice.split()) < 30 and "\n" not in found.notice and "real objects" not in found.notice
     monkeypatch.setattr(weights, "DEFAULT", "world")
-    assert "`world`, which knows only the toybox, toys and real objects." in weights.notice("Why.")
+    assert "`world`, which knows only toys and some 200 real objects." in weights.notice("Why.")
     looked = [t.where for t in found.tried]
     assert [next(i for i, w in enumerate(looked) if repo in w) for repo in hub.CANDIDATES] == [1, 2, 3, 4]
     assert weights.VARIABLE in looked[0] and "embedded" in looked[-1]

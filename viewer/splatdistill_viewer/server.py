@@ -128,6 +128,7 @@ class Server(viser.ViserServer):
         self.gui.main_panel.dock_right()
         self.gui.main_panel.set_width(PANEL)
         self.scene.set_up_direction("+z")
+        self.scene.configure_environment_map(None)  # lights no splats, and until it is loaded viser shows next to nothing of a scene
         for camera in (self.initial_camera, *(c.camera for c in self.get_clients().values())):
             camera.position, camera.look_at = START, (0.0, 0.0, 0.0)
 
