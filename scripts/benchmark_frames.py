@@ -31,7 +31,7 @@ RENDERER = """() => {
     const gl = document.createElement("canvas").getContext("webgl2"), info = gl?.getExtension("WEBGL_debug_renderer_info");
     return gl ? gl.getParameter(info ? info.UNMASKED_RENDERER_WEBGL : gl.RENDERER) : "no WebGL";
 }"""
-SIZE = {"width": 1280, "height": 800}
+WIDE, TALL = 1280, 800
 
 
 def ball(count: int) -> Gaussians:
@@ -79,7 +79,7 @@ def main() -> None:
     parser.add_argument("--chromium", default="/usr/bin/chromium")
     args = parser.parse_args()
     splats = ball(args.splats)
-    ours, theirs = Gallery([SavedSplats("ball", Path("ball.ply"), splats, Path("ball.ply"))], 8960, lambda text: None), plain(splats)
+    ours, theirs = Gallery([SavedSplats("ball", Path("ball.ply"), splats, Path("ball.ply"))], 8960, report=lambda text: None), plain(splats)
     threading.Thread(target=ours.hold, daemon=True).start()
     pages = {"our page": ours.where[0], "viser's own": f"http://127.0.0.1:{theirs.get_port()}"}
     found: dict[str, list[float]] = {name: [] for name in pages}
@@ -89,7 +89,7 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=args.chromium, headless=True, args=flags)
         for turn in range(args.turns):
             for name in list(pages)[:: 1 if turn % 2 == 0 else -1]:  # ours, viser's, viser's, ours
-                page = browser.new_page(viewport=SIZE)
+                page = browser.new_page(viewport={"width": WIDE, "height": TALL})
                 page.set_default_timeout(PATIENCE)
                 page.goto(pages[name])
                 page.locator("canvas").first.wait_for()
@@ -100,7 +100,7 @@ def main() -> None:
         browser.close()
     ours.guard.off = True
     theirs.stop()
-    print(f"{args.splats} splats, {SIZE['width']} x {SIZE['height']}, {renderer}")
+    print(f"{args.splats} splats, {WIDE} x {TALL}, {renderer}")
     for name, each in found.items():
         if not each:
             raise SystemExit(f"error: {name} drew no two frames in {args.seconds:g} s; give more --seconds")
