@@ -59,6 +59,7 @@ def test_splats_stay_until_an_exact_picture_is_there_and_each_page_has_its_own_l
     gallery.kernels.rasterizer = lambda *args, **options: (ready.wait(120), render(*args, **options))[1]
     page.goto(gallery.where[0])
     until(lambda: red(page) > 60)
+    assert page.locator("canvas").first.evaluate("e => getComputedStyle(e).opacity") == "1"  # viser's own is 0.05 until a light is loaded
     other = browser.new_page(viewport={"width": 700, "height": 480})
     other.set_default_timeout(PATIENCE)
     other.goto(gallery.where[0])
