@@ -1,14 +1,18 @@
 """splatdistill amortise: a corpus of prompts becomes one network that turns a text into splats."""
 
+import signal
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import tyro
+from rich.console import Console
 
 from splatdistill import __version__
 from splatdistill.cli.console import speaker
 from splatdistill.cli.run_with_progress import STOPPED, stopping
+from splatdistill.cli.viewer import WATCHED, Corpus, Watched
 from splatdistill.errors import UserError, WeightsError
 from splatdistill.guidance import GUIDANCES, Guidance
 from splatdistill.io.atomic import write_text
@@ -18,7 +22,7 @@ from splatdistill.scene.generator.saved import WEIGHTS, read_prompts
 from splatdistill.settings import yaml
 from splatdistill.settings.classes import Choice
 from splatdistill.settings.files import expanded
-from splatdistill.settings.layers import Beside, Parsed, Subcommand, parse, peek
+from splatdistill.settings.layers import Parsed, Subcommand, parse, peek
 from splatdistill.settings.recipes import Family
 from splatdistill.settings.resolve import Weights, changed, refuse_prompt, resolved
 from splatdistill.shell import as_typed
@@ -37,7 +41,7 @@ NEUTRAL = ("steps", "checkpoint_every", "preview_every")  # what a resumed train
 
 
 @dataclass(frozen=True)
-class Options(Beside):
+class Options(Watched):
     """Options of `amortise` that are no part of a configuration."""
 
     resume: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
@@ -87,7 +91,7 @@ def go_on(argv: list[str], folder: RunDir, found: Weights) -> int:
     """Resume a training from its newest checkpoint."""
     if not folder.config.is_file():
         raise UserError(f"--resume {folder.path}: there is no {folder.config}; expected the directory of an earlier training")
-    if fixed := [p for p in yaml.paths_in(argv) if p not in ("resume", *NEUTRAL)]:
+    if fixed := [p for p in yaml.paths_in(argv) if p not in ("resume", *NEUTRAL, *WATCHED)]:
         typed = "--" + fixed[0].replace("_", "-")
         raise UserError(f"--resume goes on with the options in {folder.config}: {typed} cannot be given again, only {', '.join('--' + n.replace('_', '-') for n in NEUTRAL)} can")
     parsed = parse([f"--config={folder.config}", *argv], lambda source: None, command=COMMAND)
@@ -117,15 +121,41 @@ def follow(session: AmortisedSession, folder: RunDir, parsed: Parsed, notice: st
         f"{len(session.corpus)} prompts by {parsed.spell['guidance']} into a {parsed.spell['generator']} generator: {images} views a step, "
         f"each prompt {f'about {visits:.0f} times' if visits >= 1 else 'once at most'}, with the prior {session.prior.name} on {config.device}, into {folder.path}"
     )
-    with stopping(commands) as caught, Work(console, "distilling", config.steps) as work:
-        how = run(session, folder, work.done, commands)
-        took = clock(work.took)
+    assert isinstance(parsed.beside, Options)
+    watching = parsed.beside.watching
+    page = watching.corpus(session, folder, commands, console)
+    try:
+        with stopping(commands) as caught, Work(console, "distilling", config.steps) as work:
+            how = run(session, folder, each(work.done, page), commands, page.waits if page else lambda: None)
+            took = clock(work.took)
+        tell(session, folder, how, took, console)
+        if page is not None and watching.wait and not caught:
+            console.print("the page stays until Ctrl-C; --no-wait ends it with the training")
+            page.hold(how)
+    finally:
+        if page is not None:
+            page.close()
+    return STOPPED + (caught[0] if caught else signal.SIGINT) if how == "stopped" else 0
+
+
+def each(done: Callable[[int], None], page: Corpus | None) -> Callable[[int], None]:
+    """Return what a training calls after each step: the bar, and the page if there is one."""
+
+    def told(step: int) -> None:
+        done(step)
+        if page is not None:
+            page.stepped(step)
+
+    return told
+
+
+def tell(session: AmortisedSession, folder: RunDir, how: str, took: str, console: Console) -> None:
+    """Print the results of a training."""
+    config = session.config
     console.print(f"{how} at step {session.steps} of {config.steps}, after {took}", style="bold")
     one = session.corpus[0]
     console.print(f"  {'generator':10}{folder.path / WEIGHTS}\n  {'sheet':10}{folder.path / SHEET}")
     console.print(f"splats of a prompt: {as_typed('splatdistill', 'generate', one, '--from', folder.path)}")
     if how == "stopped":
         console.print(f"to go on: {as_typed('splatdistill', 'amortise', '--resume', folder.path)}")
-        return STOPPED + caught[0] if caught else STOPPED
-    return 0
 

@@ -1,7 +1,7 @@
 """splatdistill train: a prompt becomes splats, a turntable and a sheet."""
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,18 +10,18 @@ from rich.console import Console
 
 from splatdistill import __version__, checks
 from splatdistill.cli.already_finished import has_done
-from splatdistill.cli.console import speaker, watched
+from splatdistill.cli.console import speaker
 from splatdistill.cli.missing_prompt import offer
 from splatdistill.cli.run_with_progress import follow
 from splatdistill.cli.variants import MOST, choose, refining
-from splatdistill.cli.viewer import PORT, Watching
+from splatdistill.cli.viewer import WATCHED, Watched
 from splatdistill.errors import UserError, WeightsError
 from splatdistill.io.atomic import write_text
 from splatdistill.io.sog import unbundled
 from splatdistill.settings import yaml
 from splatdistill.settings.commands import TRAIN
 from splatdistill.settings.files import expanded
-from splatdistill.settings.layers import Beside, Parsed, parse, peek
+from splatdistill.settings.layers import Parsed, parse, peek
 from splatdistill.settings.recipes import Family
 from splatdistill.settings.resolve import Weights, changed, device_of, refuse_prompt, resolved
 from splatdistill.shell import as_typed
@@ -37,11 +37,11 @@ from splatdistill.train.variants import Variant
 
 BEGINNINGS = ("--replay", "--refine")  # of a new run from an earlier one
 NEUTRAL = ("steps", "checkpoint_every", "preview_every")  # what a resumed run may change
-BESIDE = ("viewer", "no_viewer", "wait", "no_wait", "port", "viewer_host", "track")  # what is no part of a run
+BESIDE = (*WATCHED, "track")  # what is no part of a run
 
 
 @dataclass(frozen=True)
-class Options(Beside):
+class Options(Watched):
     """Options of `train` that are no part of a configuration."""
 
     resume: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
@@ -55,15 +55,6 @@ class Options(Beside):
     """Go on from the splats of the finished run in this directory at a higher setting: a new run."""
     variants: int = 1
     """Number of seeds to train side by side, to choose one that --refine goes on with."""
-    viewer: bool = field(default_factory=watched)
-    """Watch and steer the run from a browser, at 127.0.0.1. By default where standard input and output are terminals, unless
-    $CI or $SPLATDISTILL_NO_VIEWER is set."""
-    wait: bool = True
-    """Keep the viewer's page after the last step, until Ctrl-C."""
-    port: int = PORT
-    """Port of the viewer; one that is taken moves on to the next."""
-    viewer_host: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME")] = ()
-    """Names beside 127.0.0.1 by which a browser reaches the viewer through a tunnel or a proxy: localhost:9000, box.lan."""
     track: Annotated[Tracker | None, tyro.conf.arg(metavar="{tensorboard}")] = None
     """Write scalars and previews for TensorBoard too, into the run's folder: `tensorboard --logdir runs` (extra tensorboard)."""
 
@@ -71,11 +62,6 @@ class Options(Beside):
         """Raise UserError for numbers that make no sense."""
         checks.types(self)
         checks.within(self, 1, MOST, "variants")
-
-    @property
-    def watching(self) -> Watching:
-        """Return how the run is watched; UserError for a port or a host that is none."""
-        return Watching(self.viewer, self.wait, self.port, hosts=self.viewer_host)
 
 
 COMMAND = replace(TRAIN, beside=Options)

@@ -2,16 +2,20 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol, runtime_checkable
+from typing import Annotated, Any, Protocol, runtime_checkable
 
+import tyro
 from rich.console import Console
 
+from splatdistill.cli.console import watched
 from splatdistill.errors import UserError
 from splatdistill.settings import recipes, yaml
 from splatdistill.settings.commands import CHOICES
+from splatdistill.settings.layers import Beside
 from splatdistill.settings.resolve import refuse_prompt
+from splatdistill.train.amortised.session import AmortisedSession
 from splatdistill.train.commands import Choose, Command, Commands, SetField
 from splatdistill.train.events import Callback, Event
 from splatdistill.train.run import RunDir
@@ -19,6 +23,7 @@ from splatdistill.train.session import Session
 from splatdistill.train.variants import Variant
 
 PORT = 8080
+WATCHED = ("viewer", "no_viewer", "wait", "no_wait", "port", "viewer_host")  # what is no part of a run
 
 
 @runtime_checkable
@@ -58,6 +63,23 @@ class Choice(Protocol):
         """Close the page."""
 
 
+@runtime_checkable
+class Corpus(Protocol):
+    """Page of an amortised training, as far as that needs it."""
+
+    def stepped(self, step: int) -> None:
+        """Handle the end of a step."""
+
+    def waits(self) -> None:
+        """Serve the page during a pause."""
+
+    def hold(self, how: str) -> None:
+        """Serve the page until Ctrl-C."""
+
+    def close(self) -> None:
+        """Close the page."""
+
+
 @dataclass(frozen=True)
 class Watching:
     """Options of how a run is watched."""
@@ -89,6 +111,18 @@ class Watching:
 
         return opened(make, console)
 
+    def corpus(self, session: AmortisedSession, folder: RunDir, commands: Commands, console: Console) -> "Corpus | None":
+        """Open the page of an amortised training, if one is wanted and can be had."""
+        if not self.viewer:
+            return None
+
+        def make(say: Callable[[str], None]) -> Corpus:
+            from splatdistill_viewer.corpus_page import CorpusPage
+
+            return CorpusPage(session, folder, commands, self.port, say, partial(words, session.config.prior), hosts=self.hosts)
+
+        return opened(make, console)
+
     def choose(self, runs: Sequence[Variant], console: Console) -> Choice | None:
         """Open the page of several runs, if one is wanted and can be had."""
         if not self.viewer:
@@ -101,6 +135,26 @@ class Watching:
             return VariantsPage(runs, self.port, say, partial(choosing, prior), partial(words, prior), self.hosts)
 
         return opened(make, console)
+
+
+@dataclass(frozen=True)
+class Watched(Beside):
+    """Options of a subcommand whose run can be watched."""
+
+    viewer: bool = field(default_factory=watched)
+    """Watch and steer the run from a browser, at 127.0.0.1. By default where standard input and output are terminals, unless
+    $CI or $SPLATDISTILL_NO_VIEWER is set."""
+    wait: bool = True
+    """Keep the viewer's page after the last step, until Ctrl-C."""
+    port: int = PORT
+    """Port of the viewer; one that is taken moves on to the next."""
+    viewer_host: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME")] = ()
+    """Names beside 127.0.0.1 by which a browser reaches the viewer through a tunnel or a proxy: localhost:9000, box.lan."""
+
+    @property
+    def watching(self) -> Watching:
+        """Return how the run is watched; UserError for a port or a host that is none."""
+        return Watching(self.viewer, self.wait, self.port, hosts=self.viewer_host)
 
 
 def checked_port(port: int) -> int:

@@ -1,30 +1,70 @@
 """Loop of an amortised training: steps until done or stopped, a log, previews, checkpoints, and the generator at the end."""
 
 import json
+import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 from splatdistill.errors import RunEnded, UserError
 from splatdistill.io.atomic import append
 from splatdistill.train.amortised.folder import SHEET, sheet, write_generator
 from splatdistill.train.amortised.session import AmortisedSession
 from splatdistill.train.checkpoint import read_checkpoint, write_checkpoint
-from splatdistill.train.commands import Commands, Stop
+from splatdistill.train.commands import Commands, Continue, Once, Pause, Save, Stop
 from splatdistill.train.divergence import EXPLANATIONS, DivergenceMonitor, Limits
 from splatdistill.train.notes import Note
 from splatdistill.train.run import RunDir
 
 LOG_EVERY = 10  # steps between lines of the log
+PAUSE = 0.03  # seconds between looks at what is asked while a training waits
 
 
-def run(session: AmortisedSession, folder: RunDir, told: Callable[[int], None] = lambda step: None, commands: Commands | None = None) -> str:
+@dataclass
+class Asked:
+    """Wishes of the commands that have come: to stop, to pause after some steps, to save."""
+
+    commands: Commands
+    stop: bool = False
+    save: bool = False
+    granted: float = math.inf  # steps until a pause
+
+    def take(self) -> None:
+        """Read the commands that have come since the last time; those that an amortised training does not know have no effect."""
+        for command in self.commands.take():
+            match command:
+                case Stop():
+                    self.stop = True
+                case Save():
+                    self.save = True
+                case Pause():
+                    self.granted = 0
+                case Once():
+                    self.granted = 1
+                case Continue():
+                    self.granted = math.inf
+
+    @property
+    def pausing(self) -> bool:
+        """Return whether no further step is to be taken now."""
+        return self.granted < 1 and not self.stop
+
+
+def run(
+    session: AmortisedSession,
+    folder: RunDir,
+    told: Callable[[int], None] = lambda step: None,
+    commands: Commands | None = None,
+    waits: Callable[[], None] = lambda: None,
+) -> str:
     """Step until the end or until told to stop; return "done" or "stopped". RunEnded where gradients stay non-finite, or the
     splats show a sign of divergence for long; the last good state was saved. Of several
-    processes the first writes; all stop when one is told to.
+    processes the first writes; all stop when one is told to, and wait when one is paused.
+
+    told: called with each step. waits: called again and again while the training is paused.
     """
-    c, commands, monitor, first = session.config, commands or Commands(), DivergenceMonitor(), session.workers.rank == 0
+    c, asked, monitor, first = session.config, Asked(commands or Commands()), DivergenceMonitor(), session.workers.rank == 0
     began, calls, stopped = time.perf_counter(), session.prior.calls, False
     with folder.writing() if first else nullcontext():
         while session.steps < c.steps and not stopped:
@@ -44,7 +84,8 @@ def run(session: AmortisedSession, folder: RunDir, told: Callable[[int], None] =
                     why = f"({verdict}): {EXPLANATIONS[verdict]}" if verdict else "in another process"
                     raise RunEnded(f"the run went wrong at step {step} {why}.")
             told(step)
-            stopped = session.workers.any(any(isinstance(command, Stop) for command in commands.take()))
+            obey(asked, session, folder, waits)
+            stopped = session.workers.any(asked.stop)
             if first and step < c.steps and not stopped:
                 if c.preview_every and step % c.preview_every == 0:
                     sheet(session, folder.preview(step))
@@ -55,6 +96,20 @@ def run(session: AmortisedSession, folder: RunDir, told: Callable[[int], None] =
             write_generator(session, folder)
             sheet(session, folder.path / SHEET)
     return "stopped" if stopped and session.steps < c.steps else "done"
+
+
+def obey(asked: Asked, session: AmortisedSession, folder: RunDir, waits: Callable[[], None]) -> None:
+    """Save where that is asked, and wait as long as the training is paused."""
+    asked.granted -= 1
+    while True:
+        asked.take()
+        if asked.save:
+            save(session, folder)
+            asked.save = False
+        if not asked.pausing:
+            return
+        waits()
+        asked.commands.wait(PAUSE)
 
 
 def save(session: AmortisedSession, folder: RunDir) -> None:
