@@ -35,7 +35,7 @@ GOAL = 1.05
 
 @dataclass
 class Tape:
-    """Records what a prior is asked, so that it can be asked the same again."""
+    """Recorder of a prior's queries, so that they can be repeated."""
 
     answer: Callable[[Sequence[Query]], tuple[Tensor, ...]]
     asked: list[tuple[Query, ...]] = field(default_factory=list)
@@ -48,7 +48,7 @@ class Tape:
 
 @dataclass
 class Bench:
-    """One guidance on one prior."""
+    """Benchmark of one guidance on one prior."""
 
     name: str
     guidance: Guidance

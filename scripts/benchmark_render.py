@@ -63,7 +63,7 @@ def scene(kind: str, n: int, degree: int, seed: int = 0) -> Gaussians:
 
 @dataclass(frozen=True)
 class Timed:
-    """Seconds."""
+    """Measured seconds."""
 
     forward: float
     backward: float

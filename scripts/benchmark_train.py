@@ -33,7 +33,7 @@ def recipe(guidance: str, prompt: str) -> Train:
 
 
 class Clock:
-    """Adds up the seconds spent in a prior's networks."""
+    """Clock that adds up the seconds spent in a prior's networks."""
 
     def __init__(self, prior: DiffusionPrior):
         self.seconds, self.answer = 0.0, prior.answer

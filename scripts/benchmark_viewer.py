@@ -42,7 +42,7 @@ with connect(sys.argv[1], subprotocols=[f"viser-v{viser.__version__}"], max_size
 
 
 class Clock:
-    """Seconds, not counting those in which it was stopped."""
+    """Clock in seconds that can be stopped."""
 
     def __init__(self) -> None:
         self.stopped_for, self.since = 0.0, None

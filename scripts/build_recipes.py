@@ -11,7 +11,7 @@ SOURCE = Path("configs")  # setuptools builds from the repository's root
 
 
 class BuildWithRecipes(build_py):
-    """build_py, and the recipes beside the package's modules."""
+    """Build command build_py that adds the recipes to the package's modules."""
 
     def _recipes(self) -> list[tuple[Path, Path]]:
         target = Path(self.build_lib) / "splatdistill" / "configs"

@@ -33,7 +33,7 @@ OUTLIERS = 1e-3  # share of pixels that may fall on the other side of a cut
 
 @dataclass(frozen=True)
 class Case:
-    """One scene to draw."""
+    """Scene to render."""
 
     count: int
     degree: int

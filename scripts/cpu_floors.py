@@ -57,7 +57,7 @@ def peak_flops(rounds: int = 400_000) -> float:
 
 @dataclass(frozen=True)
 class Staged:
-    """A render stage by stage, and how long compositing took, forwards and backwards."""
+    """Stages of a render, and the time of compositing, forwards and backwards."""
 
     tiles: Tiles
     composited: Composited

@@ -38,7 +38,7 @@ PATIENCE = 120.0  # seconds for an answer on a busy machine
 MORE = 400  # MiB that a process may grow by
 
 class Failed(Exception):
-    """The page, the run or the terminal is not as it must be."""
+    """Error for a page, run or terminal in a wrong state."""
 
 
 def decoded(raw: bytes) -> list[dict[str, Any]]:
@@ -48,7 +48,7 @@ def decoded(raw: bytes) -> list[dict[str, Any]]:
 
 
 class Visitor:
-    """Good browser: reads everything, knows the controls and the step that the page tells. A context."""
+    """Well-behaved browser that reads everything and records controls and step. A context."""
 
     def __init__(self, address: str) -> None:
         self.controls: dict[str, dict[str, Any]] = {}
@@ -162,7 +162,7 @@ def send_request(address: str, raw: bytes) -> None:
 
 
 class Sender:
-    """Connection that sends what is hostile, opened again whenever the page closes it."""
+    """Connection that sends hostile messages, reopened whenever the page closes it."""
 
     def __init__(self, address: str, rng: random.Random) -> None:
         self.address, self.rng = address, rng

@@ -48,7 +48,7 @@ SLOW = 1.0  # seconds of the processor for one file
 LONGEST = 3000  # characters of a message
 @dataclass(frozen=True)
 class Good:
-    """A good file of a kind."""
+    """Valid file of a format."""
 
     kind: str
     data: bytes

@@ -51,7 +51,7 @@ from splatdistill.train.steer import as_steered, in_force
 
 @dataclass(frozen=True)
 class Base:
-    """A sound run."""
+    """Valid run."""
 
     files: Files
     config: Train  # that it began with

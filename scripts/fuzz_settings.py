@@ -55,7 +55,7 @@ COMMON = ["steps", "seed", "guidance", "guidance.scale", "guidance.variant", "in
 
 @dataclass(frozen=True)
 class Case:
-    """One hostile input: a subcommand, its command line, and the bytes of a file for --config, if it has one."""
+    """Hostile input: a subcommand, its command line, and the bytes of a file for --config, if it has one."""
 
     command: str
     argv: tuple[str, ...]

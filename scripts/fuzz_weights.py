@@ -51,7 +51,7 @@ SECONDS = {"check": 20, "load": 60}
 
 
 class Hung(BaseException):
-    """More seconds than any folder may take."""
+    """Error for a folder that takes too long."""
 
 
 def whole_folder(path: Path) -> None:

@@ -36,7 +36,7 @@ def nested(depth: int, kind: str) -> bytes:
 
 
 class Hostile:
-    """Maker of inputs. controls: of the page, as it told them."""
+    """Maker of hostile inputs. controls: those of the page."""
 
     def __init__(self, rng: random.Random, controls: dict[str, dict[str, Any]]) -> None:
         self.rng, self.controls = rng, controls

@@ -46,7 +46,7 @@ CRASHED = 99  # exit status of a fork that ended in a traceback
 
 
 class Points:
-    """The points at which this process touches a folder, counted; at one of them something happens."""
+    """Points at which this process touches a folder, counted; at one of them a fault happens."""
 
     def __init__(self, folder: Path, at: int = -1, full: bool = False) -> None:
         self.folder, self.at, self.full, self.count = str(folder), at, full, 0
@@ -100,7 +100,7 @@ class Points:
 
 @dataclass
 class Ending:
-    """Ending of a fork."""
+    """Exit status and output of a fork."""
 
     status: int  # negative: by a signal
     said: str
@@ -150,7 +150,7 @@ def forked(argv: list[str], output: Path, points: Points | None = None, meanwhil
 
 @dataclass
 class Undisturbed:
-    """A run of a method as it should be."""
+    """Undisturbed run of a method."""
 
     argv: list[str]
     splats: bytes

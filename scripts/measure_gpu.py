@@ -30,7 +30,7 @@ NO_GPU = 77
 
 @dataclass(frozen=True)
 class Results:
-    """gpu.json, written after every part."""
+    """Results in gpu.json, written after every part."""
 
     folder: Path
 

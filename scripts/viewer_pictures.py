@@ -56,7 +56,7 @@ def film(shots: list[bytes], path: Path, wide: int = 960, seconds: float = 0.2) 
 
 
 class Sitter:
-    """A callback that lets the run wait now and then until the page is up to date and its picture is taken."""
+    """Callback that lets the run wait now and then until the page is up to date and its picture is taken."""
 
     def __init__(self, live: RunPage, every: int) -> None:
         self.live, self.every = live, every

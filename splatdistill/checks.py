@@ -34,7 +34,7 @@ LONGEST = 60  # characters of a value in a message
 
 
 class BadValue(UserError):
-    """Value that a field cannot have. owner: the class that has refused it; path: of the field, as far as it is known."""
+    """Error for a value that a field cannot have. owner: the class that refused it; path: of the field, as far as it is known."""
 
     def __init__(self, owner: type, path: str, problem: str) -> None:
         super().__init__(f"--{path.replace('_', '-')} {problem}")

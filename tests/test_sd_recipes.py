@@ -26,7 +26,7 @@ METHODS = CHOICES[0].names
 
 @dataclass(frozen=True)
 class Row:
-    """A number of a source, and the option that should mean the same. `but`: what the recipe has instead, and why."""
+    """Number of a source, and the option that should mean the same. `but`: what the recipe has instead, and why."""
 
     option: str
     theirs: Any

@@ -21,7 +21,7 @@ CLEAR = 0.6  # materials less opaque than this are glass, and dropped
 
 @dataclass(frozen=True)
 class Entry:
-    """One model of the catalogue."""
+    """Model of the catalogue."""
 
     library: str
     index: int
@@ -34,7 +34,7 @@ class Entry:
 
 @dataclass
 class Paint:
-    """A material: a colour, and a texture that replaces it."""
+    """Material: a colour, and a texture that replaces it."""
 
     colour: tuple[float, float, float]
     texture: Image.Image | None = None

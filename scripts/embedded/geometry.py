@@ -78,7 +78,7 @@ def render_data(work: Path, count: int, threads: int, chunk: int = 500) -> None:
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures and what is true of them."""
+    """Pictures with their true maps."""
 
     rgb: Tensor  # (b,3,h,w)
     alpha: Tensor  # (b,1,h,w)

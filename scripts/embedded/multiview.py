@@ -59,7 +59,7 @@ def lexicon() -> list[str]:
 
 
 class WorldModel(nn.Module):
-    """Text encoder and UNet; answers the clean latents."""
+    """Text encoder and UNet that predicts the clean latents."""
 
     def __init__(self, folder: Path, shape: Shape = Shape()):
         super().__init__()
@@ -139,7 +139,7 @@ class WorldModel(nn.Module):
 
 @dataclass(frozen=True)
 class Batch:
-    """Sets of pictures and what is told of them; `views` pictures a set, of which the first may be clean."""
+    """Sets of pictures with their texts and cameras; `views` pictures a set, of which the first may be clean."""
 
     picture: Float[Tensor, "b 3 h w"]
     texts: list[str]

@@ -56,7 +56,7 @@ class Pace:
 
 @dataclass
 class Progress:
-    """Account of a run over all its parts."""
+    """Record of a run over all its parts."""
 
     step: int = 0
     pictures: int = 0
@@ -66,7 +66,7 @@ class Progress:
 
 
 class Trainer:
-    """A model, its optimiser and average, and the folders where they are kept."""
+    """Model, its optimiser and average, and the folders where they are kept."""
 
     def __init__(self, out: Path, state: Path | None, device: torch.device, pace: Pace, shape: Shape, start: Path | None = None):
         self.out, self.state, self.device, self.pace, self.progress = out, state, device, pace, Progress()

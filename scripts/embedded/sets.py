@@ -34,7 +34,7 @@ FRAMES = 5  # pictures of a set
 
 @dataclass(frozen=True)
 class Mix:
-    """Shares of what is shown, and of what is told of it."""
+    """Shares of the kinds of sets, and of their captions."""
 
     procedural: float = 0.4  # share of sets that show the procedural toybox; the rest are real objects
     asked: float = 0.35  # share of real objects that are of the kinds of the acceptance prompts, in colours that may be shown
@@ -52,7 +52,7 @@ class Mix:
 
 @dataclass(frozen=True)
 class Set:
-    """Five pictures of one thing, foreground premultiplied, and what is known of them."""
+    """Five pictures of one object, foreground premultiplied, with its caption and cameras."""
 
     rgba: np.ndarray  # (5, 4, size, size) uint8
     camera: np.ndarray  # (5, 16) float32
@@ -74,7 +74,7 @@ def fewer_words(caption: Caption | RealCaption, rng: np.random.Generator) -> str
 
 
 class Maker:
-    """Renders sets, none of anything held out."""
+    """Renderer of sets without held-out objects."""
 
     def __init__(self, pack: Path | None, size: int, seed: int, mix: Mix = Mix()):
         self.rng, self.torch_rng = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
@@ -137,7 +137,7 @@ def work(pack: Path | None, size: int, seed: int, mix: Mix, out: "queue.Queue[li
 
 
 class Pool:
-    """The newest sets, on the training device, and random batches of them."""
+    """Newest sets, on the training device, and random batches of them."""
 
     def __init__(self, capacity: int, size: int, device: torch.device, mix: Mix = Mix(), seed: int = 0):
         self.rgba = torch.zeros(capacity, FRAMES, 4, size, size, dtype=torch.uint8, device=device)
@@ -217,7 +217,7 @@ class Pool:
 
 
 class Supply:
-    """Worker processes, and a thread that takes what they render into the pool; none: the pool is filled here."""
+    """Worker processes, and a thread that moves their sets into the pool; without workers the pool is filled in this process."""
 
     def __init__(self, pool: Pool, pack: Path | None, size: int, workers: int, seed: int, bunch: int = 4):
         self.pool, self.bunch, self.lock = pool, bunch, threading.Lock()

@@ -21,7 +21,7 @@ MOMENTS = ("exp_avg", "exp_avg_sq", "step")  # of Adam
 
 @dataclass(frozen=True)
 class Pace:
-    """Of a training run, in steps and seconds."""
+    """Length and logging of a training run, in steps and seconds."""
 
     steps: int
     lr: float
@@ -33,7 +33,7 @@ class Pace:
 
 @dataclass
 class Training:
-    """State of a training, and where it is kept."""
+    """State of a training run, and its folder."""
 
     folder: Path
     model: nn.Module

@@ -15,7 +15,7 @@ from splatdistill.guidance import SDS
 
 @dataclass(frozen=True)
 class Halfway(SDS):
-    """Subtract the noise, what the prompt alone predicts, or something between."""
+    """Guidance between SDS and CSD: subtracts the noise, the prediction under the prompt alone, or a mean of both."""
 
     scale: float = 7.5
     """Classifier-free guidance: neg + scale (pos - neg); 1 is the prompt alone."""

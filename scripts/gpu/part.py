@@ -11,7 +11,7 @@ import torch
 
 @dataclass(frozen=True)
 class Where:
-    """Folder of the results, and the size of things."""
+    """Folder of the results, and the size of the measurements."""
 
     out: Path
     small: bool
@@ -59,7 +59,7 @@ class Where:
 
 @dataclass(frozen=True)
 class Part:
-    """One part: what it does, and for how long it may."""
+    """Part of the measurements: its function, and its time limit."""
 
     name: str
     run: Callable[[Where], dict[str, Any]]

@@ -33,7 +33,7 @@ def recipe(where: Where, name: str, *options: str) -> Train:
 
 
 class Stages:
-    """Milliseconds of what a step is made of, the device idle before and after each; it makes the step slower."""
+    """Milliseconds of the stages of a step, the device idle before and after each, which makes the step slower."""
 
     def __init__(self, session: Session, where: Where):
         self.where, self.ms = where, dict.fromkeys(("render", "encode", "networks"), 0.0)

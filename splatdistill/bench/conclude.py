@@ -41,7 +41,7 @@ class Measuring:
 
 @dataclass(frozen=True)
 class Conclusion:
-    """Lines that a person is told at the end."""
+    """Lines that are printed at the end."""
 
     lines: tuple[str, ...]  # tables, and where the files are
     failures: tuple[str, ...]  # runs that ended without a result, or could not be measured

@@ -28,7 +28,7 @@ VIEWS = 8  # at each checkpoint
 
 @dataclass(frozen=True)
 class Point:
-    """A checkpoint."""
+    """Checkpoint."""
 
     step: int
     calls: float  # network images until here
@@ -38,7 +38,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """All checkpoints of one job, or means over jobs."""
+    """Scores of all checkpoints of one job, or means over jobs."""
 
     arm: str
     prompt: str
@@ -108,7 +108,7 @@ def means(curves: Sequence[Curve], arms: Sequence[str]) -> list[Curve]:
 
 @dataclass(frozen=True)
 class Reached:
-    """Network images that an arm took to a score."""
+    """Number of network images after which an arm reached a score."""
 
     arm: str
     jobs: int

@@ -32,7 +32,7 @@ SIDES = orbit([30.0, 210.0], 15.0, *WORLD.middle, 96)  # of a sheet's pictures
 
 @dataclass(frozen=True)
 class Run:
-    """One place of the gallery."""
+    """Run that fills one cell of the gallery."""
 
     method: str
     prompt: str

@@ -18,7 +18,7 @@ LOST = ("oom", "killed")  # ended without results by memory, or by what looks li
 
 @dataclass(frozen=True)
 class MeasuredJob:
-    """One job, how it ended, and its numbers."""
+    """Job with its ending and its measurements."""
 
     job: Job
     record: JobRecord | None  # None: not begun
@@ -40,7 +40,7 @@ class MeasuredJob:
 
 @dataclass
 class Results:
-    """All that was measured."""
+    """All measurements of a bench."""
 
     arms: tuple[str, ...]
     prompts: tuple[str, ...]

@@ -23,7 +23,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Job:
-    """One run of `splatdistill train`. What it is called follows from what it is asked for and from the recipe beneath
+    """Run of `splatdistill train`. Its name follows from its options and from the recipe beneath
     that, so that a bench with other options, or after a recipe has changed, finds none of the old results in their place.
     """
 

@@ -17,7 +17,7 @@ Budget = Literal["recipe", "steps", "calls", "seconds"]
 
 @dataclass(frozen=True)
 class Listed:
-    """An arm of a preset."""
+    """Arm of a preset."""
 
     method: str  # how it is asked for: sdi[eta=0]
     name: str = ""  # what tables call it; by default what it is asked for
@@ -27,7 +27,7 @@ class Listed:
 
 @dataclass(frozen=True)
 class Preset:
-    """A bench."""
+    """Bench with a name, which `--preset` runs."""
 
     about: str = ""
     needs: Needs = "any"  # what the prompts ask of a prior

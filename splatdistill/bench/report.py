@@ -36,7 +36,7 @@ td.better { color: #06752f } td.worse { color: #a8201a }
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the report: any of its fields may be empty."""
+    """Part of the report; any of its fields may be empty."""
 
     title: str
     text: str = ""

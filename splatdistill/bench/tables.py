@@ -24,7 +24,7 @@ PER_PROMPT = ("clip_score", "clip_distance", "r_precision_hard", "iou", "psnr")
 
 @dataclass(frozen=True)
 class Table:
-    """Words in rows and columns, and what stands below them."""
+    """Table of text cells, with notes below it."""
 
     title: str
     head: tuple[str, ...]

@@ -23,7 +23,7 @@ CARDS = (Path("/dev/nvidiactl"), Path("/dev/nvidia0"), Path("/dev/dxg"))  # the 
 
 
 class Unknown(Exception):
-    """Something that only the subcommand itself can answer."""
+    """Signal that only the subcommand itself can answer."""
 
 
 @cache

@@ -30,7 +30,7 @@ LARGEST = 8192  # pixels per side
 
 @dataclass(frozen=True)
 class Render:
-    """Films and pictures of finished splats: a way of the camera as .mp4 or as numbered .png, or single views.
+    """Render films and pictures of finished splats: a camera path as .mp4 or as numbered .png, or single views.
 
       splatdistill render runs/a-red-mushroom                                once around, as .mp4
       splatdistill render runs/a-red-mushroom --size 1920 1080 --show rgb depth normal

@@ -94,7 +94,7 @@ class Everyone(Commands):
 
 
 class Together:
-    """The steps of all as those of one, for a progress bar."""
+    """Session-like sum of all runs' steps, for a progress bar."""
 
     def __init__(self, progress: Progress, runs: Sequence[Variant]) -> None:
         self.progress, self.done = progress, 0

@@ -28,7 +28,7 @@ WATCHED = ("viewer", "no_viewer", "wait", "no_wait", "port", "viewer_host")  # w
 
 @runtime_checkable
 class Page(Protocol):
-    """Viewer of a run, as far as the run needs it."""
+    """Interface of a run's viewer, as the run uses it."""
 
     def __call__(self, event: Event) -> None:
         """Handle an event."""
@@ -45,7 +45,7 @@ class Page(Protocol):
 
 @runtime_checkable
 class Choice(Protocol):
-    """Page of variants, as far as they need it."""
+    """Interface of the page of variants, as the runs use it."""
 
     chosen: int | None  # which one is to be refined
 
@@ -82,7 +82,7 @@ class Corpus(Protocol):
 
 @dataclass(frozen=True)
 class Watching:
-    """Options of how a run is watched."""
+    """Options of the live viewer."""
 
     viewer: bool = False
     wait: bool = True  # keep the page after the last step

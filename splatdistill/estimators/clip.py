@@ -106,7 +106,7 @@ def compare(folder: Path) -> None:
 
 
 class ClipScorer:
-    """A frozen CLIP: unit features of images and texts, and their cosines.
+    """Frozen CLIP: unit features of images and texts, and their cosines.
 
     path: a local folder with the files of `NEEDED`; nothing is downloaded. `name` is what it is `called`. Raises
     WeightsError when files are missing.

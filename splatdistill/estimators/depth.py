@@ -56,7 +56,7 @@ class Preparation:
 
 
 class DepthNetwork:
-    """Relative inverse depth. folder: config.json, model.safetensors, preprocessor_config.json. Raises WeightsError."""
+    """Estimator of relative inverse depth. folder: config.json, model.safetensors, preprocessor_config.json. Raises WeightsError."""
 
     tells: frozenset[Kind] = frozenset({"depth"})
 

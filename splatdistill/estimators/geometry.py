@@ -17,7 +17,7 @@ Kind = Literal["depth", "normal", "segment"]
 
 @dataclass(frozen=True)
 class Geometry:
-    """Maps in the resolution of the picture; None is what the network does not tell."""
+    """Maps in the resolution of the picture; None for those that the network does not estimate."""
 
     inverse_depth: Float[Tensor, "b 1 h w"] | None = None
     normal: Float[Tensor, "b 3 h w"] | None = None
@@ -26,7 +26,7 @@ class Geometry:
 
 @runtime_checkable
 class GeometryEstimator(Protocol):
-    """A frozen network from pictures to maps, differentiable in the pictures."""
+    """Interface of a frozen network from pictures to maps, differentiable in the pictures."""
 
     name: str  # goes beside every figure
     tells: frozenset[Kind]  # which maps it gives

@@ -40,7 +40,7 @@ def missing() -> WeightsError:
 
 
 class ImageNetClassifier:
-    """Probabilities of ImageNet's 1,000 classes."""
+    """Classifier of pictures into ImageNet's 1,000 classes."""
 
     name = NAME
 

@@ -19,7 +19,7 @@ MAPS = 5  # inverse depth, three of the normal, foreground
 
 
 class Block(nn.Module):
-    """Two convolutions around which the input is added; groups are normalised before each."""
+    """Residual block of two convolutions, with group normalisation before each."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -35,7 +35,7 @@ class Block(nn.Module):
 
 
 class GeometryNet(nn.Module):
-    """One block per level on the way down and one on the way up; levels halve the resolution, skips are added.
+    """U-Net with one block per level on the way down and one on the way up; levels halve the resolution, skips are added.
 
     The picture comes in 2x2 patches and its maps leave so. Their values are what they were regressed to: inverse
     depth times foreground, the normal times foreground, and the foreground's logit. Sides are multiples of

@@ -17,7 +17,7 @@ PIPELINE = "MarigoldNormalsPipeline"
 
 
 class MarigoldNormals:
-    """Normals in camera axes. folder: a MarigoldNormalsPipeline in diffusers' layout. Raises WeightsError.
+    """Estimator of normals in camera axes. folder: a MarigoldNormalsPipeline in diffusers' layout. Raises WeightsError.
 
     The normals' latents start from one noise, the same for every picture, and are denoised in `steps` moves, so that
     the map is a function of the picture alone. Marigold's axes are x right, y up, z towards the camera.

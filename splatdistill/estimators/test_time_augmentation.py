@@ -23,7 +23,7 @@ LOOKS = tuple(product(ZOOMS, SHIFTS, (False, True)))  # the last: mirrored, whic
 
 
 class AugmentedClip(ClipScorer):
-    """A CLIP whose feature of a picture is the mean over LOOKS, made a unit again; of a text, what it was."""
+    """CLIP whose picture feature is the mean over LOOKS, normalised; its text features are unchanged."""
 
     def __init__(self, path: str | Path, device: torch.device | str = "cpu"):
         super().__init__(path, device)

@@ -12,7 +12,7 @@ from splatdistill.estimators.weights import attempt, called, check
 
 
 class TinyGeometry:
-    """Inverse depth, normals and foreground of toybox pictures, clean or decoded from noisy latents, with one small
+    """Estimator of inverse depth, normals and foreground of toybox pictures, clean or decoded from noisy latents, with one small
     U-Net. folder: config.json and model.safetensors, as GeometryNet writes them. Raises WeightsError.
     """
 

@@ -59,7 +59,7 @@ def look_at_truth(caption: Thing) -> Sight:
 
 @dataclass(frozen=True)
 class Judged:
-    """One run's row of the table."""
+    """Row of the table for one run."""
 
     caption: Thing
     recognition: Recognition | None  # None of a real object, whose words tiny-clip does not know
@@ -110,7 +110,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class AcceptanceRecord:
-    """A row of the table as it is written to JSON."""
+    """Row of the table, as written to JSON."""
 
     prompt: str
     scorer: str

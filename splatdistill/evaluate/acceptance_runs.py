@@ -27,7 +27,7 @@ from splatdistill.toybox.things import Thing
 
 @dataclass(frozen=True)
 class Judges:
-    """The networks that judge, loaded when they are first needed."""
+    """Networks that judge pictures, loaded when they are first needed."""
 
     clip: ClipModel
     found: Found | None  # weights of the prior that looks for second fronts; None: the truth alone does

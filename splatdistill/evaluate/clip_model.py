@@ -19,7 +19,7 @@ GET_CLIP = f"\n  {download_command(VIT_B32)}\nor take --clip DIR"
 
 @dataclass(frozen=True)
 class ClipModel:
-    """A CLIP that measures. Its weights are read when it is first asked something."""
+    """CLIP for measurements. Its weights are read at the first use."""
 
     source: str  # how it was asked for
     folder: Path

@@ -29,7 +29,7 @@ Progress = Callable[[str, int], AbstractContextManager[Tell]]
 
 @dataclass
 class Evaluation:
-    """Everything that was measured of some runs."""
+    """All measurements of some runs."""
 
     measured: list[Measured]
     groups: dict[str, list[Measured]]  # by method

@@ -51,7 +51,7 @@ CLIP_METRICS = ("clip_score", "clip_distance", "r_precision", "janus")
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Everything that runs are measured with. Networks and rasteriser are loaded when they are first needed."""
+    """Networks, rasteriser and settings that measure runs. Networks and rasteriser are loaded when they are first needed."""
 
     protocol: Protocol
     clip: ClipModel | None
@@ -103,7 +103,7 @@ class Evaluator:
 
 @dataclass(frozen=True)
 class Measured:
-    """One run's numbers."""
+    """Measurements of one run."""
 
     run: RunSummary
     measurements: tuple[Measurement, ...]

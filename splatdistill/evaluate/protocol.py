@@ -15,7 +15,7 @@ GROUNDS = {"white": 1.0, "gray": 0.5, "black": 0.0}
 
 @dataclass(frozen=True)
 class Protocol:
-    """The views that are measured. SDI's tables have 50 views of each object (arXiv:2405.15891); which CLIP, elevation,
+    """Views that are measured. SDI's tables have 50 views of each object (arXiv:2405.15891); which CLIP, elevation,
     size and background they were made with is not certain, so all of that is a choice here.
     """
 

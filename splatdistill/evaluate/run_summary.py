@@ -17,7 +17,7 @@ VERDICTS = get_args(Verdict)
 
 @dataclass(frozen=True)
 class RunSummary:
-    """One run."""
+    """Summary of one run: its folder, prompt and splats."""
 
     path: Path
     prompt: str

@@ -58,7 +58,7 @@ def turned(cameras: Cameras, degrees: Float[Tensor, " n"]) -> Cameras:
 
 @dataclass(frozen=True)
 class Turn:
-    """A turn about the up axis, and how near images are to the object after it."""
+    """Rotation about the up axis, and the similarity of images to the object after it."""
 
     degrees: float  # counter-clockwise seen from above, in [0, 360)
     psnr: float  # mean over views, at half resolution
@@ -82,7 +82,7 @@ def best_turn(rgb: Float[Tensor, "b 3 h w"], cameras: Cameras, caption: Thing, s
 
 @dataclass(frozen=True)
 class Likeness:
-    """Renders of splats against an object turned by `turn` degrees; per view."""
+    """Similarity of renders to an object turned by `turn` degrees; per view."""
 
     caption: Thing
     turn: float
@@ -100,7 +100,7 @@ def likeness(seen: RenderOutput, caption: Thing, turn: float = 0.0) -> Likeness:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Renders of splats against the object that they should be, and the nearest that they should not be."""
+    """Similarity of renders to the object that they should be, and to the nearest that they should not be."""
 
     straight: Likeness  # the true object as it stands
     best: Likeness  # the true object after its best turn

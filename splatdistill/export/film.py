@@ -19,7 +19,7 @@ AT_ONCE = 1 << 21  # pixels rendered in one call
 
 @dataclass(frozen=True)
 class Look:
-    """Contents of pictures."""
+    """Look of pictures: their content and background."""
 
     kind: Kind = "rgb"
     background: tuple[float, float, float] | None = (1.0, 1.0, 1.0)

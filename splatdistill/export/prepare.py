@@ -19,7 +19,7 @@ For = Literal["web", "supersplat", "blender", "unity", "unreal"]
 
 @dataclass(frozen=True)
 class Target:
-    """A program's reading of a file's numbers."""
+    """Program that reads a file: its axes, units and origin."""
 
     up: Up  # its world, for formats that prescribe none
     pivot: Pivot

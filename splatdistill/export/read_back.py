@@ -17,7 +17,7 @@ NAMED = 3  # rows that a message lists
 
 @dataclass(frozen=True)
 class Limits:
-    """Greatest differences of what comes back from a format."""
+    """Greatest tolerated differences between splats and their copy read back from a format."""
 
     place: float  # error of each position, relative to its splat's middle axis, or
     reach: float  # relative to the object's radius, below which no picture shows it
@@ -27,7 +27,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Differences:
-    """Errors of what came back, row by row."""
+    """Differences between splats and their copy read back, row by row."""
 
     place: Float64[Tensor, " n"]  # distance of the positions, world units
     own: Float64[Tensor, " n"]  # the middle axis of the splat that was meant

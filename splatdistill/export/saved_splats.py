@@ -23,7 +23,7 @@ RESULT = re.compile(r"splats(?:-([2-9]|[1-9]\d+))?\.ply")  # as a run names them
 
 @dataclass(frozen=True)
 class SavedSplats:
-    """One set of splats that was made."""
+    """Saved set of splats."""
 
     name: str
     path: Path  # as it was asked for

@@ -43,7 +43,7 @@ TUNNEL = 0.06  # of the longest side: radius of a ball that passes no tunnel tha
 
 @dataclass(frozen=True)
 class Seen:
-    """A batch of views of the splats."""
+    """Batch of views of the splats."""
 
     cameras: Cameras
     rgb: Float[Tensor, "b 3 h w"]  # not multiplied by opacity
@@ -90,7 +90,7 @@ def look_around(g: Gaussians, render: Rasterizer, size: int, step: Callable[[int
 
 @dataclass(frozen=True)
 class Surface:
-    """Closed triangles in our world, counter-clockwise seen from outside."""
+    """Closed triangles in the toolkit's world, counter-clockwise seen from outside."""
 
     vertices: Float32[np.ndarray, "v 3"]
     faces: Int[np.ndarray, "f 3"]

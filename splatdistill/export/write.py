@@ -23,7 +23,7 @@ from splatdistill.io.spz import load_spz, write_spz
 
 @dataclass(frozen=True)
 class Asked:
-    """Wishes that a format may heed or not."""
+    """Requested properties of a file, which a format may ignore."""
 
     up: Up = "viewer"  # the world of the file, where the format prescribes none
     comments: tuple[str, ...] = ()  # where the splats come from, one fact each; .splat and .spz have no room for them
@@ -33,7 +33,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Format:
-    """One kind of file: how it is written and read, and how near it must come back."""
+    """File format: how it is written and read, and its tolerated differences."""
 
     write: Callable[[Path, Gaussians, Asked], object]
     read: Callable[[Path, Asked], Read]
@@ -79,7 +79,7 @@ def title(comments: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class Exported:
-    """A file, and what came back from it."""
+    """Written file, and the differences of its copy read back."""
 
     path: Path
     count: int

@@ -37,7 +37,7 @@ Defaults = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Guidance(ABC):
-    """Fields are hyperparameters. What changes while training is in `memory`, which checkpoints carry.
+    """Score distillation method. Fields are hyperparameters; what changes while training is in `memory`, which checkpoints carry.
 
     A field whose default depends on `variant` is None until it is chosen, and stays None: `value` says what it then means,
     from the DEFAULTS of the class. So an object means the same however it came about, in Python, by a parser, or by
@@ -142,7 +142,7 @@ class Guidance(ABC):
 
 @dataclass(frozen=True)
 class Directed(Guidance):
-    """Guidance with a direction to the prompt, which has a scale, and which Perp-Neg and the view's words may turn."""
+    """Guidance with a scale and a direction to the prompt, which Perp-Neg and the view's words may change."""
 
     scale: float = 7.5
     """Classifier-free guidance: neg + scale (pos - neg); 1 is the prompt alone."""

@@ -27,7 +27,7 @@ Losses = Callable[[View, Tensor], tuple[Tensor, ...]]
 
 @dataclass(frozen=True)
 class Seen:
-    """Maps of a render, in the resolution of the decoded picture, without history."""
+    """Maps of a render, in the resolution of the decoded picture, without gradient history."""
 
     alpha: Float[Tensor, "b 1 h w"]
     inverse_depth: Float[Tensor, "b 1 h w"]
@@ -77,7 +77,7 @@ def geometry_loss(name: BaselineName, seen: Seen, told: "Geometry") -> Float[Ten
 
 @dataclass(frozen=True)
 class Baselines:
-    """Some baselines and the networks that they ask."""
+    """Baselines of SSD and the networks that they ask."""
 
     names: tuple[BaselineName, ...]
     network: "GeometryEstimator | None" = None

@@ -23,7 +23,7 @@ MOST = 512  # points that are kept: of more texts than words have, such as blend
 
 @dataclass(frozen=True)
 class Followed(Noised):
-    """Latents at t with the noise that a path has at `later`."""
+    """Latents at t with the noise of a path at `later`."""
 
     later: Float[Tensor, " b"]
 

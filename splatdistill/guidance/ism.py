@@ -18,7 +18,7 @@ from splatdistill.guidance.types import Noised, View
 
 @dataclass(frozen=True)
 class Interval(Noised):
-    """Latents at t that DDIM inversion reached from s, and what was predicted at s without a prompt."""
+    """Latents at t that DDIM inversion reached from s, and the prediction at s without a prompt."""
 
     eps_s: Float[Tensor, "b *d"]
 

@@ -14,7 +14,7 @@ GROWTH = 2000  # updates in a row after which the loss scale is doubled
 
 
 class Learning(nn.Module):
-    """A network and its AdamW (Loshchilov & Hutter, "Decoupled Weight Decay Regularization", arXiv:1711.05101).
+    """Trained network and its AdamW (Loshchilov & Hutter, "Decoupled Weight Decay Regularization", arXiv:1711.05101).
 
     The moments are buffers that the optimizer writes to, so that state_dict and load_state_dict carry all of it.
     Stays on the device of its network.

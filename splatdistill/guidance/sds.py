@@ -14,7 +14,7 @@ from splatdistill.guidance.types import Noised, View
 
 @dataclass(frozen=True)
 class SDS(Guided):
-    """DreamFusion (Poole et al., "DreamFusion: Text-to-3D using 2D Diffusion", arXiv:2209.14988, eq. 3):
+    """SDS (Poole et al., "DreamFusion: Text-to-3D using 2D Diffusion", arXiv:2209.14988, eq. 3):
 
         grad = w(t) (eps_cfg(x_t) - eps),  x_t = alpha_t x + sigma_t eps,  t ~ U[0.02, 0.98],  w = sigma_t^2.
 

@@ -15,7 +15,8 @@ from splatdistill.priors.schedule import TableSchedule
 Schedule = Literal["uniform", "linear", "sqrt", "dreamtime", "dreamtime_v1"]
 @dataclass(frozen=True)
 class Times:
-    """uniform: t ~ U[t_min, t_max] per view; the bounds move linearly to t_min_end and t_max_end, or at once after `switch`.
+    """Noise levels of a step. uniform: t ~ U[t_min, t_max] per view; the bounds move linearly to t_min_end and t_max_end, or
+    at once after `switch`.
 
     The others are the same for the whole batch and fall from t_max to t_min with progress p:
     linear: t = (t_max - t_min) (1 - p) + t_min (SDI, arXiv:2405.15891).

@@ -13,7 +13,7 @@ from splatdistill.render import RenderOutput
 
 @dataclass(frozen=True)
 class View:
-    """One batch of rendered views, as the prior sees it."""
+    """Batch of rendered views, as the prior sees it."""
 
     x: Float[Tensor, "b *d"]  # clean latents; the gradient flows through here to the splats
     text: Conditions

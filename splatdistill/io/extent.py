@@ -21,7 +21,7 @@ FAR = 20.0  # radii of the bulk beyond which a splat is a stray, and above which
 
 @dataclass(frozen=True)
 class Bulk:
-    """Most of an object, found by medians: no few splats move it, wherever they lie and however large they are."""
+    """Bounds of most of an object, by medians: a few splats do not change them, wherever they lie and however large they are."""
 
     middle: Float[Tensor, "3"]
     radius: float  # that MOST of the centres are within, at least the median size

@@ -34,7 +34,7 @@ Material = Literal["unlit", "lit"]
 
 @dataclass(frozen=True)
 class Mesh:
-    """Triangles with colours: in our world, counter-clockwise seen from outside."""
+    """Coloured triangles in the toolkit's world, counter-clockwise seen from outside."""
 
     vertices: Float32[np.ndarray, "v 3"]
     faces: Int[np.ndarray, "f 3"]

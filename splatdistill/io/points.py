@@ -16,7 +16,7 @@ from splatdistill.io.table import colour_names, colours, read_table
 
 @dataclass(frozen=True)
 class Points:
-    """A point cloud."""
+    """Point cloud."""
 
     path: Path
     xyz: Float[Tensor, "n 3"]  # float32, or float64 where the file has doubles

@@ -31,7 +31,7 @@ DRAWN: dict[Model, str] = {
 
 @dataclass(frozen=True)
 class Read:
-    """Splats of a file, and what was left out or changed to have them."""
+    """Splats of a file, and counts of the left out and changed ones."""
 
     path: Path
     gaussians: Gaussians  # in our world, on the CPU; float32, but for means that the file holds as doubles

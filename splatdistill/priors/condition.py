@@ -117,7 +117,7 @@ class PerpNeg:
 
 @dataclass(frozen=True)
 class Conditions:
-    """The prompts of one batch of views, by name, as the prior's own conditions; and the views.
+    """Prompts of one batch of views, by name, as the prior's own conditions; and the views.
 
     positive: the prompt, with view words; negative: what classifier-free guidance moves away from (the
     negative prompt, or the null prompt when there is none); null: the empty prompt; plain: the prompt

@@ -23,7 +23,7 @@ MIN_TRANSMITTANCE = 1e-4  # a pixel stops before the Gaussian that would take it
 
 @dataclass(frozen=True)
 class Screen:
-    """The projected Gaussians, for densification.
+    """Projected Gaussians, for densification.
 
     `means` is a leaf whose .grad, after the backward pass, is dloss/d(projected mean) in 1/pixels, per view;
     `means.absgrad` (if the rasteriser was asked) sums absolute values over pixels instead (AbsGS).
@@ -76,7 +76,7 @@ class RenderOutput:
 
 @runtime_checkable
 class Rasterizer(Protocol):
-    """Gaussians seen by cameras."""
+    """Interface of a rasteriser: Gaussians and cameras to images."""
 
     def __call__(
         self,

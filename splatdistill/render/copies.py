@@ -12,7 +12,7 @@ from splatdistill.render import Rasterizer, RenderOutput
 
 @dataclass(frozen=True)
 class CopyingRasterizer:
-    """A rasteriser of the CPU behind copies, for devices that have none of their own, such as Apple's mps. The projected
+    """CPU rasteriser behind copies, for devices without one of their own, such as Apple's mps. The projected
     means of `screen`, whose gradient is read after the backward pass, stay on the CPU.
     """
 

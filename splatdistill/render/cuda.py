@@ -71,7 +71,7 @@ def _arguments(
 
 @dataclass(frozen=True)
 class CudaRasterizer:
-    """gsplat in float32, whatever precision the Gaussians come in; they have to be on a CUDA device."""
+    """Rasteriser by gsplat in float32, whatever precision the Gaussians come in; they have to be on a CUDA device."""
 
     gsplat_version: str
     max_alpha: float

@@ -13,7 +13,7 @@ from splatdistill.gaussians import Gaussians
 
 
 class Scene(nn.Module, ABC):
-    """A differentiable function from prompts to Gaussians; its parameters are what is optimised."""
+    """Differentiable function from prompts to Gaussians; its parameters are optimised."""
 
     @abstractmethod
     def forward(self, prompts: Sequence[str] = ()) -> Gaussians:

@@ -15,7 +15,7 @@ CLOSE = 0.02  # and how much less than the best a second suggestion may be
 
 @dataclass(frozen=True)
 class Option:
-    """One field of a dataclass, as it is typed."""
+    """Field of a dataclass, as an option of the command line."""
 
     path: str  # guidance.times.t_min
     kind: Any  # its annotation

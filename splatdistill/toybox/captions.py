@@ -24,7 +24,7 @@ Pair = tuple[str, str]  # (colour, object): the unit of the held-out split
 
 @dataclass(frozen=True)
 class Caption:
-    """An object of the toybox as words: `kind` is a named object or a primitive."""
+    """Object of the toybox as words: `kind` is a named object or a primitive."""
 
     kind: str
     colour: str

@@ -30,7 +30,7 @@ red, green, blue, their number, depth along the camera's z axis, unit normal.
 
 @dataclass(frozen=True)
 class Truth:
-    """Images of the true object. They are anti-aliased by averaging samples within the pixel."""
+    """Images of the true object, anti-aliased by averaging samples within the pixel."""
 
     rgb: Float[Tensor, "b 3 h w"]  # composited over the background, in [0, 1]
     alpha: Float[Tensor, "b 1 h w"]  # share of the pixel that the object covers

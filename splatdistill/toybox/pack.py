@@ -28,7 +28,7 @@ MIDDLE = 0.8  # brightness that the mean of a texture takes when another colour 
 
 @dataclass(frozen=True)
 class RealObject:
-    """One model of a packed world."""
+    """Model of a packed world."""
 
     name: str  # of its library, with its number there: no two are alike
     kind: str  # plain words for it
@@ -79,7 +79,7 @@ class RealObject:
 
 @dataclass(frozen=True)
 class PackedWorld:
-    """Every object of a pack."""
+    """All objects of a pack."""
 
     objects: tuple[RealObject, ...]
     digest: str  # of the contents, however they were compressed

@@ -17,7 +17,7 @@ ROW = 16  # floats per part in the table that the tracer reads
 
 @dataclass(frozen=True)
 class Part:
-    """One solid of an object.
+    """Solid of an object.
 
     `size` by shape (a, b, c), all half extents or radii, along `axis` where the shape has one:
     ball (radius), box (half x, y, z), cylinder (radius, half height), cone (bottom radius, half height,

@@ -21,7 +21,7 @@ PLURAL = frozenset(
 
 @dataclass(frozen=True)
 class RealCaption:
-    """One real object as words; `colour` None leaves it as its maker painted it."""
+    """Real object as words; `colour` None keeps its own colours."""
 
     kind: str
     colour: str | None = None

@@ -14,7 +14,7 @@ FILE = Path(__file__).with_name("real_split.json")
 
 @dataclass(frozen=True)
 class RealSplit:
-    """The split, as read."""
+    """Split of the real objects into shown and held out ones."""
 
     pack: str  # digest
     kinds: dict[str, bool]  # every kind of real object, and whether it takes colours

@@ -37,7 +37,7 @@ class Surface:
 
 @dataclass(frozen=True)
 class RoomCaption:
-    """A room as words, and what stands in it."""
+    """Room as words, and the object in it."""
 
     walls: Surface
     floor: Surface

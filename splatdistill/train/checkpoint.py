@@ -26,7 +26,7 @@ from splatdistill.train.notes import NEW, NOTE, OLD, TENSORS, Note, Plain, expla
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint that was read and found whole."""
+    """Checkpoint that was read and verified."""
 
     path: Path
     note: Note

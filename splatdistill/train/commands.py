@@ -12,17 +12,17 @@ Value = bool | int | float | str
 
 @dataclass(frozen=True)
 class Stop:
-    """Save and end the run after the current step."""
+    """Command to save and end the run after the current step."""
 
 
 @dataclass(frozen=True)
 class Save:
-    """Write a checkpoint now."""
+    """Command to write a checkpoint now."""
 
 
 @dataclass(frozen=True)
 class SetField:
-    """Change a field of the configuration, for example ("guidance.scale", 20.0)."""
+    """Command to change a field of the configuration, for example ("guidance.scale", 20.0)."""
 
     path: str
     value: Value | None
@@ -30,8 +30,8 @@ class SetField:
 
 @dataclass(frozen=True)
 class Choose:
-    """Go on with another guidance or densifier: its own defaults but for these fields, by dotted path. What the one
-    before remembered is lost.
+    """Command to continue with another guidance or densifier: its own defaults but for these fields, by dotted path. The memory
+    of the previous one is lost.
     """
 
     part: Literal["guidance", "densify"]
@@ -41,29 +41,29 @@ class Choose:
 
 @dataclass(frozen=True)
 class Densify:
-    """Make the densifier's update now, whatever its schedule says."""
+    """Command to run the densifier's update now, whatever its schedule is."""
 
 
 @dataclass(frozen=True)
 class Prune:
-    """Remove the splats that are less opaque than this."""
+    """Command to remove the splats below this opacity."""
 
     min_opacity: float
 
 
 @dataclass(frozen=True)
 class Pause:
-    """Wait before the next step."""
+    """Command to wait before the next step."""
 
 
 @dataclass(frozen=True)
 class Continue:
-    """End a pause."""
+    """Command to end a pause."""
 
 
 @dataclass(frozen=True)
 class Once:
-    """Make one step, then pause again."""
+    """Command to run one step, then pause again."""
 
 
 Command = Stop | Save | SetField | Choose | Densify | Prune | Pause | Continue | Once
@@ -71,7 +71,7 @@ Command = Stop | Save | SetField | Choose | Densify | Prune | Pause | Continue |
 
 @dataclass
 class Commands:
-    """The one queue from the outside to a run; safe to use from any thread and from signal handlers."""
+    """Queue of commands to a run; safe to use from any thread and from signal handlers."""
 
     queue: SimpleQueue = field(default_factory=SimpleQueue)
     held: list[Command] = field(default_factory=list)  # what `wait` has seen arrive

@@ -34,7 +34,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class StepDone:
-    """After every optimiser step."""
+    """Event after every optimiser step."""
 
     step: int  # how many are done
     steps: int
@@ -51,7 +51,7 @@ class StepDone:
 
 @dataclass(frozen=True)
 class Preview:
-    """Pictures of the object as it is, and what the prior makes of a training view."""
+    """Event with pictures of the object, and the prior's estimate of a training view."""
 
     step: int
     views: Float[Tensor, "b 3 h w"]
@@ -60,7 +60,7 @@ class Preview:
 
 @dataclass(frozen=True)
 class Saved:
-    """A checkpoint is on disk."""
+    """Event after a checkpoint was written."""
 
     step: int
     path: str
@@ -68,7 +68,7 @@ class Saved:
 
 @dataclass(frozen=True)
 class Applied:
-    """A command took effect before this step."""
+    """Event after a command took effect, before this step."""
 
     step: int
     command: Command
@@ -76,7 +76,7 @@ class Applied:
 
 @dataclass(frozen=True)
 class Refused:
-    """A command could not be applied; nothing has changed."""
+    """Event after a command could not be applied; nothing has changed."""
 
     step: int
     command: Command
@@ -85,21 +85,21 @@ class Refused:
 
 @dataclass(frozen=True)
 class Paused:
-    """The run waits. Told again and again while it does, so that callbacks have the time that it does not take."""
+    """Event while the run waits, sent again and again, so that callbacks may use the time."""
 
     step: int
 
 
 @dataclass(frozen=True)
 class Resumed:
-    """The run goes on from the checkpoint of this step."""
+    """Event at the start of a run that continues from the checkpoint of this step."""
 
     step: int
 
 
 @dataclass(frozen=True)
 class Ended:
-    """The run is over: done, stopped by someone, or one of the verdicts."""
+    """Event at the end of a run: done, stopped by someone, or one of the verdicts."""
 
     step: int
     how: Literal["done", "stopped", "nan", "empty", "exploded", "saturated", "oom"]

@@ -66,12 +66,12 @@ def conditions(prior: DiffusionPrior, prompt: str, count: int, negative: str = "
 
 @dataclass
 class Pictures:
-    """Particles being distilled.
+    """Session of particles in 2D, stepped by hand.
 
-        pictures = Pictures(Image2D(prompt="ring", guidance=SDS(scale=1.0)), plane())
-        while pictures.step():
-            ...
-        x = pictures.latents()
+    pictures = Pictures(Image2D(prompt="ring", guidance=SDS(scale=1.0)), plane())
+    while pictures.step():
+        ...
+    x = pictures.latents()
     """
 
     config: Image2D

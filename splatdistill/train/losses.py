@@ -13,7 +13,9 @@ from splatdistill.render import RenderOutput
 
 @dataclass(frozen=True)
 class Regularisers:
-    """Weights; 0 switches a term off. Image terms are means over pixels, splat terms means over splats, but for the sums."""
+    """Weights of the regularisers; 0 switches a term off. Image terms are means over pixels, splat terms means over splats,
+    but for the sums.
+    """
 
     sparsity: float = 0.0
     """Mean alpha: less matter (ProlificDreamer's and GaussianDreamer's sparsity)."""

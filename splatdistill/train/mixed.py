@@ -25,7 +25,7 @@ PATTERN = re.compile(r"\s*(?P<name>\w+)\s*(?:\[(?P<options>.*)\])?\s*(?:@(?P<pri
 
 @dataclass(frozen=True)
 class Added:
-    """A guidance that is added, the name of its prior (empty: the run's own), and its weight."""
+    """Additional guidance, the name of its prior (empty: the run's own), and its weight."""
 
     guidance: Guidance
     prior: str = ""
@@ -33,7 +33,7 @@ class Added:
 
 
 class Mixed(nn.Module):
-    """A guidance that is added with its loaded prior and its memory, which checkpoints carry as part of the run's own."""
+    """Additional guidance with its loaded prior and its memory, which checkpoints carry as part of the run's own."""
 
     def __init__(self, added: Added, prior: DiffusionPrior) -> None:
         super().__init__()

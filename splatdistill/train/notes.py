@@ -53,7 +53,7 @@ def digest(said: Mapping[str, Any]) -> str:
 
 
 class explained:
-    """Turn every error that a damaged checkpoint leads to within this context into a UserError that names it."""
+    """Context that turns every error caused by a damaged checkpoint into a UserError that names it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

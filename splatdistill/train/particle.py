@@ -19,7 +19,7 @@ MOMENTS = ("exp_avg", "exp_avg_sq", "step")  # what Adam remembers of a paramete
 
 @dataclass
 class Particle:
-    """A scene, its optimizer, its densifier's statistics and its background. A run has one, or several that share the
+    """Scene with its optimizer, its densifier's statistics and its background. A run has one, or several that share the
     guidance's memory (ProlificDreamer, arXiv:2305.16213).
     """
 

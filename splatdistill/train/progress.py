@@ -24,7 +24,7 @@ def clock(seconds: float) -> str:
 
 
 class _Shown:
-    """A bar, or now and then a line; a context, so that the terminal is left in order."""
+    """Progress bar, or a line now and then; a context, so that the terminal is left in order."""
 
     def __init__(self, console: Console, what: str, total: int, step: int = 0, beside: str = "") -> None:
         self.console = console
@@ -66,7 +66,7 @@ class _Shown:
 
 
 class Work(_Shown):
-    """Share of a known amount that is done, and the time that the rest may take."""
+    """Progress of a known amount of work, with the remaining time."""
 
     def __init__(self, console: Console, what: str, total: int) -> None:
         super().__init__(console, what, total)
@@ -83,7 +83,7 @@ class Work(_Shown):
 
 
 class Progress(_Shown):
-    """A callback for events that keeps a person informed."""
+    """Callback for events that prints the progress."""
 
     def __init__(self, console: Console, steps: int, step: int = 0) -> None:
         super().__init__(console, "distilling", steps, step, "{task.fields[speed]}")

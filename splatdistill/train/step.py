@@ -39,7 +39,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Shot:
-    """A batch of views that a step has looked at, for more steps towards the same targets."""
+    """Batch of views of a step, for more steps towards the same targets."""
 
     cameras: Cameras
     behind: Float[Tensor, "b 3"] | None  # None: the learned background

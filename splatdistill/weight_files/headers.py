@@ -21,7 +21,7 @@ LARGEST = 16 * 2**20
 
 @dataclass(frozen=True)
 class Entry:
-    """One tensor of a file."""
+    """Tensor of a file: its type, shape and span."""
 
     dtype: str
     shape: tuple[int, ...]

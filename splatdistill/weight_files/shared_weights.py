@@ -26,7 +26,7 @@ POINTER = "weights.json"
 
 @dataclass(frozen=True)
 class SharedWeights:
-    """A component's weights in a file that it shares with others."""
+    """Weights of a component in a file that it shares with others."""
 
     file: Path
     prefix: str

@@ -18,7 +18,7 @@ CAT = parse("an orange cat")
 
 
 class Sees:
-    """A scorer that takes every picture for the same caption."""
+    """Scorer that takes every picture for the same caption."""
 
     name = "sees"
 

@@ -55,7 +55,7 @@ def test_changes_are_all_the_neighbours(caption):
 
 
 class Known:
-    """A scorer of known answers: image i is nearest to the caption `sees[i]`."""
+    """Scorer of known answers: image i is nearest to the caption `sees[i]`."""
 
     name = "known"
 

@@ -216,7 +216,7 @@ def test_perp_neg_reaches_every_method_and_weights_of_zero_change_nothing(cls, v
 
 
 class PredictsV(StableDiffusionPrior):
-    """The same network, made to predict v = (eps - sigma x_t) / alpha."""
+    """Same network, made to predict v = (eps - sigma x_t) / alpha."""
 
     def predict(self, x_t, t, condition, unet):
         alpha, sigma = self.schedule(t)

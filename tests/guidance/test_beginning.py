@@ -12,7 +12,7 @@ ERROR = 0.2
 
 
 class Erring(GaussianMixturePrior):
-    """The exact prior, its estimate of x wrong by ERROR in every number."""
+    """Exact prior, its estimate of x wrong by ERROR in every number."""
 
     begins = 0.0
 

@@ -9,7 +9,7 @@ from splatdistill.priors import Adapter
 
 
 class Half(Adapter):
-    """One parameter, used in half precision inside, whose gradient there is 100 times the loss scale."""
+    """Parameter, used in half precision inside, whose gradient there is 100 times the loss scale."""
 
     def __init__(self) -> None:
         super().__init__()

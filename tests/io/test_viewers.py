@@ -92,7 +92,7 @@ new GLTFLoader().load("/cube.glb", (it) => { scene.add(it.scene); renderer.rende
 
 @dataclass(frozen=True)
 class Shot:
-    """A viewer as it opens a file, and where its camera then stands in our world."""
+    """Viewer as it opens a file, and where its camera then stands in our world."""
 
     page: str
     azimuth: float
@@ -155,7 +155,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tor
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
-    """A server that does not report every request."""
+    """Server that does not report every request."""
 
     def log_message(self, *args: object) -> None:
         pass

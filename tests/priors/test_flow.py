@@ -161,7 +161,7 @@ def test_one_move_to_the_same_place_changes_nothing():
 
 
 class Velocity(torch.nn.Module):
-    """A mixture, stated as the velocity that a flow network predicts."""
+    """Mixture, stated as the velocity that a flow network predicts."""
 
     def __init__(self, mixture: GaussianMixturePrior):
         super().__init__()

@@ -92,7 +92,7 @@ def test_the_network_is_told_what_diffusers_pipelines_tell_it(folders: dict[str,
 
 
 class Right(nn.Module):
-    """A network that predicts what is right for known latents and noise, in the terms of its family."""
+    """Network that predicts what is right for known latents and noise, in the terms of its family."""
 
     def __init__(self, prior: StableDiffusionPrior, x: Tensor, eps: Tensor, t: Tensor):
         super().__init__()

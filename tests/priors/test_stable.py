@@ -87,7 +87,7 @@ def test_answers_are_the_networks_eps_in_diffusers_terms(folders: dict[str, Path
 
 
 class AsVelocity(nn.Module):
-    """The same function as an eps network, stated as v = (eps - sigma x_t) / alpha."""
+    """Same function as an eps network, stated as v = (eps - sigma x_t) / alpha."""
 
     def __init__(self, prior: StableDiffusionPrior):
         super().__init__()

@@ -15,7 +15,7 @@ FRONT = ((0.5, -0.5, -0.5, 0.5), (2.8, 0.0, 0.0))
 
 
 class Looker:
-    """One page, opened by the address that a terminal prints, open while the context lasts. Everything that comes is read and thrown away."""
+    """Page, opened by the address that a terminal prints, open while the context lasts. Everything that comes is read and thrown away."""
 
     def __init__(self, address: str, height: int = 40, width: int = 60) -> None:
         self.url, self.size, self.bytes = address.replace("http://", "ws://"), (height, width), 0

@@ -40,7 +40,7 @@ def curve(page) -> dict:
 
 
 class Running:
-    """A run and its viewer; `end` lets the page stay."""
+    """Run and its viewer; `end` lets the page stay."""
 
     def __init__(self, folder, steps=1_000_000):
         self.config = config(steps=steps, init=Ball(count=400, radius=0.7, opacity=0.5, colour="random"))

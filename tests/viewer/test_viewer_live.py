@@ -32,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("short_films")
 
 
 class Watched:
-    """A run on a thread of its own, with its viewer; paused at first."""
+    """Run on a thread of its own, with its viewer; paused at first."""
 
     def __init__(self, folder, paused=True, **changes):
         settings = {"steps": 100_000, "densify": Relocate(), "regularise": Regularisers(sparsity=0.01)}

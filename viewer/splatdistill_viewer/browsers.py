@@ -51,7 +51,7 @@ class Crop:
 
 @dataclass
 class Browser:
-    """One open page: its controls, and the objects it shows."""
+    """Open page: its controls, and the objects it shows."""
 
     client: viser.ClientHandle
     display: Display

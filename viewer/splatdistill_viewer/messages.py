@@ -50,7 +50,7 @@ class Camera(msgspec.Struct, tag_field="type", tag="ViewerCameraMessage", forbid
 
 
 class Value(msgspec.Struct, forbid_unknown_fields=True):
-    """The one attribute of a control that a page changes."""
+    """Attribute of a control that a page changes."""
 
     value: bool | int | float | Annotated[str, Meta(max_length=TEXT)] | Annotated[list[float], Meta(max_length=3)]
 

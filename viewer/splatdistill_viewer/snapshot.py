@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The splats after a step, on the CPU, in float32."""
+    """Splats after a step, on the CPU, in float32."""
 
     step: int
     centers: np.ndarray  # (n,3)

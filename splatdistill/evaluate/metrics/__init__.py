@@ -7,7 +7,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Metric:
-    """A kind of number."""
+    """Kind of measurement."""
 
     title: str
     better: Literal["higher", "lower", ""]
@@ -81,7 +81,7 @@ METRICS: dict[str, Metric] = {
 
 @dataclass(frozen=True)
 class Measurement:
-    """One number, and what it is worth."""
+    """Measured number, and its meaning."""
 
     metric: str  # a key of METRICS
     value: float | None  # None: not to be had

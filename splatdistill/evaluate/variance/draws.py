@@ -33,7 +33,7 @@ class Shot:
 
 @dataclass(frozen=True)
 class Still:
-    """A scene held fixed."""
+    """Scene that is held fixed."""
 
     prior: DiffusionPrior
     parameters: tuple[Tensor, ...]
@@ -58,7 +58,7 @@ def splats(
 
 @dataclass(frozen=True)
 class Pinned(Times):
-    """Times that have been drawn already; bounds and schedule stay those of the guidance, which may depend on them."""
+    """Times that were drawn before; bounds and schedule stay those of the guidance, which may depend on them."""
 
     at: float = 0.5
 
@@ -76,7 +76,7 @@ def pinned(guidance: Guidance, t: float) -> Guidance:
 
 @dataclass(frozen=True)
 class GradientEstimator:
-    """A guidance to be measured, under a name; and what it has learned so far, None for nothing."""
+    """Guidance to be measured, under a name; and its learned memory, None for none."""
 
     name: str
     guidance: Guidance
@@ -93,7 +93,7 @@ class GradientEstimator:
 
 @dataclass(frozen=True)
 class MeasuredDraws:
-    """The draws of one estimator on one still."""
+    """Draws of one estimator on one still."""
 
     spaces: dict[Space, Drawn]
     calls: float  # pictures that networks were asked about, per draw
@@ -177,7 +177,7 @@ class Draws:
 
 
 class Held:
-    """A guidance's memory that is as it was whenever it is lent: draws must not depend on earlier draws."""
+    """Guidance memory that is restored after each use, so that draws do not depend on earlier draws."""
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module

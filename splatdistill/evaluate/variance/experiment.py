@@ -33,7 +33,7 @@ VIEWS = 16  # of the noise error
 
 @dataclass(frozen=True)
 class Experiment:
-    """Everything that is settled before the first draw."""
+    """Experiment whose settings are all resolved."""
 
     options: Variance
     weights: Weights

@@ -15,7 +15,7 @@ from splatdistill.evaluate.variance.statistics import SOURCES, SPACES, GradientS
 
 @dataclass(frozen=True)
 class SceneNote:
-    """A scene that was held fixed."""
+    """Scene that was held fixed."""
 
     run: str  # the run directory, or what the short run was
     step: int
@@ -25,7 +25,7 @@ class SceneNote:
 
 @dataclass(frozen=True)
 class Row:
-    """One method on one scene."""
+    """Results of one method on one scene."""
 
     scene: int
     name: str
@@ -56,7 +56,7 @@ class ErrorPoint:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that variance.json holds."""
+    """Contents of variance.json."""
 
     version: str
     prompt: str

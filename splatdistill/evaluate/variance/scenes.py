@@ -18,7 +18,7 @@ from splatdistill.train.steer import in_force
 
 @dataclass(frozen=True)
 class Taken:
-    """A scene of a run."""
+    """Scene of a run."""
 
     session: Session
     run: str

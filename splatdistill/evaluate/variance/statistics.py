@@ -43,7 +43,7 @@ class Design:
 
 @dataclass(frozen=True)
 class Sample:
-    """Sums that the draws of one camera leave behind."""
+    """Sums of the draws of one camera."""
 
     mean: Float[Tensor, " d"]  # float64
     noise: float  # sum of |g - mean of its time|^2
@@ -71,7 +71,7 @@ def reduce(encodings: Iterable[Iterable[Float[Tensor, "n d"]]]) -> Sample:
 
 @dataclass(frozen=True)
 class Drawn:
-    """One method's draws on one scene in one space, ready for any subset of cameras."""
+    """Draws of one method on one scene in one space, ready for any subset of cameras."""
 
     design: Design
     samples: tuple[Sample, ...]
@@ -137,7 +137,7 @@ def product(cross: Float[Tensor, "c c"], space: Space, cameras: Sequence[int]) -
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate and its 95 % interval; None where the draws do not resolve it."""
+    """Estimate and its 95 % interval; None where the draws do not resolve it."""
 
     value: float | None
     low: float | None
@@ -177,7 +177,7 @@ def jackknife(estimate: Callable[[list[int]], float], cameras: int, log: bool = 
 
 @dataclass(frozen=True)
 class GradientStatistics:
-    """One method on one scene in one space; every number is the same for any multiple of the gradient."""
+    """Statistics of one method on one scene in one space; every number is the same for any multiple of the gradient."""
 
     ratio: Interval
     """tr Cov g / |E g|^2 of one draw: how many steps must be averaged for an error as large as the gradient itself."""

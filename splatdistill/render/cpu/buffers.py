@@ -71,7 +71,7 @@ class Images:
 
 @dataclass(frozen=True)
 class Projection:
-    """Per (camera, Gaussian) entry, cameras first, whole groups."""
+    """Projected values of each (camera, Gaussian) entry, cameras first, whole groups."""
 
     rows: np.ndarray  # (entries * ROW,)
     screen: np.ndarray  # (entries * 2,)
@@ -83,7 +83,7 @@ class Projection:
 
 @dataclass(frozen=True)
 class Tiles:
-    """members[starts[t] : starts[t + 1]] are the entries of tile t, near to far."""
+    """Lists of entries per tile: members[starts[t] : starts[t + 1]] are the entries of tile t, near to far."""
 
     members: np.ndarray
     starts: np.ndarray

@@ -83,7 +83,7 @@ def directory() -> Path:
 
 
 class _Locator(_CacheLocator):
-    """Tells numba the folder; its name is the freshness stamp."""
+    """Locator of numba's cache folder, whose name is the freshness stamp."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._line = function.__code__.co_firstlineno
@@ -107,7 +107,7 @@ class _Implementation(CompileResultCacheImpl):
 
 
 class _Cache(FunctionCache):
-    """Says when somebody has to wait, and survives a cache that cannot be read or written."""
+    """Compilation cache that reports when somebody has to wait, and works without a readable or writable folder."""
 
     _impl_class = _Implementation
     _last_compiled = -math.inf

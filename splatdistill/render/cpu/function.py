@@ -82,7 +82,7 @@ def _gradient_plane(gradient: Tensor | None, planes: int, view: View, dtype: np.
 
 
 class Rasterize(torch.autograd.Function):
-    """(means, quats, scales, opacities, sh, screen, background, call) to (rgb, alpha, depth, normal).
+    """Autograd function of (means, quats, scales, opacities, sh, screen, background, call) to (rgb, alpha, depth, normal).
 
     sh: (n, k, 3). screen: an empty (b, n, 2) leaf that the forward pass fills and that receives
     dloss/d(projected mean).

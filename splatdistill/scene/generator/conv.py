@@ -49,7 +49,7 @@ class Conv(Trunk):
 
 
 class Modulated(nn.Module):
-    """A 3D convolution whose input channels the style scales, its output at unit variance again, and a bias for each voxel."""
+    """3D convolution whose input channels the style scales, its output at unit variance again, and a bias for each voxel."""
 
     def __init__(self, inside: int, outside: int, style: int, side: int) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class Modulated(nn.Module):
 
 
 class ConvNetwork(Network):
-    """See Conv."""
+    """Network of Conv."""
 
     lowered: Tensor
 

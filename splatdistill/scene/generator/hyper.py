@@ -19,7 +19,7 @@ EXTENT = 1.6  # of the grids, in radii of the anchors' ball
 
 @dataclass(frozen=True)
 class Hyper(Trunk):
-    """Features of grids that all prompts share, read at the anchors, and a small network whose weights the text makes."""
+    """Features of grids shared by all prompts, read at the anchors, and a small network whose weights are predicted from the text."""
 
     grids: tuple[int, ...] = (8, 16, 32)
     """Points per side of each grid."""
@@ -42,7 +42,7 @@ class Hyper(Trunk):
 
 
 class HyperNetwork(Network):
-    """See Hyper."""
+    """Network of Hyper."""
 
     def __init__(self, trunk: Hyper, width: int) -> None:
         super().__init__(trunk, width)

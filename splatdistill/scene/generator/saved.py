@@ -70,7 +70,7 @@ def read_generator(folder: Path) -> tuple[Network, dict[str, Any]]:
 
 
 class Generator(Scene):
-    """Prompts to Gaussians in one pass.
+    """Generator of Gaussians from prompts in one pass.
 
         generator = Generator.load("runs/192-prompts")
         splats = generator("a red mug")

@@ -19,7 +19,7 @@ EXTENT = 1.8  # of the planes, in radii of the anchors' ball
 
 @dataclass(frozen=True)
 class Triplane(Trunk):
-    """A transformer over the tokens of three planes, with attention to the words of the prompt."""
+    """Transformer over the tokens of three planes, with attention to the words of the prompt."""
 
     side: int = 8
     """Tokens per side of each plane."""
@@ -61,7 +61,7 @@ class Block(nn.Module):
 
 
 class TriplaneNetwork(Network):
-    """See Triplane."""
+    """Network of Triplane."""
 
     def __init__(self, trunk: Triplane, width: int) -> None:
         super().__init__(trunk, width)

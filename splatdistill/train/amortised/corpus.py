@@ -48,7 +48,7 @@ def _listed(data: object) -> list[str]:
 
 
 class Order:
-    """Visits: one permutation of the corpus after the other, each drawn from the seed and its number, so that every prompt has
+    """Order of visits: one permutation of the corpus after the other, each drawn from the seed and its number, so that every prompt has
     been seen as often as any other, or once less. The place in it is the step alone, which is all that a checkpoint needs.
 
     world and rank: of processes that share the training; each takes every world-th visit.

@@ -35,7 +35,7 @@ WHITENED, TOGETHER = 10_000, 64  # prompts, at most, whose texts tell mean and d
 
 @dataclass(frozen=True)
 class Look:
-    """Views of one prompt's splats in one step, and what the prior wants of them."""
+    """Views of one prompt's splats in one step, and the prior's answer to them."""
 
     cameras: Cameras
     behind: Float[Tensor, "b 3"]
@@ -62,12 +62,12 @@ def pooled_texts(prior: DiffusionPrior, prompts: Sequence[str]) -> Float[Tensor,
 
 
 class AmortisedSession:
-    """A generator being distilled from a prior.
+    """Distillation of a prior into a generator, step by step.
 
-        session = AmortisedSession(Amortise(steps=500), load("tiny"), ("a red ball", "a blue cube"))
-        for _ in range(500):
-            session.step()
-        splats = session.generate("a red cube")
+    session = AmortisedSession(Amortise(steps=500), load("tiny"), ("a red ball", "a blue cube"))
+    for _ in range(500):
+        session.step()
+    splats = session.generate("a red cube")
     """
 
     def __init__(self, config: Amortise, prior: DiffusionPrior, corpus: Sequence[str], rasterizer: Rasterizer | None = None, workers: Workers = Workers()) -> None:

@@ -19,7 +19,7 @@ Matrix = list[Vec]  # 3 x 3, row major
 
 @dataclass(frozen=True)
 class Rotations:
-    """R(q) of 16 quaternions of any length."""
+    """Rotation matrices R(q) of 16 quaternions of any length."""
 
     matrix: Matrix
     unit: list[Vec]  # q / |q|, wxyz
@@ -40,7 +40,7 @@ def rotations(s: Simd, quats: Sequence[Vec]) -> Rotations:
 
 @dataclass(frozen=True)
 class Camera:
-    """The scalars of one camera, each in every lane."""
+    """Scalars of one camera, each in every lane."""
 
     rotation: Matrix
     translation: list[Vec]
@@ -108,7 +108,7 @@ def project(s: Simd, cam: Camera, mean: Sequence[Vec], rotation: Matrix, scales:
 
 @dataclass(frozen=True)
 class ShortAxes:
-    """The world direction of each Gaussian's smallest scale, turned towards the camera."""
+    """World direction of each Gaussian's smallest scale, turned towards the camera."""
 
     smallest: list[Mask]  # which axis it is; exactly one of three
     sign: Vec  # +-1: the turn

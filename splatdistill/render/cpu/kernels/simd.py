@@ -25,7 +25,7 @@ Number = "Vec | float"
 
 @dataclass(frozen=True)
 class Vec:
-    """A vector of floats (or ints, from `Simd.to_int`); arithmetic with Python numbers broadcasts them."""
+    """Vector of floats (or ints, from `Simd.to_int`); arithmetic with Python numbers broadcasts them."""
 
     simd: "Simd"
     value: ir.Value
@@ -84,7 +84,7 @@ class Vec:
 
 @dataclass(frozen=True)
 class Mask:
-    """One bit per lane. Comparisons with NaN are false."""
+    """Mask with one bit per lane. Comparisons with NaN are false."""
 
     simd: "Simd"
     value: ir.Value
