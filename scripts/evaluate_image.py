@@ -50,7 +50,7 @@ BARS = {"IoU": 0.80, "PSNR": 18.0}
 
 @dataclass(frozen=True)
 class Unseen:
-    """An object to be made: its words, and its pictures by camera."""
+    """Object to be made: its prompt, and its pictures by camera."""
 
     prompt: str
     instance: RealObject | None = None  # of a pack

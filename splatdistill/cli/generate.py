@@ -38,10 +38,10 @@ RADIUS = 1.0  # world units, of what films show
 class Generate:
     """Generate the splats of a prompt in one pass of a network that `splatdistill amortise` has trained.
 
-    splatdistill generate "a red mug" --from runs/192-prompts
-    splatdistill generate "a red mug" --from runs/192-prompts --polish 50 --out mug.ply
-    splatdistill generate --from runs/192-prompts --corpus-out all
-    splatdistill generate --from runs/192-prompts --between "a red ball" "a blue cube" --frames 96 --out between.mp4
+      splatdistill generate "a red mug" --from runs/192-prompts
+      splatdistill generate "a red mug" --from runs/192-prompts --polish 50 --out mug.ply
+      splatdistill generate --from runs/192-prompts --corpus-out all
+      splatdistill generate --from runs/192-prompts --between "a red ball" "a blue cube" --frames 96 --out between.mp4
     """
 
     prompt: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PROMPT")] = ""

@@ -17,8 +17,8 @@ Part = Literal["tokens", "pooled", "mask", "image", "camera"]
 class Condition:
     """Condition of each picture of a batch. A prior says in `wants` which parts it reads; the others may be None.
 
-    Condition(tokens=torch.zeros(4, 77, 768))   # SD 1.5
-    Condition.cat([a, b])[2:5]                  # batches join and split along their first dimension
+        Condition(tokens=torch.zeros(4, 77, 768))   # SD 1.5
+        Condition.cat([a, b])[2:5]                  # batches join and split along their first dimension
     """
 
     tokens: Float[Tensor, "b l c"] | None = None

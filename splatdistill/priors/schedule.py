@@ -37,7 +37,7 @@ class Schedule(ABC):
     def added(alpha_s: Tensor, sigma_s: Tensor, alpha_t: Tensor, sigma_t: Tensor) -> Tensor:
         """Return the variance of the noise that is added from time s to t > s:
 
-        x_t | x_s ~ N((alpha_t / alpha_s) x_s, sigma_t^2 - (alpha_t / alpha_s)^2 sigma_s^2).
+            x_t | x_s ~ N((alpha_t / alpha_s) x_s, sigma_t^2 - (alpha_t / alpha_s)^2 sigma_s^2).
         """
         return sigma_t**2 - (alpha_t / alpha_s) ** 2 * sigma_s**2
 

@@ -85,7 +85,7 @@ class Layer:
         return None if said is None else str(said)
 
     def names(self, path: str) -> bool:
-        """Tell whether this layer has a value for an option."""
+        """Return whether this layer has a value for an option."""
         return path in yaml.paths_in(list(self.argv)) or dict(yaml.leaves(self.options)).get(path) is not None
 
     def without(self, field: str) -> "Layer":

@@ -68,10 +68,10 @@ def conditions(prior: DiffusionPrior, prompt: str, count: int, negative: str = "
 class Pictures:
     """Session of particles in 2D, stepped by hand.
 
-    pictures = Pictures(Image2D(prompt="ring", guidance=SDS(scale=1.0)), plane())
-    while pictures.step():
-        ...
-    x = pictures.latents()
+        pictures = Pictures(Image2D(prompt="ring", guidance=SDS(scale=1.0)), plane())
+        while pictures.step():
+            ...
+        x = pictures.latents()
     """
 
     config: Image2D

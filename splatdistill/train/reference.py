@@ -20,7 +20,7 @@ SIZE = 512  # pixels a side of a picture that was read
 
 @dataclass(frozen=True)
 class Reference:
-    """A picture of the object: it prompts a prior that takes pictures, and the splats are to look like it from its camera."""
+    """Picture of the object: it prompts a prior that takes pictures, and the splats are to look like it from its camera."""
 
     path: Path | None = None
     """Picture of one object, PNG, JPEG or WebP, with opacity or on a plain background (`--from-image FILE` sets it, and a recipe)."""

@@ -28,10 +28,10 @@ from splatdistill.train.step import Step, train_step
 class Session:
     """Distillation of one scene, or of several (`particles`, counted from 0), step by step.
 
-    session = Session(Train(prompt="a red mushroom"), prior)
-    for _ in range(100):
-        done = session.step()
-    image = session.render(orbit([0, 90, 180, 270], width=128))
+        session = Session(Train(prompt="a red mushroom"), prior)
+        for _ in range(100):
+            done = session.step()
+        image = session.render(orbit([0, 90, 180, 270], width=128))
     """
 
     def __init__(self, config: Train, prior: DiffusionPrior, rasterizer: Rasterizer | None = None, state: State | None = None) -> None:

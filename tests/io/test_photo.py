@@ -13,7 +13,7 @@ from splatdistill.io.photo import read_photo
 
 
 def scene(background: torch.Tensor, noise: float = 0.0, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """A red disc with a hole through it, right of the middle, over a background; and its opacity."""
+    """Return a red disc with a hole through it, right of the middle, over a background; and its opacity."""
     y, x = torch.meshgrid(torch.arange(120.0), torch.arange(160.0), indexing="ij")
     r = ((x - 100) ** 2 + (y - 50) ** 2).sqrt()
     alpha = ((30 - r).clamp(0, 1) * (r - 9).clamp(0, 1))[None]
@@ -23,7 +23,7 @@ def scene(background: torch.Tensor, noise: float = 0.0, seed: int = 0) -> tuple[
 
 
 def slope() -> torch.Tensor:
-    """A light background that darkens to the right and turns bluer downwards."""
+    """Return a light background that darkens to the right and turns bluer downwards."""
     across, down = torch.linspace(0.9, 0.7, 160)[None, None, :], torch.linspace(0, 0.1, 120)[None, :, None]
     return across + down * torch.tensor([0.0, 0.0, 1.0]).view(3, 1, 1)
 

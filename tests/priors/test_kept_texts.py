@@ -7,7 +7,7 @@ from splatdistill.priors.kept_texts import KeptTexts
 
 
 class Reader:
-    """A text encoder that counts what it reads."""
+    """Text encoder that counts the prompts it reads."""
 
     def __init__(self) -> None:
         self.asked: list[list[str]] = []

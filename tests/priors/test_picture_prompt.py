@@ -51,7 +51,7 @@ def prior(folder) -> StableDiffusionPrior:
 
 @pytest.fixture(scope="module")
 def picture() -> torch.Tensor:
-    """Premultiplied colours and opacity."""
+    """Return premultiplied colours and opacity."""
     rgba = torch.rand(4, 64, 64, generator=torch.Generator().manual_seed(3))
     rgba[:3] *= rgba[3:]
     return rgba

@@ -24,7 +24,7 @@ RENDER = rasterizer("cpu")
 
 @pytest.fixture
 def green(tmp_path: Path) -> Path:
-    """A picture of a green square, with opacity."""
+    """Write a picture of a green square, with opacity; return its path."""
     alpha = torch.zeros(1, 64, 64)
     alpha[:, 16:48, 16:48] = 1
     write_png(tmp_path / "green.png", torch.cat([torch.tensor([0.1, 0.8, 0.1]).view(3, 1, 1).expand(3, 64, 64), alpha]))

@@ -76,7 +76,7 @@ class Display:
         command.on_trigger(lambda _: do())
 
     def arrive(self) -> None:
-        """Take note that the browser has decoded an exact picture."""
+        """Record that the browser has decoded an exact picture."""
         self.decoded = True
 
     def turn(self) -> None:

@@ -64,10 +64,10 @@ def pooled_texts(prior: DiffusionPrior, prompts: Sequence[str]) -> Float[Tensor,
 class AmortisedSession:
     """Distillation of a prior into a generator, step by step.
 
-    session = AmortisedSession(Amortise(steps=500), load("tiny"), ("a red ball", "a blue cube"))
-    for _ in range(500):
-        session.step()
-    splats = session.generate("a red cube")
+        session = AmortisedSession(Amortise(steps=500), load("tiny"), ("a red ball", "a blue cube"))
+        for _ in range(500):
+            session.step()
+        splats = session.generate("a red cube")
     """
 
     def __init__(self, config: Amortise, prior: DiffusionPrior, corpus: Sequence[str], rasterizer: Rasterizer | None = None, workers: Workers = Workers()) -> None:
