@@ -26,7 +26,7 @@ def refuse(prompt: str, negative: str) -> None:
 
 @pytest.fixture
 def training(tmp_path, prior):
-    """A training, its commands and its page; what it came to stands in `how`."""
+    """Yield a training with its commands and its page; its outcome is put into `how`."""
     session = AmortisedSession(config(steps=100_000, preview_every=0, checkpoint_every=0), load(str(prior)), CORPUS)
     folder, commands, how = RunDir.create("corpus", tmp_path / "corpus"), Commands(), []
     page = CorpusPage(session, folder, commands, 8770, words=refuse)
