@@ -19,7 +19,7 @@ import torch
 import viser
 from playwright.sync_api import Page, sync_playwright
 from splatdistill_viewer.gallery import Gallery
-from splatdistill_viewer.server import FOV, START
+from splatdistill_viewer.server import FOV, START, quietly
 from splatdistill_viewer.snapshot import snapshot
 from viewer_pictures import ARGS, PATIENCE
 
@@ -60,7 +60,8 @@ def times(page: Page, seconds: float) -> list[float]:
 
 def plain(splats: Gaussians) -> viser.ViserServer:
     """Return viser's server with splats and nothing else, seen from where our page sees them."""
-    server, s = viser.ViserServer(host="127.0.0.1", port=8970, verbose=False), snapshot(splats)
+    with quietly():
+        server, s = viser.ViserServer(host="127.0.0.1", port=8970, verbose=False), snapshot(splats)
     server.scene.set_up_direction("+z")
     server.initial_camera.position, server.initial_camera.look_at = START, (0.0, 0.0, 0.0)
     server.initial_camera.fov = math.radians(FOV)

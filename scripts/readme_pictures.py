@@ -5,7 +5,7 @@
 
 mushroom: the sheet of the README's first command. objects: all acceptance prompts by the same, a picture each, and beside their
 truth (acceptance.py). acceptance: the twelve toys on the prior tiny, beside their truth. gallery: ten
-methods on six prompts (gallery.py). viewer: picture and film of the live page (viewer_pictures.py, which needs a browser).
+methods on six prompts (gallery.py). viewer: the film of the live page (viewer_pictures.py, which needs a browser).
 Runs are kept in --work, and finished ones are not made again; take an empty folder for a new prior.
 """
 
@@ -74,7 +74,7 @@ def gallery(work: Path) -> None:
 
 
 def viewer(work: Path) -> None:
-    """Show a run in a browser; its picture and film are saved automatically."""
+    """Show a run in a browser; its film is saved automatically."""
     called(HERE / "viewer_pictures.py")
 
 

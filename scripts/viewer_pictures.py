@@ -1,7 +1,7 @@
-"""The picture and the film of the live viewer in scripts/pictures: a run watched by a real browser.
+"""The film of the live viewer in scripts/pictures: a run watched by a real browser.
 
     pip install playwright && apt-get install chromium
-    python scripts/viewer_pictures.py                      # scripts/pictures/viewer.png and viewer.webp
+    python scripts/viewer_pictures.py                      # scripts/pictures/viewer.webp
 
 The run waits for every picture, so that the film is as even on a slow machine as on a fast one.
 """
@@ -37,12 +37,6 @@ DRAWN = "() => new Promise(r => { let n = 0; const drawn = () => ++n > 8 ? r() :
 """Waits until the browser has drawn a few frames, however slow it is."""
 
 
-def still(shot: bytes, path: Path, colours: int = 160) -> None:
-    """Write a screenshot as a small .png."""
-    Image.open(io.BytesIO(shot)).convert("RGB").quantize(colours, dither=Image.Dither.NONE).save(path, optimize=True)
-    print(f"{path}: {path.stat().st_size} bytes")
-
-
 def film(shots: list[bytes], path: Path, wide: int = 960, seconds: float = 0.2) -> None:
     """Write screenshots as an animated .webp under LIMIT bytes, the last one held for a while."""
     frames = [Image.open(io.BytesIO(s)).convert("RGB") for s in shots]
@@ -61,13 +55,12 @@ class Sitter:
     def __init__(self, live: RunPage, every: int) -> None:
         self.live, self.every = live, every
         self.ready, self.taken = threading.Event(), threading.Event()
-        self.step = 0
 
     def __call__(self, event: object) -> None:
         """Handle an event of the run."""
         if not isinstance(event, StepDone) or event.step % self.every:
             return
-        self.step, until = event.step, time.monotonic() + 1.5
+        until = time.monotonic() + 1.5
         while time.monotonic() < until:  # the curves are drawn once a second
             self.live.guard(self.live.tick, True)
             time.sleep(0.05)
@@ -90,14 +83,13 @@ def main() -> None:
     parser.add_argument("--prompt", default="a red mushroom")
     parser.add_argument("--steps", type=int, default=0, help="of the run; 0: as the recipe says")
     parser.add_argument("--frames", type=int, default=40)
-    parser.add_argument("--at", type=float, default=0.8, help="progress at which the picture is taken")
     parser.add_argument("--out", type=Path, default=OUT, help="a folder")
     parser.add_argument("--chromium", default="/usr/bin/chromium")
     args = parser.parse_args()
     config = settle(args.prompt, "sdi", {"prior": weights.DEFAULT})[0].config
     config = dataclasses.replace(config, steps=args.steps or config.steps)
     session = Session(config, weights.load(weights.find(weights.DEFAULT), "cpu", "auto"))
-    commands, shots, picked = Commands(), [], None
+    commands, shots = Commands(), []
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         live = RunPage(session, RunDir.create("p", Path(folder) / "run"), commands, 8950)
         sitter = Sitter(live, max(1, config.steps // args.frames))
@@ -116,13 +108,10 @@ def main() -> None:
             page.wait_for_timeout(600)
             page.evaluate(DRAWN)
             shots.append(page.screenshot())
-            if picked is None and sitter.step >= args.at * config.steps:
-                picked = shots[-1]
             turned(live)
             sitter.taken.set()
         browser.close()
         live.close()
-    still(picked or shots[-1], args.out / "viewer.png")
     film(shots, args.out / "viewer.webp")
 
 

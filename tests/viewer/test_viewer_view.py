@@ -7,7 +7,7 @@ import pytest
 import torch
 from looker import FRONT, Looker, browser_of, until
 from splatdistill_viewer.gallery import Gallery
-from splatdistill_viewer.tiles import columns
+from splatdistill_viewer.tiles import middle
 from train.small import config, red_and_blue
 
 from splatdistill.cli import main
@@ -136,13 +136,13 @@ def test_works_stand_side_by_side_from_wherever_one_looks(tmp_path, side):
         gallery.close()
 
 
-def test_a_column_sees_the_middle_of_the_view():
+def test_a_tile_sees_the_middle_of_the_view_at_its_size():
     from splatdistill.cameras import orbit
     from splatdistill.render import rasterizer
 
     whole, render = orbit([20.0], width=64, height=32), rasterizer("cpu")
-    middle = render(some(), columns(whole, 32)).rgb
-    torch.testing.assert_close(middle, render(some(), whole).rgb[..., 16:48], atol=1e-5, rtol=0)
+    tile = render(some(), middle(whole, 32, 16)).rgb
+    torch.testing.assert_close(tile, render(some(), whole).rgb[..., 8:24, 16:48], atol=1e-5, rtol=0)
 
 
 def test_view_without_paths_and_of_nothing_are_explained(capsys, tmp_path):

@@ -24,7 +24,7 @@ from splatdistill_viewer.splats import pose_of, stand, target_of, update
 from splatdistill_viewer.tiles import Row
 
 STILL = 0.3  # seconds without a move after which a camera stands
-UNANSWERED = 3.0  # seconds after which a browser that has not said so is taken to have decoded its first exact picture
+UNANSWERED = 5.0  # seconds after which a browser that has not said so is taken to have decoded its first exact picture
 TURN = 30.0  # degrees a second
 GONE = 8  # pages that have gone, a quarter of a MiB each in circles of references, which Python beside a model hardly ever looks for
 NARROWEST = 0.4  # width over height, below which a camera steps no farther back

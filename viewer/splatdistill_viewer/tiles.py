@@ -58,8 +58,8 @@ def stand(n: int, apart: float) -> Point:
 def tiled(objects: Sequence[tuple[str, Gaussians]], pose: Pose, height: int, rasterizer: Rasterizer, style: Style) -> np.ndarray:
     """Return exact pictures of all objects, each in its own tile under its name, all from one pose, as (h,w,3) bytes."""
     rows, across = shape(len(objects))
-    whole = pose.cameras(max(8, height // rows))
-    own = columns(whole, max(1, round(pose.aspect * height) // across))
+    whole = pose.cameras(max(8 * rows, height))
+    own = middle(whole, max(1, whole.width // across), whole.height // rows)
     images = [under(name, picture(g, own, rasterizer, style)) for name, g in objects]
     images += [np.full_like(images[0], images[0][0, 0])] * (rows * across - len(images))
     return np.concatenate([np.concatenate(images[r * across : (r + 1) * across], 1) for r in range(rows)])
@@ -76,8 +76,9 @@ def under(name: str, image: np.ndarray) -> np.ndarray:
     return np.array(canvas)
 
 
-def columns(cameras: Cameras, wide: int) -> Cameras:
-    """Return the cameras with another width of the picture, about the same centre."""
+def middle(cameras: Cameras, width: int, height: int) -> Cameras:
+    """Return the middle of the view: so many of its pixels, each as large as before, so that objects keep the size of their splats."""
     k = cameras.intrinsics.clone()
-    k[:, 0, 2] += (wide - cameras.width) / 2
-    return replace(cameras, intrinsics=k, width=wide)
+    k[:, 0, 2] += (width - cameras.width) / 2
+    k[:, 1, 2] += (height - cameras.height) / 2
+    return replace(cameras, intrinsics=k, width=width, height=height)
