@@ -4,9 +4,17 @@ import json
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    DDPMScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    SD3Transformer2DModel,
+    UNet2DConditionModel,
+)
 from helpers import add_prefix, write_tokenizer
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+from safetensors.torch import save_file
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 
 def write_encoder(path: Path, number: int, width: int, projected: bool) -> None:
@@ -85,6 +93,34 @@ def write_sd3_folder(path: Path) -> Path:
     write_vae(path, 16, scaling_factor=1.5305, shift_factor=0.0609, use_quant_conv=False, use_post_quant_conv=False)
     FlowMatchEulerDiscreteScheduler(shift=3.0).save_pretrained(path / "scheduler")
     write_index(path, "StableDiffusion3Pipeline", "transformer", "SD3Transformer2DModel", text_encoder_3=[None, None], tokenizer_3=[None, None])
+    return path
+
+
+def write_zero123_folder(path: Path, **said: object) -> Path:
+    """Write a random Zero-1-to-3: a vision encoder of width 16 with embeddings of 24, a UNet of 8 input channels, pictures of 32 pixels."""
+    torch.manual_seed(0)
+    UNet2DConditionModel(
+        sample_size=8,
+        in_channels=8,
+        out_channels=4,
+        layers_per_block=1,
+        block_out_channels=(16, 32),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=24,
+        attention_head_dim=4,
+        norm_num_groups=8,
+    ).save_pretrained(path / "unet")
+    write_vae(path, 4)
+    vision = CLIPVisionConfig(hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=4, image_size=28, patch_size=7, projection_dim=24)
+    CLIPVisionModelWithProjection(vision).save_pretrained(path / "image_encoder")
+    projection = path / "clip_camera_projection"
+    projection.mkdir(parents=True)
+    save_file({"proj.weight": torch.randn(24, 28), "proj.bias": torch.randn(24)}, projection / "diffusion_pytorch_model.safetensors")
+    (projection / "config.json").write_text(json.dumps({"_class_name": "CLIPCameraProjection", "embedding_dim": 24, "additional_embeddings": 4}), encoding="utf-8")
+    DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False).save_pretrained(path / "scheduler")
+    parts = {"vae": ["diffusers", "AutoencoderKL"], "unet": ["diffusers", "UNet2DConditionModel"], "clip_camera_projection": ["zero123", "CLIPCameraProjection"]}
+    (path / "model_index.json").write_text(json.dumps({"_class_name": "Zero123Pipeline", **parts, **said}), encoding="utf-8")
     return path
 
 

@@ -76,6 +76,7 @@ class DiffusionPrior(ABC):
     metric: Float[Tensor, "c 1 1"] | None = None  # what a latent counts in a gradient; None: each as much
     views: int = 1  # pictures of one object that it sees together: batches are whole sets of so many
     takes_picture: bool = False  # whether it may be shown a picture of the object: Condition.image, one for each set of views
+    needs_picture: bool = False  # whether it makes views of a picture and nothing without one; on white
     begins: float = 0.0  # noise level below which its eps means nothing: what is inverted begins there, with fresh noise
     perp_neg: bool = False  # whether it wants Perp-Neg: a network of single pictures that confuses views
 

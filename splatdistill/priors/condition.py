@@ -10,7 +10,7 @@ from torch import Tensor
 
 from splatdistill.cameras import Cameras
 
-Part = Literal["tokens", "pooled", "mask", "image", "camera"]
+Part = Literal["tokens", "pooled", "mask", "image", "image_camera", "camera"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,8 @@ class Condition:
     """True where a token counts (T5 of PixArt and IF)."""
     image: Float[Tensor, "b 3 h w"] | None = None
     """A picture of the object, in [0,1] (Zero-1-to-3, ImageDream)."""
+    image_camera: Float[Tensor, "b 4 4"] | None = None
+    """Camera to world of that picture (Zero-1-to-3)."""
     camera: Float[Tensor, "b 4 4"] | None = None
     """Camera to world (MVDream; adapters). All zeros where it is unknown."""
 

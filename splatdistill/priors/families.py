@@ -20,13 +20,15 @@ class ModelFamily:
     """Those of them whose projection makes the pooled vector."""
     flow: bool = False
     """True where the network predicts the velocity of a rectified flow."""
+    others: tuple[str, ...] = ()
+    """Further networks that are read."""
     unread: tuple[str, ...] = ()
     """Networks of a folder that are left out."""
 
     @property
     def components(self) -> tuple[str, ...]:
         """Return the names of the folders with weights."""
-        return (self.network, "vae", *self.encoders)
+        return (self.network, "vae", *self.encoders, *self.others)
 
     @property
     def tokenizers(self) -> tuple[str, ...]:
@@ -51,7 +53,13 @@ SD3 = ModelFamily(
     flow=True,
     unread=("text_encoder_3",),
 )
-NAMED = (XL, SD3)
+ZERO123 = ModelFamily(
+    "Zero-1-to-3",
+    ("Zero123Pipeline",),
+    encoders=(),
+    others=("image_encoder", "clip_camera_projection"),
+)
+NAMED = (XL, SD3, ZERO123)
 
 
 def tokenizer_of(encoder: str) -> str:

@@ -46,7 +46,7 @@ FAMILIES: tuple[tuple[str, str], ...] = (
     (r"pixart|sana[-_]|hunyuan|kolors|auraflow|lumina|cogview|qwen-image|z-image|(^|/)chroma|hidream", "another text-to-image network than Stable Diffusion's"),
     (r"kandinsky|wuerstchen|stable-cascade|unidiffuser|unclip|karlo", "a network that wants image embeddings"),
     (r"stable-video|(^|[/_-])svd|animatediff|cogvideo|ltx-video|(^|[/_-])wan[-_.]?[12]|mochi", "a video model"),
-    (r"mvdream|imagedream|zero123|zero-1-to-3|syncdreamer|wonder3d|era3d", "a model of several views or of a view from a picture"),
+    (r"mvdream|imagedream|zero123(plus|\+\+)|syncdreamer|wonder3d|era3d", "a model of several views or of a view from a picture"),
     (r"inpaint|pix2pix|upscaler|depth2img|stable-diffusion-2-depth|image-variations", "a model that changes a picture it is given"),
     (r"controlnet|t2i-adapter|ip-adapter|[-_]lora\b", "an addition to another model and none itself"),
     (r"turbo|[-_/]lcm|lcm[-_]|lightning|hyper-sd|[-_]dmd", f"distilled to a few steps; {NO_GUIDANCE}"),

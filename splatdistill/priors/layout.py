@@ -19,7 +19,7 @@ PICKLES = ("*.bin", "*.ckpt", "*.pt", "*.pth")
 
 def stem(component: str) -> str:
     """Return the file name of a component's weights, without suffixes."""
-    return "model" if component.startswith("text_encoder") else "diffusion_pytorch_model"
+    return "model" if component.startswith(("text_encoder", "image_encoder")) else "diffusion_pytorch_model"
 
 
 def family_in(folder: Path) -> ModelFamily:

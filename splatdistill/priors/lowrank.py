@@ -109,8 +109,8 @@ class LowRank(Adapter):
     def _predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """Return the prediction of the network with this adapter."""
         camera = x_t.new_zeros(len(x_t), 4, 4) if condition.camera is None else condition.camera
-        if self.prior.takes_picture and condition.image is not None:  # a frame more in each set
-            views = self.prior.views
+        views = self.prior.views
+        if self.prior.takes_picture and views > 1 and condition.image is not None:  # a frame more in each set
             camera = before_each_set(torch.zeros_like(camera[::views]), camera, views)
         with self._bent(camera):
             # forward, since a compiled __call__ would not notice the hooks

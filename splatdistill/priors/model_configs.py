@@ -6,7 +6,8 @@ Each function returns faults in words; () or "" is none. Nothing of a library is
 from collections.abc import Iterator
 from typing import Any, TypeGuard
 
-from splatdistill.priors.families import SD, SD3, XL, ModelFamily, family_of
+from splatdistill.priors.families import SD, SD3, XL, ZERO123, ModelFamily, family_of
+from splatdistill.priors.zero123_configs import zero123_faults
 from splatdistill.weight_files import configuration_fault, shown
 
 OTHER_INPUTS = ("XL", "3", "ControlNet", "Img2Img", "Inpaint", "Depth2Img", "InstructPix2Pix", "Upscale", "UnCLIP", "Adapter", "GLIGEN", "ImageVariation")
@@ -56,7 +57,7 @@ def mismatches(configs: dict[str, dict[str, Any]], family: ModelFamily = SD) -> 
     faults = [*(size_faults(network, family.network) if family.flow else unet_faults(network, family)), *vae_faults(vae, family)]
     faults += [fault for encoder in family.encoders for fault in text_faults(configs[encoder], encoder)]
     faults += flow_faults(scheduler) if family.flow else scheduler_faults(scheduler)
-    return faults or list(fits(network, vae, texts, family))
+    return faults or list(zero123_faults(configs) if family is ZERO123 else fits(network, vae, texts, family))
 
 
 def layers_fault(config: dict[str, Any]) -> str:

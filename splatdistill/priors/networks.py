@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from splatdistill.errors import UserError, WeightsError
+from splatdistill.priors.camera_projection import CameraProjection
 from splatdistill.priors.families import SD, ModelFamily
 from splatdistill.priors.layout import tensors, weight_files
 from splatdistill.priors.prediction import Prediction
@@ -39,6 +40,12 @@ def class_of(component: str, family: ModelFamily) -> Any:
         from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
         return CLIPTextModelWithProjection if component in family.projected else CLIPTextModel
+    if component == "image_encoder":
+        from transformers import CLIPVisionModelWithProjection
+
+        return CLIPVisionModelWithProjection
+    if component == "clip_camera_projection":
+        return CameraProjection
     if component == "vae":
         from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
@@ -57,13 +64,15 @@ def expected(component: str, config: dict[str, Any], family: ModelFamily = SD) -
 
     Raises Unreadable for a configuration that describes no network.
     """
-    from transformers import CLIPTextConfig
+    from transformers import CLIPTextConfig, CLIPVisionConfig
 
     try:
         kind = class_of(component, family)
         with torch.device("meta"):
             if component in family.encoders:
                 network = kind(CLIPTextConfig(**config))
+            elif component == "image_encoder":
+                network = kind(CLIPVisionConfig(**config))
             else:
                 known = inspect.signature(kind.__init__).parameters
                 network = kind(**{k: v for k, v in config.items() if k in known})
@@ -79,6 +88,8 @@ def plain(component: str, name: str) -> str:
     """Return the loaded network's name of a tensor; for a text encoder without the prefix that only files have."""
     if component.startswith("text_encoder"):
         return name.removeprefix("text_model.")
+    if component == "image_encoder":
+        return name.removeprefix("vision_model.")
     if component == "vae" and ".attentions." in name:
         parts = name.split(".")
         return ".".join([*parts[:-2], OLD_ATTENTION.get(parts[-2], parts[-2]), parts[-1]])
@@ -104,6 +115,8 @@ def faults(folder: Path, variants: Mapping[str, str | None], family: ModelFamily
 
 def optional(component: str, family: ModelFamily) -> tuple[str, ...]:
     """Return the ends of the names of tensors that a component's files may hold and that are not needed."""
+    if component == "image_encoder":
+        return (POSITIONS,)
     if component not in family.encoders:
         return ()
     return (POSITIONS,) if component in family.projected else (POSITIONS, PROJECTION)

@@ -29,6 +29,8 @@ class Parts:
     tokenizers: tuple[Any, ...]
     schedule: Schedule
     prediction: Prediction
+    others: tuple[Any, ...] = ()
+    """Further networks, in the family's order."""
     index: dict[str, Any] = field(default_factory=dict)
     """Content of model_index.json."""
 
@@ -75,6 +77,7 @@ def assembled(folder: Path, family: ModelFamily, name: str, loaded: dict[str, An
         tuple(tokenizers),
         schedule,
         prediction,
+        tuple(loaded[k] for k in family.others),
         read_object(folder / "model_index.json"),
     )
 

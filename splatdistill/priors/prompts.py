@@ -29,6 +29,8 @@ class Prompts:
     """
     picture: Float[Tensor, "4 h w"] | None = None
     """Picture of the object, premultiplied, and its opacity, in [0, 1]; a prior that takes one is shown it."""
+    picture_camera: Cameras | None = None
+    """The picture's camera, for priors that are told where a view is from there."""
     picture_kept: bool = False
     """Show the picture in the negative branch of classifier-free guidance too, so that only the words are amplified."""
 
@@ -64,6 +66,8 @@ class Prompts:
             texts=tuple(texts),
             perp=perp,
         )
+        if self.picture is None and prior.needs_picture:
+            raise UserError(f"the prior {prior.name} makes views of a picture; expected one: give --from-image FILE")
         return told if self.picture is None or not prior.takes_picture else self._shown(told, prior, behind)
 
     def _shown(self, told: Conditions, prior: DiffusionPrior, behind: Float[Tensor, "b 3"] | None) -> Conditions:
@@ -73,11 +77,13 @@ class Prompts:
         assert self.picture is not None
         size = (prior.image_size, prior.image_size)
         rgba = F.interpolate(self.picture[None].to(prior.device, prior.dtype), size=size, mode="bilinear", antialias=True, align_corners=False)
-        behind = rgba.new_ones(len(told), 3) if behind is None else behind.to(rgba)
+        behind = rgba.new_ones(len(told), 3) if behind is None or prior.needs_picture else behind.to(rgba)
         image = rgba[:, :3] + (1 - rgba[:, 3:]) * behind[:, :, None, None]
 
+        place = None if self.picture_camera is None else self.picture_camera.camera_to_world.to(prior.device, prior.dtype).expand(len(told), 4, 4)
+
         def seen(condition: Condition) -> Condition:
-            return replace(condition, image=image)
+            return replace(condition, image=image, image_camera=place)
 
         perp = told.perp and replace(told.perp, first=seen(told.perp.first), second=seen(told.perp.second))
         negative = seen(told.negative) if self.picture_kept else told.negative

@@ -214,7 +214,7 @@ class StableDiffusionPrior(DiffusionPrior):
         return answer_grouped(queries, self._call)
 
     def _call(self, network: nn.Module | None, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        self.calls += len(x_t) if condition.image is None else len(x_t) // self.views * (self.views + 1)
+        self.calls += len(x_t) if condition.image is None or self.views == 1 else len(x_t) // self.views * (self.views + 1)
         pieces = zip(x_t.split(self.max_batch), t.to(self.device).split(self.max_batch), condition.split(self.max_batch))
         return torch.cat([(network or self.eps)(*piece).to(self.dtype) for piece in pieces])
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from splatdistill.errors import WeightsError
 from splatdistill.priors import DiffusionPrior, hub, single_file
-from splatdistill.priors.families import SD3, XL, ModelFamily
+from splatdistill.priors.families import SD3, XL, ZERO123, ModelFamily
 from splatdistill.priors.layout import family_in, problems
 from splatdistill.priors.precision import Precision, VaePrecision
 from splatdistill.priors.refusal import unusable
@@ -174,7 +174,7 @@ def embedded(tried: tuple[Tried, ...], said: str = "", name: str = "") -> Found:
 def refusal(asked: str, tried: tuple[Tried, ...], repo: str = "", hint: str = "") -> WeightsError:
     """Return an error of one screen: the weights asked for, the places searched in order, why each failed, and the next step."""
     target = hub.MIRRORS.get(repo, repo) or hub.CANDIDATES[0]
-    size = "about 2.6 GB" if hub.known(target) else "of use where it is Stable Diffusion 1.x/2.x, XL or 3"
+    size = "about 2.6 GB" if hub.known(target) else "of use where it is Stable Diffusion 1.x/2.x, XL or 3, or Zero-1-to-3"
     fixes = [
         (hub.command(target), f"downloads it ({size}); with --local-dir DIR it can be carried to where there is no network"),
         ("--prior DIR", "takes a folder in the diffusers layout of SD 1.x/2.x, SDXL or SD 3"),
@@ -207,6 +207,10 @@ def class_of(family: ModelFamily) -> "type[StableDiffusionPrior]":
         from splatdistill.priors.stable_3 import StableDiffusion3Prior
 
         return StableDiffusion3Prior
+    if family is ZERO123:
+        from splatdistill.priors.zero123 import Zero123Prior
+
+        return Zero123Prior
     from splatdistill.priors.stable import StableDiffusionPrior
 
     return StableDiffusionPrior

@@ -40,12 +40,11 @@ class Mixed(nn.Module):
         self.added, self.prior = added, prior
         self.memory = added.guidance.init(prior)
 
-    def view(self, first: View, config: Train) -> View:
+    def view(self, first: View, config: Train, prompts: Prompts) -> View:
         """Return what the run's own guidance is shown, as this one's prior sees it."""
         if self.prior is first.prior or first.render is None:
             return first
-        words = config.directions if config.view_dependent else None
-        prompts = Prompts(config.prompt, config.negative, words, perp_neg_of(config.perp_neg, self.prior))
+        prompts = replace(prompts, perp_neg=perp_neg_of(config.perp_neg, self.prior))
         x = self.prior.encode(to_prior_size(first.render.rgb.to(self.prior.device), self.prior), first.rng)
         return replace(first, x=x, text=prompts.conditions(self.prior, first.render.cameras.to(self.prior.device)), prior=self.prior)
 

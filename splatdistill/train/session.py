@@ -38,6 +38,8 @@ class Session:
         check_prompt(config)
         self.config, self.prior = config, prior
         self.picture = config.image.read()
+        if self.picture is None and prior.needs_picture:
+            raise UserError(f"the prior {prior.name} makes views of a picture; expected one: give --from-image FILE")
         if self.picture is not None and not config.prompt.strip() and (config.also or not (config.image.shown and prior.takes_picture)):
             raise UserError(f"the prior {prior.name}, or one of --also, is shown no picture, and there is no prompt; expected words that say what the picture shows: give --prompt too")
         self.rasterizer = default_rasterizer(prior.device) if rasterizer is None else rasterizer
@@ -66,8 +68,9 @@ class Session:
         """Return the texts in use."""
         c = self.config
         words = c.directions if c.view_dependent else None
-        shown = self.picture if c.image.shown else None
-        return Prompts(c.prompt, c.negative, words, perp_neg_of(c.perp_neg, self.prior), shown, c.image.kept)
+        shown = self.picture if c.image.shown or self.prior.needs_picture else None
+        camera = c.image.camera(c.cameras, self.prior.image_size)
+        return Prompts(c.prompt, c.negative, words, perp_neg_of(c.perp_neg, self.prior), shown, camera, c.image.kept)
 
     def step(self) -> StepDone:
         """Run one optimiser step (or a refused one)."""

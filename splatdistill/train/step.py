@@ -122,7 +122,7 @@ def train_step(
         x = prior.encode(to_prior_size(out.rgb, prior), state.rng)  # what the prior is shown
         view = View(x, prompts.conditions(prior, cameras, behind.detach()), prior, state.rng, progress, out)
         distilled = guidance(view, state.memory)  # what the prior wants changed
-        seconds = [(part, part.view(view, config)) for part in mixed(state.memory)]
+        seconds = [(part, part.view(view, config, prompts)) for part in mixed(state.memory)]
         wanted = sum((part.loss(seen) for part, seen in seconds), distilled.loss)
         lap(1)
         terms = config.regularise(out, g, progress) + likeness(g, picture, behind, config, rasterizer, size, progress)

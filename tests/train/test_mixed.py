@@ -73,7 +73,7 @@ def test_its_gradient_goes_through_its_own_encoder():
     settings = config()
     text = Prompts(settings.prompt, words=None)
     rng = torch.Generator().manual_seed(3)
-    seen = part.view(View(first.encode(rgb), text.conditions(first, cameras), first, rng, 0.4, out), settings)
+    seen = part.view(View(first.encode(rgb), text.conditions(first, cameras), first, rng, 0.4, out), settings, text)
     assert seen.x.shape == (2, 3, 8, 8) and seen.prior is other
     (got,) = torch.autograd.grad(part.loss(seen), rgb)
     again = torch.Generator().manual_seed(3)
