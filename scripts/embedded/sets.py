@@ -23,7 +23,7 @@ from splatdistill.cameras import Cameras, orbit, with_view
 from splatdistill.priors.multiview import NUMBERS, camera_numbers
 from splatdistill.toybox import Caption, is_held_out, render, sample_caption
 from splatdistill.toybox.pack import PackedWorld
-from splatdistill.toybox.real import RealCaption, parse_real, sample_object, shown
+from splatdistill.toybox.real import RealCaption, sample_object, shown
 from splatdistill.toybox.real_split import SPLIT
 from splatdistill.toybox.rooms import ROOM_VIEWS, room_mesh, sample_room
 from splatdistill.toybox.triangles import rasterise
