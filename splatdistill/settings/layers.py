@@ -16,7 +16,6 @@ from splatdistill.settings import recipes, yaml
 from splatdistill.settings.classes import Choice
 from splatdistill.settings.command_line import command_line
 from splatdistill.settings.documentation import documentation
-from splatdistill.settings.files import expanded
 from splatdistill.settings.options import Option, options_of, unknown
 from splatdistill.settings.recipes import Family
 from splatdistill.settings.values import converted, unchecked
@@ -31,7 +30,7 @@ class Beside:
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """The run directory; by default runs/ and the prompt. One that exists gets a number."""
     config_file: Annotated[str | None, tyro.conf.arg(name="config", metavar="FILE")] = None
-    """A YAML file of options, above the recipe and below those typed."""
+    """A YAML file of options, above the recipe and below those typed; or the name of one that comes with the package, such as `fast`."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +129,7 @@ def parse(
     """
     layers = [Layer(TYPED, {}, tuple(argv))] if argv else []
     if file := peek(argv, "--config"):
-        layers.insert(0, Layer(file, yaml.read(expanded(file))))
+        layers.insert(0, Layer(file, recipes.asked(file)))
     layers = [*earlier, *layers]
     asked = [peek(argv, "--prior"), *(la.options.get("prior") for la in reversed(layers))]
     prior = str(next((p for p in asked if p is not None), "auto"))

@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from splatdistill.checks import shown
+from splatdistill.errors import UserError
 from splatdistill.settings import yaml
+from splatdistill.settings.files import expanded, is_file
 
 Family = Literal["tiny", "world", "sd"]
 DEFAULT: Family = "world"  # of the embedded prior that `auto` takes
@@ -40,6 +43,22 @@ def pictured(family: Family) -> Path | None:
     """Return the file of what a family's recipes change where a picture is the prompt; None where there is none."""
     path = folder() / "image" / f"{family}.yaml"
     return path if path.is_file() else None
+
+
+def extra() -> dict[str, Path]:
+    """Return the files of configs/extra by their names."""
+    return {path.stem: path for path in sorted((folder() / "extra").glob("*.yaml"))}
+
+
+def asked(source: str) -> yaml.Tree:
+    """Return the options that --config names: a file, or a name of `extra`. UserError for neither."""
+    path, names = expanded(source), extra()
+    if not is_file(path):
+        if source in names:
+            return yaml.read(names[source])
+        if not path.suffix and path.name == source:
+            raise UserError(f"--config {shown(source)}: there is no such file, and none of this name comes with the package: {', '.join(names)}")
+    return yaml.read(path)
 
 
 def merged(paths: Sequence[Path]) -> yaml.Tree:

@@ -263,3 +263,23 @@ def test_the_shipped_recipes_are_found():
         "sd/sdi.yaml",
         "sd/sds.yaml",
     }
+
+
+def test_config_takes_the_name_of_a_file_that_comes_with_the_package(tmp_path, monkeypatch):
+    """A name stands for configs/extra/NAME.yaml, whoever says it in the configuration; a file that is there goes before."""
+    monkeypatch.chdir(tmp_path)
+    argv = ["--prompt", "a red mug", "--guidance", "sdi"]
+    slow, fast = (parse_train([*argv, *more], lambda source: "world") for more in ([], ["--config", "fast"]))
+    assert fast.config == replace(slow.config, steps=80) and fast.chosen_by["steps"] == "fast"
+    assert parse_train([*argv, "--config=fast", "--steps", "7"], lambda source: "world").config.steps == 7
+    Path("fast").write_text("steps: 9\n", encoding="utf-8")
+    assert parse_train([*argv, "--config", "fast"], lambda source: "world").config.steps == 9
+    for path in recipes.extra().values():
+        if path.stem == "fast":
+            continue  # that file is in the way now
+        by_name, by_path = (parse_train(["--prompt", "a mug", "--config", said], lambda source: "sd").config for said in (path.stem, str(path)))
+        assert by_name == by_path
+    with pytest.raises(UserError, match="fats.*fast, mvdream"):
+        parse_train([*argv, "--config", "fats"], lambda source: "world")
+    with pytest.raises(UserError, match="could not read"):
+        parse_train([*argv, "--config", "fats.yaml"], lambda source: "world")
