@@ -25,7 +25,7 @@ import torch
 from splatdistill.errors import RunEnded, UserError
 from splatdistill.estimators.weights import TINY_CLIP
 from splatdistill.evaluate.acceptance import Sight, judge, look, look_at_truth, needed, sheet, table
-from splatdistill.evaluate.acceptance_runs import Judges, judge_file, prompt_of, runs_in, splats_of
+from splatdistill.evaluate.acceptance_runs import JudgeNetworks, judge_file, prompt_of, runs_in, splats_of
 from splatdistill.evaluate.clip_model import clip_model
 from splatdistill.evaluate.metrics.imagenet import named
 from splatdistill.evaluate.metrics.imagenet import table as table_of_classes
@@ -103,7 +103,7 @@ def main(argv: list[str] | None = None) -> int:
     if unknown and not args.train:
         parser.error(f"unknown without --train: {' '.join(unknown)}")
     args.out = args.out or Path("runs/acceptance-truth" if args.truth else "runs/acceptance")
-    judges = Judges(clip_model(str(args.clip)), find(args.fronts))
+    judges = JudgeNetworks(clip_model(str(args.clip)), find(args.fronts))
     prompts = (*(ACCEPTANCE if args.prompts != "real" else ()), *(SPLIT.truth if args.prompts != "toys" else ()))
     runs: list[Path] = []
     if args.truth:

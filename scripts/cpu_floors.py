@@ -20,7 +20,7 @@ from numba.core import cgutils
 from splatdistill.cameras import Cameras, orbit
 from splatdistill.gaussians import Gaussians
 from splatdistill.render.cpu import pipeline
-from splatdistill.render.cpu.buffers import Composited, Images, Shapes, Tiles, View, channel_tag, degree_tag
+from splatdistill.render.cpu.buffers import CameraBuffers, Composited, Images, Shapes, Tiles, channel_tag, degree_tag
 from splatdistill.render.cpu.kernels import layout
 from splatdistill.render.cpu.kernels.simd import INT64, Simd, Vec, emitted
 from splatdistill.render.cpu.rasterize import pack_view
@@ -92,7 +92,7 @@ def staged(gaussians: Gaussians, cameras: Cameras) -> Staged:
     return Staged(tiles, composited, seconds)
 
 
-def _images(view: View) -> Images:
+def _images(view: CameraBuffers) -> Images:
     size = view.count * view.padded[0] * view.padded[1]
     return Images(*(np.ones(planes * size, np.float32) for planes in (3, 0, 1, 1)))
 

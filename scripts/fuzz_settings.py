@@ -25,7 +25,7 @@ from splatdistill.cli.image import COMMAND as IMAGE
 from splatdistill.cli.render import Render
 from splatdistill.cli.toybox import Toybox
 from splatdistill.cli.train import COMMAND as TRAIN
-from splatdistill.cli.view import View
+from splatdistill.cli.view import ViewOptions
 from splatdistill.errors import UserError
 from splatdistill.evaluate.options import Evaluate
 from splatdistill.evaluate.variance.options import Variance
@@ -37,7 +37,7 @@ from splatdistill.settings.options import options_of
 from splatdistill.shell import as_typed
 
 LIMIT = 1.0  # seconds of the processor: a busy machine makes nothing slow
-PLAIN = {"export": Export, "render": Render, "toybox": Toybox, "view": View, "bench": Bench, "evaluate": Evaluate, "variance": Variance}
+PLAIN = {"export": Export, "render": Render, "toybox": Toybox, "view": ViewOptions, "bench": Bench, "evaluate": Evaluate, "variance": Variance}
 CONFIGURED = {"train": TRAIN, "image": IMAGE}
 
 WORDS = ["", " ", "x", "off", "on", "yes", "null", "None", "~", "true", "-", "--", "-1", "=", "--=", "a=b", "sds", "tiny", "nowhere.py:X", "ring", "~nobody/x.py:Y", "b" * 5000 + ".py:Z", "\x00.py:N", "."]

@@ -9,7 +9,7 @@ from scipy.spatial import cKDTree
 
 from embedded.furniture import Model
 from splatdistill.cameras import Cameras, orbit
-from splatdistill.toybox.triangles import Mesh, rasterise
+from splatdistill.toybox.triangles import CornerMesh, rasterise
 
 SAMPLES = 80_000  # points of the original surface that materials and textures are read at
 BARYCENTRIC = np.array([[i, j, 6 - i - j] for i in range(1, 6) for j in range(1, 6 - i)]) / 6.0  # inside a face
@@ -121,7 +121,7 @@ def openness(places: np.ndarray, corners: np.ndarray, directions: int = 64, size
     elevation, azimuth = np.degrees(np.arcsin(1 - (2 * i + 1) / directions)), i * 137.50776405 % 360
     cameras = orbit(azimuth.tolist(), elevation.tolist(), 20.0, 6.0, size)
     f = np.float32
-    blank = Mesh(corners.astype(f), np.ones(corners.shape, f), np.zeros((*corners.shape[:2], 2), f), np.ones(corners.shape[:2], f),
+    blank = CornerMesh(corners.astype(f), np.ones(corners.shape, f), np.zeros((*corners.shape[:2], 2), f), np.ones(corners.shape[:2], f),
                  np.zeros(len(corners), np.int32), np.array([[1, 1, 1, -1, 0, 0]], f), np.zeros((1, 3), np.uint8))  # fmt: skip
     seen = np.zeros(len(places))
     for k in range(directions):

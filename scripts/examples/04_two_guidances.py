@@ -29,7 +29,7 @@ def main(out: Path = Path("runs/example-bench"), amount: float = 400.0) -> Concl
     planned, root = settle(options), out.absolute()
     jobs = run.jobs_of(planned, planned.steps)
     root.mkdir(parents=True, exist_ok=True)
-    write_json(root / "bench.json", planned.told(jobs, []))
+    write_json(root / "bench.json", planned.as_record(jobs, []))
     print(f"{len(jobs)} runs: {', '.join(f'{name} {steps} steps' for name, steps in planned.steps.items())}")
     run.make(options, planned, jobs, root / "jobs", Event(), lambda job, record: print(f"{job.arm}: {record.how}"), lambda part: None)
     found = conclude(planned, jobs, root, Measuring(None, "clip", 0, None), quietly)

@@ -16,7 +16,7 @@ from splatdistill.evaluate.plots import over_density
 from splatdistill.guidance import SDS, VSD, Guidance, Times
 from splatdistill.io.images import write_png
 from splatdistill.priors.plane import plane
-from splatdistill.train.image2d import Image2D, Pictures
+from splatdistill.train.image2d import Image2D, Image2DSession
 
 
 def main(out: Path = Path("runs/example-plane"), steps: int = 600, points: int = 256) -> dict[str, Coverage]:
@@ -29,7 +29,7 @@ def main(out: Path = Path("runs/example-plane"), steps: int = 600, points: int =
     found = {}
     for name, guidance in methods.items():
         prior = plane()
-        pictures = Pictures(Image2D(prompt="ring", guidance=guidance, steps=steps, particles=points, init=1.0), prior)
+        pictures = Image2DSession(Image2D(prompt="ring", guidance=guidance, steps=steps, particles=points, init=1.0), prior)
         while pictures.step():
             pass
         c = found[name] = coverage(pictures.latents(), prior, "ring", torch.Generator().manual_seed(0))

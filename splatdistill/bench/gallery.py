@@ -13,7 +13,7 @@ from splatdistill.bench.sheet import looks, side_by_side
 from splatdistill.cameras import orbit
 from splatdistill.errors import UserError
 from splatdistill.evaluate.acceptance import AcceptanceRecord
-from splatdistill.evaluate.acceptance_runs import Judges, judge_file, splats_of
+from splatdistill.evaluate.acceptance_runs import JudgeNetworks, judge_file, splats_of
 from splatdistill.gaussians import Gaussians
 from splatdistill.render import Rasterizer
 from splatdistill.toybox import parse
@@ -50,7 +50,7 @@ def planned(root: Path) -> dict:
         raise UserError(f"{root} holds no bench.json that can be read ({e}); expected the folder of a bench") from e
 
 
-def collect(root: Path, plan: dict, judges: Judges, tell: Callable[[str], None] = print) -> list[Run]:
+def collect(root: Path, plan: dict, judges: JudgeNetworks, tell: Callable[[str], None] = print) -> list[Run]:
     """Judge every run of a bench that has ended. tell: takes a line for each."""
     runs = []
     for job in plan["jobs"]:

@@ -4,12 +4,11 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 from splatdistill.io.atomic import replacing
 from splatdistill.train.events import Verdict
 
-How = Literal["done", "stopped", "failed", "killed"] | Verdict
 VERDICTS: tuple[str, ...] = get_args(Verdict)
 NAME = "record.json"
 
@@ -22,7 +21,7 @@ class JobRecord:
     arm: str
     seed: int
     argv: tuple[str, ...]
-    how: str  # one of How
+    how: str  # done, stopped, failed, killed, or a verdict
     error: str = ""  # what was said by one that was not done
     code: int = 0  # exit status of the last process
     seconds: float = 0.0  # of all its processes, start and files at the end included

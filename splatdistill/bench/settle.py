@@ -72,7 +72,7 @@ class Planned:
         more = [f"{a.share:g} times that for {a.name!r}" for a in self.arms if a.share != 1]
         return f"{told} ({', '.join(more)})" if more else told
 
-    def told(self, jobs: list[Job], argv: list[str]) -> dict[str, Any]:
+    def as_record(self, jobs: list[Job], argv: list[str]) -> dict[str, Any]:
         """Return the content of bench.json."""
         return {
             "version": __version__,

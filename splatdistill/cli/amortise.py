@@ -41,7 +41,7 @@ NEUTRAL = ("steps", "checkpoint_every", "preview_every")  # what a resumed train
 
 
 @dataclass(frozen=True)
-class Options(Watched):
+class AmortiseOptions(Watched):
     """Options of `amortise` that are no part of a configuration."""
 
     resume: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
@@ -49,7 +49,7 @@ class Options(Watched):
 
 
 COMMAND = Subcommand(
-    "amortise", Amortise, (Choice("guidance", Guidance, GUIDANCES), Choice("generator", Trunk, TRUNKS)), TAKEN, beside=Options
+    "amortise", Amortise, (Choice("guidance", Guidance, GUIDANCES), Choice("generator", Trunk, TRUNKS)), TAKEN, beside=AmortiseOptions
 )
 
 
@@ -121,7 +121,7 @@ def follow(session: AmortisedSession, folder: RunDir, parsed: Parsed, notice: st
         f"{len(session.corpus)} prompts by {parsed.spell['guidance']} into a {parsed.spell['generator']} generator: {images} views a step, "
         f"each prompt {f'about {visits:.0f} times' if visits >= 1 else 'once at most'}, with the prior {session.prior.name} on {config.device}, into {folder.path}"
     )
-    assert isinstance(parsed.beside, Options)
+    assert isinstance(parsed.beside, AmortiseOptions)
     watching = parsed.beside.watching
     page = watching.corpus(session, folder, commands, console)
     try:

@@ -59,7 +59,7 @@ def command(argv: list[str]) -> int:
             make(options, planned, short_runs(planned), root / "calibration", console, stop)
             steps = steps_by_seconds(planned, root / "calibration")
         jobs = jobs_of(planned, steps)
-        write_json(root / "bench.json", planned.told(jobs, argv))
+        write_json(root / "bench.json", planned.as_record(jobs, argv))
         console.print(told)
         if options.train:
             make(options, planned, jobs, root / "jobs", console, stop)

@@ -12,7 +12,7 @@ from rich.console import Console
 from splatdistill.cli import render
 from splatdistill.errors import UserError
 from splatdistill.export import meshes
-from splatdistill.export.prepare import TARGETS, For, Pivot, Preparation, sides, thinned, told
+from splatdistill.export.prepare import TARGETS, For, Pivot, Preparation, description, sides, thinned
 from splatdistill.export.read_back import odd
 from splatdistill.export.saved_splats import SavedSplats, chosen
 from splatdistill.export.write import FORMATS, Asked, export
@@ -127,7 +127,7 @@ class Export:
         """Describe the size and axes of an object in the file."""
         target, kind = TARGETS[self.target], self.kind()
         up: Up = "gltf" if kind in MESHES or kind in FILMS else FORMATS[kind].up or target.up
-        return f"  {told(sides, up, self.unit()[1], self.pivot or target.pivot)}"
+        return f"  {description(sides, up, self.unit()[1], self.pivot or target.pivot)}"
 
     def kind(self) -> Format:
         """Return the format; UserError if nothing says it."""
@@ -202,7 +202,7 @@ def one(asked: Export, path: Path, splats: Gaussians, saved: SavedSplats, consol
         sought = asked.preparation()
         shape = meshes.seated(shape, None if sought.height is None else sought.height * sought.scale, sought.pivot)
         made = meshes.write(path, kind, shape, saved.comments, asked.material)
-        console.print(f"wrote {path}: {meshes.told(made)}; {sized(made.bytes)}, {asked.material}")
+        console.print(f"wrote {path}: {meshes.description(made)}; {sized(made.bytes)}, {asked.material}")
         console.print(asked.lies(meshes.sides(shape)))
         return
     form = FORMATS[kind]

@@ -27,7 +27,7 @@ from splatdistill.settings.recipes import Family
 from splatdistill.settings.resolve import Weights, changed, device_of, refuse_prompt, resolved
 from splatdistill.shell import as_typed
 from splatdistill.train.commands import Commands
-from splatdistill.train.image2d import Image2D, Pictures
+from splatdistill.train.image2d import Image2D, Image2DSession
 from splatdistill.train.progress import Work, clock
 from splatdistill.train.run import RunDir
 
@@ -107,7 +107,7 @@ def command(argv: list[str]) -> int:
     if notice:
         console.print(notice, style="bold yellow")
     config = parsed.config
-    pictures = Pictures(config, prior)
+    pictures = Image2DSession(config, prior)
     folder = RunDir.create(config.prompt, parsed.beside.out)
     write_text(
         folder.config,
@@ -143,7 +143,7 @@ def points(prior: DiffusionPrior) -> bool:
     return isinstance(prior, GaussianMixturePrior) and tuple(prior.shape) == (2,)
 
 
-def distil(pictures: Pictures, guidance: str, folder: RunDir, console: Console) -> int:
+def distil(pictures: Image2DSession, guidance: str, folder: RunDir, console: Console) -> int:
     """Step to the end or until told to stop; write what came of it. The exit status."""
     config, prior, commands = pictures.config, pictures.prior, Commands()
     calls, began = prior.calls, time.perf_counter()
@@ -195,7 +195,7 @@ def distil(pictures: Pictures, guidance: str, folder: RunDir, console: Console) 
     return STOPPED + caught[0] if more and caught else 0
 
 
-def covered(pictures: Pictures) -> Coverage:
+def covered(pictures: Image2DSession) -> Coverage:
     """Measure how well points cover the density."""
     prior = cast(GaussianMixturePrior, pictures.prior)
     return coverage(pictures.latents(), prior, pictures.config.prompt, torch.Generator().manual_seed(0))

@@ -15,7 +15,7 @@ CLASSES: dict[str, tuple[type, tuple[str, ...]]] = {
     "render": (render.Render, ()),
     "toybox": (toybox.Toybox, ()),
     "variance": (variance.Variance, ()),
-    "view": (view.View, ()),
+    "view": (view.ViewOptions, ()),
 }
 CONFIGURED: dict[str, Subcommand] = {"train": train.COMMAND, "image": image.COMMAND, "amortise": amortise.COMMAND}
 PRIORS = {"train": {}, "amortise": {}, "image": {plane.NAME: {"who": image.EXACT.who, "options": image.EXACT.options}}}

@@ -8,7 +8,7 @@ from types import FrameType
 
 from rich.console import Console
 
-from splatdistill.cli.viewer import Page, Watching
+from splatdistill.cli.viewer import RunViewer, Watching
 from splatdistill.errors import RunEnded
 from splatdistill.shell import as_typed
 from splatdistill.system import HANGUP, POLITE
@@ -62,7 +62,7 @@ def tell(console: Console, ended: Ended, files: Artefacts | None, took: str, fol
         console.print(f"to go on: {as_typed('splatdistill', 'train', '--resume', folder.path)}")
 
 
-def keep(console: Console, page: Page | None, wait: bool, wrong: str = "") -> None:
+def keep(console: Console, page: RunViewer | None, wait: bool, wrong: str = "") -> None:
     """Show the film of a run that was watched, and keep its page until Ctrl-C. wrong: what a person should know before."""
     if page is None:
         return

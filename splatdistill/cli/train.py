@@ -27,7 +27,7 @@ from splatdistill.settings.resolve import Weights, changed, device_of, refuse_pr
 from splatdistill.shell import as_typed
 from splatdistill.train.begin import begin
 from splatdistill.train.config import Train
-from splatdistill.train.log import told
+from splatdistill.train.log import description
 from splatdistill.train.replay import Replay
 from splatdistill.train.run import RunDir
 from splatdistill.train.session import Session
@@ -41,7 +41,7 @@ BESIDE = (*WATCHED, "track")  # what is no part of a run
 
 
 @dataclass(frozen=True)
-class Options(Watched):
+class TrainOptions(Watched):
     """Options of `train` that are no part of a configuration."""
 
     resume: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
@@ -64,7 +64,7 @@ class Options(Watched):
         checks.within(self, 1, MOST, "variants")
 
 
-COMMAND = replace(TRAIN, beside=Options)
+COMMAND = replace(TRAIN, beside=TrainOptions)
 
 
 def command(argv: list[str]) -> int:
@@ -100,7 +100,7 @@ def fresh(argv: list[str], server: Any = None) -> int:
     earlier = refining(RunDir(expanded(source))) if source is not None else ()
     parsed = parse(from_image(from_splats(argv)), weights.family, command=COMMAND, earlier=earlier)
     asked = parsed.beside
-    assert isinstance(asked, Options)
+    assert isinstance(asked, TrainOptions)
     watching = asked.watching  # checks it, before anything is loaded
     available(asked.track)
     if asked.variants > 1 and commands:
@@ -132,7 +132,7 @@ def fresh(argv: list[str], server: Any = None) -> int:
         return follow(session, folder, console, replace(watching, server=server), commands, trackers(asked.track, folder))
     finally:
         if commands is not None and commands.given:
-            late = "; ".join(f"before step {g.attempt + 1}, {told(g.command)}" for g in commands.given)
+            late = "; ".join(f"before step {g.attempt + 1}, {description(g.command)}" for g in commands.given)
             console.print(f"the run ended before these commands of the log: {late}", style="yellow")
 
 
@@ -158,7 +158,7 @@ def from_splats(argv: list[str]) -> list[str]:
     return [*rest, "--init=file", f"--init.path={source}"]
 
 
-def several(parsed: Parsed, asked: Options, first: Session, folder: RunDir, notice: str, console: Console) -> int:
+def several(parsed: Parsed, asked: TrainOptions, first: Session, folder: RunDir, notice: str, console: Console) -> int:
     """Train one run for each of some seeds, and then the one that was chosen at a higher setting."""
     runs = []
     for k in range(asked.variants):
@@ -198,7 +198,7 @@ def resume(argv: list[str]) -> int:
             f"For a new run with other options: {as_typed('splatdistill', 'train', '--config', folder.config)} ..."
         )
     parsed = parse([f"--config={folder.config}", *argv], lambda source: None, command=COMMAND)
-    assert isinstance(parsed.beside, Options)
+    assert isinstance(parsed.beside, TrainOptions)
     available(parsed.beside.track)
     folder.begun()  # refuses what is no run's configuration
     checkpoint = folder.newest_checkpoint()

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from splatdistill.cli.run_with_progress import STOPPED, stopping
-from splatdistill.cli.viewer import Choice, Watching
+from splatdistill.cli.viewer import VariantsViewer, Watching
 from splatdistill.errors import RunEnded, UserError
 from splatdistill.settings.commands import TRAIN
 from splatdistill.settings.layers import Layer, parse
@@ -45,7 +45,7 @@ def refining(folder: RunDir) -> tuple[Layer, Layer]:
     return begun, Layer("--refine", higher)
 
 
-def choose(runs: Sequence[Variant], console: Console, watching: Watching) -> tuple[int, Choice | None]:
+def choose(runs: Sequence[Variant], console: Console, watching: Watching) -> tuple[int, VariantsViewer | None]:
     """Train all, watched from a browser or not: the exit status, and the page if one was chosen there to be refined."""
     page = watching.choose(runs, console)
     chosen = False

@@ -13,7 +13,7 @@ from splatdistill.settings.command_line import command_line
 
 
 @dataclass(frozen=True)
-class View:
+class ViewOptions:
     """Look at runs, checkpoints and .ply files in a browser, and clean them up."""
 
     paths: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PATH...")] = ()
@@ -28,7 +28,7 @@ class View:
 
 def command(argv: list[str]) -> int:
     """Run the subcommand; return its exit status."""
-    asked = command_line(View, argv, "splatdistill view")
+    asked = command_line(ViewOptions, argv, "splatdistill view")
     if not asked.paths:
         raise UserError("what to look at? Give runs, checkpoints or .ply files: splatdistill view runs/a-red-mushroom")
     Watching(port=asked.port, hosts=asked.viewer_host)

@@ -27,7 +27,7 @@ WATCHED = ("viewer", "no_viewer", "wait", "no_wait", "port", "viewer_host")  # w
 
 
 @runtime_checkable
-class Page(Protocol):
+class RunViewer(Protocol):
     """Interface of a run's viewer, as the run uses it."""
 
     def __call__(self, event: Event) -> None:
@@ -44,7 +44,7 @@ class Page(Protocol):
 
 
 @runtime_checkable
-class Choice(Protocol):
+class VariantsViewer(Protocol):
     """Interface of the page of variants, as the runs use it."""
 
     chosen: int | None  # which one is to be refined
@@ -97,12 +97,12 @@ class Watching:
 
             checked_hosts(self.hosts)
 
-    def open(self, session: Session, folder: RunDir, commands: Commands, console: Console) -> Page | None:
+    def open(self, session: Session, folder: RunDir, commands: Commands, console: Console) -> RunViewer | None:
         """Open the viewer of a run, if one is wanted; one that cannot be opened keeps no run from going."""
         if not self.viewer:
             return None
 
-        def make(say: Callable[[str], None]) -> Page:
+        def make(say: Callable[[str], None]) -> RunViewer:
             from splatdistill_viewer.run_page import RunPage
 
             prior = session.config.prior
@@ -123,12 +123,12 @@ class Watching:
 
         return opened(make, console)
 
-    def choose(self, runs: Sequence[Variant], console: Console) -> Choice | None:
+    def choose(self, runs: Sequence[Variant], console: Console) -> VariantsViewer | None:
         """Open the page of several runs, if one is wanted and can be had."""
         if not self.viewer:
             return None
 
-        def make(say: Callable[[str], None]) -> Choice:
+        def make(say: Callable[[str], None]) -> VariantsViewer:
             from splatdistill_viewer.variants_page import VariantsPage
 
             prior = runs[0].session.config.prior

@@ -13,7 +13,7 @@ from splatdistill.scene.splats import Splats
 
 
 @dataclass(frozen=True)
-class Change:
+class CountChange:
     """Numbers of Gaussians that an update changed; the count grows by added - removed."""
 
     added: int = 0
@@ -77,7 +77,7 @@ class Densifier(ABC):
         progress: float,
         rng: torch.Generator,
         max_gaussians: int,
-    ) -> Change:
+    ) -> CountChange:
         """Add, remove and move Gaussians in the scene, its optimizer and the state, if it is time to.
 
         step: optimizer steps taken so far; progress: their share of all, in [0, 1]. The count never grows beyond

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from splatdistill import checks
-from splatdistill.densify.base import Change, Densifier, DensifyState, due
+from splatdistill.densify.base import CountChange, Densifier, DensifyState, due
 from splatdistill.densify.ops import resize
 from splatdistill.scene.splats import Splats
 
@@ -34,10 +34,10 @@ class Fixed(Densifier):
         progress: float,
         rng: torch.Generator,
         max_gaussians: int,
-    ) -> Change:
+    ) -> CountChange:
         if not due(step, progress, self.every, 0.0, 1.0):
-            return Change()
+            return CountChange()
         dead = scene.logits.detach().sigmoid() < self.prune_opacity
         if removed := int(dead.sum()):
             state.follow(resize(scene, optimizer, (~dead).nonzero()[:, 0]))
-        return Change(removed=removed)
+        return CountChange(removed=removed)

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from splatdistill import checks
-from splatdistill.densify.base import Change, Densifier, DensifyState, due
+from splatdistill.densify.base import CountChange, Densifier, DensifyState, due
 from splatdistill.densify.ops import Rows, forget, resize, rows
 from splatdistill.gaussians import rotation_matrices
 from splatdistill.render import Screen
@@ -103,8 +103,8 @@ class Gradient(Densifier):
         progress: float,
         rng: torch.Generator,
         max_gaussians: int,
-    ) -> Change:
-        change = Change()
+    ) -> CountChange:
+        change = CountChange()
         if due(step, progress, self.every, self.since, self.until):
             change = self._densify(state, scene, optimizer, rng, max_gaussians)
         if self.reset_every is not None and due(step, progress, self.reset_every, self.since, self.until):
@@ -119,7 +119,7 @@ class Gradient(Densifier):
         optimizer: torch.optim.Optimizer,
         rng: torch.Generator,
         max_gaussians: int,
-    ) -> Change:
+    ) -> CountChange:
         n = len(scene)
         state.move(scene.means.device)
         size = scene.log_scales.exp().amax(1)
@@ -138,7 +138,7 @@ class Gradient(Densifier):
         state.follow(resize(scene, optimizer, (~gone).nonzero()[:, 0], new))
         state.gradient.zero_()
         state.views.zero_()
-        return Change(added=len(new["means"]), removed=int(gone.sum()))
+        return CountChange(added=len(new["means"]), removed=int(gone.sum()))
 
     def _chosen(self, gradient: Float[Tensor, " n"], dead: Bool[Tensor, " n"], room: int) -> Bool[Tensor, " n"]:
         """Return the Gaussians that grow by one: at most `room`, the highest gradients first."""

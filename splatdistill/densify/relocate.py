@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from splatdistill import checks
-from splatdistill.densify.base import Change, Densifier, DensifyState, due
+from splatdistill.densify.base import CountChange, Densifier, DensifyState, due
 from splatdistill.densify.ops import Rows, forget, overwrite, resize, rows
 from splatdistill.gaussians import rotation_matrices
 from splatdistill.scene import optim
@@ -82,12 +82,12 @@ class Relocate(Densifier):
         progress: float,
         rng: torch.Generator,
         max_gaussians: int,
-    ) -> Change:
+    ) -> CountChange:
         if not due(step, progress, self.every, self.since, self.until):
-            return Change()
+            return CountChange()
         moved = self._relocate(scene, optimizer, rng)
         room = max(0, min(max_gaussians - len(scene), math.ceil(self.growth * len(scene))))
-        return Change(added=self._grow(state, scene, optimizer, room, rng), moved=moved)
+        return CountChange(added=self._grow(state, scene, optimizer, room, rng), moved=moved)
 
     def _relocate(self, scene: Splats, optimizer: torch.optim.Optimizer, rng: torch.Generator) -> int:
         """Make dead Gaussians copies of living ones, drawn in proportion to opacity."""

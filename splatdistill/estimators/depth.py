@@ -21,7 +21,7 @@ ARCHITECTURES = ("DPTForDepthEstimation", "DepthAnythingForDepthEstimation")
 
 
 @dataclass(frozen=True)
-class Preparation:
+class DepthPreprocessing:
     """Preparation of a picture for the network: both sides to a multiple of `multiple`, then normalised."""
 
     size: tuple[int, int]  # height, width
@@ -31,7 +31,7 @@ class Preparation:
     std: tuple[float, float, float]
 
     @classmethod
-    def of(cls, config: dict[str, Any]) -> "Preparation":
+    def of(cls, config: dict[str, Any]) -> "DepthPreprocessing":
         """Read a DPTImageProcessor's configuration; sizes are numbers in old ones and named in newer ones."""
         size = config["size"]
         height, width = (size, size) if isinstance(size, int) else (size["height"], size["width"])
@@ -70,7 +70,7 @@ class DepthNetwork:
             raise refusal(name, f"{folder} tells metric depth; expected a network of relative inverse depth")
         check(folder, name)
         preparation = read_json(folder / "preprocessor_config.json", name)
-        self.preparation = attempt(name, lambda: Preparation.of(preparation))
+        self.preparation = attempt(name, lambda: DepthPreprocessing.of(preparation))
         from transformers import AutoModelForDepthEstimation
 
         if fault := configuration_fault(config):

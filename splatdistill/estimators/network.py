@@ -18,7 +18,7 @@ CLASS_NAME = "GeometryNet"
 MAPS = 5  # inverse depth, three of the normal, foreground
 
 
-class Block(nn.Module):
+class ResidualBlock(nn.Module):
     """Residual block of two convolutions, with group normalisation before each."""
 
     def __init__(self, channels: int):
@@ -47,10 +47,10 @@ class GeometryNet(nn.Module):
         self.channels = tuple(channels)
         pairs = list(zip(self.channels[:-1], self.channels[1:]))
         self.stem = nn.Conv2d(3 * 4, self.channels[0], 3, padding=1)
-        self.down = nn.ModuleList(Block(c) for c in self.channels)
+        self.down = nn.ModuleList(ResidualBlock(c) for c in self.channels)
         self.wider = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in pairs)
         self.narrower = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairs)
-        self.up = nn.ModuleList(Block(c) for c in self.channels[:-1])
+        self.up = nn.ModuleList(ResidualBlock(c) for c in self.channels[:-1])
         self.norm = nn.GroupNorm(8, self.channels[0])
         self.head = nn.Conv2d(self.channels[0], MAPS * 4, 3, padding=1)
 

@@ -17,7 +17,7 @@ from splatdistill.cameras import Cameras, orbit
 from splatdistill.estimators import ImageTextScorer
 from splatdistill.evaluate.janus import BEHIND, Janus, detect_janus
 from splatdistill.evaluate.retrieval import Recognition, recognised
-from splatdistill.evaluate.truth import Comparison, compare
+from splatdistill.evaluate.truth import TruthComparison, compare
 from splatdistill.gaussians import Gaussians
 from splatdistill.io.images import contact_sheet
 from splatdistill.priors import DiffusionPrior
@@ -63,7 +63,7 @@ class Judged:
 
     caption: Thing
     recognition: Recognition | None  # None of a real object, whose words tiny-clip does not know
-    comparison: Comparison
+    comparison: TruthComparison
     front: Janus | None  # None where front and back are the same
 
     @property

@@ -26,7 +26,7 @@ from splatdistill.toybox.things import Thing
 
 
 @dataclass(frozen=True)
-class Judges:
+class JudgeNetworks:
     """Networks that judge pictures, loaded when they are first needed."""
 
     clip: ClipModel
@@ -48,7 +48,7 @@ class Judges:
         return sha256(json.dumps(told).encode()).hexdigest()[:20]
 
 
-def judge_file(file: Path, caption: Thing, judges: Judges, seen: Sight | None = None) -> AcceptanceRecord:
+def judge_file(file: Path, caption: Thing, judges: JudgeNetworks, seen: Sight | None = None) -> AcceptanceRecord:
     """Return the row of a file of splats: the one kept beside it where the same splats were judged by the same networks, else judged
     now. seen: how they look, where that is known already.
     """

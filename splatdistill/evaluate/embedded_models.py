@@ -139,14 +139,14 @@ def obeyed(samples: Samples, words: ViewWords = WORDS) -> Obeyed:
 
 
 @dataclass(frozen=True)
-class Judges:
+class JudgeAccuracy:
     """Shares in which the judges of views name a true picture's view right."""
 
     by_truth: Obeyed  # of all four words
     by_prior: Obeyed  # of front and back
 
 
-def judge_judges(prior: DiffusionPrior, captions: Sequence[Caption], rng: torch.Generator, views: int = 4) -> Judges:
+def judge_judges(prior: DiffusionPrior, captions: Sequence[Caption], rng: torch.Generator, views: int = 4) -> JudgeAccuracy:
     """Try both judges on true pictures of objects with a front."""
     asked, by_truth, sides, by_prior = [], [], [], []
     for caption in captions:
@@ -157,4 +157,4 @@ def judge_judges(prior: DiffusionPrior, captions: Sequence[Caption], rng: torch.
         ends = orbit([-30.0, 30.0, 150.0, 210.0], 15.0, *VIEWS.middle, SIZE)
         sides += WORDS.words(ends)
         by_prior += words_by_prior(prior, render([caption.parts()], ends).rgb, str(caption), rng).best
-    return Judges(Obeyed.of(asked, by_truth), Obeyed.of(sides, by_prior))
+    return JudgeAccuracy(Obeyed.of(asked, by_truth), Obeyed.of(sides, by_prior))

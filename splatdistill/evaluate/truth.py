@@ -57,14 +57,14 @@ def turned(cameras: Cameras, degrees: Float[Tensor, " n"]) -> Cameras:
 
 
 @dataclass(frozen=True)
-class Turn:
+class BestTurn:
     """Rotation about the up axis, and the similarity of images to the object after it."""
 
     degrees: float  # counter-clockwise seen from above, in [0, 360)
     psnr: float  # mean over views, at half resolution
 
 
-def best_turn(rgb: Float[Tensor, "b 3 h w"], cameras: Cameras, caption: Thing, step: float = STEP) -> Turn:
+def best_turn(rgb: Float[Tensor, "b 3 h w"], cameras: Cameras, caption: Thing, step: float = STEP) -> BestTurn:
     """Find the turn that brings an object nearest to images (on white) from several cameras: the highest mean PSNR
     over views among all multiples of `step`.
     """
@@ -77,7 +77,7 @@ def best_turn(rgb: Float[Tensor, "b 3 h w"], cameras: Cameras, caption: Thing, s
     first = torch.full((int(which.max()) + 1,), len(rows)).scatter_reduce(0, which, torch.arange(len(rows)), "amin")
     pictures = draw(caption, views[first], samples=1).rgb[which]
     near = psnr(small.repeat(len(angles), 1, 1, 1), pictures).view(len(angles), -1).mean(1)
-    return Turn(angles[near.argmax()].item(), near.max().item())
+    return BestTurn(angles[near.argmax()].item(), near.max().item())
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def likeness(seen: RenderOutput, caption: Thing, turn: float = 0.0) -> Likeness:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class TruthComparison:
     """Similarity of renders to the object that they should be, and to the nearest that they should not be."""
 
     straight: Likeness  # the true object as it stands
@@ -117,17 +117,17 @@ class Comparison:
         return int((self.best.psnr > self.wrong.psnr).sum())
 
 
-def compare(seen: RenderOutput, caption: Thing) -> Comparison:
+def compare(seen: RenderOutput, caption: Thing) -> TruthComparison:
     """Compare renders on white with the true object and with all that differ in one attribute (another object
     of the same colour, the same object in another colour, ...; of a real object see `others`): all of them at every 15 degrees, the five
     nearest at every `STEP`, the two nearest of those, like the true one, at full resolution.
     """
 
-    def nearest(captions: Iterable[Thing], step: float, count: int) -> dict[Thing, Turn]:
+    def nearest(captions: Iterable[Thing], step: float, count: int) -> dict[Thing, BestTurn]:
         turns = {c: best_turn(seen.rgb, seen.cameras, c, step) for c in captions}
         return dict(sorted(turns.items(), key=lambda found: -found[1].psnr)[:count])
 
-    def settled(caption: Thing, turn: Turn) -> Likeness:  # half resolution can be wrong by a step
+    def settled(caption: Thing, turn: BestTurn) -> Likeness:  # half resolution can be wrong by a step
         around = [likeness(seen, caption, (turn.degrees + d) % 360) for d in (0, -STEP, STEP)]
         return max(around, key=mean_psnr)
 
@@ -137,4 +137,4 @@ def compare(seen: RenderOutput, caption: Thing) -> Comparison:
     all_wrong = chain(*changes(caption)) if isinstance(caption, Caption) else others(caption)
     wrong = [settled(c, turn) for c, turn in nearest(nearest(all_wrong, 3 * STEP, 5), STEP, 2).items()]
     best = settled(caption, best_turn(seen.rgb, seen.cameras, caption))
-    return Comparison(likeness(seen, caption), best, max(wrong, key=mean_psnr))
+    return TruthComparison(likeness(seen, caption), best, max(wrong, key=mean_psnr))

@@ -6,7 +6,7 @@ from jaxtyping import Float, Float32, UInt8
 
 from splatdistill.errors import UserError
 from splatdistill.export.charts import Charts, covered, unwrapped
-from splatdistill.export.surface import Seen, Surface
+from splatdistill.export.surface import Surface, SurfaceViews
 from splatdistill.io.mesh import Mesh, vertex_normals
 
 LEAST = 3  # texels for a triangle, on average
@@ -15,7 +15,7 @@ LARGEST = 8192  # pixels per side
 AT_ONCE = 1 << 18  # texels coloured at a time
 
 
-def baked(shape: Surface, seen: Seen, size: int | None = None) -> Mesh:
+def baked(shape: Surface, seen: SurfaceViews, size: int | None = None) -> Mesh:
     """Return the surface with a texture of size x size pixels, by default as many as it needs; UserError if there are too many
     triangles for so many.
     """
@@ -43,7 +43,7 @@ def side(count: int, size: int | None) -> int:
 
 @torch.no_grad()
 def coloured(
-    shape: Surface, up: Float32[np.ndarray, "v 3"], charts: Charts, seen: Seen, size: int
+    shape: Surface, up: Float32[np.ndarray, "v 3"], charts: Charts, seen: SurfaceViews, size: int
 ) -> UInt8[np.ndarray, "size size 3"]:
     """Return the texture: for every texel of a chart the mean of what views show there, those that see it best counting most;
     for every other one the colour of the nearest, so that no blending of texels meets anything else.
@@ -65,7 +65,7 @@ def coloured(
 
 
 def colours(
-    points: Float[torch.Tensor, "n 3"], normals: Float[torch.Tensor, "n 3"], seen: Seen, tolerance: float
+    points: Float[torch.Tensor, "n 3"], normals: Float[torch.Tensor, "n 3"], seen: SurfaceViews, tolerance: float
 ) -> Float[torch.Tensor, "n 3"]:
     """Return the colours of points of the surface: views that look at them squarely and see them count, by the fourth power of
     the cosine; where none does, all that are on the outer side, a little.

@@ -81,7 +81,7 @@ def write(path: Name, kind: MeshFormat, mesh: Mesh, comments: Sequence[str], mat
     return WRITERS[kind](path, mesh, comments, material)
 
 
-def told(made: WrittenMesh) -> str:
+def description(made: WrittenMesh) -> str:
     """Describe the contents of a mesh's file."""
     mesh, form = made.mesh, made.form
     height, width = mesh.texture.shape[:2]

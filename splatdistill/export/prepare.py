@@ -117,7 +117,7 @@ def sides(g: Gaussians) -> list[float]:
     return (high - low).tolist()
 
 
-def told(sides: Sequence[float], up: Up, length: str, pivot: Pivot) -> str:
+def description(sides: Sequence[float], up: Up, length: str, pivot: Pivot) -> str:
     """Describe the size (sides along x, y, z of our world) and axes of an object in a file for such a program, for whoever imports it."""
     deep, wide, tall = sides
     size = f"{wide:.3g} wide, {deep:.3g} deep, {tall:.3g} tall"

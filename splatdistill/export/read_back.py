@@ -16,7 +16,7 @@ NAMED = 3  # rows that a message lists
 
 
 @dataclass(frozen=True)
-class Limits:
+class Tolerances:
     """Greatest tolerated differences between splats and their copy read back from a format."""
 
     place: float  # error of each position, relative to its splat's middle axis, or
@@ -35,11 +35,11 @@ class Differences:
     shape: Float64[Tensor, " n"]  # |S - S'| / |S| of covariances, Frobenius norms
     colour: float  # root mean square of what a random direction sees, and of opacities
 
-    def displaced(self, limits: Limits) -> Bool[Tensor, " n"]:
+    def displaced(self, limits: Tolerances) -> Bool[Tensor, " n"]:
         """Return which positions are off by more than is allowed; NaN is."""
         return ~(self.place <= torch.clamp_min(limits.place * self.own, limits.reach * self.radius))
 
-    def deformed(self, limits: Limits) -> Bool[Tensor, " n"]:
+    def deformed(self, limits: Tolerances) -> Bool[Tensor, " n"]:
         """Return which covariances are; NaN is."""
         return ~(self.shape <= limits.shape)
 
@@ -66,7 +66,7 @@ def differences(meant: Gaussians, got: Gaussians, path: Name) -> Differences:
     )
 
 
-def check(found: Differences, limits: Limits, meant: Gaussians, path: Name) -> None:
+def check(found: Differences, limits: Tolerances, meant: Gaussians, path: Name) -> None:
     """Raise a UserError that names the rows and the reason unless every splat is what was meant, within the limits."""
     if (bad := found.displaced(limits)).any():
         row = int(torch.where(bad, found.place / found.own, -1).nan_to_num(nan=torch.inf).argmax())

@@ -75,7 +75,7 @@ def results(folder: Path) -> list[Path]:
 def from_file(path: Path, name: str, file: Path) -> SavedSplats:
     """Read one file of splats, which was asked for as `path`."""
     read = load_splats(file)
-    return SavedSplats(name, path, read.gaussians, file, provenance(file), read.told(), read.model)
+    return SavedSplats(name, path, read.gaussians, file, provenance(file), read.messages(), read.model)
 
 
 def chosen(path: Name, particle: int) -> SavedSplats:
@@ -92,7 +92,7 @@ def scenes(checkpoint: Checkpoint) -> list[SavedSplats]:
     name = f"{folder.parent.parent.name} {folder.name}"
     read = [judged(file, gaussians) for gaussians in checkpoint.scenes()]
     return [
-        SavedSplats(name + (f" particle {k + 1}" if k else ""), folder, each.gaussians, file, notes=each.told())
+        SavedSplats(name + (f" particle {k + 1}" if k else ""), folder, each.gaussians, file, notes=each.messages())
         for k, each in enumerate(read)
     ]
 

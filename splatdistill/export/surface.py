@@ -42,7 +42,7 @@ TUNNEL = 0.06  # of the longest side: radius of a ball that passes no tunnel tha
 
 
 @dataclass(frozen=True)
-class Seen:
+class SurfaceViews:
     """Batch of views of the splats."""
 
     cameras: Cameras
@@ -64,7 +64,7 @@ class Seen:
 
 
 @torch.no_grad()
-def look_around(g: Gaussians, render: Rasterizer, size: int, step: Callable[[int], None] = lambda k: None) -> Seen:
+def look_around(g: Gaussians, render: Rasterizer, size: int, step: Callable[[int], None] = lambda k: None) -> SurfaceViews:
     """Render views from directions spread evenly over the sphere (Fibonacci's spiral), each with all of it in the picture."""
     radius = max((g.means.norm(dim=1) + g.scales.amax(1)).quantile(0.995).item(), 1e-6)
     distance = 3 * radius
@@ -80,9 +80,9 @@ def look_around(g: Gaussians, render: Rasterizer, size: int, step: Callable[[int
         view = cameras([place], size, size).to(g.means.device)
         seen, crust = render(g, view), render(hard, view)
         rgb = (seen.rgb / seen.alpha.clamp_min(1e-3)).clamp(0, 1)
-        parts.append(Seen(view.to("cpu"), rgb.cpu(), seen.alpha.cpu(), crust.depth.cpu()))
+        parts.append(SurfaceViews(view.to("cpu"), rgb.cpu(), seen.alpha.cpu(), crust.depth.cpu()))
         step(k + 1)
-    return Seen(
+    return SurfaceViews(
         Cameras.cat([p.cameras for p in parts]),
         *(torch.cat([getattr(p, n) for p in parts]) for n in ("rgb", "alpha", "depth")),
     )
@@ -97,7 +97,7 @@ class Surface:
     band: float  # t of the field it comes from: so far it may be from the depth of a view
 
 
-def at_most(g: Gaussians, seen: Seen, triangles: int) -> Surface:
+def at_most(g: Gaussians, seen: SurfaceViews, triangles: int) -> Surface:
     """Return the surface on the finest grid that gives at most so many triangles, or nearly; UserError if none does."""
     resolution, best, count = 48, None, 0
     for _ in range(TRIES):
@@ -125,7 +125,7 @@ def bounded(field: Float[Tensor, "x y z"]) -> None:
 
 
 @torch.no_grad()
-def surface(g: Gaussians, seen: Seen, resolution: int) -> Surface:
+def surface(g: Gaussians, seen: SurfaceViews, resolution: int) -> Surface:
     """Return the surface of what is more than half opaque; UserError if nothing is. resolution: cells along the long side."""
     low, high = (corner.double() for corner in box(g))
     longest = (high - low).max().item()
@@ -146,7 +146,7 @@ def surface(g: Gaussians, seen: Seen, resolution: int) -> Surface:
     return Surface((vertices * cell + (low.numpy() - 3 * cell)).astype(np.float32), faces, band)
 
 
-def distance(points: Float[Tensor, "n 3"], seen: Seen, band: float) -> Float[Tensor, " n"]:
+def distance(points: Float[Tensor, "n 3"], seen: SurfaceViews, band: float) -> Float[Tensor, " n"]:
     """Return the field at points: positive outside."""
     total, count = torch.zeros(len(points)), torch.zeros(len(points))
     for view in range(len(seen.alpha)):

@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from splatdistill.errors import UserError
-from splatdistill.export.read_back import Limits, check, differences
+from splatdistill.export.read_back import Tolerances, check, differences
 from splatdistill.gaussians import Gaussians
 from splatdistill.io import sog, splat
 from splatdistill.io.atomic import replacing
@@ -37,7 +37,7 @@ class Format:
 
     write: Callable[[Path, Gaussians, Asked], object]
     read: Callable[[Path, Asked], Read]
-    limits: Limits
+    limits: Tolerances
     order: Callable[[Gaussians], Tensor] | None = None  # of its rows; None is ours
     up: Up | None = None  # its world, where it is prescribed
     degree: int = 3
@@ -47,27 +47,27 @@ FORMATS: dict[str, Format] = {
     "ply": Format(
         lambda path, g, asked: write_ply(path, g, asked.comments, up=asked.up, pad=asked.pad, model=asked.model),
         lambda path, asked: load_ply(path),
-        limits=Limits(place=0.1, reach=1e-6, shape=1e-3, colour=1e-4),
+        limits=Tolerances(place=0.1, reach=1e-6, shape=1e-3, colour=1e-4),
     ),
     "splat": Format(
         lambda path, g, asked: write_splat(path, g, asked.up),
         lambda path, asked: load_splat(path, up=asked.up),
-        limits=Limits(place=0.1, reach=1e-6, shape=0.05, colour=0.02), order=splat.order, degree=0,
+        limits=Tolerances(place=0.1, reach=1e-6, shape=0.05, colour=0.02), order=splat.order, degree=0,
     ),
     "spz": Format(
         lambda path, g, asked: write_spz(path, g, asked.model),
         lambda path, asked: load_spz(path),
-        limits=Limits(place=0.1, reach=1e-4, shape=0.1, colour=0.05), up="gltf",
+        limits=Tolerances(place=0.1, reach=1e-4, shape=0.1, colour=0.05), up="gltf",
     ),
     "sog": Format(
         lambda path, g, asked: write_sog(path, g, asked.comments, asked.model),
         lambda path, asked: load_sog(path),
-        limits=Limits(place=0.1, reach=3e-4, shape=0.3, colour=0.1), order=sog.order, up="viewer",  # higher bands share a palette
+        limits=Tolerances(place=0.1, reach=3e-4, shape=0.3, colour=0.1), order=sog.order, up="viewer",  # higher bands share a palette
     ),
     "html": Format(
         lambda path, g, asked: write_html(path, g, asked.comments, title(asked.comments)),
         lambda path, asked: load_html(path),
-        limits=Limits(place=0.1, reach=1e-4, shape=0.1, colour=0.05), up="gltf",
+        limits=Tolerances(place=0.1, reach=1e-4, shape=0.1, colour=0.05), up="gltf",
     ),
 }  # fmt: skip
 

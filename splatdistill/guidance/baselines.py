@@ -26,7 +26,7 @@ Losses = Callable[[View, Tensor], tuple[Tensor, ...]]
 
 
 @dataclass(frozen=True)
-class Seen:
+class RenderMaps:
     """Maps of a render, in the resolution of the decoded picture, without gradient history."""
 
     alpha: Float[Tensor, "b 1 h w"]
@@ -34,7 +34,7 @@ class Seen:
     normal: Float[Tensor, "b 3 h w"]  # camera axes
 
     @classmethod
-    def of(cls, view: View, size: tuple[int, int]) -> "Seen":
+    def of(cls, view: View, size: tuple[int, int]) -> "RenderMaps":
         """Return the maps of a view's render; UserError where there is none."""
         out = view.render
         if out is None:
@@ -52,7 +52,7 @@ class Seen:
             return cls(alpha, maps[:, 1:2] / alpha.clamp(min=1e-6), maps[:, 2:])
 
 
-def geometry_loss(name: BaselineName, seen: Seen, told: "Geometry") -> Float[Tensor, " b"]:
+def geometry_loss(name: BaselineName, seen: RenderMaps, told: "Geometry") -> Float[Tensor, " b"]:
     """Return one of SteinDreamer's losses, over pixels weighted by the rendered alpha: depth, 1 - Pearson's correlation of inverse
     depths; normal, 1 - mean cosine, where a network that tells only depth gives normals by the derivatives of inverse
     depth, of the render's too. segment, ours: 1 - Dice's overlap of rendered alpha and foreground.
@@ -87,7 +87,7 @@ class Baselines:
         """Return one loss per name, for what is seen in a decoded picture."""
         seen = told = None
         if self.network is not None:
-            seen, told = Seen.of(view, (picture.shape[-2], picture.shape[-1])), self.network(picture)
+            seen, told = RenderMaps.of(view, (picture.shape[-2], picture.shape[-1])), self.network(picture)
         losses = []
         for name in self.names:
             if name == "clip":

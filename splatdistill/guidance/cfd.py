@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from splatdistill import checks
 from splatdistill.guidance.base import Guided
-from splatdistill.guidance.kept import Kept
+from splatdistill.guidance.kept import NamedTensors
 from splatdistill.guidance.noising import diffuse
 from splatdistill.guidance.shaping import Weight
 from splatdistill.guidance.surface import footprints
@@ -58,9 +58,9 @@ class CFD(Guided):
             checks.count(self, 1, 4096, "map_size")
         checks.within(self, 0, 1, "gamma", "opaque")
 
-    def init(self, prior: DiffusionPrior) -> Kept:
+    def init(self, prior: DiffusionPrior) -> NamedTensors:
         """Return nothing yet: the noise is drawn in the shape of the first latents."""
-        return Kept()
+        return NamedTensors()
 
     def targetless(self) -> str:
         """Return nothing: the target is the prior's estimate of the clean latents."""
@@ -68,7 +68,7 @@ class CFD(Guided):
 
     def noise(self, view: View, t: Float[Tensor, " b"], memory: nn.Module) -> Noised:
         """Return x with the noise of its surface, or of its picture."""
-        assert isinstance(memory, Kept)
+        assert isinstance(memory, NamedTensors)
         t, shape, out = t.clamp(max=0.999), tuple(view.x.shape), view.render
         if out is None or len(shape) != 4:
             return diffuse(view, t, self.drifting("pictures", shape, view, memory))
@@ -78,7 +78,7 @@ class CFD(Guided):
         seen = [footprints(out, k, *shape[2:], size, self.opaque) for k in range(shape[0])]
         return diffuse(view, t, torch.stack([f.gather(texture, behind[k]) for k, f in enumerate(seen)]))
 
-    def drifting(self, name: str, shape: tuple[int, ...], view: View, memory: Kept) -> Tensor:
+    def drifting(self, name: str, shape: tuple[int, ...], view: View, memory: NamedTensors) -> Tensor:
         """Return a kept noise, its share gamma renewed: sqrt(1 - gamma) n + sqrt(gamma) new."""
 
         def fresh() -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from splatdistill import checks
 from splatdistill.guidance.asd import ASD
 from splatdistill.guidance.cfg import CFG
-from splatdistill.guidance.kept import Kept
+from splatdistill.guidance.kept import NamedTensors
 from splatdistill.guidance.noising import diffuse
 from splatdistill.guidance.paths import same_for_all, sampled
 from splatdistill.guidance.times import Times
@@ -57,19 +57,19 @@ class DSD(ASD):
         super().__post_init__()
         checks.within(self, 1, 999, "path_steps")
 
-    def init(self, prior: DiffusionPrior) -> Kept:
+    def init(self, prior: DiffusionPrior) -> NamedTensors:
         """Return nothing yet: the noise and the paths are kept as they are made."""
-        return Kept()
+        return NamedTensors()
 
     def noise(self, view: View, t: Float[Tensor, " b"], memory: nn.Module) -> Followed:
         """Return x with the noise that the path of its words has at t+."""
-        assert isinstance(memory, Kept)
+        assert isinstance(memory, NamedTensors)
         t, size = t.clamp(max=LAST), view.prior.views
         later, shape = self.later(view, t), (size, *view.x.shape[1:])
         start = memory.get("start", shape, view.x, lambda: torch.randn(shape, generator=view.rng, dtype=view.x.dtype))
         fixed = same_for_all(view.text) and len(list(memory.buffers())) < MOST
         sets = [(replace(view, x=start, text=view.text[k : k + size], render=None), later[k : k + size]) for k in range(0, len(t), size)]
-        x_t = torch.cat([sampled(one, self.moves, end, self.cfg, memory if fixed else Kept()) for one, end in sets])
+        x_t = torch.cat([sampled(one, self.moves, end, self.cfg, memory if fixed else NamedTensors()) for one, end in sets])
         n = diffuse(view, t, self.cfg.combine(view, view.prior.answer(self.cfg.queries(view, x_t, later))))
         return Followed(n.x_t, t, n.eps, later)
 

@@ -17,7 +17,7 @@ from splatdistill.guidance.types import Noised, View
 
 
 @dataclass(frozen=True)
-class Interval(Noised):
+class IntervalNoise(Noised):
     """Latents at t that DDIM inversion reached from s, and the prediction at s without a prompt."""
 
     eps_s: Float[Tensor, "b *d"]
@@ -75,7 +75,7 @@ class ISM(Guided):
             return math.floor(1000 * (self.interval + (self.interval_first - self.interval) * warm) + 1e-6) / 1000
         return self.interval + (self.interval_first - self.interval) * warm
 
-    def noise(self, view: View, t: Float[Tensor, " b"], memory: nn.Module) -> Interval:
+    def noise(self, view: View, t: Float[Tensor, " b"], memory: nn.Module) -> IntervalNoise:
         """Return x carried to t by inversion to s and one move more."""
         t, offset, floor = t.clamp(max=0.999), 0.0, 0.0
         if self.variant == "code":  # index i of its timesteps is step i + 1, and all starts at index 0
@@ -87,10 +87,10 @@ class ISM(Guided):
         n = invert_in_strides(view, n, s, self.stride)
         eps_s = unprompted(view, n)
         n = at_level(view, ddim(view, n, t, eps_s).x_t, t)
-        return Interval(n.x_t, n.t, n.eps, eps_s)
+        return IntervalNoise(n.x_t, n.t, n.eps, eps_s)
 
     def residual(self, view: View, n: Noised, answers: tuple[Tensor, ...], memory: nn.Module) -> Float[Tensor, "b *d"]:
         """Return the guided prediction at t minus the unprompted one at s."""
-        assert isinstance(n, Interval)
+        assert isinstance(n, IntervalNoise)
         gain = self.lambda_guidance * (len(view.x) if self.variant == "code" else 1)
         return gain * (self.predict(view, answers) - n.eps_s)

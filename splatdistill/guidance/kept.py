@@ -5,7 +5,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 
-class Kept(nn.Module):
+class NamedTensors(nn.Module):
     """Tensors by name, as buffers that state_dict carries; load_state_dict leaves what was saved and nothing else."""
 
     def keep(self, name: str, value: Tensor) -> Tensor:

@@ -7,13 +7,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from splatdistill.guidance.cfg import CFG
-from splatdistill.guidance.kept import Kept
+from splatdistill.guidance.kept import NamedTensors
 from splatdistill.guidance.noising import ddim
 from splatdistill.guidance.types import Noised, View
 from splatdistill.priors import Conditions
 
 
-def sampled(view: View, moves: Float[Tensor, " k"], end: Float[Tensor, " b"], cfg: CFG, paths: Kept) -> Float[Tensor, "b *d"]:
+def sampled(view: View, moves: Float[Tensor, " k"], end: Float[Tensor, " b"], cfg: CFG, paths: NamedTensors) -> Float[Tensor, "b *d"]:
     """Return where DDIM (arXiv:2010.02502) has come at `end` from view.x, which is noise at moves[0].
 
     view: one set of views, which share their words' path and `end`; moves: falling noise levels, of which those above `end`

@@ -15,7 +15,7 @@ from jaxtyping import Float32, UInt32
 
 from splatdistill.errors import UserError
 from splatdistill.gaussians import SH_C0, Gaussians
-from splatdistill.io.table import Table
+from splatdistill.io.table import ElementTable
 
 CHUNK = 256  # splats between the same bounds
 ELEMENTS = ("chunk", "vertex", "sh")
@@ -23,7 +23,7 @@ WORDS = ("packed_position", "packed_rotation", "packed_scale", "packed_color")
 OTHERS = np.array([[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]])  # the components but the largest, wxyz
 
 
-def unpacked(tables: Mapping[str, Table]) -> Gaussians:
+def unpacked(tables: Mapping[str, ElementTable]) -> Gaussians:
     """Return physical values in the file's own frame, unchecked, of the elements of a compressed .ply; UserError where they
     do not belong together.
     """
@@ -76,7 +76,7 @@ def rotations(words: UInt32[np.ndarray, " n"]) -> Float32[np.ndarray, "n 4"]:
     return quats
 
 
-def bands(table: Table | None, count: int) -> Float32[np.ndarray, "n k 3"]:
+def bands(table: ElementTable | None, count: int) -> Float32[np.ndarray, "n k 3"]:
     """Return the coefficients above the constant band: bytes, red's first, then green's, then blue's."""
     names = [] if table is None else list(table.rows.dtype.names or ())
     if table is None or not names:

@@ -26,7 +26,7 @@ from splatdistill.io.compressed import ELEMENTS, unpacked
 from splatdistill.io.frames import Up
 from splatdistill.io.opening import Name
 from splatdistill.io.rows import Model, Read, Written, judged, writable
-from splatdistill.io.table import Table, colour_names, colours, read_properties, read_tables, unescape, write_table
+from splatdistill.io.table import ElementTable, colour_names, colours, read_properties, read_tables, unescape, write_table
 
 OPACITY_MARGIN = 1e-6  # opacities are kept this far from 0 and 1, where the logit is infinite
 LONGEST = 1000  # characters of one comment; longer ones are cut, visibly
@@ -146,7 +146,7 @@ def _columns(g: Gaussians, pad: bool) -> tuple[list[str], np.ndarray]:
     return names, torch.cat(parts, 1).numpy()
 
 
-def _gaussians(rows: Table) -> tuple[Gaussians, tuple[str, ...]]:
+def _gaussians(rows: ElementTable) -> tuple[Gaussians, tuple[str, ...]]:
     """Return physical values in the file's own frame, unchecked, and what of them a person should know."""
     there = {*(rows.rows.dtype.names or ())}
     coloured = DC[0] not in there and colour_names(rows) is not None

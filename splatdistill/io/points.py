@@ -24,7 +24,7 @@ class Points:
     dropped: Mapping[str, int] = field(default_factory=dict)  # points left out, by what is wrong with them
     notes: tuple[str, ...] = ()  # what was changed, one fact each
 
-    def told(self) -> tuple[str, ...]:
+    def messages(self) -> tuple[str, ...]:
         """Return what a person should know of the reading, a line each."""
         rows = len(self.xyz) + sum(self.dropped.values())
         left = (f"left out {lacking(self.dropped, rows, 'points')} of {self.path}",) if self.dropped else ()

@@ -38,7 +38,7 @@ def read_splats(path: Name, drop_invalid: bool = False) -> Gaussians:
     """
     found = load_splats(path)
     splats = found.strict(drop_invalid)
-    for line in found.told():
+    for line in found.messages():
         warnings.warn(line, stacklevel=2)
     return splats
 

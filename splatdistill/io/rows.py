@@ -44,7 +44,7 @@ class Read:
         """Return the number of rows of the file."""
         return len(self.gaussians) + sum(self.dropped.values())
 
-    def told(self) -> tuple[str, ...]:
+    def messages(self) -> tuple[str, ...]:
         """Return what a person should know of the reading, a line each."""
         left = (f"left out {lacking(self.dropped, self.rows)} of {self.path}",) if self.dropped else ()
         return (*left, *(f"{self.path}: {note}" for note in self.notes))

@@ -39,7 +39,7 @@ COUNT = re.compile(r"(\s*element\s+\S+\s+)(\S+)\s*")
 
 
 @dataclass(frozen=True)
-class Table:
+class ElementTable:
     """Rows of one element of a .ply file."""
 
     path: Path
@@ -90,17 +90,17 @@ class _Header:
     size: int  # bytes before the first row
 
 
-def read_table(path: Name) -> Table:
+def read_table(path: Name) -> ElementTable:
     """Read the vertices of a .ply file; UserError for whatever is not one."""
     return read_tables(path, ["vertex"])["vertex"]
 
 
-def read_tables(path: Name, names: Sequence[str]) -> dict[str, Table]:
+def read_tables(path: Name, names: Sequence[str]) -> dict[str, ElementTable]:
     """Read the vertices and those of the other elements that are there; UserError as `read_table`."""
     path = Path(path)
     with opened(path) as file:
         header = _header(path, file)
-        return {name: Table(path, rows, header.comments) for name, rows in _rows(path, file, header, {"vertex", *names}).items()}
+        return {name: ElementTable(path, rows, header.comments) for name, rows in _rows(path, file, header, {"vertex", *names}).items()}
 
 
 def read_properties(path: Name) -> tuple[str, ...]:
@@ -116,13 +116,13 @@ def read_comments(path: Name) -> tuple[str, ...]:
         return _header(Path(path), file).comments
 
 
-def colour_names(table: Table) -> tuple[str, ...] | None:
+def colour_names(table: ElementTable) -> tuple[str, ...] | None:
     """Return the names of the properties that are colours, None where there are none."""
     there = {*(table.rows.dtype.names or ())}
     return next((names for names in COLOURS if there.issuperset(names)), None)
 
 
-def colours(table: Table) -> tuple[np.ndarray, tuple[str, ...]]:
+def colours(table: ElementTable) -> tuple[np.ndarray, tuple[str, ...]]:
     """Return red green blue in [0, 1] as float32, (n, 3), and a note where that took a guess: floats above 1 are taken for
     those of 0 to 255, or of 0 to 65535, as whoever wrote them must have meant.
     """

@@ -30,7 +30,7 @@ METADATA = "lora_adapter_metadata"
 
 
 @dataclass(frozen=True)
-class Change:
+class LowRankUpdate:
     """Low-rank change of one layer: the factors of B A."""
 
     down: Tensor  # A, (rank, in) or of a convolution (rank, in, k, k)
@@ -71,7 +71,7 @@ def layers(component: str, network: nn.Module) -> dict[str, Any]:
     return {plain(component, n): m for n, m in network.named_modules() if isinstance(m, (nn.Linear, nn.Conv2d))}
 
 
-def read(file: Path, family: ModelFamily, config: Mapping[str, Any]) -> dict[str, Change]:
+def read(file: Path, family: ModelFamily, config: Mapping[str, Any]) -> dict[str, LowRankUpdate]:
     """Return the changes of a file, by the name of the component and the layer. ValueError for halves without the other."""
     with safe_open(file, "pt") as stored:
         tensors = {k: stored.get_tensor(k) for k in stored.keys()}  # noqa: SIM118
@@ -85,7 +85,7 @@ def read(file: Path, family: ModelFamily, config: Mapping[str, Any]) -> dict[str
     if down.keys() != up.keys():
         raise ValueError(f"only one of the two matrices is there for {sorted(down.keys() ^ up.keys())[0]}")
     alpha = {layer(k.removesuffix(".alpha"), DOWN, family): v for k, v in alphas.items()}
-    return {name: Change(a, up[name], alpha.get(name, told_alpha(name, metadata, len(a))) / len(a)) for name, a in down.items()}
+    return {name: LowRankUpdate(a, up[name], alpha.get(name, told_alpha(name, metadata, len(a))) / len(a)) for name, a in down.items()}
 
 
 def from_kohya(tensors: dict[str, Tensor], config: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, float]]:

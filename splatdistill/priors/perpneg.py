@@ -15,7 +15,7 @@ from splatdistill.priors import Condition, DiffusionPrior, PerpNeg
 
 
 @dataclass(frozen=True)
-class Turn:
+class ViewBlend:
     """View words of one view, `share` of the first and 1 - `share` of the second; and the words of Perp-Neg's two negatives."""
 
     words: tuple[str, str]
@@ -24,22 +24,22 @@ class Turn:
     weights: tuple[float, float]  # 0 or less
 
 
-def turn(azimuth: float, elevation: float, words: ViewWords) -> Turn:
+def turn(azimuth: float, elevation: float, words: ViewWords) -> ViewBlend:
     """Return the view words of one view and Perp-Neg's weights, angles in degrees. Where the words distinguish left from right, so
     does the side.
     """
     if elevation > words.overhead_angle:
         over = words.phrase(azimuth, elevation)
-        return Turn((over, over), 1.0, (over, over), (0.0, 0.0))
+        return ViewBlend((over, over), 1.0, (over, over), (0.0, 0.0))
     azimuth = (azimuth + 180) % 360 - 180
     side = ("left side" if azimuth > 0 else "right side") if words.left_right else "side"
     r = abs(azimuth) / 90
     if r < 1:
         r = 1 - r
         weights = (-decay(r, 4, 0.5, -2.426), -decay(1 - r, 4, 0.5, -2.426))
-        return Turn(("front", side), r, ("front", side), weights)
+        return ViewBlend(("front", side), r, ("front", side), weights)
     r = 2 - r
-    return Turn((side, "back"), r, (side, "front"), (-decay(r, 1, 0.5, -0.606), -decay(r, 1, 0.5, 0.967)))
+    return ViewBlend((side, "back"), r, (side, "front"), (-decay(r, 1, 0.5, -0.606), -decay(r, 1, 0.5, 0.967)))
 
 
 def decay(r: float, a: float, b: float, c: float) -> float:

@@ -40,7 +40,7 @@ class Initial(ABC):
 
 
 @dataclass(frozen=True)
-class Drawn(Initial):
+class RandomPoints(Initial):
     """Round Gaussians at points drawn around the origin."""
 
     count: int = 2000
@@ -71,7 +71,7 @@ class Drawn(Initial):
 
 
 @dataclass(frozen=True)
-class Ball(Drawn):
+class Ball(RandomPoints):
     """Points spread evenly in a ball of the radius: radius * cbrt(u) along a random direction."""
 
     def points(self, rng: torch.Generator) -> Float[Tensor, "n 3"]:
@@ -80,7 +80,7 @@ class Ball(Drawn):
 
 
 @dataclass(frozen=True)
-class Blob(Drawn):
+class Blob(RandomPoints):
     """Points of a normal distribution, densest in the middle: what most single objects look like from afar. The radius
     is two of its standard deviations along each axis; about a quarter of the points lie outside.
     """
@@ -124,14 +124,14 @@ class FromFile(Initial):
         if not is_mesh(self.path) and is_splats(self.path):
             found = load_splats(self.path)
             found.strict(self.drop_invalid)  # refuses what may not be left out
-            told, splats = found.told(), found.gaussians[self._choice(len(found.gaussians), rng)]
+            told, splats = found.messages(), found.gaussians[self._choice(len(found.gaussians), rng)]
             splats = self._fitted(replace(splats, means=self._placed(splats.means)))
         elif is_mesh(self.path):
             points = read_surface(self.path, self.count or ON_MESH, rng)
-            told, splats = points.told(), self._round(points, rng)
+            told, splats = points.messages(), self._round(points, rng)
         else:
             points = read_points(self.path, self.drop_invalid)
-            told, splats = points.told(), self._round(points, rng)
+            told, splats = points.messages(), self._round(points, rng)
         for line in told:
             warnings.warn(line, stacklevel=2)
         return splats

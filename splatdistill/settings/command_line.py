@@ -44,7 +44,7 @@ def command_line(
     except SystemExit as e:
         if e.code in (0, None):
             raise
-        raise UserError(told(said.getvalue(), argv, known, prog)) from None
+        raise UserError(refusal_text(said.getvalue(), argv, known, prog)) from None
 
 
 def name_of(word: str) -> str:
@@ -65,7 +65,7 @@ def refuse_unknown(argv: Sequence[str], known: Mapping[str, Option], choices: It
             raise UserError(unknown(shortened(name), [o.path for o in known.values()], choices, parts))
 
 
-def told(box: str, argv: Sequence[str], known: Mapping[str, Option], prog: str) -> str:
+def refusal_text(box: str, argv: Sequence[str], known: Mapping[str, Option], prog: str) -> str:
     """Return the parser's refusal in a line or two: the option, its values as typed, and what it takes."""
     lines = [line.strip("│╭╮╰╯─ ") for line in box.splitlines()]
     text = " ".join(line for line in lines[1:] if line)

@@ -19,7 +19,7 @@ import numpy as np
 
 from splatdistill.errors import UserError
 from splatdistill.toybox.palette import COLOURS
-from splatdistill.toybox.triangles import Mesh, corner_normals
+from splatdistill.toybox.triangles import CornerMesh, corner_normals
 
 VERSION = 1
 ARRAYS = ("places", "openness", "faces", "materials", "uv", "textures")
@@ -40,7 +40,7 @@ class RealObject:
     textures: tuple[np.ndarray, ...]  # (h, w, 3) uint8
     surface: dict[str, np.ndarray]  # places, openness, faces, materials, uv
 
-    def mesh(self, colour: str | None = None) -> Mesh:
+    def mesh(self, colour: str | None = None) -> CornerMesh:
         """Return triangles for the rasteriser, the main materials in one of the toybox's colours, or as they are.
 
         A texture keeps its pattern of light and dark.
@@ -59,10 +59,10 @@ class RealObject:
                 light *= MIDDLE * 255 / max(float(light.mean()), 1.0)
                 texels[stretch] = np.clip(light, 0, 255)[:, None].astype(np.uint8)
                 materials[m, :3] /= MIDDLE
-        return Mesh(plain.corners, plain.normals, plain.uv, plain.openness, plain.material, materials, texels)
+        return CornerMesh(plain.corners, plain.normals, plain.uv, plain.openness, plain.material, materials, texels)
 
     @cached_property
-    def _mesh(self) -> Mesh:
+    def _mesh(self) -> CornerMesh:
         faces = self.surface["faces"]
         corners = self.surface["places"][faces]
         starts = np.cumsum([0, *(t.shape[0] * t.shape[1] for t in self.textures)])
@@ -74,7 +74,7 @@ class RealObject:
                 table[m, 3:] = starts[number], width, height
         texels = np.concatenate([t.reshape(-1, 3) for t in self.textures]) if self.textures else np.zeros((1, 3), np.uint8)
         openness = self.surface["openness"][faces]
-        return Mesh(corners, corner_normals(corners), self.surface["uv"], openness, self.surface["materials"].astype(np.int32), table, texels)
+        return CornerMesh(corners, corner_normals(corners), self.surface["uv"], openness, self.surface["materials"].astype(np.int32), table, texels)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from splatdistill.toybox.captions import Pair
 from splatdistill.toybox.pack import PackedWorld, RealObject
 from splatdistill.toybox.palette import COLOURS
 from splatdistill.toybox.real_split import SPLIT
-from splatdistill.toybox.triangles import Mesh
+from splatdistill.toybox.triangles import CornerMesh
 
 PLURAL = frozenset(
     ["french fries", "headphones", "sneakers", "high heels", "boots", "slippers", "sunglasses", "glasses", "scissors", "tulips"]
@@ -55,7 +55,7 @@ def shown(world: PackedWorld) -> list[RealObject]:
 
 def sample_object(
     kinds: dict[str, list[RealObject]], rng: np.random.Generator, natural: float = 0.3
-) -> tuple[RealCaption, Mesh]:
+) -> tuple[RealCaption, CornerMesh]:
     """Return a random kind, one of its objects, and a colour that training may show; `natural`: share that keep their own."""
     kind = list(kinds)[rng.integers(len(kinds))]
     thing = kinds[kind][rng.integers(len(kinds[kind]))]
@@ -82,7 +82,7 @@ def parse_real(text: str) -> RealCaption | None:
     return RealCaption(kind, colour) if colour in COLOURS and SPLIT.kinds.get(kind) else None
 
 
-def truth(caption: RealCaption, world: PackedWorld | None = None) -> Mesh:
+def truth(caption: RealCaption, world: PackedWorld | None = None) -> CornerMesh:
     """Return the mesh that stands for a caption: of an acceptance prompt's kind the object named in the split, else the first that is
     shown. Raises UserError where the world, by default the package's, has none.
     """

@@ -14,7 +14,7 @@ from splatdistill.cameras import Orbit
 from splatdistill.toybox.palette import COLOURS
 from splatdistill.toybox.real import RealCaption
 from splatdistill.toybox.real_split import SPLIT
-from splatdistill.toybox.triangles import Mesh
+from splatdistill.toybox.triangles import CornerMesh
 
 HALF = (2.0, 2.0, 1.3)  # half extents of every room
 ROOM_VIEWS = Orbit(elevation=(-5.0, 25.0), distance=(0.3, 1.0), fov=(60.0, 75.0), uniform="degrees")
@@ -24,7 +24,7 @@ SCALE = 0.8  # of an object in a room
 
 
 @dataclass(frozen=True)
-class Surface:
+class Paint:
     """Paint of the walls or of the floor."""
 
     colour: str
@@ -39,8 +39,8 @@ class Surface:
 class RoomCaption:
     """Room as words, and the object in it."""
 
-    walls: Surface
-    floor: Surface
+    walls: Paint
+    floor: Paint
     thing: RealCaption | None = None
 
     def __str__(self) -> str:
@@ -63,13 +63,13 @@ def sample_room(rng: np.random.Generator, thing: RealCaption | None) -> RoomCapt
             return found
 
 
-def _surface(rng: np.random.Generator) -> Surface:
+def _surface(rng: np.random.Generator) -> Paint:
     first, second = (list(COLOURS)[i] for i in rng.choice(len(COLOURS), 2, replace=False))
     pattern = ROOM_PATTERNS[rng.integers(1, 3)] if rng.random() < 1 / 3 else "plain"
-    return Surface(first, pattern, second) if pattern != "plain" else Surface(first)
+    return Paint(first, pattern, second) if pattern != "plain" else Paint(first)
 
 
-def room_mesh(caption: RoomCaption, thing: Mesh | None = None, azimuth: float = 0.0) -> Mesh:
+def room_mesh(caption: RoomCaption, thing: CornerMesh | None = None, azimuth: float = 0.0) -> CornerMesh:
     """Return the triangles of a room; the object stands on the floor, towards `azimuth` (degrees) from the middle, and faces the middle."""
     low, high = -np.array(HALF), np.array(HALF)
     texels = np.concatenate([_texture(caption.walls), _texture(caption.floor), np.full((1, 3), 242, np.uint8)])
@@ -91,7 +91,7 @@ def room_mesh(caption: RoomCaption, thing: Mesh | None = None, azimuth: float = 
             parts.append((corners, inward, uv, np.stack([_shifted(free, o) for o in (a, b, c)], 1)[..., 0], np.full(len(corners), material)))
     room = [np.concatenate(values) for values in zip(*parts, strict=True)]
     f = np.float32
-    mesh = Mesh(room[0].astype(f), room[1].astype(f), room[2].astype(f), room[3].astype(f), room[4].astype(np.int32), table, texels)
+    mesh = CornerMesh(room[0].astype(f), room[1].astype(f), room[2].astype(f), room[3].astype(f), room[4].astype(np.int32), table, texels)
     return mesh if thing is None else _together(mesh, _placed(thing, azimuth))
 
 
@@ -100,7 +100,7 @@ def _shifted(values: np.ndarray, by: tuple[int, int]) -> np.ndarray:
     return values[by[0] : TILES + by[0], by[1] : TILES + by[1]].reshape(TILES * TILES, -1)
 
 
-def _placed(thing: Mesh, azimuth: float) -> Mesh:
+def _placed(thing: CornerMesh, azimuth: float) -> CornerMesh:
     """Return the object on the floor by a wall, its front to the middle of the room."""
     a, turn = np.radians(azimuth), np.radians(azimuth + 180)
     spin = np.array([[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1]], np.float32)
@@ -108,20 +108,20 @@ def _placed(thing: Mesh, azimuth: float) -> Mesh:
     up = -HALF[2] - float(corners[..., 2].min())
     out = 1.15 * np.array([np.cos(a), np.sin(a), 0]) + np.array([0, 0, up])
     moved = (corners + out.astype(np.float32), thing.normals @ spin.T)
-    return Mesh(*moved, thing.uv, thing.openness, thing.material, thing.materials, thing.texels)
+    return CornerMesh(*moved, thing.uv, thing.openness, thing.material, thing.materials, thing.texels)
 
 
-def _together(first: Mesh, second: Mesh) -> Mesh:
+def _together(first: CornerMesh, second: CornerMesh) -> CornerMesh:
     """Return two meshes as one."""
     materials = second.materials.copy()
     materials[:, 3] += np.where(materials[:, 3] >= 0, len(first.texels), 0)
     corners, normals, uv, openness = (np.concatenate([getattr(first, n), getattr(second, n)]) for n in ("corners", "normals", "uv", "openness"))
     material = np.concatenate([first.material, second.material + len(first.materials)]).astype(np.int32)
     table, texels = np.concatenate([first.materials, materials]), np.concatenate([first.texels, second.texels])
-    return Mesh(corners, normals, uv, openness, material, table, texels)
+    return CornerMesh(corners, normals, uv, openness, material, table, texels)
 
 
-def _texture(surface: Surface, side: int = 32) -> np.ndarray:
+def _texture(surface: Paint, side: int = 32) -> np.ndarray:
     """Return one period of a pattern, (side^2, 3) uint8: four stripes, or four by four squares."""
     x, y = np.meshgrid(np.arange(side), np.arange(side))
     second = {"striped": x // (side // 4) % 2, "checkered": (x // (side // 4) + y // (side // 4)) % 2}.get(surface.pattern, np.zeros_like(x))

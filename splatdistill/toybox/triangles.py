@@ -21,7 +21,7 @@ NEAR = 0.05  # faces that come nearer to the camera's plane are not drawn
 
 
 @dataclass(frozen=True)
-class Mesh:
+class CornerMesh:
     """Triangles as the rasteriser reads them: all values per corner of a face."""
 
     corners: np.ndarray  # (faces, 3, 3) float32, world
@@ -157,7 +157,7 @@ def _shade(corners, normals, uv, openness, material, materials, texels, pose, k,
 
 
 def rasterise(
-    meshes: Sequence[Mesh],
+    meshes: Sequence[CornerMesh],
     cameras: Cameras,
     background: Float[Tensor, "b 3"] | None = None,
     samples: int = 2,
@@ -168,7 +168,7 @@ def rasterise(
     background: (b,3) in [0,1], white by default. samples: per pixel side. threads: all cores by default.
     """
 
-    def draw(m: Mesh, pose: np.ndarray, k: np.ndarray, eye: np.ndarray, sums: np.ndarray) -> None:
+    def draw(m: CornerMesh, pose: np.ndarray, k: np.ndarray, eye: np.ndarray, sums: np.ndarray) -> None:
         height, width = sums.shape[1:]
         nearest = np.zeros((height * samples, width * samples), np.float32)
         face = np.full((height * samples, width * samples), -1, np.int32)

@@ -30,7 +30,7 @@ def backgrounds(count: int, rng: torch.Generator) -> Float[Tensor, "count 3"]:
 
 
 @dataclass(frozen=True)
-class Pictures:
+class CaptionedPictures:
     """Captioned pictures, foreground premultiplied, so that any background can be put behind them."""
 
     rgba: np.ndarray  # (n, SIZE, SIZE, 4) uint8
@@ -39,7 +39,7 @@ class Pictures:
     phrases: list[str]  # the same with left and right
 
 
-def pictures(count: int, seed: int, held_out: bool = False, threads: int | None = None) -> Pictures:
+def pictures(count: int, seed: int, held_out: bool = False, threads: int | None = None) -> CaptionedPictures:
     """Return pictures of random captions from random views; of the held-out pairs only, or of the others only."""
     rng, torch_rng = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     captions: list[Caption] = []
@@ -51,4 +51,4 @@ def pictures(count: int, seed: int, held_out: bool = False, threads: int | None 
     cameras = cameras[torch.randperm(count, generator=torch_rng)]
     truth = render([c.parts() for c in captions], cameras, torch.zeros(count, 3), samples=2, threads=threads)
     rgba = torch.cat([truth.rgb, truth.alpha], 1).permute(0, 2, 3, 1)
-    return Pictures((rgba * 255 + 0.5).byte().numpy(), captions, list(WORDS.words(cameras)), DIRECTED.phrases(cameras))
+    return CaptionedPictures((rgba * 255 + 0.5).byte().numpy(), captions, list(WORDS.words(cameras)), DIRECTED.phrases(cameras))

@@ -65,10 +65,10 @@ def conditions(prior: DiffusionPrior, prompt: str, count: int, negative: str = "
 
 
 @dataclass
-class Pictures:
+class Image2DSession:
     """Session of particles in 2D, stepped by hand.
 
-        pictures = Pictures(Image2D(prompt="ring", guidance=SDS(scale=1.0)), plane())
+        pictures = Image2DSession(Image2D(prompt="ring", guidance=SDS(scale=1.0)), plane())
         while pictures.step():
             ...
         x = pictures.latents()

@@ -158,8 +158,8 @@ def commands_of(events: Iterable[Line], step: int | None = None) -> list[Given]:
     return given if step is None else led_to(step)[0]
 
 
-def told(command: Command) -> str:
-    """Return a command in a person's words."""
+def description(command: Command) -> str:
+    """Return a command as text for a person."""
     match command:
         case SetField(path, value):
             return f"{path}: {json.dumps(value, ensure_ascii=False)}"

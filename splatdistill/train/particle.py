@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from splatdistill.densify import DensifyState
 from splatdistill.errors import UserError
 from splatdistill.scene import optim
-from splatdistill.scene.initial import Drawn
+from splatdistill.scene.initial import RandomPoints
 from splatdistill.scene.splats import PARAMETERS, Splats
 from splatdistill.train.checkpoint import expect, splats
 from splatdistill.train.config import Train
@@ -46,7 +46,7 @@ class Particle:
     @classmethod
     def start(cls, config: Train, rng: torch.Generator, device: torch.device) -> "Particle":
         """Return the particle before its first step."""
-        if isinstance(config.init, Drawn) and config.init.count > config.max_gaussians:  # before there are so many
+        if isinstance(config.init, RandomPoints) and config.init.count > config.max_gaussians:  # before there are so many
             raise UserError(f"--init.count {config.init.count} is more than --max-gaussians {config.max_gaussians}; raise that or start with fewer")
         gaussians = config.init.of(config.prompt).make(rng)
         if len(gaussians) > config.max_gaussians:

@@ -19,7 +19,7 @@ from splatdistill.train.checkpoint import Checkpoint, read_checkpoint
 from splatdistill.train.commands import Choose, SetField
 from splatdistill.train.config import Train
 from splatdistill.train.events import Event, Paused, Preview, line_of
-from splatdistill.train.log import Given, commands_of, mend, told
+from splatdistill.train.log import Given, commands_of, description, mend
 from splatdistill.train.notes import NEW, NOTE, Plain, read_note
 from splatdistill.train.plain import KINDS, NAME, UNCHANGING, commanded
 from splatdistill.train.run_files import PICTURE, PICTURES, RunFiles, step_of
@@ -195,7 +195,7 @@ class RunDir(RunFiles):
             return
         text = self.config.read_text(encoding="utf-8")
         text = text.split(f"\n{STEERED}")[0].rstrip("\n") + "\n"
-        lines = [f"#   before step {g.attempt + 1}: {told(g.command)}" for g in self.commands()]
+        lines = [f"#   before step {g.attempt + 1}: {description(g.command)}" for g in self.commands()]
         if lines:
             text = text.replace(" repeats this run\n", " repeats this run but for what is said at the end\n")
             again = f"`{as_typed('splatdistill', 'train', '--replay', self.path)}` repeats all of it (steps that were refused count here)"

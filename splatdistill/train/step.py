@@ -38,7 +38,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Shot:
+class TargetViews:
     """Batch of views of a step, for more steps towards the same targets."""
 
     cameras: Cameras
@@ -136,7 +136,7 @@ def train_step(
         views.append(view)
         also += seconds
         screens.append(out.screen)
-        shots.append(Shot(cameras, None if config.background.kind == "learned" else behind, encoding, distilled))
+        shots.append(TargetViews(cameras, None if config.background.kind == "learned" else behind, encoding, distilled))
 
     ok = ok and finite(*(p.grad for p in particle.scene.parameters()))
     made = 0
@@ -176,7 +176,7 @@ def move(particle: Particle, config: Train, rng: torch.Generator) -> None:
 
 
 def towards(
-    shots: list[Shot],
+    shots: list[TargetViews],
     particle: Particle,
     config: Train,
     prior: DiffusionPrior,

@@ -88,9 +88,9 @@ def test_help_shows_the_options_and_their_values(here, capsys):
 
 @pytest.mark.skipif(shutil.which("kill") is None, reason="needs signals")
 def test_an_interrupted_run_keeps_what_it_has(here, monkeypatch):
-    from splatdistill.train.image2d import Pictures
+    from splatdistill.train.image2d import Image2DSession
 
-    step = Pictures.step
+    step = Image2DSession.step
 
     def interrupted(self):
         more = step(self)
@@ -98,7 +98,7 @@ def test_an_interrupted_run_keeps_what_it_has(here, monkeypatch):
             os.kill(os.getpid(), 2)
         return more
 
-    monkeypatch.setattr(Pictures, "step", interrupted)
+    monkeypatch.setattr(Image2DSession, "step", interrupted)
     argv = ["--guidance", "sds", "--prior", "exact", "--prompt", "ring", *SMALL, "--steps", "50", "--out", "a"]
     assert image(*argv) == 130
     kept = json.loads(Path("a/image.json").read_text(encoding="utf-8"))

@@ -8,7 +8,7 @@ import torch
 from scenes import moments, push, scene, used
 
 from splatdistill.cameras import orbit
-from splatdistill.densify import Change, Fixed, Gradient
+from splatdistill.densify import CountChange, Fixed, Gradient
 from splatdistill.densify.gradient import SHRINK, GradientState, halves
 from splatdistill.gaussians import rotation_matrices
 from splatdistill.render import Screen
@@ -33,7 +33,7 @@ def with_statistic(values: torch.Tensor) -> GradientState:
     return GradientState(values.clone(), torch.ones(len(values)))
 
 
-def update(d: Gradient | Fixed, state, s: Splats, optimizer, seed: int = 0, most: int = 1000, step: int = 1) -> Change:
+def update(d: Gradient | Fixed, state, s: Splats, optimizer, seed: int = 0, most: int = 1000, step: int = 1) -> CountChange:
     return d.update(state, s, optimizer, step, 0.5, rng(seed), most)
 
 
@@ -127,7 +127,7 @@ def test_small_ones_are_cloned_large_ones_split() -> None:
     before = {n: getattr(s, n).detach().clone() for n in PARAMETERS}
     state = with_statistic(torch.tensor([1.0, 1.0, 0.001, 0.001, 1.0, 0.001]))
     change = update(replace(ALWAYS, threshold=0.5, split_scale=0.05), state, s, optimizer)
-    assert change == Change(added=4, removed=1)  # clones of 0 and 4, two halves of 1 for 1
+    assert change == CountChange(added=4, removed=1)  # clones of 0 and 4, two halves of 1 for 1
     assert len(s) == 9 == len(state.gradient) == len(state.views)
     for name in PARAMETERS:
         p = getattr(s, name)
@@ -192,7 +192,7 @@ def test_transparent_and_huge_ones_are_removed_and_make_room() -> None:
     optimizer, means = used(s, 0), s.means.detach().clone()
     d = replace(ALWAYS, threshold=0.5, split_scale=9.0, prune_opacity=0.005, prune_scale=0.5)
     change = update(d, with_statistic(torch.ones(6)), s, optimizer, most=7)
-    assert change == Change(added=3, removed=2) and len(s) == 7
+    assert change == CountChange(added=3, removed=2) and len(s) == 7
     assert torch.equal(s.means[:4], means[[0, 2, 3, 5]])
 
 
@@ -252,7 +252,7 @@ def test_fixed_keeps_the_count_unless_asked_to_remove_the_dead() -> None:
         s.logits[2] = -9.0
     optimizer = used(s, 1)
     state = Fixed().init(6)
-    assert update(Fixed(), state, s, optimizer, step=100) == Change() and len(s) == 6
-    assert update(Fixed(prune_opacity=0.01), state, s, optimizer, step=100) == Change(removed=1) and len(s) == 5
+    assert update(Fixed(), state, s, optimizer, step=100) == CountChange() and len(s) == 6
+    assert update(Fixed(prune_opacity=0.01), state, s, optimizer, step=100) == CountChange(removed=1) and len(s) == 5
     push(s, optimizer, 0)
     moments(s, optimizer)

@@ -8,7 +8,7 @@ import torch
 from scenes import moments, push, scene, used
 
 from splatdistill.cameras import orbit
-from splatdistill.densify import Change, Relocate
+from splatdistill.densify import CountChange, Relocate
 from splatdistill.densify.relocate import MOST, shared
 from splatdistill.gaussians import rotation_matrices
 from splatdistill.render.reference import reference_rasterizer
@@ -22,7 +22,7 @@ def rng(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def update(d: Relocate, s: Splats, optimizer: torch.optim.Optimizer, seed: int = 0, most: int = 1000) -> Change:
+def update(d: Relocate, s: Splats, optimizer: torch.optim.Optimizer, seed: int = 0, most: int = 1000) -> CountChange:
     return d.update(d.init(len(s)), s, optimizer, 1, 0.5, rng(seed), most)
 
 
@@ -68,7 +68,7 @@ def test_relocation_leaves_the_picture_nearly_as_it_was() -> None:
     render = reference_rasterizer()
     before = render(s.gaussians(), cameras).rgb.detach()
     naive = Splats({n: getattr(s, n).detach() for n in PARAMETERS})
-    assert update(ALWAYS, s, used(s, 0)) == Change(moved=4)
+    assert update(ALWAYS, s, used(s, 0)) == CountChange(moved=4)
     after = render(s.gaussians(), cameras).rgb.detach()
     alive = (s.gaussians().means[:, None] == naive.means[None]).all(2).long().argmax(1)  # whose copy each one is
     with torch.no_grad():
@@ -111,7 +111,7 @@ def test_growth_is_five_per_cent_up_to_the_limit_and_keeps_the_picture() -> None
     s, cameras = scene(40, degree=0, dtype=torch.float64), orbit([60.0], 15.0, width=32).to(dtype=torch.float64)
     before = reference_rasterizer()(s.gaussians(), cameras).rgb.detach()
     optimizer, d = used(s, 0), replace(ALWAYS, growth=0.05)
-    assert update(d, s, optimizer) == Change(added=2) and len(s) == 42
+    assert update(d, s, optimizer) == CountChange(added=2) and len(s) == 42
     after = reference_rasterizer()(s.gaussians(), cameras).rgb.detach()
     assert (after - before).abs().mean() < 0.01
     counts = [len(s)]
@@ -125,7 +125,7 @@ def test_growth_is_five_per_cent_up_to_the_limit_and_keeps_the_picture() -> None
 
 def test_nothing_to_copy_from_changes_nothing() -> None:
     s = with_dead(list(range(12)))
-    assert update(replace(ALWAYS, growth=0.5), s, used(s, 0)) == Change() and len(s) == 12
+    assert update(replace(ALWAYS, growth=0.5), s, used(s, 0)) == CountChange() and len(s) == 12
 
 
 def test_noise_moves_the_transparent_along_their_covariance() -> None:
@@ -163,4 +163,4 @@ def test_updates_keep_to_the_schedule() -> None:
     cases = ((10, 0.4, True), (11, 0.4, False), (10, 0.1, False), (10, 0.7, False), (0, 0.2, False))
     for step, progress, happens in cases:
         s = with_dead([1])
-        assert (d.update(d.init(12), s, used(s, 0), step, progress, rng(), 100) != Change()) == happens
+        assert (d.update(d.init(12), s, used(s, 0), step, progress, rng(), 100) != CountChange()) == happens

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from splatdistill.cameras import orbit
 from splatdistill.errors import WeightsError
 from splatdistill.estimators import GeometryEstimator, load_geometry
-from splatdistill.estimators.depth import Preparation
+from splatdistill.estimators.depth import DepthPreprocessing
 from splatdistill.estimators.geometry import angle, correlation, cosine, normal_of_inverse_depth, overlap
 from splatdistill.toybox import parse, render
 from splatdistill.weight_files import SharedWeights
@@ -85,7 +85,7 @@ def test_preparation_is_that_of_transformers(tmp_path, keep, multiple, shape):
 
     theirs = DPTImageProcessor(size={"height": 56, "width": 56}, keep_aspect_ratio=keep, ensure_multiple_of=multiple)
     theirs.save_pretrained(tmp_path)
-    ours = Preparation.of(json.loads((tmp_path / "preprocessor_config.json").read_text(encoding="utf-8")))
+    ours = DepthPreprocessing.of(json.loads((tmp_path / "preprocessor_config.json").read_text(encoding="utf-8")))
     y, x = np.meshgrid(*(np.arange(n) / 10 for n in shape), indexing="ij")
     picture = np.stack([128 + 90 * np.sin(x + 2), 128 + 90 * np.cos(2 * y), 100 + 80 * np.sin(x * y)], -1).astype(np.uint8)
     expected = torch.as_tensor(np.array(theirs(picture, return_tensors="np")["pixel_values"]))

@@ -9,7 +9,7 @@ import torch
 from splatdistill.evaluate.acceptance import VIEWS, Judged, Sight, judge, look, look_at_truth, sheet, table
 from splatdistill.evaluate.janus import BEHIND, Janus
 from splatdistill.evaluate.retrieval import recognised
-from splatdistill.evaluate.truth import Comparison, likeness
+from splatdistill.evaluate.truth import TruthComparison, likeness
 from splatdistill.gaussians import Gaussians
 from splatdistill.render.reference import ReferenceRasterizer
 from splatdistill.toybox import Caption, parse
@@ -72,7 +72,7 @@ def test_each_condition_can_fail_it(perfect, judged):
     brown = parse("a brown cat")
     seen = look_at_truth(brown).seen
     wrong_colour = replace(
-        judged, comparison=Comparison(likeness(seen, CAT), likeness(seen, CAT), likeness(seen, brown))
+        judged, comparison=TruthComparison(likeness(seen, CAT), likeness(seen, CAT), likeness(seen, brown))
     )
     assert wrong_colour.iou > 0.99
     assert not wrong_colour.passed

@@ -10,7 +10,7 @@ from splatdistill.bench import gallery
 from splatdistill.bench.record import JobRecord as Ending
 from splatdistill.errors import UserError
 from splatdistill.estimators.weights import TINY_CLIP
-from splatdistill.evaluate.acceptance_runs import Judges
+from splatdistill.evaluate.acceptance_runs import JudgeNetworks
 from splatdistill.evaluate.clip_model import clip_model
 from splatdistill.gaussians import Gaussians
 from splatdistill.io.ply import Provenance, write_ply
@@ -37,9 +37,9 @@ def test_a_bench_is_judged_and_drawn(tmp_path):
         ending.write(folder)
         if ending.how == "done":
             write_ply(folder / "run" / "splats.ply", red_ball(), Provenance("a red ball", "tiny", "none", "0").comments())
-    judges, lines = Judges(clip_model(TINY_CLIP), None), []
+    judges, lines = JudgeNetworks(clip_model(TINY_CLIP), None), []
     runs = gallery.collect(tmp_path, gallery.planned(tmp_path), judges, lines.append)
-    again = Judges(clip_model(TINY_CLIP), None)
+    again = JudgeNetworks(clip_model(TINY_CLIP), None)
     assert [r.judged for r in gallery.collect(tmp_path, gallery.planned(tmp_path), again, lines.append)] == [r.judged for r in runs]
     assert not {"rasterizer", "prior"} & set(vars(again)) and "scorer" not in vars(again.clip), "what is judged is not judged again"
     assert len(lines) == 4 and lines[:2] == lines[2:]

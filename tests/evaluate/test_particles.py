@@ -6,7 +6,7 @@ import torch
 from splatdistill.evaluate.particles import components, coverage, diversity
 from splatdistill.guidance import SDS, Times
 from splatdistill.priors.plane import plane
-from splatdistill.train.image2d import Image2D, Pictures
+from splatdistill.train.image2d import Image2D, Image2DSession
 
 
 @pytest.mark.parametrize("prompt", ["ring", "grid", "pair", "one"])
@@ -40,7 +40,7 @@ def test_sds_goes_to_the_mean_of_a_single_gaussian():
     """The gradient's zero: E[w sigma (alpha^2 C + sigma^2)^-1 alpha (x - m)] = 0 only at x = m."""
     guidance = SDS(scale=1.0, weight="one", times=Times(t_min=0.02, t_max=0.4))
     prior = plane()
-    pictures = Pictures(Image2D(prompt="one", prior="exact", particles=64, steps=250, rate=0.05, init=1.0, guidance=guidance), prior)
+    pictures = Image2DSession(Image2D(prompt="one", prior="exact", particles=64, steps=250, rate=0.05, init=1.0, guidance=guidance), prior)
     while pictures.step():
         pass
     off = pictures.latents() - prior.means[17]

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from splatdistill.evaluate.variance import statistics as v
-from splatdistill.evaluate.variance.statistics import Design, Drawn, gradient_statistics, jackknife, moments, reduce
+from splatdistill.evaluate.variance.statistics import Design, MethodDraws, gradient_statistics, jackknife, moments, reduce
 
 DESIGN = Design(cameras=12, encodings=2, times=3, noises=4)
 SIGMAS = {"noise": 1.5, "time": 0.7, "encoder": 0.5, "camera": 0.9}
 
 
-def linear(design: Design, seed: int, d: int = 40, scale: float = 1.0, mean: Tensor | None = None) -> Drawn:
+def linear(design: Design, seed: int, d: int = 40, scale: float = 1.0, mean: Tensor | None = None) -> MethodDraws:
     """Return draws of g = mean + camera + encoder + time + noise, independent Gaussians of known variance."""
     rng = torch.Generator().manual_seed(seed)
 
@@ -31,7 +31,7 @@ def linear(design: Design, seed: int, d: int = 40, scale: float = 1.0, mean: Ten
             times = [draw("time") for _ in range(design.times)]
             encodings.append([scale * torch.stack([mean + camera + encoding + t + draw("noise") for _ in range(design.noises)]) for t in times])
         samples.append(reduce(encodings))
-    return Drawn.of(design, samples)
+    return MethodDraws.of(design, samples)
 
 
 EVERY = list(range(DESIGN.cameras))
@@ -92,7 +92,7 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say(space):
     for seed in range(60):
         drawn = linear(small, seed, d)
 
-        def ratio(cameras: list[int], drawn: Drawn = drawn) -> float:
+        def ratio(cameras: list[int], drawn: MethodDraws = drawn) -> float:
             m = moments(drawn, space, cameras)
             return m.total / m.signal if m.signal > 0 else math.nan
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from splatdistill.evaluate.variance.draws import Draws, GradientEstimator, Held, Shot, Still, copies, learn, noise_errors, pinned
+from splatdistill.evaluate.variance.draws import CameraView, Draws, GradientEstimator, Held, Still, copies, learn, noise_errors, pinned
 from splatdistill.evaluate.variance.statistics import Design, moments
 from splatdistill.guidance import GUIDANCES, SDS, Times, View
 from splatdistill.priors import Conditions
@@ -35,14 +35,14 @@ def still(prior: GaussianMixturePrior, matrix: torch.Tensor | None = None, sprea
     matrix = torch.eye(D, dtype=torch.float64) if matrix is None else matrix
     theta = nn.Parameter(torch.linspace(-1, 1, matrix.shape[1], dtype=torch.float64))
 
-    def shoot(rng: torch.Generator) -> Shot:
+    def shoot(rng: torch.Generator) -> CameraView:
         moved = cameras * torch.randn(1, D, generator=rng, dtype=torch.float64)
         clean = (matrix @ theta)[None] + moved
 
         def encode(sample: torch.Generator) -> torch.Tensor:
             return clean + spread * torch.randn(1, D, generator=sample, dtype=torch.float64)
 
-        return Shot(encode, conditions(prior, "it", 1))
+        return CameraView(encode, conditions(prior, "it", 1))
 
     return Still(prior, (theta,), shoot, 0.3)
 

@@ -13,7 +13,7 @@ from plyfile import PlyData, PlyElement
 from splatdistill.cli import main
 from splatdistill.errors import UserError
 from splatdistill.export.prepare import Preparation
-from splatdistill.export.read_back import Limits, check, differences, odd
+from splatdistill.export.read_back import Tolerances, check, differences, odd
 from splatdistill.export.write import FORMATS, export
 from splatdistill.gaussians import Gaussians
 from splatdistill.io import load_splats
@@ -129,7 +129,7 @@ def test_one_oversized_splat_and_one_stray_are_named_and_can_be_left_out(tmp_pat
 
 @pytest.mark.parametrize("what", ["means", "scales", "quats", "opacities", "sh"])
 def test_nan_that_comes_back_is_never_within_limits(what: str) -> None:
-    g, limits = ball(), Limits(0.1, 1e-4, 0.1, 0.05)
+    g, limits = ball(), Tolerances(0.1, 1e-4, 0.1, 0.05)
     check(differences(g, g, "a.ply"), limits, g, "a.ply")
     broken = getattr(g, what).clone()
     broken[3] = torch.nan

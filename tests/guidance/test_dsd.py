@@ -9,7 +9,7 @@ from train.small import config, red_and_blue
 
 from guidance.worlds import D, mixture, view
 from splatdistill.guidance import CFG, DSD, GUIDANCES, View
-from splatdistill.guidance.kept import Kept
+from splatdistill.guidance.kept import NamedTensors
 from splatdistill.guidance.paths import sampled
 from splatdistill.priors import PerpNeg
 from splatdistill.priors.exact import GaussianMixturePrior
@@ -119,7 +119,7 @@ def test_the_noise_chooses_the_sample():
         memory, rng, x = g.init(prior), torch.Generator().manual_seed(0), torch.full((1, 2), 0.02, dtype=torch.float64)
         memory.load_state_dict({"start": torch.full((1, 2), noise, dtype=torch.float64)})
         v = View(torch.full((1, 2), noise, dtype=torch.float64), text, prior, rng)
-        sample = sampled(v, torch.linspace(0.999, 0, 21, dtype=torch.float64), torch.zeros(1, dtype=torch.float64), CFG(7.5), Kept())
+        sample = sampled(v, torch.linspace(0.999, 0, 21, dtype=torch.float64), torch.zeros(1, dtype=torch.float64), CFG(7.5), NamedTensors())
         for k in range(40):
             x = x - 0.5 * g(View(x, text, prior, rng, k / 40), memory).grad
         assert sample.mean() * noise > 1.5 and x.mean() * noise > 0.3

@@ -59,7 +59,7 @@ def test_every_reason_is_counted_once(tmp_path: Path) -> None:
     found = judged(tmp_path / "a.ply", g)
     assert list(found.dropped.values()) == [2, 1, 2, 2, 1, 1] and found.rows == 12 and len(found.gaussians) == 3
     assert [reason.split()[1] for reason in found.dropped] == ["position", "size", "size", "rotation", "opacity", "colour"]
-    assert "left out 9 of 12 rows (2 with a position" in found.told()[0]
+    assert "left out 9 of 12 rows (2 with a position" in found.messages()[0]
     with pytest.raises(UserError, match=r"9 of 12 rows \(2 with a position.*--init\.drop-invalid"):
         found.strict()
     assert torch.equal(found.strict(drop_invalid=True).means, g.means[9:])
@@ -89,7 +89,7 @@ def test_flat_splats_are_surfels_and_are_seen(tmp_path: Path, kind: str) -> None
     logs = {"minus infinity": -np.inf, "underflow": -104.0, "denormal": -90.0}
     data = rows(without=("scale_2",)) if kind == "two scales" else rows(scale_2=np.full(12, logs[kind], "f4"))
     found = load_splats(write(tmp_path / "a.ply", data))
-    assert not found.dropped and "12 flat splats" in found.told()[0]
+    assert not found.dropped and "12 flat splats" in found.messages()[0]
     thin, longest = found.gaussians.scales.min(1).values, found.gaussians.scales.amax(1)
     torch.testing.assert_close(thin, FLAT * longest)
     disc = load_splats(write(tmp_path / "b.ply", rows(scale_2=np.full(12, -2 + np.log(2e-3), "f4"))))
@@ -125,7 +125,7 @@ def test_colours_of_every_range_are_the_same(tmp_path: Path, full: int, kind: st
     found = load_splats(write(tmp_path / "a.ply", data))
     torch.testing.assert_close(found.gaussians.rgb, torch.tensor([[0.8, 0.16, 0.12]]).expand(12, 3), rtol=0, atol=2e-3)
     guessed = full > 1 and kind[0] == "f"
-    assert ("taken as 0 to" in " ".join(found.told())) == guessed
+    assert ("taken as 0 to" in " ".join(found.messages())) == guessed
     for prefix in ("", "diffuse_"):
         names = {f"{prefix}{c}": v for c, v in colour.items()}
         points = np.zeros(12, [*((n, "f4") for n in "xyz"), *((n, kind) for n in names)])
@@ -170,8 +170,8 @@ def test_doubles_stay_double_until_they_are_moved(tmp_path: Path) -> None:
 
 def test_floats_that_lost_their_places_are_told(tmp_path: Path) -> None:
     far = rows(x=(rows()["x"] + 431_000).astype("f4"), scale_0=np.full(12, -4, "f4"), scale_1=np.full(12, -4, "f4"), scale_2=np.full(12, -4, "f4"))
-    assert "steps of 0.031" in load_splats(write(tmp_path / "a.ply", far)).told()[0]
-    assert not load_splats(write(tmp_path / "a.ply", rows())).told()
+    assert "steps of 0.031" in load_splats(write(tmp_path / "a.ply", far)).messages()[0]
+    assert not load_splats(write(tmp_path / "a.ply", rows())).messages()
 
 
 def test_an_spz_of_several_gzip_members_is_one_file(tmp_path: Path) -> None:
@@ -249,5 +249,5 @@ def test_rows_that_are_replaced_keep_their_checks() -> None:
 def test_splats_that_nothing_shows_are_told(most: float) -> None:
     """As of a run that has faded away."""
     g = gaussians(5)
-    told = judged("x.ply", replace(g, opacities=torch.full((5,), most))).told()
+    told = judged("x.ply", replace(g, opacities=torch.full((5,), most))).messages()
     assert ("nothing of it is seen" in " ".join(told)) == (most < 1 / 255)

@@ -9,7 +9,7 @@ from numba import njit
 from splatdistill import sh
 from splatdistill.render.cpu.kernels import functions, layout
 from splatdistill.render.cpu.kernels.masks import BLOCK_X, BLOCK_Y, gather_with_mask
-from splatdistill.render.cpu.kernels.shade import BASIS, derivative
+from splatdistill.render.cpu.kernels.shade_lanes import BASIS, derivative
 from splatdistill.render.cpu.kernels.simd import Simd, emitted
 
 

@@ -11,7 +11,7 @@ from splatdistill.toybox import COLOURS, NAMED, PRIMITIVES
 from splatdistill.toybox.pack import PackedWorld
 from splatdistill.toybox.real import RealCaption, sample_object, shown, truth
 from splatdistill.toybox.real_split import SPLIT
-from splatdistill.toybox.rooms import RoomCaption, Surface, sample_room
+from splatdistill.toybox.rooms import Paint, RoomCaption, sample_room
 
 
 def words(prompt: str) -> tuple[str, str]:
@@ -74,4 +74,4 @@ def test_rooms_kept_for_acceptance_are_never_drawn() -> None:
     rng = np.random.default_rng(0)
     drawn = {str(sample_room(rng, None)) for _ in range(2000)}
     assert not drawn & {p[p.index("a room") :] for p in SPLIT.rooms}
-    assert RoomCaption(Surface("blue"), Surface("red")).held_out and str(RoomCaption(Surface("blue"), Surface("red"))) in SPLIT.rooms
+    assert RoomCaption(Paint("blue"), Paint("red")).held_out and str(RoomCaption(Paint("blue"), Paint("red"))) in SPLIT.rooms

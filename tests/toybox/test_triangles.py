@@ -13,21 +13,21 @@ from splatdistill.toybox.palette import COLOURS
 from splatdistill.toybox.parts import Part
 from splatdistill.toybox.real import RealCaption, parse_real, truth, truth_pack
 from splatdistill.toybox.real_split import SPLIT
-from splatdistill.toybox.rooms import HALF, RoomCaption, Surface, room_mesh
-from splatdistill.toybox.triangles import Mesh, corner_normals, rasterise
+from splatdistill.toybox.rooms import HALF, Paint, RoomCaption, room_mesh
+from splatdistill.toybox.triangles import CornerMesh, corner_normals, rasterise
 
 CAMERAS = orbit([25.0, 200.0], [20.0, 50.0], 2.8, 42.0, 24)
 
 
-def plain(corners: np.ndarray, colour: tuple[float, float, float] = (0.5, 0.4, 0.3)) -> Mesh:
+def plain(corners: np.ndarray, colour: tuple[float, float, float] = (0.5, 0.4, 0.3)) -> CornerMesh:
     """Return a mesh of one colour, open to all light."""
     corners, n = corners.astype(np.float32), len(corners)
     table = np.array([[*colour, -1, 0, 0]], np.float32)
     open_, uv = np.ones((n, 3), np.float32), np.zeros((n, 3, 2), np.float32)
-    return Mesh(corners, corner_normals(corners), uv, open_, np.zeros(n, np.int32), table, np.zeros((1, 3), np.uint8))
+    return CornerMesh(corners, corner_normals(corners), uv, open_, np.zeros(n, np.int32), table, np.zeros((1, 3), np.uint8))
 
 
-def cast(mesh: Mesh, camera: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+def cast(mesh: CornerMesh, camera: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Return depth and unit face normal of the first face that the ray through each pixel's middle meets (Moller and Trumbore, 1997)."""
     pose, k = CAMERAS.world_to_camera[camera].double().numpy(), CAMERAS.intrinsics[camera].double().numpy()
     rotation, origin = pose[:3, :3], -pose[:3, :3].T @ pose[:3, 3]
@@ -187,7 +187,7 @@ def test_what_takes_no_colour_says_so() -> None:
 
 
 def test_a_room_is_closed_and_painted_as_it_is_told() -> None:
-    caption = RoomCaption(Surface("blue"), Surface("red", "checkered", "white"), RealCaption("armchair", "green"))
+    caption = RoomCaption(Paint("blue"), Paint("red", "checkered", "white"), RealCaption("armchair", "green"))
     assert str(caption) == "a green armchair in a room with blue walls and a checkered red and white floor"
     mesh = room_mesh(caption, truth(RealCaption("armchair", "green")), azimuth=180.0)
     inside = orbit([0.0, 90.0, 200.0, 300.0], [20.0, -5.0, 10.0, 25.0], [0.3, 0.6, 1.0, 1.0], 75.0, 48)
@@ -195,5 +195,5 @@ def test_a_room_is_closed_and_painted_as_it_is_told() -> None:
     assert (seen.alpha == 1).all() and (seen.depth > 0.2).all() and seen.depth.max() < 2 * np.linalg.norm(HALF)
     from_front = seen.rgb[0]  # looks along -x at the wall where the armchair stands
     assert ((from_front[1] > 1.5 * from_front[2]) & (from_front[1] > 1.5 * from_front[0])).float().mean() > 0.02
-    blue = rasterise([room_mesh(RoomCaption(Surface("blue"), Surface("white")))], inside).rgb[:, :, 20, 24]
+    blue = rasterise([room_mesh(RoomCaption(Paint("blue"), Paint("white")))], inside).rgb[:, :, 20, 24]
     assert (blue[:, 2] > 2 * blue[:, 0]).all()

@@ -23,7 +23,7 @@ from splatdistill.toybox import HELD_OUT
 from splatdistill.toybox.split import ACCEPTANCE, NEW, corpus
 from splatdistill.train.amortised import session as module
 from splatdistill.train.amortised.config import Amortise
-from splatdistill.train.amortised.corpus import Order, read_corpus, sample
+from splatdistill.train.amortised.corpus import VisitOrder, read_corpus, sample
 from splatdistill.train.amortised.folder import write_generator
 from splatdistill.train.amortised.loop import resume, run
 from splatdistill.train.amortised.session import AmortisedSession
@@ -54,13 +54,13 @@ def session(**changes) -> AmortisedSession:
 
 def test_every_prompt_is_visited_equally_often():
     for world in (1, 2, 3):
-        orders = [Order(10, 5, world, rank) for rank in range(world)]
+        orders = [VisitOrder(10, 5, world, rank) for rank in range(world)]
         seen = [k for step in range(10) for order in orders for k in order.at(step, 2)]
         assert sorted(seen) == sorted(list(range(10)) * 2 * world), "20 visits of each process are so many rounds"
-    first, again = Order(10, 5), Order(10, 5)
+    first, again = VisitOrder(10, 5), VisitOrder(10, 5)
     assert [first.at(s, 3) for s in range(9)] == [again.at(s, 3) for s in range(9)]
     assert again.at(4, 3) == first.at(4, 3), "from the step alone"
-    assert Order(10, 6).at(0, 10) != first.at(0, 10) and first.at(0, 10) != first.at(1, 10)
+    assert VisitOrder(10, 6).at(0, 10) != first.at(0, 10) and first.at(0, 10) != first.at(1, 10)
 
 
 def test_two_prompts_become_two_colours():

@@ -21,7 +21,7 @@ from splatdistill_viewer.prior_panel import PriorPanel
 from splatdistill_viewer.server import BRAND
 from splatdistill_viewer.snapshot import Snapshot
 from splatdistill_viewer.splats import pose_of, stand, target_of, update
-from splatdistill_viewer.tiles import Row
+from splatdistill_viewer.tiles import ObjectRow
 
 STILL = 0.3  # seconds without a move after which a camera stands
 UNANSWERED = 5.0  # seconds after which a browser that has not said so is taken to have decoded its first exact picture
@@ -32,7 +32,7 @@ SHORT = 450  # pixels of height below which a page begins with its panels folded
 
 
 @dataclass(frozen=True)
-class View:
+class ExactPicture:
     """Exact picture for one browser."""
 
     who: int
@@ -55,7 +55,7 @@ class Browser:
 
     client: viser.ClientHandle
     display: Display
-    row: Row  # the splats of its own, one object or several
+    row: ObjectRow  # the splats of its own, one object or several
     moved: float = 0.0
     has: Any = None  # what its exact picture shows
     shown: list[Any] = field(default_factory=list)  # what each object of its own is
@@ -79,7 +79,7 @@ class Browser:
         what = key, pose, height
         return None if what == self.has else (pose.cameras(height), what)
 
-    def draw(self, view: View) -> None:
+    def draw(self, view: ExactPicture) -> None:
         """Show an exact picture behind the splats; `settle` hides the splats once the browser says that it has decoded it."""
         if self.has is None:
             self.came, self.display.decoded = time.monotonic(), False
@@ -185,7 +185,7 @@ class Browsers:
 
     def __init__(self, server: viser.ViserServer, guard: Guard, furnish: Callable[[viser.ClientHandle], Browser]) -> None:
         self.there: dict[int, Browser] = {}
-        self.ever, self.turned, self.next, self.gone = False, time.monotonic(), 0, 0
+        self.turned, self.next, self.gone = time.monotonic(), 0, 0
         self.guard, self.lock, self.furnishing = guard, threading.Lock(), threading.Lock()
         self.server, self.furnish, self.ended = server, furnish, False
         server.on_client_connect(lambda client: guard(self.come, client))
@@ -204,7 +204,6 @@ class Browsers:
             browser = self.furnish(client)
         if client.camera.image_height < SHORT:
             client.gui.main_panel.minimize()
-        self.ever = True
         with self.lock:
             self.there[client.client_id] = browser
         client.camera.on_update(lambda _: self.move(client.client_id))
@@ -242,7 +241,7 @@ class Browsers:
         k = self.next % len(found) if found else 0
         return found[k:] + found[:k]
 
-    def draw(self, views: list[View]) -> None:
+    def draw(self, views: list[ExactPicture]) -> None:
         """Show exact pictures, each in its own browser, if that one still wants one."""
         for v in views:
             if (b := self.there.get(v.who)) is not None and b.display.exact is not None:

@@ -12,7 +12,7 @@ from splatdistill.train.amortised.corpus import LONGEST, sample
 from splatdistill.train.amortised.session import AmortisedSession
 from splatdistill.train.commands import Commands
 from splatdistill.train.run import RunDir
-from splatdistill_viewer.browsers import Browser, View
+from splatdistill_viewer.browsers import Browser, ExactPicture
 from splatdistill_viewer.budget import LEAST, SHARE, Budget
 from splatdistill_viewer.display import RED, Display, small
 from splatdistill_viewer.history import Pace
@@ -23,7 +23,7 @@ from splatdistill_viewer.snapshot import Snapshot, adjusted, snapshot
 from splatdistill_viewer.splats import show
 from splatdistill_viewer.status import BUTTONS, RunButtons, Status, remaining
 from splatdistill_viewer.steering import Words, any_words
-from splatdistill_viewer.tiles import Row, places, stand, tiled
+from splatdistill_viewer.tiles import ObjectRow, places, stand, tiled
 from splatdistill_viewer.work_queue import CommandQueue
 
 SHOWN = 9  # prompts of the grid, spread over the corpus
@@ -83,7 +83,7 @@ class CorpusPage(Page):
         handles = [show(client.scene, f"/prompt-{k}", s, at=at) for k, (s, at) in enumerate(zip(self.newest, self.spots))]
         for k in range(len(self.prompts)):
             self.name(client, k)
-        return Browser(client, display, Row(handles, self.spots))
+        return Browser(client, display, ObjectRow(handles, self.spots))
 
     def name(self, client: viser.ClientHandle, k: int) -> None:
         """Write a prompt above its object."""
@@ -183,5 +183,5 @@ class CorpusPage(Page):
             return False
         looked = [(p, adjusted(self.session.generate(p), d.size.value, d.cutoff.value)) for p in self.prompts]
         what = wanted[1]
-        self.browsers.draw([View(b.client.client_id, what, tiled(looked, what[1], what[2], self.session.rasterizer, d.style))])
+        self.browsers.draw([ExactPicture(b.client.client_id, what, tiled(looked, what[1], what[2], self.session.rasterizer, d.style))])
         return True

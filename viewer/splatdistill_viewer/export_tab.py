@@ -13,7 +13,7 @@ from splatdistill.train.loop import comments
 from splatdistill.train.run import RunDir
 from splatdistill.train.session import Session
 from splatdistill_viewer.display import small
-from splatdistill_viewer.exports import FORMATS, SIZES, Format, Order, write
+from splatdistill_viewer.exports import FORMATS, SIZES, ExportRequest, Format, write
 from splatdistill_viewer.page_base import Page
 from splatdistill_viewer.pictures import Style
 from splatdistill_viewer.work_queue import WorkQueue
@@ -86,7 +86,7 @@ class ExportTab:
             style = replace(style, background="transparent")
         g = self.session.gaussians(shown)
         copy = Gaussians(*(t.clone() for t in (g.means, g.quats, g.scales, g.opacities, g.sh)))
-        wanted = Order(kind, copy, style, self.page.browsers.pose(who), int(self.size.value), scale, cutoff)
+        wanted = ExportRequest(kind, copy, style, self.page.browsers.pose(who), int(self.size.value), scale, cutoff)
         path = self.name(kind, shown)
         self.waiting.put(path, lambda: self.write(wanted, path, who))
 
@@ -95,7 +95,7 @@ class ExportTab:
         assert self.session.state is not None
         return self.folder / f"step-{self.session.state.step:06d}{f'-{particle + 1}' if particle else ''}.{suffix}"
 
-    def write(self, wanted: Order, path: Path, who: int | None) -> None:
+    def write(self, wanted: ExportRequest, path: Path, who: int | None) -> None:
         """Write a file and send it to the browser."""
         assert self.session.rasterizer is not None
         self.say(f"writing {path.name} …")

@@ -33,7 +33,7 @@ FOV, ELEVATION = 42.0, 15.0  # degrees, of its camera
 
 
 @dataclass(frozen=True)
-class Order:
+class ExportRequest:
     """Request for a file of these splats, at this size, as a page shows them."""
 
     kind: Format
@@ -45,7 +45,7 @@ class Order:
     cutoff: float = 0.0  # splats less opaque are not in pictures
 
 
-def write(order: Order, path: Path, rasterizer: Rasterizer, comments: Sequence[str], tell: Callable[[str], None] = lambda words: None) -> Path:
+def write(order: ExportRequest, path: Path, rasterizer: Rasterizer, comments: Sequence[str], tell: Callable[[str], None] = lambda words: None) -> Path:
     """Write the requested file and return its path. tell: takes the progress. UserError for what cannot be written, such as a
     mesh whose libraries are missing.
     """
@@ -65,7 +65,7 @@ def write(order: Order, path: Path, rasterizer: Rasterizer, comments: Sequence[s
     return path
 
 
-def around(order: Order, rasterizer: Rasterizer, tell: Callable[[str], None]) -> Iterator[Float[Tensor, "3 h w"]]:
+def around(order: ExportRequest, rasterizer: Rasterizer, tell: Callable[[str], None]) -> Iterator[Float[Tensor, "3 h w"]]:
     """Yield the frames of a turntable in the style of the page, the object fitted to the picture."""
     seen, radius = centred(adjusted(order.splats, order.scale, order.cutoff))
     for k in range(FRAMES):

@@ -14,7 +14,7 @@ from splatdistill.io.ply import write_ply
 from splatdistill.io.text import escape, printable
 from splatdistill.render import Rasterizer, rasterizer
 from splatdistill.shell import as_typed
-from splatdistill_viewer.browsers import Browser, Crop, View
+from splatdistill_viewer.browsers import Browser, Crop, ExactPicture
 from splatdistill_viewer.clean import Cleaning
 from splatdistill_viewer.curves import LAST
 from splatdistill_viewer.display import Display, text
@@ -22,7 +22,7 @@ from splatdistill_viewer.page_base import Page
 from splatdistill_viewer.pictures import MOVING, TALL_WAITING, Kernels
 from splatdistill_viewer.snapshot import adjusted, snapshot
 from splatdistill_viewer.splats import show
-from splatdistill_viewer.tiles import Row, places, stand, tiled
+from splatdistill_viewer.tiles import ObjectRow, places, stand, tiled
 
 NEVER = {"box": 4.0, "needles": 50.0, "floaters": 30.0}  # what the tools stand at while they take nothing
 
@@ -56,7 +56,7 @@ class Gallery(Page):
     def furnish(self, client: viser.ClientHandle) -> Browser:
         """Add the display controls of a page, and the splats with their names."""
         display = Display(client)
-        row = Row([show(client.scene, f"/work-{i}", snapshot(g), at=at) for i, (g, at) in enumerate(zip(self.kept, self.spots))], self.spots)
+        row = ObjectRow([show(client.scene, f"/work-{i}", snapshot(g), at=at) for i, (g, at) in enumerate(zip(self.kept, self.spots))], self.spots)
         if len(self.works) > 1:
             for i, w in enumerate(self.works):
                 client.scene.add_label(f"/work-{i}/name", printable(w.name), position=(0.0, 0.0, 0.5 * self.apart), anchor="bottom-center")
@@ -154,7 +154,7 @@ class Gallery(Page):
         names = (printable(w.name) if len(self.works) > 1 else "" for w in self.works)
         looked = [(name, adjusted(g, d.size.value, d.cutoff.value)) for name, g in zip(names, self.kept)]
         what = wanted[1]
-        self.browsers.draw([View(b.client.client_id, what, tiled(looked, what[1], what[2], self.rasterizer, d.style))])
+        self.browsers.draw([ExactPicture(b.client.client_id, what, tiled(looked, what[1], what[2], self.rasterizer, d.style))])
 
     def export(self, who: int | None) -> None:
         """Write each cleaned object as a file beside its source, or in `out`; existing files are never overwritten."""

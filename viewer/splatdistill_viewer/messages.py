@@ -24,7 +24,7 @@ Vector = tuple[float, float, float]
 Side = Annotated[int, Meta(ge=1, le=PIXELS)]
 
 
-class Camera(msgspec.Struct, tag_field="type", tag="ViewerCameraMessage", forbid_unknown_fields=True):
+class CameraMessage(msgspec.Struct, tag_field="type", tag="ViewerCameraMessage", forbid_unknown_fields=True):
     """Pose of a page's camera, camera to world, OpenCV axes; world units and radians."""
 
     wxyz: tuple[float, float, float, float]
@@ -68,11 +68,11 @@ class Trigger(msgspec.Struct, tag_field="type", tag="CommandTriggerMessage", for
     uuid: Annotated[str, Meta(max_length=64)]
 
 
-READ = msgspec.msgpack.Decoder(Camera | Update | Trigger)
+READ = msgspec.msgpack.Decoder(CameraMessage | Update | Trigger)
 WRITE = msgspec.msgpack.Encoder()
 
 
-def checked(raw: bytes | str, guis: Iterable[viser.GuiApi], stands: bool) -> Camera | Update | Trigger | None:
+def checked(raw: bytes | str, guis: Iterable[viser.GuiApi], stands: bool) -> CameraMessage | Update | Trigger | None:
     """Return the checked part of a page's message; None for any other message.
 
     guis: interfaces that hold the page's controls and commands. stands: whether the page has sent its camera, which a real
@@ -84,7 +84,7 @@ def checked(raw: bytes | str, guis: Iterable[viser.GuiApi], stands: bool) -> Cam
         said = READ.decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError):
         return None
-    if isinstance(said, Camera):
+    if isinstance(said, CameraMessage):
         return said if said.sound() else None
     if not stands:
         return None

@@ -23,7 +23,7 @@ from splatdistill.train.commands import Commands, Save
 from splatdistill.train.events import Applied, Ended, Event, Paused, Refused, Saved, StepDone
 from splatdistill.train.run import RunDir
 from splatdistill.train.session import Session
-from splatdistill_viewer.browsers import SHORT, Browser, View
+from splatdistill_viewer.browsers import SHORT, Browser, ExactPicture
 from splatdistill_viewer.budget import LEAST, SHARE, SHARE_ALONE, Budget
 from splatdistill_viewer.cameras import Frustum, frustums
 from splatdistill_viewer.curves import Curves
@@ -39,7 +39,7 @@ from splatdistill_viewer.snapshot import Slot, Snapshot, adjusted, snapshot
 from splatdistill_viewer.splats import show
 from splatdistill_viewer.status import RunButtons, Status
 from splatdistill_viewer.steering import Recipe, Steering, Words, any_words, as_published
-from splatdistill_viewer.tiles import Row
+from splatdistill_viewer.tiles import ObjectRow
 from splatdistill_viewer.work_queue import CommandQueue
 
 SLOW = 1.0  # seconds between drawings of curves and of the prior's panel
@@ -52,7 +52,7 @@ class Frame:
     status: tuple[Any, ...]
     free: bool = False  # made while the run waits: what it costs is not the run's
     splats: list[tuple[Browser, Snapshot]] = field(default_factory=list)
-    views: list[View] = field(default_factory=list)
+    views: list[ExactPicture] = field(default_factory=list)
     frustums: list[Frustum] = field(default_factory=list)
     wants: Wants | None = None
     curves: bool = False
@@ -112,7 +112,7 @@ class RunPage(Page):
         assert self.session.state is not None
         with self.view:
             display = Display(client, len(self.session.state.particles), cameras=True, steered=True)
-        row = Row([show(client.scene, "/splats", self.newest)], [(0.0, 0.0, 0.0)])
+        row = ObjectRow([show(client.scene, "/splats", self.newest)], [(0.0, 0.0, 0.0)])
         return Browser(client, display, row, panel=PriorPanel(client.gui, folded=client.camera.image_height < SHORT))
 
     # what the run calls ------------------------------------------------------------------------------------------
@@ -210,13 +210,13 @@ class RunPage(Page):
         self.browsers.move_on()
         return f
 
-    def view_of(self, b: Browser, g: Gaussians, key: Any, tall: int) -> Iterator[View]:
+    def view_of(self, b: Browser, g: Gaussians, key: Any, tall: int) -> Iterator[ExactPicture]:
         """Yield the exact picture that a browser lacks."""
         assert self.session.rasterizer is not None
         if (wanted := b.wants(key, tall, MOVING)) is not None:
             d, (cameras, what) = b.display, wanted
             looked = adjusted(g, d.size.value, d.cutoff.value)
-            yield View(b.client.client_id, what, picture(looked, cameras, self.session.rasterizer, d.style))
+            yield ExactPicture(b.client.client_id, what, picture(looked, cameras, self.session.rasterizer, d.style))
 
     def terms(self) -> dict[str, float]:
         """Return the term of each regulariser at the last step's view."""

@@ -20,7 +20,7 @@ from websockets.http11 import Request, Response
 
 from splatdistill_viewer.dressing import dressed
 from splatdistill_viewer.gate import Gate
-from splatdistill_viewer.messages import LONGEST, WRITE, Camera, checked
+from splatdistill_viewer.messages import LONGEST, WRITE, CameraMessage, checked
 
 HOST = "127.0.0.1"
 START = (2.6, -1.3, 1.2)  # where a browser first stands: before the object's front, a little to its right and above
@@ -51,7 +51,7 @@ class Connection(ServerConnection):
                 if self.refused > REFUSED:
                     await self.close(1008, "not the page's own messages")
                 continue
-            self.stands |= isinstance(said, Camera)
+            self.stands |= isinstance(said, CameraMessage)
             return WRITE.encode(said)
 
     stands = False  # whether it has said where its camera is

@@ -35,7 +35,7 @@ def places(n: int, apart: float) -> list[Point]:
     return [(0.0, apart * (k % columns - across), apart * (down - k // columns)) for k in range(n)]
 
 
-class Row:
+class ObjectRow:
     """Row of objects that move, without turning, with the camera, so that they stand side by side and look alike from all sides."""
 
     def __init__(self, handles: Sequence[Any], spots: Sequence[Point]) -> None:

@@ -9,7 +9,7 @@ import viser
 from splatdistill.train.commands import Command, Stop
 from splatdistill.train.events import Applied, Callback, Ended, Event, Paused, Refused, StepDone
 from splatdistill.train.variants import Variant
-from splatdistill_viewer.browsers import Browser, View
+from splatdistill_viewer.browsers import Browser, ExactPicture
 from splatdistill_viewer.budget import LEAST, SHARE, Budget
 from splatdistill_viewer.display import Display
 from splatdistill_viewer.history import Pace
@@ -20,7 +20,7 @@ from splatdistill_viewer.snapshot import Snapshot, adjusted, snapshot
 from splatdistill_viewer.splats import show
 from splatdistill_viewer.status import BUTTONS, RunButtons, Status, remaining
 from splatdistill_viewer.steering import Recipe, Steering, Words, any_words, as_published
-from splatdistill_viewer.tiles import Row, places, stand, tiled
+from splatdistill_viewer.tiles import ObjectRow, places, stand, tiled
 from splatdistill_viewer.work_queue import CommandQueue
 
 APART = 1.9  # world units between two objects
@@ -78,7 +78,7 @@ class VariantsPage(Page):
         handles = [show(client.scene, f"/variant-{k}", s, at=at) for k, (s, at) in enumerate(zip(self.newest, self.spots))]
         for k, r in enumerate(self.runs):
             client.scene.add_label(f"/variant-{k}/name", name(r), position=(0.0, 0.0, 0.48 * APART), anchor="bottom-center")
-        return Browser(client, display, Row(handles, self.spots))
+        return Browser(client, display, ObjectRow(handles, self.spots))
 
     def put(self, command: Command) -> None:
         """Put a command into the queues of all runs."""
@@ -188,7 +188,7 @@ class VariantsPage(Page):
             return False
         looked = [(name(r), adjusted(r.session.gaussians(), d.size.value, d.cutoff.value)) for r in self.runs]
         what = wanted[1]
-        self.browsers.draw([View(b.client.client_id, what, tiled(looked, what[1], what[2], self.rasterizer, d.style))])
+        self.browsers.draw([ExactPicture(b.client.client_id, what, tiled(looked, what[1], what[2], self.rasterizer, d.style))])
         return True
 
     def hold(self) -> None:

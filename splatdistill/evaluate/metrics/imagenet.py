@@ -19,7 +19,7 @@ NAMES = ("imagenet", "imagenet_named")
 
 
 @dataclass(frozen=True)
-class Table:
+class ClassNames:
     """Names of ImageNet's classes, and the classes that plain nouns name."""
 
     classes: tuple[str, ...]
@@ -33,10 +33,10 @@ class Table:
 
 
 @cache
-def table() -> Table:
+def table() -> ClassNames:
     """Return the table, from imagenet.json."""
     said = json.loads(Path(__file__).with_name("imagenet.json").read_text(encoding="utf-8"))
-    return Table(tuple(said["classes"]), {noun: tuple(classes) for noun, classes in said["nouns"].items()})
+    return ClassNames(tuple(said["classes"]), {noun: tuple(classes) for noun, classes in said["nouns"].items()})
 
 
 def named(probabilities: Float[Tensor, "v 1000"], noun: str) -> tuple[float, str, bool]:

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from splatdistill.cameras import Cameras
-from splatdistill.evaluate.variance.statistics import SPACES, Design, Drawn, Sample, Space, reduce
+from splatdistill.evaluate.variance.statistics import SPACES, Design, MethodDraws, Sample, Space, reduce
 from splatdistill.guidance import Guidance, Times, View
 from splatdistill.priors import Conditions, DiffusionPrior
 from splatdistill.priors.prompts import Prompts
@@ -23,7 +23,7 @@ from splatdistill.train.step import backgrounds, resolution
 
 
 @dataclass(frozen=True)
-class Shot:
+class CameraView:
     """View of one camera."""
 
     encode: Callable[[torch.Generator], Float[Tensor, "1 *d"]]  # latents, with history to the scene's parameters
@@ -37,7 +37,7 @@ class Still:
 
     prior: DiffusionPrior
     parameters: tuple[Tensor, ...]
-    shoot: Callable[[torch.Generator], Shot]  # from a camera of its choice
+    shoot: Callable[[torch.Generator], CameraView]  # from a camera of its choice
     progress: float = 0.0  # of the run that it was taken from
 
 
@@ -47,11 +47,11 @@ def splats(
     """Return splats as a run with this configuration sees them. behind: logits of a learned background."""
     size = resolution(config, prior, progress)
 
-    def shoot(rng: torch.Generator) -> Shot:
+    def shoot(rng: torch.Generator) -> CameraView:
         cameras = config.cameras.sample(1, size, size, rng).to(prior.device)
         out = rasterizer(scene.gaussians(), cameras, backgrounds(config.background, behind, 1, rng))
         rgb = to_prior_size(out.rgb, prior)
-        return Shot(lambda sample: prior.encode(rgb, sample), prompts.conditions(prior, cameras), out)
+        return CameraView(lambda sample: prior.encode(rgb, sample), prompts.conditions(prior, cameras), out)
 
     return Still(prior, tuple(scene.parameters()), shoot, progress)
 
@@ -95,7 +95,7 @@ class GradientEstimator:
 class MeasuredDraws:
     """Draws of one estimator on one still."""
 
-    spaces: dict[Space, Drawn]
+    spaces: dict[Space, MethodDraws]
     calls: float  # pictures that networks were asked about, per draw
     alone: bool  # its views act on each other, which one view at a time cannot show
 
@@ -136,11 +136,11 @@ class Draws:
                     tick(len(g))
             for space in SPACES:
                 samples[space].append(reduce(kept[space]))
-        drawn: dict[Space, Drawn] = {space: Drawn.of(self.design, samples[space]) for space in SPACES}
+        drawn: dict[Space, MethodDraws] = {space: MethodDraws.of(self.design, samples[space]) for space in SPACES}
         return MeasuredDraws(drawn, calls / self.design.cameras / self.design.below, alone)
 
     def gradients(
-        self, guidance: Guidance, x: Tensor, shot: Shot, memory: "Held", rng: torch.Generator, alone: bool
+        self, guidance: Guidance, x: Tensor, shot: CameraView, memory: "Held", rng: torch.Generator, alone: bool
     ) -> Float[Tensor, "n *d"]:
         """Return the gradients of n noises at one place, in one batch where views do not act on each other."""
         sizes = [1] * self.design.noises if alone else [self.design.noises]

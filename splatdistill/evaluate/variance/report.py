@@ -24,7 +24,7 @@ class SceneNote:
 
 
 @dataclass(frozen=True)
-class Row:
+class MethodRow:
     """Results of one method on one scene."""
 
     scene: int
@@ -67,7 +67,7 @@ class Report:
     matched: dict[str, Any] | None
     """Guidance scale, weight and times that all methods were given; None where each has its own."""
     scenes: list[SceneNote] = field(default_factory=list)
-    rows: list[Row] = field(default_factory=list)
+    rows: list[MethodRow] = field(default_factory=list)
     noise_errors: list[ErrorPoint] = field(default_factory=list)
 
     def record(self) -> dict[str, Any]:
@@ -75,14 +75,14 @@ class Report:
         return dataclasses.asdict(self)
 
 
-def rows(scene: int, estimators: Sequence[GradientEstimator], measured: Sequence[MeasuredDraws], reference: MeasuredDraws) -> list[Row]:
+def rows(scene: int, estimators: Sequence[GradientEstimator], measured: Sequence[MeasuredDraws], reference: MeasuredDraws) -> list[MethodRow]:
     """Return the statistics of every estimator on one scene."""
 
-    def row(estimator: GradientEstimator, m: MeasuredDraws) -> Row:
+    def row(estimator: GradientEstimator, m: MeasuredDraws) -> MethodRow:
         found = {
             s: gradient_statistics(m.spaces[s], measured[0].spaces[s], reference.spaces[s], s, m.calls) for s in SPACES
         }
-        return Row(scene, estimator.name, dataclasses.asdict(estimator.guidance), m.calls, m.alone, found["latents"], found["parameters"])
+        return MethodRow(scene, estimator.name, dataclasses.asdict(estimator.guidance), m.calls, m.alone, found["latents"], found["parameters"])
 
     return [row(estimator, m) for estimator, m in zip(estimators, measured)]
 

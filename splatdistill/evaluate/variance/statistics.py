@@ -70,7 +70,7 @@ def reduce(encodings: Iterable[Iterable[Float[Tensor, "n d"]]]) -> Sample:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class MethodDraws:
     """Draws of one method on one scene in one space, ready for any subset of cameras."""
 
     design: Design
@@ -79,15 +79,15 @@ class Drawn:
     squares: Float[Tensor, "c 3"]  # the cameras' sums of squares: noise, time, encoder
 
     @staticmethod
-    def of(design: Design, samples: Sequence[Sample]) -> "Drawn":
-        """Combine samples into a Drawn; there must be as many as the design has cameras."""
+    def of(design: Design, samples: Sequence[Sample]) -> "MethodDraws":
+        """Combine samples into MethodDraws; there must be as many as the design has cameras."""
         if len(samples) != design.cameras:
             raise ValueError(f"{len(samples)} samples for {design.cameras} cameras")
         means = torch.stack([s.mean for s in samples])
         squares = torch.tensor([(s.noise, s.time, s.encoder) for s in samples], dtype=torch.float64)
-        return Drawn(design, tuple(samples), (means @ means.T).cpu(), squares)
+        return MethodDraws(design, tuple(samples), (means @ means.T).cpu(), squares)
 
-    def against(self, other: "Drawn") -> Float[Tensor, "c c"]:
+    def against(self, other: "MethodDraws") -> Float[Tensor, "c c"]:
         """Return products of these cameras' means with another method's."""
         mine, others = (torch.stack([s.mean for s in d.samples]) for d in (self, other))
         return (mine @ others.T).cpu()
@@ -106,7 +106,7 @@ class Moments:
         return sum(self.parts)
 
 
-def moments(drawn: Drawn, space: Space, cameras: Sequence[int]) -> Moments:
+def moments(drawn: MethodDraws, space: Space, cameras: Sequence[int]) -> Moments:
     """Return the moments from some of the cameras.
 
     In the latents every camera has a space of its own: tr Cov and |E g|^2 are those at one camera, averaged over
@@ -136,7 +136,7 @@ def product(cross: Float[Tensor, "c c"], space: Space, cameras: Sequence[int]) -
 
 
 @dataclass(frozen=True)
-class Interval:
+class ConfidenceInterval:
     """Estimate and its 95 % interval; None where the draws do not resolve it."""
 
     value: float | None
@@ -151,7 +151,7 @@ class Interval:
         return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
 
 
-def jackknife(estimate: Callable[[list[int]], float], cameras: int, log: bool = False) -> Interval:
+def jackknife(estimate: Callable[[list[int]], float], cameras: int, log: bool = False) -> ConfidenceInterval:
     """Return an estimate from all cameras, with the interval that leaving out one after the other gives.
 
     log: the interval is made of its logarithm, for what is positive. (Efron & Stein, "The jackknife estimate of
@@ -161,50 +161,50 @@ def jackknife(estimate: Callable[[list[int]], float], cameras: int, log: bool = 
     transform = (lambda v: math.log(v) if v > 0 else math.nan) if log else (lambda v: v)
     value = estimate(everyone)
     if not math.isfinite(transform(value)):
-        return Interval(None, None, None)
+        return ConfidenceInterval(None, None, None)
     if cameras < 3:
-        return Interval(value, None, None)
+        return ConfidenceInterval(value, None, None)
     left = [transform(estimate(everyone[:i] + everyone[i + 1 :])) for i in everyone]
     if not all(map(math.isfinite, left)):
-        return Interval(value, None, None)
+        return ConfidenceInterval(value, None, None)
     from scipy.stats import t as student  # half a second, which only this needs
 
     mean = sum(left) / cameras
     error = float(student.ppf(0.975, cameras - 1)) * math.sqrt((cameras - 1) / cameras * sum((v - mean) ** 2 for v in left))
     low, high = transform(value) - error, transform(value) + error
-    return Interval(value, math.exp(low), math.exp(min(high, 700.0))) if log else Interval(value, low, high)
+    return ConfidenceInterval(value, math.exp(low), math.exp(min(high, 700.0))) if log else ConfidenceInterval(value, low, high)
 
 
 @dataclass(frozen=True)
 class GradientStatistics:
     """Statistics of one method on one scene in one space; every number is the same for any multiple of the gradient."""
 
-    ratio: Interval
+    ratio: ConfidenceInterval
     """tr Cov g / |E g|^2 of one draw: how many steps must be averaged for an error as large as the gradient itself."""
-    shares: dict[Source, Interval]
+    shares: dict[Source, ConfidenceInterval]
     """Parts of tr Cov by source; they add up to 1."""
-    per_call: Interval
+    per_call: ConfidenceInterval
     """`ratio` times the pictures that networks are asked about for one draw: the price of the noise."""
-    against_first: Interval
+    against_first: ConfidenceInterval
     """`ratio` divided by that of the first method in the list, on the same cameras, times and noise."""
-    cosine: Interval
+    cosine: ConfidenceInterval
     """Between E g and the gradient of the KL divergence at the same guidance scale (the mean of SDS)."""
-    bias: Interval
+    bias: ConfidenceInterval
     """sqrt(1 - cosine^2): what no rescaling of E g can mend, relative to the KL gradient."""
 
 
-def within(cosine: Interval) -> Interval:
+def within(cosine: ConfidenceInterval) -> ConfidenceInterval:
     """Return a cosine cut to [-1, 1]; not resolved where its interval is longer than 1."""
     if cosine.value is None or cosine.low is None or cosine.high is None or cosine.high - cosine.low > 1:
-        return Interval(None, None, None)
-    return Interval(*(min(max(v, -1.0), 1.0) for v in (cosine.value, cosine.low, cosine.high)))
+        return ConfidenceInterval(None, None, None)
+    return ConfidenceInterval(*(min(max(v, -1.0), 1.0) for v in (cosine.value, cosine.low, cosine.high)))
 
 
-def gradient_statistics(drawn: Drawn, first: Drawn, reference: Drawn, space: Space, calls: float) -> GradientStatistics:
+def gradient_statistics(drawn: MethodDraws, first: MethodDraws, reference: MethodDraws, space: Space, calls: float) -> GradientStatistics:
     """Return all figures with their intervals. calls: pictures that networks are asked about for one draw."""
     count, cross = drawn.design.cameras, drawn.against(reference)
 
-    def ratio(of: Drawn, cameras: list[int]) -> float:
+    def ratio(of: MethodDraws, cameras: list[int]) -> float:
         m = moments(of, space, cameras)
         return m.total / m.signal if m.signal > 0 else math.nan
 
@@ -217,12 +217,12 @@ def gradient_statistics(drawn: Drawn, first: Drawn, reference: Drawn, space: Spa
         return product(cross, space, cameras) / math.sqrt(signals[0] * signals[1]) if min(signals) > 0 else math.nan
 
     plain, cos = jackknife(lambda i: ratio(drawn, i), count, log=True), within(jackknife(cosine, count))
-    scaled = Interval(*(None if v is None else calls * v for v in (plain.value, plain.low, plain.high)))
+    scaled = ConfidenceInterval(*(None if v is None else calls * v for v in (plain.value, plain.low, plain.high)))
     return GradientStatistics(
         ratio=plain,
         shares={s: jackknife(lambda i, k=k: share(k, i), count) for k, s in enumerate(SOURCES)},
         per_call=scaled,
         against_first=jackknife(lambda i: ratio(drawn, i) / ratio(first, i), count, log=True),
         cosine=cos,
-        bias=Interval(*(None if v is None else math.sqrt(max(0.0, 1 - v * v)) for v in (cos.value, cos.high, cos.low))),
+        bias=ConfidenceInterval(*(None if v is None else math.sqrt(max(0.0, 1 - v * v)) for v in (cos.value, cos.high, cos.low))),
     )

@@ -20,7 +20,7 @@ def degree_tag(coefficients: int) -> Tag:
 
 
 @dataclass(frozen=True)
-class View:
+class CameraBuffers:
     """Cameras for the kernels, and the grid of tiles."""
 
     cameras: np.ndarray  # (b * CAMERA,)
@@ -70,7 +70,7 @@ class Images:
 
 
 @dataclass(frozen=True)
-class Projection:
+class ProjectionBuffers:
     """Projected values of each (camera, Gaussian) entry, cameras first, whole groups."""
 
     rows: np.ndarray  # (entries * ROW,)

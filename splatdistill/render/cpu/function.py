@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from splatdistill.render.cpu import pipeline
-from splatdistill.render.cpu.buffers import Composited, Images, Shapes, Tag, Tiles, View, channel_tag, degree_tag
+from splatdistill.render.cpu.buffers import CameraBuffers, Composited, Images, Shapes, Tag, Tiles, channel_tag, degree_tag
 from splatdistill.render.cpu.kernels import layout
 from splatdistill.render.cpu.memory import empty
 
@@ -18,7 +18,7 @@ from splatdistill.render.cpu.memory import empty
 class Call:
     """Inputs of a render besides differentiable tensors, and its results besides images."""
 
-    view: View
+    view: CameraBuffers
     normals: bool
     absgrad: bool
     graph: bool  # whether a backward pass may come
@@ -27,7 +27,7 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Kept:
+class BackwardBuffers:
     """Buffers that the backward pass needs, as long as the graph lives, however many backward passes there are."""
 
     shapes: Shapes
@@ -58,17 +58,17 @@ def _in_groups(x: Tensor) -> np.ndarray:
     return out.reshape(-1)
 
 
-def _new_images(view: View, dtype: np.dtype, normals: bool) -> Images:
+def _new_images(view: CameraBuffers, dtype: np.dtype, normals: bool) -> Images:
     size = view.count * view.padded[0] * view.padded[1]
     return Images(*(empty(planes * size, dtype) for planes in (3, 3 if normals else 0, 1, 1)))
 
 
-def _cropped(flat: np.ndarray, planes: int, view: View) -> Tensor:
+def _cropped(flat: np.ndarray, planes: int, view: CameraBuffers) -> Tensor:
     whole = flat.reshape(view.count, planes, *view.padded)  # cut in numpy: torch allows no changes to views it made
     return torch.from_numpy(whole[:, :, : view.height, : view.width])
 
 
-def _gradient_plane(gradient: Tensor | None, planes: int, view: View, dtype: np.dtype) -> np.ndarray:
+def _gradient_plane(gradient: Tensor | None, planes: int, view: CameraBuffers, dtype: np.dtype) -> np.ndarray:
     """Return a gradient as a planar image in whole tiles: as it is if it already is one, else copied."""
     height, width = view.padded
     if gradient is not None and gradient.is_contiguous() and gradient.shape[-2:] == (height, width):
@@ -113,7 +113,7 @@ class Rasterize(torch.autograd.Function):
             ctx.save_for_backward(*[x for x in read if x is not None])
             ctx.call, ctx.has_background = call, background is not None
             rows, radii = projection.rows, projection.radii
-            ctx.kept = Kept(shapes, n, coefficients, degree, colours, rows, radii, tiles, images, composited)
+            ctx.kept = BackwardBuffers(shapes, n, coefficients, degree, colours, rows, radii, tiles, images, composited)
         return tuple(outputs)
 
     @staticmethod

@@ -7,8 +7,8 @@ backward: the gradients of composite -> project -> shade
 import numpy as np
 
 from splatdistill.render.cpu import pool
-from splatdistill.render.cpu.buffers import Composited, Images, Projection, ShapeGradients, Shapes, Tag, Tiles, View
-from splatdistill.render.cpu.kernels import binning, compositing, layout, projecting, shading
+from splatdistill.render.cpu.buffers import CameraBuffers, Composited, Images, ProjectionBuffers, ShapeGradients, Shapes, Tag, Tiles
+from splatdistill.render.cpu.kernels import binning, compositing, layout, project_loop, shade_loop
 from splatdistill.render.cpu.memory import empty
 
 # Handing work to another thread takes some 40 microseconds; a stage with less to do stays on the caller.
@@ -21,37 +21,37 @@ SPLIT_COMPOSITING = 6_000  # the same
 _monomials: dict[np.dtype, np.ndarray] = {}
 
 
-def shade(sh: np.ndarray, n: int, shapes: Shapes, view: View, degree: Tag) -> np.ndarray:
+def shade(sh: np.ndarray, n: int, shapes: Shapes, view: CameraBuffers, degree: Tag) -> np.ndarray:
     """Return colours (b, padded n, 3), flat; (1, padded n, 3) at degree 0, where they are the same from everywhere."""
     padded, dtype = shapes.padded, shapes.means.dtype
     if not degree:
         colours = empty(padded * 3, dtype)
-        shading.shade_constant(sh, colours)
+        shade_loop.shade_constant(sh, colours)
         return colours
     entries = view.count * padded
     colours = empty(entries * 3, dtype)
     shares = pool.threads() if entries >= SPLIT_SHADING else 1
 
     def work(share: int) -> None:
-        shading.shade_all(share, shares, sh, shapes.means, n, view.cameras, view.count, padded, colours, degree)
+        shade_loop.shade_all(share, shares, sh, shapes.means, n, view.cameras, view.count, padded, colours, degree)
 
     pool.run(work, shares)
     return colours
 
 
 def shade_backward(
-    sh: np.ndarray, n: int, shapes: Shapes, view: View, degree: Tag, colours: np.ndarray, g: ShapeGradients
+    sh: np.ndarray, n: int, shapes: Shapes, view: CameraBuffers, degree: Tag, colours: np.ndarray, g: ShapeGradients
 ) -> np.ndarray:
     """Return dloss/dsh (padded n, k, 3), flat; adds what viewing directions contribute to g.means."""
     padded = shapes.padded
     if not degree:
-        shading.shade_constant_backward(colours, g.colours)
+        shade_loop.shade_constant_backward(colours, g.colours)
         return g.colours
     v_sh = empty(padded * 3 * (len(degree) + 1) ** 2, sh.dtype)
     shares = pool.threads() if view.count * padded >= SPLIT_SHADING else 1
 
     def work(share: int) -> None:
-        shading.shade_all_backward(
+        shade_loop.shade_all_backward(
             share, shares, sh, shapes.means, n, view.cameras, view.count, padded,
             colours, g.colours, v_sh, g.means, degree,
         )  # fmt: skip
@@ -61,13 +61,13 @@ def shade_backward(
 
 
 def project(
-    shapes: Shapes, colours: np.ndarray, shared: bool, view: View, channels: Tag
-) -> Projection:
+    shapes: Shapes, colours: np.ndarray, shared: bool, view: CameraBuffers, channels: Tag
+) -> ProjectionBuffers:
     """Project; colours: (b or 1, padded n, 3), flat; shared: the same for all cameras."""
     dtype, padded = shapes.means.dtype, shapes.padded
     entries = view.count * padded
     shares = pool.threads() if entries >= SPLIT_PROJECTION else 1
-    out = Projection(
+    out = ProjectionBuffers(
         rows=empty(entries * layout.ROW, dtype),
         screen=empty(entries * 2, dtype),
         radii=empty(entries, np.int32),
@@ -77,7 +77,7 @@ def project(
     )
 
     def work(share: int) -> None:
-        projecting.project_all(
+        project_loop.project_all(
             share, shares, shapes.means, shapes.quats, shapes.scales, shapes.opacities,
             view.cameras, view.count, colours, 0 if shared else padded,
             out.rows, out.screen, out.radii, out.depths, out.rectangles, out.histogram[share],
@@ -88,7 +88,7 @@ def project(
     return out
 
 
-def bin_tiles(projection: Projection, padded: int, view: View) -> Tiles:
+def bin_tiles(projection: ProjectionBuffers, padded: int, view: CameraBuffers) -> Tiles:
     """Sort by depth, then fill the tiles."""
     cameras, entries = view.count, view.count * padded
     bits = projection.depths.astype(np.float32, copy=False).view(np.uint32)  # in float64 too, like gsplat's sort keys
@@ -122,7 +122,7 @@ def bin_tiles(projection: Projection, padded: int, view: View) -> Tiles:
 
 
 def composite(
-    rows: np.ndarray, tiles: Tiles, view: View, background: np.ndarray, images: Images, channels: Tag
+    rows: np.ndarray, tiles: Tiles, view: CameraBuffers, background: np.ndarray, images: Images, channels: Tag
 ) -> Composited:
     """Write the images."""
     shares = pool.threads() if tiles.members.size >= SPLIT_COMPOSITING else 1
@@ -148,7 +148,7 @@ def composite(
 
 
 def composite_backward(
-    rows: np.ndarray, tiles: Tiles, view: View, images: Images, composited: Composited, wanted: Images,
+    rows: np.ndarray, tiles: Tiles, view: CameraBuffers, images: Images, composited: Composited, wanted: Images,
     channels: Tag, absgrad: Tag,
 ) -> np.ndarray:  # fmt: skip
     """Return gradient rows (threads, entries * ROW) from dloss/dimages."""
@@ -176,7 +176,7 @@ def composite_backward(
 
 
 def project_backward(
-    shapes: Shapes, radii: np.ndarray, gradients: np.ndarray, shared: bool, view: View,
+    shapes: Shapes, radii: np.ndarray, gradients: np.ndarray, shared: bool, view: CameraBuffers,
     channels: Tag, absgrad: Tag,
 ) -> ShapeGradients:  # fmt: skip
     """Write the gradients of the inputs from the gradient rows."""
@@ -195,7 +195,7 @@ def project_backward(
     threads, flat = len(gradients), gradients.reshape(-1)
 
     def work(share: int) -> None:
-        projecting.project_all_backward(
+        project_loop.project_all_backward(
             share, shares, shapes.means, shapes.quats, shapes.scales, shapes.opacities,
             view.cameras, view.count, radii, flat, threads,
             out.means, out.quats, out.scales, out.opacities, out.colours, 0 if shared else padded,

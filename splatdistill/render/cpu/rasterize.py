@@ -9,22 +9,22 @@ from splatdistill.cameras import Cameras
 from splatdistill.errors import UserError
 from splatdistill.gaussians import Gaussians
 from splatdistill.render import RenderOutput, Screen
-from splatdistill.render.cpu.buffers import View
+from splatdistill.render.cpu.buffers import CameraBuffers
 from splatdistill.render.cpu.function import Call, Rasterize
 from splatdistill.render.cpu.kernels.layout import CAMERA, TILE
-from splatdistill.render.cpu.kernels.projecting import pack_cameras
+from splatdistill.render.cpu.kernels.project_loop import pack_cameras
 
 PRECISIONS = (torch.float32, torch.float64)
 LARGEST = 32_767 * TILE  # pixels on a side: tiles are counted in 15 bits
 
 
-def pack_view(cameras: Cameras, dtype: torch.dtype) -> View:
+def pack_view(cameras: Cameras, dtype: torch.dtype) -> CameraBuffers:
     """Return cameras for the kernels. They are constants: no gradient reaches them."""
     poses = cameras.world_to_camera.detach().to("cpu", dtype).contiguous().numpy()
     intrinsics = cameras.intrinsics.detach().to("cpu", dtype).contiguous().numpy()
     packed = np.empty(len(cameras) * CAMERA, poses.dtype)
     pack_cameras(poses, intrinsics, cameras.width, cameras.height, packed)
-    return View(packed, len(cameras), cameras.width, cameras.height)
+    return CameraBuffers(packed, len(cameras), cameras.width, cameras.height)
 
 
 def _check(gaussians: Gaussians, cameras: Cameras, background: Tensor | None) -> None:

@@ -43,7 +43,7 @@ class Triplane(Trunk):
         return TriplaneNetwork(self, width)
 
 
-class Block(nn.Module):
+class TransformerBlock(nn.Module):
     """Attention to the words, among the tokens, and a feed-forward network, each after a layer norm."""
 
     def __init__(self, width: int, heads: int) -> None:
@@ -69,7 +69,7 @@ class TriplaneNetwork(Network):
         self.side = t.side
         self.tokens = nn.Parameter(0.02 * torch.randn(1, 3 * t.side**2, t.width))
         self.read = nn.Linear(self.reads, t.width)
-        self.blocks = nn.ModuleList(Block(t.width, t.heads) for _ in range(t.layers))
+        self.blocks = nn.ModuleList(TransformerBlock(t.width, t.heads) for _ in range(t.layers))
         self.norm = nn.LayerNorm(t.width)
         self.up = nn.ConvTranspose2d(t.width, t.features, 2, 2)
         self.move, self.rest = (nn.Sequential(nn.Linear(3 * t.features + 3, 64), nn.SiLU()) for _ in range(2))

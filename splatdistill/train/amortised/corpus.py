@@ -47,7 +47,7 @@ def _listed(data: object) -> list[str]:
     return prompts
 
 
-class Order:
+class VisitOrder:
     """Order of visits: one permutation of the corpus after the other, each drawn from the seed and its number, so that every prompt has
     been seen as often as any other, or once less. The place in it is the step alone, which is all that a checkpoint needs.
 

@@ -21,7 +21,7 @@ from splatdistill.render import rasterizer as default_rasterizer
 from splatdistill.scene.generator import Network, Text
 from splatdistill.scene.generator.saved import read
 from splatdistill.train.amortised.config import Amortise
-from splatdistill.train.amortised.corpus import Order, sample
+from splatdistill.train.amortised.corpus import VisitOrder, sample
 from splatdistill.train.amortised.workers import Workers
 from splatdistill.train.checkpoint import Checkpoint, expect
 from splatdistill.train.losses import finite
@@ -34,7 +34,7 @@ WHITENED, TOGETHER = 10_000, 64  # prompts, at most, whose texts tell mean and d
 
 
 @dataclass(frozen=True)
-class Look:
+class PromptViews:
     """Views of one prompt's splats in one step, and the prior's answer to them."""
 
     cameras: Cameras
@@ -84,7 +84,7 @@ class AmortisedSession:
         self.average = copy.deepcopy(self.network).requires_grad_(False)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=config.rate, betas=(0.5, 0.99))
         self.memory: nn.Module = config.guidance.init(prior)
-        self.order = Order(len(self.corpus), config.seed, workers.world, workers.rank)
+        self.order = VisitOrder(len(self.corpus), config.seed, workers.world, workers.rank)
         self.steps = self.refused = 0
 
     def __repr__(self) -> str:
@@ -106,7 +106,7 @@ class AmortisedSession:
         rngs = [self._rng(k) for k in range(len(prompts))]
         z = torch.stack([torch.randn(c.generator.z, generator=rng) for rng in rngs]) if c.generator.z else None
         text = Text.of(torch.cat([read(self.prior, [p]).tokens for p in prompts]), z)
-        looks: list[Look] = []
+        looks: list[PromptViews] = []
         loss = norm = coverage = 0.0
         for k in range(c.inner):
             self.optimizer.zero_grad(set_to_none=True)
@@ -135,7 +135,7 @@ class AmortisedSession:
         seeds = np.random.SeedSequence([self.config.seed % 2**64, visit, self.refused])
         return torch.Generator().manual_seed(int(seeds.generate_state(1, np.uint64)[0] >> 1))
 
-    def _look(self, prompt: str, g: Gaussians, looks: list[Look], rng: torch.Generator) -> tuple[Tensor, Tensor, float]:
+    def _look(self, prompt: str, g: Gaussians, looks: list[PromptViews], rng: torch.Generator) -> tuple[Tensor, Tensor, float]:
         """Render a prompt's splats from new cameras and ask the prior; return its loss, the regularisers, and the mean alpha."""
         c, prior = self.config, self.prior
         size = prior.image_size
@@ -147,17 +147,17 @@ class AmortisedSession:
         words = Prompts(prompt, c.negative, c.directions if c.view_dependent else None, perp_neg_of(c.perp_neg, prior))
         view = View(x, words.conditions(prior, cameras), prior, rng, self.steps / c.steps, out)
         distilled = c.guidance(view, self.memory)
-        looks.append(Look(cameras, behind, encoding, view, distilled))
+        looks.append(PromptViews(cameras, behind, encoding, view, distilled))
         return distilled.loss, c.regularise(out, g, view.progress), float(out.alpha.detach().mean())
 
-    def _again(self, g: Gaussians, look: Look) -> tuple[Tensor, Tensor, float]:
+    def _again(self, g: Gaussians, look: PromptViews) -> tuple[Tensor, Tensor, float]:
         """Return the same of another step towards the target of a look, see train.step.towards."""
         c, prior = self.config, self.prior
         out = clipped(self.rasterizer(g, look.cameras, look.behind), c.clip_rgb)
         x = encoded_again(out.rgb, prior, look.encoding)
         return look.distilled.loss_at(x), c.regularise(out, g, look.view.progress), 0.0
 
-    def _taken(self, prompts: tuple[str, ...], looks: list[Look], loss: float, norm: float, coverage: float) -> Done:
+    def _taken(self, prompts: tuple[str, ...], looks: list[PromptViews], loss: float, norm: float, coverage: float) -> Done:
         """Update the guidance's memory and the moving average of the weights, and return the step's outcome."""
         for look in looks:
             self.config.guidance.learn(look.view, self.memory)

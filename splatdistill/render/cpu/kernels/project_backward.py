@@ -5,8 +5,8 @@ from numba.core import cgutils
 
 from splatdistill.render.cpu.kernels import layout
 from splatdistill.render.cpu.kernels.functions import join, split, transpose
-from splatdistill.render.cpu.kernels.projection import (
-    Camera,
+from splatdistill.render.cpu.kernels.projection_math import (
+    CameraLanes,
     Projected,
     Rotations,
     camera,
@@ -111,7 +111,7 @@ def _summed_rows(s: Simd, gradients: ir.Value, threads: ir.Value, entry: ir.Valu
 
 
 def _projection_gradient(
-    s: Simd, cam: Camera, p: Projected, row: list[Vec], screen: list[Vec], depth: Vec
+    s: Simd, cam: CameraLanes, p: Projected, row: list[Vec], screen: list[Vec], depth: Vec
 ) -> tuple[list[Vec], list[Vec]]:
     """Return dloss/d: mean (3) and R S (9, row major).
 

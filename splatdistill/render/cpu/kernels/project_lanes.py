@@ -7,7 +7,7 @@ from llvmlite import ir
 from splatdistill.render import MIN_ALPHA, NEAR
 from splatdistill.render.cpu.kernels import layout
 from splatdistill.render.cpu.kernels.functions import join, log2, split, to_int32, transpose
-from splatdistill.render.cpu.kernels.projection import camera, project, rotations, short_axes
+from splatdistill.render.cpu.kernels.projection_math import camera, project, rotations, short_axes
 from splatdistill.render.cpu.kernels.simd import INT32, Mask, Simd, Vec, emitted
 
 SIGMAS = 3.33  # a Gaussian ends here at the latest: exp(-3.33^2 / 2) < MIN_ALPHA

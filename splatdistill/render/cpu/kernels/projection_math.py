@@ -39,7 +39,7 @@ def rotations(s: Simd, quats: Sequence[Vec]) -> Rotations:
 
 
 @dataclass(frozen=True)
-class Camera:
+class CameraLanes:
     """Scalars of one camera, each in every lane."""
 
     rotation: Matrix
@@ -51,11 +51,11 @@ class Camera:
     position: list[Vec]
 
 
-def camera(s: Simd, cameras: ir.Value, start: ir.Value) -> Camera:
+def camera(s: Simd, cameras: ir.Value, start: ir.Value) -> CameraLanes:
     """Load the camera whose scalars begin at cameras[start]."""
     v = [s.broadcast(cameras, s.index(start, j)) for j in range(layout.CAMERA)]
     pairs = [v[i : i + 2] for i in (layout.FOCAL, layout.CENTRE, layout.SIZE)]
-    return Camera(v[:9], v[9:12], pairs[0], pairs[1], v[16:20], pairs[2], v[layout.POSITION :])
+    return CameraLanes(v[:9], v[9:12], pairs[0], pairs[1], v[16:20], pairs[2], v[layout.POSITION :])
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Projected:
     conic: list[Vec]  # its inverse
 
 
-def project(s: Simd, cam: Camera, mean: Sequence[Vec], rotation: Matrix, scales: Sequence[Vec]) -> Projected:
+def project(s: Simd, cam: CameraLanes, mean: Sequence[Vec], rotation: Matrix, scales: Sequence[Vec]) -> Projected:
     """Project; the Jacobian is taken at the mean clamped to the image plus 30 % of the half field of view."""
     w = cam.rotation
     point = [s.fma(w[r], mean[0], s.fma(w[r + 1], mean[1], s.fma(w[r + 2], mean[2], t)))
@@ -115,7 +115,7 @@ class ShortAxes:
     normal: list[Vec]
 
 
-def short_axes(s: Simd, cam: Camera, mean: Sequence[Vec], rotation: Matrix, scales: Sequence[Vec]) -> ShortAxes:
+def short_axes(s: Simd, cam: CameraLanes, mean: Sequence[Vec], rotation: Matrix, scales: Sequence[Vec]) -> ShortAxes:
     """Return the column of R at the smallest scale (the first of equals), with normal . (mean - camera) <= 0."""
     x, y, z = scales
     first, second = (x <= y) & (x <= z), (y < x) & (y <= z)

@@ -2,7 +2,7 @@
 
 from splatdistill.render.cpu.cache import compiled
 from splatdistill.render.cpu.kernels.layout import CAMERA, GROUP
-from splatdistill.render.cpu.kernels.shade import BASIS, shade_group, shade_group_backward
+from splatdistill.render.cpu.kernels.shade_lanes import BASIS, shade_group, shade_group_backward
 
 CONSTANT = BASIS[0][""]  # Y_0
 

@@ -15,8 +15,8 @@ from splatdistill.render.cpu.kernels.layout import (
     SIZE,
     TRANSLATION,
 )
-from splatdistill.render.cpu.kernels.project import project_group
 from splatdistill.render.cpu.kernels.project_backward import project_group_backward
+from splatdistill.render.cpu.kernels.project_lanes import project_group
 
 
 @compiled
