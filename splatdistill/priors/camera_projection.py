@@ -14,7 +14,7 @@ POSE = 4
 
 
 class CameraProjection(nn.Module):
-    """One linear layer, from an embedding of a picture and a pose to a token of the embedding's width."""
+    """Linear layer, from an embedding of a picture and a pose to a token of the embedding's width."""
 
     def __init__(self, embedding_dim: int = 768, additional_embeddings: int = POSE) -> None:
         super().__init__()
