@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 from helpers import write_sd_folder
+from PIL import Image
 
 import splatdistill
 from splatdistill.api import overlay, settle
@@ -16,6 +17,7 @@ from splatdistill.priors import weights
 from splatdistill.scene.initial import Ball
 from splatdistill.settings.commands import parse_train
 from splatdistill.train.events import StepDone
+from splatdistill.train.reference import Reference
 
 SMALL = {"steps": 3, "batch": 1, "init": Ball(count=30)}
 
@@ -36,6 +38,16 @@ def typed(argv: str):
 
 def settled(guidance=None, **more):
     return settle("a red ball", guidance, {"prior": "tiny", "device": "cpu", **more})[0]
+
+
+def test_a_picture_brings_its_recipe_as_on_the_command_line(tmp_path):
+    settings = {"image": Reference(path=tmp_path / "a.png", mask=3.0)}
+    save = Image.new("RGBA", (32, 32), (255, 0, 0, 0))
+    save.paste((255, 0, 0, 255), (8, 8, 24, 24))
+    save.save(tmp_path / "a.png")
+    parsed, _ = settle("", None, {"prior": "tiny", "device": "cpu", **settings})
+    assert parsed.config.image.rgb > 0 and parsed.config.image.mask == 3.0 and parsed.config.image.path == tmp_path / "a.png"
+    assert settled().config.image == Reference()
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ class TinyGeometry:
     U-Net. folder: config.json and model.safetensors, as GeometryNet writes them. Raises WeightsError.
     """
 
+    size = 64  # pixels a side of the pictures that it was trained on
     tells: frozenset[Kind] = frozenset({"depth", "normal", "segment"})
 
     def __init__(self, folder: str | Path, device: torch.device | str = "cpu"):

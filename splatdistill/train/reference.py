@@ -4,18 +4,24 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from splatdistill import checks
 from splatdistill.cameras import Cameras, Orbit, orbit
+from splatdistill.errors import WeightsError
+from splatdistill.estimators import load_geometry
+from splatdistill.estimators.geometry import correlation
+from splatdistill.estimators.tiny import TinyGeometry
 from splatdistill.gaussians import Gaussians
 from splatdistill.io.cutout import cut_out, framed
 from splatdistill.io.photo import read_photo
 from splatdistill.render import Rasterizer
 
 SIZE = 512  # pixels a side of a picture that was read
+NEAR = 0.05  # least depth, world units, that counts
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,10 @@ class Reference:
     """Weight of the mean squared error of the opacity seen from there."""
     mask_end: float | None = None
     """Weight in the end; the same as at the start if not given."""
+    depth: float = 0.0
+    """Weight of 1 minus the correlation of inverse depth seen from there with what an estimator makes of the picture."""
+    geometry: str = "tiny-geometry"
+    """That estimator: tiny-geometry (embedded, of toys), a folder or a hub id, such as Intel/dpt-hybrid-midas."""
     since: float = 0.0
     """Progress up to which the weights are those of the start."""
     until: float = 1.0
@@ -53,12 +63,28 @@ class Reference:
         checks.within(self, -360, 360, "azimuth")
         checks.within(self, -90, 90, "elevation")
         checks.within(self, 0, 1, "fill", "since", "until")
-        checks.at_least(self, 0, "rgb", "rgb_end", "mask", "mask_end")
+        checks.at_least(self, 0, "rgb", "rgb_end", "mask", "mask_end", "depth")
         checks.need(self, "until", self.since <= self.until, "must not come before since")
 
     def read(self) -> Float[Tensor, "4 size size"] | None:
         """Return the object cut out, centred and scaled, premultiplied; None without a picture. UserError for one that cannot be used."""
         return None if self.path is None else framed(cut_out(read_photo(self.path), str(self.path)), self.fill, SIZE)
+
+    @torch.no_grad()
+    def with_depth(self, picture: Float[Tensor, "4 h w"]) -> Float[Tensor, "c h w"]:
+        """Return the picture, with its inverse depth as a fifth channel where that has a weight. WeightsError without the estimator, or
+        for one of something else.
+        """
+        if not self.depth:
+            return picture
+        estimator = load_geometry(self.geometry)
+        if "depth" not in estimator.tells:
+            raise WeightsError(f"--image.geometry {self.geometry} tells no depth; expected tiny-geometry, or a network such as Intel/dpt-hybrid-midas")
+        white = (picture[:3] + 1 - picture[3:])[None]
+        side = TinyGeometry.size if isinstance(estimator, TinyGeometry) else SIZE
+        depth = estimator(F.interpolate(white, size=(side, side), mode="bilinear", antialias=True, align_corners=False)).inverse_depth
+        assert depth is not None
+        return torch.cat([picture, F.interpolate(depth.float().cpu(), size=picture.shape[1:], mode="bilinear", align_corners=False)[0]])
 
     def camera(self, cameras: Orbit, size: int) -> Cameras:
         """Return the picture's camera, in the middle of the distances and fields of view of training."""
@@ -75,7 +101,7 @@ class Reference:
 
     def loss(
         self,
-        picture: Float[Tensor, "4 h w"],
+        picture: Float[Tensor, "c h w"],
         g: Gaussians,
         rasterizer: Rasterizer,
         cameras: Orbit,
@@ -83,13 +109,18 @@ class Reference:
         size: int,
         progress: float,
     ) -> Float[Tensor, ""]:
-        """Return rgb ||C - C*||^2 + mask ||A - A*||^2, means over pixels and channels, C and C* over the same background, as the
-        reference view's losses of threestudio's Zero-1-to-3 (its colours count within the mask; over a shared background they do by themselves).
+        """Return rgb ||C - C*||^2 + mask ||A - A*||^2 + depth (1 - corr(1/D, 1/D*)), means over pixels and channels, C and C* over the same
+        background, the correlation where both are opaque; as the reference view's losses of threestudio's Zero-1-to-3 (its colours count within
+        the mask; over a shared background they do by themselves). picture: as `with_depth` gives it.
         """
         rgb, mask = self.weights(progress)
-        if not (rgb or mask):
+        if not (rgb or mask or self.depth):
             return g.means.new_zeros(())
         out = rasterizer(g, self.camera(cameras, size).to(g.means.device), behind)
         seen = F.interpolate(picture[None].to(out.rgb), size=(size, size), mode="bilinear", antialias=True, align_corners=False)[0]
-        wanted = seen[:3] + (1 - seen[3:]) * behind.to(out.rgb).view(3, 1, 1)
-        return rgb * F.mse_loss(out.rgb[0], wanted) + mask * F.mse_loss(out.alpha[0], seen[3:])
+        wanted = seen[:3] + (1 - seen[3:4]) * behind.to(out.rgb).view(3, 1, 1)
+        total = rgb * F.mse_loss(out.rgb[0], wanted) + mask * F.mse_loss(out.alpha[0], seen[3:4])
+        if self.depth:
+            both = (out.alpha.detach() * seen[3:4])[None, 0] * (out.depth > NEAR)
+            total = total + self.depth * (1 - correlation(1 / out.depth.clamp(min=NEAR), seen[None, 4:5], both).mean())
+        return total

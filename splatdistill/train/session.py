@@ -38,6 +38,7 @@ class Session:
         check_prompt(config)
         self.config, self.prior = config, prior
         self.picture = config.image.read()
+        self.reference = None if self.picture is None else config.image.with_depth(self.picture)
         if self.picture is None and prior.needs_picture:
             raise UserError(f"the prior {prior.name} makes views of a picture; expected one: give --from-image FILE")
         if self.picture is not None and not config.prompt.strip() and (config.also or not (config.image.shown and prior.takes_picture)):
@@ -75,7 +76,7 @@ class Session:
     def step(self) -> StepDone:
         """Run one optimiser step (or a refused one)."""
         c = self.config
-        self.last = train_step(self.state, c, c.guidance, self.prior, self.prompts, self.rasterizer, self.picture)
+        self.last = train_step(self.state, c, c.guidance, self.prior, self.prompts, self.rasterizer, self.reference)
         d = self.last.distilled
         return StepDone(
             step=self.state.step,

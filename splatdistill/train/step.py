@@ -85,7 +85,7 @@ def train_step(
     prior: DiffusionPrior,
     prompts: Prompts,
     rasterizer: Rasterizer,
-    picture: Float[Tensor, "4 h w"] | None = None,
+    picture: Float[Tensor, "c h w"] | None = None,
 ) -> Step:
     """Render one particle from new cameras, ask the prior, move its splats; then config.inner - 1 more moves towards the same
     targets, as in the inner loop of MicroDreamer's score-based iterative reconstruction (arXiv:2404.19525), but of the loss
@@ -93,7 +93,7 @@ def train_step(
         guidance_weight sum gain |x_k - target|^2 / 2 + regularisers,
 
     whose gradient is the guidance's where x_k is the x that it was asked about (`Distilled.loss_at`). picture: of the object, with
-    opacity, which each move compares with the splats seen from its camera.
+    opacity (and inverse depth), which each move compares with the splats seen from its camera.
     """
     clock = [time.perf_counter()]
     spent = [0.0, 0.0, 0.0]  # render, guidance, backward
@@ -183,7 +183,7 @@ def towards(
     rasterizer: Rasterizer,
     progress: float,
     lap: Callable[[int], None],
-    picture: Float[Tensor, "4 h w"] | None,
+    picture: Float[Tensor, "c h w"] | None,
 ) -> bool:
     """Set the gradients of another move towards the targets of `shots`; return whether they are finite, without which
     there is none. The densifier's statistics stay those of the outer steps, whose gradients its thresholds are meant for.
@@ -205,7 +205,7 @@ def towards(
 
 
 def likeness(
-    g: Gaussians, picture: Float[Tensor, "4 h w"] | None, behind: Float[Tensor, "b 3"], config: Train, rasterizer: Rasterizer, size: int, progress: float
+    g: Gaussians, picture: Float[Tensor, "c h w"] | None, behind: Float[Tensor, "b 3"], config: Train, rasterizer: Rasterizer, size: int, progress: float
 ) -> Tensor | float:
     """Return the loss of the picture's camera, over the colour behind the first view; 0 without a picture."""
     return 0.0 if picture is None else config.image.loss(picture, g, rasterizer, config.cameras, behind[:1], size, progress)

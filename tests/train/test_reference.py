@@ -118,3 +118,30 @@ def test_a_run_keeps_the_picture_and_finds_it_where_the_folder_is_now(green, tmp
     assert moved.with_picture(kept).image.path == tmp_path / "b" / "picture.png"
     plain = Train(prompt="a red disc")
     assert folder.keep_picture(plain) is plain and moved.with_picture(plain) is plain
+
+
+def test_depth_pulls_by_the_correlation_with_the_estimate_and_is_blind_to_scale_and_shift():
+    g = Ball(count=80, radius=0.5, opacity=0.9, scale=0.1).make(torch.Generator().manual_seed(0))
+    reference, cameras = Reference(depth=2.0), Orbit()
+    distance, fov = cameras.middle
+    out = RENDER(g, orbit([0.0], 15.0, distance, fov, 32), torch.zeros(1, 3))
+    inverse = 1 / out.depth[0].clamp(min=0.05)
+    own = torch.cat([out.rgb[0], out.alpha[0], 3 * inverse + 5])
+    assert float(reference.loss(own, g, RENDER, cameras, torch.zeros(1, 3), 32, 0.0)) == pytest.approx(0.0, abs=1e-3)
+    turned_inside_out = torch.cat([out.rgb[0], out.alpha[0], -inverse])
+    assert float(reference.loss(turned_inside_out, g, RENDER, cameras, torch.zeros(1, 3), 32, 0.0)) == pytest.approx(4.0, abs=1e-2)
+    means = g.means.clone().requires_grad_()
+    loss = reference.loss(turned_inside_out, replace(g, means=means), RENDER, cameras, torch.zeros(1, 3), 32, 0.0)
+    (grad,) = torch.autograd.grad(loss, means)
+    assert grad.isfinite().all() and grad.abs().max() > 0
+
+
+def test_the_estimate_is_made_once_of_the_picture_and_runs_with_it(green):
+    reference = Reference(path=green, depth=1.0)
+    rgba = reference.read()
+    assert rgba is not None and reference.with_depth(rgba).shape == (5, *rgba.shape[1:])
+    assert Reference(path=green).with_depth(rgba) is rgba
+    session = Session(config(steps=2, image=reference), red_and_blue())
+    assert [session.step().refused for _ in range(2)] == [0, 0]
+    with pytest.raises(UserError, match="nowhere"):
+        Session(config(image=Reference(path=green, depth=1.0, geometry="nowhere")), red_and_blue())

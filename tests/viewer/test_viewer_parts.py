@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+import io
 import math
 import re
 import sys
@@ -13,6 +14,7 @@ import pytest
 import torch
 from ellipsoids import some
 from looker import FRONT
+from PIL import Image
 from splatdistill_viewer.budget import Budget
 from splatdistill_viewer.cameras import Pose, frustums, in_the_way, turntable
 from splatdistill_viewer.clean import Cleaning
@@ -306,3 +308,16 @@ def test_pages_that_open_and_end_leave_alone_what_others_say(capsys):
         print(said[-1])
         time.sleep(0.01)
     assert sys.stdout is out and [line for line in capsys.readouterr().out.splitlines() if line.startswith("line")] == said
+
+
+def test_the_picture_that_a_run_began_with_is_shown_on_white():
+    import torch
+    from splatdistill_viewer.prior_panel import prompted_by
+
+    half = torch.zeros(4, 256, 256)
+    half[0, :, :128] = half[3, :, :128] = 1.0  # the left half is red, the right one see-through
+    html = prompted_by(half)
+    data = base64.b64decode(html.split("base64,")[1].split('"')[0])
+    shown = np.asarray(Image.open(io.BytesIO(data)))
+    assert shown.shape == (128, 128, 3) and tuple(shown[64, 20]) == (255, 0, 0) and tuple(shown[64, 110]) == (255, 255, 255)
+    assert prompted_by(None) == ""

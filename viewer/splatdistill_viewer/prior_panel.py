@@ -4,9 +4,13 @@ import base64
 import io
 
 import numpy as np
+import torch.nn.functional as F
 import viser
+from jaxtyping import Float
 from PIL import Image
+from torch import Tensor
 
+from splatdistill.io.images import to_bytes
 from splatdistill_viewer.pictures import Wants
 
 WIDTH = 222  # pixels of the panel; its contents want 220
@@ -16,12 +20,16 @@ margin:auto;height:calc(25vh - 62px);min-height:64px;max-width:100%;image-render
 
 
 class PriorPanel:
-    """Panel of four pictures of the prior; updated only while it is open. folded: start folded."""
+    """Panel of four pictures of the prior; updated only while it is open. folded: start folded. prompt: the picture that the run began
+    with, as HTML, below them.
+    """
 
-    def __init__(self, gui: viser.GuiApi, folded: bool = False) -> None:
+    def __init__(self, gui: viser.GuiApi, folded: bool = False, prompt: str = "") -> None:
         self.panel = gui.add_panel()
         with self.panel.add_tab("Diffusion prior"):
             self.pictures = gui.add_html("")
+            if prompt:
+                gui.add_html(prompt)
             self.on = gui.add_checkbox("live", not folded, hint="The pictures cost the run a little of its time")
         self.panel.dock_left()
         self.panel.set_width(WIDTH)
@@ -43,6 +51,14 @@ def figures(w: Wants) -> str:
     captions = (CAPTIONS[0], f"{CAPTIONS[1]}, t = {w.t:.2f}", *CAPTIONS[2:])
     images = (w.render, w.noised, w.estimate, w.gradient)
     return "".join(FIGURE.format(src=source(i), caption=c) for i, c in zip(images, captions))
+
+
+def prompted_by(picture: Float[Tensor, "4 h w"] | None, side: int = 128) -> str:
+    """Return the picture that a run began with on white, as HTML; nothing without one."""
+    if picture is None:
+        return ""
+    small = F.interpolate(picture[None].float().cpu(), size=(side, side), mode="bilinear", antialias=True, align_corners=False)[0]
+    return FIGURE.format(src=source(to_bytes(small[:3] + 1 - small[3:])), caption="picture of the object")
 
 
 def source(image: np.ndarray) -> str:

@@ -32,7 +32,7 @@ from splatdistill_viewer.export_tab import ExportTab
 from splatdistill_viewer.history import History
 from splatdistill_viewer.page_base import Page
 from splatdistill_viewer.pictures import MOVING, TALL, TALL_WAITING, Kernels, Wants, picture, wants
-from splatdistill_viewer.prior_panel import PriorPanel, figures
+from splatdistill_viewer.prior_panel import PriorPanel, figures, prompted_by
 from splatdistill_viewer.record import Recording, settings, write_html
 from splatdistill_viewer.server import Server
 from splatdistill_viewer.snapshot import Slot, Snapshot, adjusted, snapshot
@@ -113,7 +113,7 @@ class RunPage(Page):
         with self.view:
             display = Display(client, len(self.session.state.particles), cameras=True, steered=True)
         row = ObjectRow([show(client.scene, "/splats", self.newest)], [(0.0, 0.0, 0.0)])
-        return Browser(client, display, row, panel=PriorPanel(client.gui, folded=client.camera.image_height < SHORT))
+        return Browser(client, display, row, panel=PriorPanel(client.gui, client.camera.image_height < SHORT, prompted_by(self.session.picture)))
 
     # what the run calls ------------------------------------------------------------------------------------------
 
