@@ -35,6 +35,7 @@ from splatdistill.train.amortised.workers import Workers
 from splatdistill.train.commands import Commands
 from splatdistill.train.progress import Work, clock
 from splatdistill.train.run import RunDir
+from splatdistill.train.tracking import FOLDER, Tracker, Writer, available
 
 TAKEN = ("guidance", "guidance_weight", "cameras", "directions", "regularise", "background", "clip_rgb", "perp_neg", "negative")  # of a recipe for one prompt
 NEUTRAL = ("steps", "checkpoint_every", "preview_every")  # what a resumed training may change
@@ -46,6 +47,8 @@ class AmortiseOptions(Watched):
 
     resume: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
     """Go on with the training in this directory, with the options it began with."""
+    track: Annotated[Tracker | None, tyro.conf.arg(metavar="{tensorboard}")] = None
+    """Write scalars and previews for TensorBoard too, into the run's folder: `tensorboard --logdir runs` (extra tensorboard)."""
 
 
 COMMAND = Subcommand(
@@ -68,6 +71,7 @@ def command(argv: list[str]) -> int:
     if earlier := peek(argv, "--resume"):
         return go_on(argv, RunDir(expanded(earlier)), found)
     parsed = parse(argv, family, command=COMMAND)
+    options(parsed)
     before: Amortise = parsed.config
     corpus = read_corpus(before.corpus)
     for prompt in corpus:
@@ -87,14 +91,22 @@ def command(argv: list[str]) -> int:
         return follow(session, folder, parsed, at.notice)
 
 
+def options(parsed: Parsed) -> AmortiseOptions:
+    """Return what was asked beside the configuration; UserError for a tracker that is not installed."""
+    assert isinstance(parsed.beside, AmortiseOptions)
+    available(parsed.beside.track)
+    return parsed.beside
+
+
 def go_on(argv: list[str], folder: RunDir, found: Weights) -> int:
     """Resume a training from its newest checkpoint."""
     if not folder.config.is_file():
         raise UserError(f"--resume {folder.path}: there is no {folder.config}; expected the directory of an earlier training")
-    if fixed := [p for p in yaml.paths_in(argv) if p not in ("resume", *NEUTRAL, *WATCHED)]:
+    if fixed := [p for p in yaml.paths_in(argv) if p not in ("resume", "track", *NEUTRAL, *WATCHED)]:
         typed = "--" + fixed[0].replace("_", "-")
         raise UserError(f"--resume goes on with the options in {folder.config}: {typed} cannot be given again, only {', '.join('--' + n.replace('_', '-') for n in NEUTRAL)} can")
     parsed = parse([f"--config={folder.config}", *argv], lambda source: None, command=COMMAND)
+    options(parsed)
     config: Amortise = parsed.config
     if (done := finished(folder)) is not None and done >= config.steps:
         more = as_typed("splatdistill", "amortise", "--resume", folder.path, "--steps", 2 * done)
@@ -121,12 +133,13 @@ def follow(session: AmortisedSession, folder: RunDir, parsed: Parsed, notice: st
         f"{len(session.corpus)} prompts by {parsed.spell['guidance']} into a {parsed.spell['generator']} generator: {images} views a step, "
         f"each prompt {f'about {visits:.0f} times' if visits >= 1 else 'once at most'}, with the prior {session.prior.name} on {config.device}, into {folder.path}"
     )
-    assert isinstance(parsed.beside, AmortiseOptions)
-    watching = parsed.beside.watching
+    beside = options(parsed)
+    watching = beside.watching
+    curves = None if beside.track is None else Writer(folder.path / FOLDER, session.steps, folder.config)
     page = watching.corpus(session, folder, commands, console)
     try:
         with stopping(commands) as caught, Work(console, "distilling", config.steps) as work:
-            how = run(session, folder, each(work.done, page), commands, page.waits if page else lambda: None)
+            how = run(session, folder, each(work.done, page), commands, page.waits if page else lambda: None, curves)
             took = clock(work.took)
         tell(session, folder, how, took, console)
         if page is not None and watching.wait and not caught:
@@ -135,6 +148,8 @@ def follow(session: AmortisedSession, folder: RunDir, parsed: Parsed, notice: st
     finally:
         if page is not None:
             page.close()
+        if curves is not None:
+            curves.close()
     return STOPPED + (caught[0] if caught else signal.SIGINT) if how == "stopped" else 0
 
 

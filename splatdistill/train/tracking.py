@@ -5,8 +5,12 @@ is hidden there.
 """
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
+
+from jaxtyping import Float
+from torch import Tensor
 
 from splatdistill.errors import UserError
 from splatdistill.io.images import contact_sheet
@@ -42,12 +46,8 @@ def _writer() -> Any:
     return SummaryWriter
 
 
-class TensorBoard:
-    """Callback for events that writes them for TensorBoard, at the steps of the log.
-
-    Scalars: loss (of the regularisers), gradient, noise level, coverage, splats, refused steps, seconds of a step; several
-    particles have theirs apart. Images: the previews, and the prior's estimate beside them.
-    """
+class Writer:
+    """Writer of a run's scalars and pictures for TensorBoard."""
 
     def __init__(self, path: Path, step: int = 0, config: Path | None = None) -> None:
         """Start, or continue at `step`. config: a file whose text is shown with the run."""
@@ -58,29 +58,48 @@ class TensorBoard:
         except OSError as error:
             raise UserError(f"could not write to {path}: {error.strerror or error}") from error
 
+    def scalars(self, values: Mapping[str, float], step: int, apart: str = "") -> None:
+        """Write the values of a step; what is not finite is left out, as no curve shows it."""
+        for name, value in values.items():
+            if math.isfinite(value):
+                self.writer.add_scalar(f"{name}{apart}", value, step)
+
+    def picture(self, name: str, image: Float[Tensor, "3 h w"], step: int) -> None:
+        """Write a picture with values in [0, 1]."""
+        self.writer.add_image(name, image, step)
+
+    def close(self) -> None:
+        """Write what is left, and end."""
+        self.writer.close()
+
+
+class TensorBoard(Writer):
+    """Callback for events that writes them for TensorBoard, at the steps of the log.
+
+    Scalars: loss (of the regularisers), gradient, noise level, coverage, splats, refused steps, seconds of a step; several
+    particles have theirs apart. Images: the previews, and the prior's estimate beside them.
+    """
+
     def __call__(self, event: Event) -> None:
         """Write a step or a preview; when something was saved, all of it is on disk."""
         match event:
             case StepDone():
                 self.step(event)
             case Preview():
-                self.writer.add_image("previews", contact_sheet(event.views.cpu(), columns=4), event.step)
+                self.picture("previews", contact_sheet(event.views.cpu(), columns=4), event.step)
                 if event.x0 is not None:
-                    self.writer.add_image("estimate", contact_sheet(event.x0.cpu(), columns=4), event.step)
+                    self.picture("estimate", contact_sheet(event.x0.cpu(), columns=4), event.step)
             case Saved():
                 self.writer.flush()
             case Ended():
-                self.writer.close()
+                self.close()
             case _:
                 pass
 
     def step(self, done: StepDone) -> None:
-        """Write the scalars of a step; what is not finite is left out, as no curve shows it."""
+        """Write the scalars of a step."""
         values = {
             "loss": done.loss, "gradient": done.grad_norm, "noise level": done.t, "coverage": done.coverage,
             "splats": done.gaussians, "refused steps": done.refused, "seconds a step": done.timing.total,
         }  # fmt: skip
-        apart = "" if done.particle is None else f"/particle {done.particle + 1}"
-        for name, value in values.items():
-            if math.isfinite(value):
-                self.writer.add_scalar(f"{name}{apart}", value, done.step)
+        self.scalars(values, done.step, "" if done.particle is None else f"/particle {done.particle + 1}")

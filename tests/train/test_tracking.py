@@ -101,3 +101,20 @@ def test_what_is_not_there_is_told_before_anything_begins(tiny: None, tmp_path: 
     assert not (tmp_path / "run").exists()
     with pytest.raises(UserError, match="--track is one of tensorboard; got 'wandb'"):
         splatdistill.distil("a red ball", track="wandb")
+
+
+def test_an_amortised_training_is_tracked_at_every_step(tiny: None, tmp_path: Path) -> None:
+    """Its log holds every tenth step and the last; the curves go through them, and a resumed training goes on."""
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    (tmp_path / "few.txt").write_text("a red ball\na blue cube\n", encoding="utf-8")
+    argv = ["amortise", "--corpus", "few.txt", "--prior", "tiny", "--guidance", "sds", "--generator.count", "30", "--track", "tensorboard"]
+    assert main([*argv, "--steps", "3", "--preview-every", "2", "--out", "g"]) == 0
+    assert main(["amortise", "--resume", "g", "--steps", "5", "--track", "tensorboard"]) == 0
+    found = written(tmp_path / "g")
+    lines = [json.loads(line) for line in (tmp_path / "g" / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    for tag, key in (("loss", "loss"), ("gradient", "grad_norm"), ("noise level", "t"), ("coverage", "coverage")):
+        curve = {point.step: point.value for point in found.Scalars(tag)}
+        assert sorted(curve) == [1, 2, 3, 4, 5]
+        for line in lines:
+            assert curve[line["step"]] == pytest.approx(line[key], rel=1e-5)
+    assert [image.step for image in found.Images("previews")] == [2, 4]

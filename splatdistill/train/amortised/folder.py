@@ -9,12 +9,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
 from safetensors.torch import save
+from torch import Tensor
 
 from splatdistill import __version__
 from splatdistill.errors import UserError
 from splatdistill.io.atomic import write_bytes, write_text
-from splatdistill.io.images import contact_sheet, write_png
+from splatdistill.io.images import contact_sheet
 from splatdistill.scene.generator import TRUNKS, Trunk
 from splatdistill.scene.generator.saved import CORPUS, NOTE, WEIGHTS
 from splatdistill.train.amortised.corpus import sample
@@ -71,8 +73,8 @@ def finished(folder: RunDir) -> int | None:
     return note.step if written == note.step and all((folder.path / name).is_file() for name in (WEIGHTS, SHEET)) else None
 
 
-def sheet(session: AmortisedSession, path: Path) -> None:
-    """Write pictures of prompts spread over the corpus, from four sides."""
+def sheet(session: AmortisedSession) -> Float[Tensor, "3 sheet_h sheet_w"]:
+    """Return pictures of prompts spread over the corpus, from four sides."""
     around = session.config.cameras.around(ANGLES, 15.0, 96)
     chosen, rows, labels = sample(session.corpus, PREVIEWED), [], []
     for prompt in chosen:
@@ -80,4 +82,4 @@ def sheet(session: AmortisedSession, path: Path) -> None:
         out = session.rasterizer(session.generate(prompt), around.to(session.prior.device), white)
         rows.append(out.rgb.detach().clamp(0, 1).cpu())
         labels += [prompt, "", "", ""]
-    write_png(path, contact_sheet(torch.cat(rows), 8, labels))
+    return contact_sheet(torch.cat(rows), 8, labels)

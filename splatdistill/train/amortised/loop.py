@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 
 from splatdistill.errors import RunEnded, UserError
 from splatdistill.io.atomic import append
+from splatdistill.io.images import write_png
 from splatdistill.train.amortised.folder import SHEET, sheet, write_generator
 from splatdistill.train.amortised.session import AmortisedSession
 from splatdistill.train.checkpoint import read_checkpoint, write_checkpoint
@@ -16,6 +17,7 @@ from splatdistill.train.commands import Commands, Continue, Once, Pause, Save, S
 from splatdistill.train.divergence import EXPLANATIONS, DivergenceMonitor, Limits
 from splatdistill.train.notes import Note
 from splatdistill.train.run import RunDir
+from splatdistill.train.tracking import Writer
 
 LOG_EVERY = 10  # steps between lines of the log
 PAUSE = 0.03  # seconds between looks at what is asked while a training waits
@@ -57,12 +59,13 @@ def run(
     told: Callable[[int], None] = lambda step: None,
     commands: Commands | None = None,
     waits: Callable[[], None] = lambda: None,
+    curves: Writer | None = None,
 ) -> str:
     """Step until the end or until told to stop; return "done" or "stopped". RunEnded where gradients stay non-finite, or the
     splats show a sign of divergence for long; the last good state was saved. Of several
     processes the first writes; all stop when one is told to, and wait when one is paused.
 
-    told: called with each step. waits: called again and again while the training is paused.
+    told: called with each step. waits: called again and again while the training is paused. curves: given the scalars and sheets.
     """
     c, asked, monitor, first = session.config, Asked(commands or Commands()), DivergenceMonitor(), session.workers.rank == 0
     began, calls, stopped = time.perf_counter(), session.prior.calls, False
@@ -77,6 +80,8 @@ def run(
             if first and (step % LOG_EVERY == 0 or step == c.steps):
                 spent = {"seconds": round(time.perf_counter() - began, 2), "calls": session.prior.calls - calls}
                 append(folder.log, json.dumps({"event": "AmortisedStep", "step": step, **asdict(done), **spent}))
+            if curves is not None:
+                curves.scalars({"loss": done.loss, "gradient": done.grad_norm, "noise level": done.t, "coverage": done.coverage}, step)
             if step % Limits().every == 0:
                 g = session.generate(done.prompts[0])
                 verdict = monitor.look(g, done.coverage)
@@ -88,13 +93,15 @@ def run(
             stopped = session.workers.any(asked.stop)
             if first and step < c.steps and not stopped:
                 if c.preview_every and step % c.preview_every == 0:
-                    sheet(session, folder.preview(step))
+                    write_png(folder.preview(step), seen := sheet(session))
+                    if curves is not None:
+                        curves.picture("previews", seen, step)
                 if c.checkpoint_every and step % c.checkpoint_every == 0:
                     save(session, folder)
         if first:
             save(session, folder)
             write_generator(session, folder)
-            sheet(session, folder.path / SHEET)
+            write_png(folder.path / SHEET, sheet(session))
     return "stopped" if stopped and session.steps < c.steps else "done"
 
 
