@@ -109,7 +109,7 @@ def test_a_batch_that_is_cut_answers_the_same(folder, prior, picture):
     torch.testing.assert_close(few.answer([Query(x, t, text.positive)])[0], prior.answer([Query(x, t, text.positive)])[0], rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", list(GUIDANCES))
+@pytest.mark.parametrize("name", [n if n in ("sds", "ism", "vsd") else pytest.param(n, marks=pytest.mark.slow) for n in GUIDANCES])
 def test_every_guidance_runs_on_sets_with_a_picture(name, prior, picture):
     guidance = GUIDANCES[name]()
     memory = guidance.init(prior)

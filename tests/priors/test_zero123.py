@@ -100,7 +100,7 @@ def test_another_picture_is_looked_at_anew(prior, picture):
     assert torch.equal(first, again) and (first - other).abs().max() > 1e-4
 
 
-@pytest.mark.parametrize("name", list(GUIDANCES))
+@pytest.mark.parametrize("name", [n if n in ("sds", "ism", "vsd") else pytest.param(n, marks=pytest.mark.slow) for n in GUIDANCES])
 def test_every_guidance_runs_on_it(name, prior, picture):
     guidance = GUIDANCES[name]()
     memory = guidance.init(prior)
