@@ -24,7 +24,7 @@ from splatdistill_viewer.history import MOST, History, Pace
 from splatdistill_viewer.record import Keyframe, Recording, film, settings, write_html
 from splatdistill_viewer.server import Server
 from splatdistill_viewer.snapshot import Slot, adjusted, snapshot
-from splatdistill_viewer.status import remaining
+from splatdistill_viewer.status import Status, remaining
 from train.small import config
 
 from splatdistill.cameras import Orbit
@@ -321,3 +321,16 @@ def test_the_picture_that_a_run_began_with_is_shown_on_white():
     shown = np.asarray(Image.open(io.BytesIO(data)))
     assert shown.shape == (128, 128, 3) and tuple(shown[64, 20]) == (255, 0, 0) and tuple(shown[64, 110]) == (255, 255, 255)
     assert prompted_by(None) == ""
+
+
+def test_the_status_says_how_many_moves_a_step_has():
+    """Speed counts steps; the moves of each are told beside it, where there are several."""
+    server = Server(8790)
+    try:
+        status = Status(server.gui, "p")
+        for inner, words in ((1, "2.5 steps/s"), (3, "2.5 steps/s, 3 moves each")):
+            status.update(config(steps=100, inner=inner), 10, 60, 2.5, "running")
+            assert status.text.content.endswith(f"{words}</div>"), status.text.content
+            assert "step 10 of 100" in status.text.content and "36 s left" in status.text.content
+    finally:
+        server.end()

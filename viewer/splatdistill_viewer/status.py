@@ -36,9 +36,9 @@ class Status:
 
     def update(self, config: Train, step: int, splats: int, speed: float, state: str) -> None:
         """Show the progress of a run. speed: steps a second."""
-        moves = f" of {config.inner} moves" if config.inner > 1 else ""
+        moves = f", {config.inner} moves each" if config.inner > 1 else ""
         left = remaining(config.steps - step, speed) if state in BUTTONS else ""
-        pace = f"{speed:.3g} steps{moves}/s" if state == "running" and speed else ""
+        pace = f"{speed:.3g} steps/s{moves}" if state == "running" and speed else ""
         facts = " · ".join(filter(None, (f"step {step} of {config.steps}", left, f"{splats} splats", pace)))
         self.show(config.prompt, state, facts, step / max(config.steps, 1), left)
 
