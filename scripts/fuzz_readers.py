@@ -1,10 +1,10 @@
 """Hostile files for every reader: python scripts/fuzz_readers.py --count 10000 --seed 0 (--only 17 repeats one)
 
 Files are made from good ones of every format that is read (.ply of splats and of points, binary and text, with and without
-lists, compressed as SuperSplat does; .splat; .spz of versions 2 and 3, of one and several gzip members, and of 4; .sog, bundled and as a folder; pages; key frames)
+lists, compressed as SuperSplat does; .splat; .spz of versions 2 and 3, of one and several gzip members, and of 4; .sog, bundled and as a folder; pages; key frames; photographs)
 by faults that know their structure: other counts, types, names and orders in headers, other values in rows, other JSON,
 other pictures, damage inside the compression and outside, bombs, and bytes at random. Each must be read as finite Gaussians
-(points, key frames), or refused with a UserError that names the file, within a second of the processor and a bounded part
+(points, key frames), or refused with a UserError that names the file, within a second of the processor (five of a photograph) and a bounded part
 of memory. Anything else is printed with its number, the file is kept, and the exit status is 1.
 """
 
@@ -27,6 +27,7 @@ import numpy as np
 import torch
 import zstandard
 from hostile_files import hostile
+from PIL import Image
 from plyfile import PlyData, PlyElement
 
 from splatdistill.errors import UserError
@@ -35,7 +36,9 @@ from splatdistill.export.saved_splats import SavedSplats, load
 from splatdistill.gaussians import Gaussians
 from splatdistill.io import load_splats
 from splatdistill.io.compressed import CHUNK, WORDS
+from splatdistill.io.cutout import cut_out
 from splatdistill.io.html import load_html, write_html
+from splatdistill.io.photo import read_photo
 from splatdistill.io.ply import write_ply
 from splatdistill.io.points import Points, read_points
 from splatdistill.io.rows import Read, faults
@@ -44,7 +47,7 @@ from splatdistill.io.splat import write_splat
 from splatdistill.io.spz import HEADER, HEADER_4, pack, write_spz
 from splatdistill.io.spz_streams import ENTRY
 
-SLOW = 1.0  # seconds of the processor for one file
+SLOW, SLOW_PHOTO = 1.0, 5.0  # seconds of the processor for one file; a photograph may have 64 million pixels
 LONGEST = 3000  # characters of a message
 @dataclass(frozen=True)
 class Good:
@@ -100,6 +103,10 @@ def good_files(folder: Path) -> list[Good]:
     add("html", lambda path: write_html(path, splats(9, 1)), load_html)
     keys = [{"azimuth": 0, "elevation": 10, "distance": 3}, {"azimuth": 180}, {"fov": 30}]
     add("json", lambda path: path.write_text(json.dumps(keys), encoding="utf-8"), lambda path: key_frames(path, 7, Place()))
+    disc = (np.hypot(*np.mgrid[-16:16, -20:20]) < 12)[..., None]
+    rgba = np.where(disc, np.array([200, 60, 30, 255]), np.array([250, 250, 250, 0])).astype(np.uint8)
+    for kind, pixels in (("png", rgba), ("jpg", rgba[..., :3]), ("webp", rgba)):
+        add(kind, lambda path, pixels=pixels: Image.fromarray(pixels).save(path), lambda path: cut_out(read_photo(path), str(path)))
     return found
 
 
@@ -138,6 +145,8 @@ def verify(got: object) -> None:
                 assert each.rgb is None or each.rgb.isfinite().all(), "colours that are not finite"
             case Read() | SavedSplats():
                 assert len(each.gaussians) and not torch.stack([*faults(each.gaussians).values()]).any(), "rows that are no Gaussians"
+            case torch.Tensor():
+                assert got.shape[0] == 4 and got.isfinite().all() and 0 <= got.min() <= got.max() <= 1, "a picture that is none"
             case Place():
                 pass
             case _:
@@ -159,7 +168,8 @@ def try_one(files: list[Good], folder: Path, seed: int, number: int, kind: str =
         assert str(path) in told, f"the message does not name the file: {told}"
         assert len(told) < LONGEST and told.count("\n") < 3, f"a message of {len(told)} characters"
         end = "refused"
-    assert (took := time.process_time() - began) < SLOW, f"it took {took:.1f} s"
+    slow = SLOW_PHOTO if good.kind in ("png", "jpg", "webp") else SLOW
+    assert (took := time.process_time() - began) < slow, f"it took {took:.1f} s"
     return f"{good.kind} {end}"
 
 

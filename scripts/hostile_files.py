@@ -7,6 +7,7 @@ import json
 import shutil
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -197,6 +198,23 @@ def picture(data: bytes, rng: Random) -> bytes:
     return out.getvalue()
 
 
+def photo(data: bytes, rng: Random) -> bytes:
+    """Make another photograph of one: another picture, one that claims another size, or a damaged one."""
+    match rng.choice(("picture", "claim", "damage")):
+        case "picture":
+            return picture(data, rng)
+        case "claim":
+            sides = b"".join(rng.choice((0, 1, 15, 7000, 60_000, 2**31 - 1)).to_bytes(4, "big") for _ in range(2))
+            if data.startswith(b"\x89PNG"):  # its first chunk
+                header = b"IHDR" + sides + data[24:29]
+                return data[:12] + header + zlib.crc32(header).to_bytes(4, "big") + data[33:]
+            if (at := data.find(b"\xff\xc0")) >= 0:  # the frame of a JPEG: height and width after length and precision
+                return data[: at + 5] + sides[2:4] + sides[6:8] + data[at + 9 :]
+            return damaged(data, rng)
+        case _:
+            return damaged(data, rng)
+
+
 def sog(data: bytes, rng: Random) -> dict[str, bytes]:
     """Return the files of a .sog, some of them others."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -263,7 +281,7 @@ def hostile(kind: str, good: bytes, path: Path, rng: Random) -> Path:
         path.write_bytes(zipped(files, rng))
         return path
     make: dict[str, Callable[[bytes, Random], bytes]] = {
-        "ply": ply, "compressed.ply": ply, "spz": spz, "4.spz": spz4, "html": html, "splat": floats_changed,
+        "ply": ply, "compressed.ply": ply, "spz": spz, "4.spz": spz4, "html": html, "splat": floats_changed, "png": photo, "jpg": photo, "webp": photo,
     }  # fmt: skip
     if kind == "json" and not plain:
         text = json.dumps(meddled(json.loads(good), rng))

@@ -18,9 +18,9 @@ spec.loader.exec_module(fuzz)
 
 
 def test_hostile_files_are_read_or_explained(tmp_path: Path) -> None:
-    found = fuzz.fuzz(tmp_path, 20, range(330))
-    assert sum(found.values()) == 330
-    for kind in ("4.spz", "compressed.ply", "html", "json", "ply", "sog", "splat", "spz"):
+    found = fuzz.fuzz(tmp_path, 20, range(440))
+    assert sum(found.values()) == 440
+    for kind in ("4.spz", "compressed.ply", "html", "jpg", "json", "ply", "png", "sog", "splat", "spz", "webp"):
         assert found[f"{kind} refused"] > 0 or kind == "splat"
         assert found[f"{kind} read"] > 0 or kind in ("sog", "json")
 

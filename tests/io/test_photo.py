@@ -121,3 +121,14 @@ def test_a_picture_without_object_or_of_nothing_else_is_refused(covered):
         alpha[:, 1:] = 1
     with pytest.raises(UserError, match="covers"):
         cut_out(torch.cat([torch.rand(3, 64, 64), alpha]), "a")
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp"])
+def test_a_large_picture_is_made_smaller(tmp_path, suffix):
+    """Its shape and what it shows stay: a red half and a blue one."""
+    rgb = torch.zeros(3, 1500, 6000)
+    rgb[0, :, :3000] = rgb[2, :, 3000:] = 1
+    got = read_photo(save(tmp_path / f"a.{suffix}", rgb, quality=95))
+    assert max(got.shape) <= 2048 and got.shape[2] == pytest.approx(4 * got.shape[1], abs=4)
+    red, blue = got[:3, :, : got.shape[2] // 2 - 8].mean((1, 2)), got[:3, :, got.shape[2] // 2 + 8 :].mean((1, 2))
+    assert (red - torch.tensor([1.0, 0, 0])).abs().max() < 0.02 and (blue - torch.tensor([0, 0, 1.0])).abs().max() < 0.02
