@@ -99,7 +99,7 @@ def mutate(rng: random.Random, tree: Any) -> None:
     key = rng.choice([*where]) if where else "steps"
     match rng.randrange(7):
         case 0:
-            where[key] = rng.choice(VALUES)
+            where[key] = a_value(rng)
         case 1:
             where[key] = rng.choice([*WORDS, *NUMBERS])
         case 2:
@@ -107,11 +107,16 @@ def mutate(rng: random.Random, tree: Any) -> None:
         case 3:
             where[key] = {key: where.get(key)}
         case 4:
-            where[rng.choice([*WORDS, "name", "times", "guidance", "prior", "device"])] = rng.choice(VALUES)
+            where[rng.choice([*WORDS, "name", "times", "guidance", "prior", "device"])] = a_value(rng)
         case 5:
             where[key] = [where.get(key)] * rng.choice([0, 1, 2, 3, 50])
         case _:
             where["name"] = rng.choice([*WORDS, *GUIDANCES, "ball", "file", "gradient"])
+
+
+def a_value(rng: random.Random) -> Any:
+    """Return one of the values, a copy: it may be changed itself, and every number must make its case alone."""
+    return copy.deepcopy(rng.choice(VALUES))
 
 
 def misspelt(rng: random.Random, word: str) -> str:

@@ -33,7 +33,7 @@ def read_photo(path: Path) -> Float[Tensor, "4 h w"]:
             file.draft(None, (SIDE, SIDE))  # a JPEG's decoder then makes it smaller, and does less
             picture = ImageOps.exif_transpose(file).convert("RGBA")
             picture.thumbnail((SIDE, SIDE), Image.Resampling.BOX)
-    except (Image.DecompressionBombError, OSError, SyntaxError, ValueError, OverflowError, EOFError) as e:
+    except (Image.DecompressionBombError, OSError, SyntaxError, ValueError, OverflowError, EOFError, MemoryError) as e:  # the last: a length in the file that is none
         said = reason(e) if isinstance(e, OSError) and e.strerror else "it is no picture of these formats, or damaged"
         raise UserError(f"{path}: cannot be read ({said}); {WANTED}") from e
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
