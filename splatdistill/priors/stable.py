@@ -83,7 +83,7 @@ class StableDiffusionPrior(DiffusionPrior):
         metric = getattr(vae, "metric", None)
         self.metric = None if metric is None else metric.to(self.device, self.dtype)
         self.low_memory = low_memory
-        self._texts = KeptTexts(self.read)
+        self._texts = KeptTexts(lambda prompts: self.read(prompts))  # read may be replaced, as by scripts/benchmark_guidance.py
 
     @classmethod
     def from_folder(
