@@ -124,6 +124,20 @@ class Target:
 
     def look(self) -> None:
         """Raise Failed unless the page answers, the run goes on, memory is bounded and the terminal is clean."""
+        try:
+            self.use()
+        except OSError as error:
+            raise Failed(f"the page is gone ({error}); the terminal ends with: {self.terminal()[-2000:]}") from error
+        said = self.terminal()
+        if found := re.search(r"Traceback|\(viser\)|[Ee]xception|viewer failed|never retrieved|[\x00-\x09\x0b\x0c\x0e-\x1f\x7f-\x9f]", said):
+            raise Failed(f"in the terminal: {said[max(0, found.start() - 500) : found.end() + 1500]}")
+        memory = self.memory()
+        self.least = self.least or memory
+        if memory > self.least + MORE * 2**20:
+            raise Failed(f"memory grew from {self.least / 2**20:.0f} to {memory / 2**20:.0f} MiB")
+
+    def use(self) -> None:
+        """Use the page as two visitors would: a value set by one is seen by the other, and the run makes a step."""
         with Visitor(self.address) as one, Visitor(self.address) as other:
             cutoff, value = one.find(self.shared), round(random.uniform(0.05, 0.45), 2)
             other.find(self.shared)
@@ -136,13 +150,6 @@ class Target:
                 until(lambda: other.step > before, "a step of the run", lambda: (one.set(group, "Continue"), time.sleep(0.3)))
                 self.steps = other.step
             one.set(cutoff, 0.0)
-        said = self.terminal()
-        if found := re.search(r"Traceback|\(viser\)|[Ee]xception|viewer failed|never retrieved|[\x00-\x09\x0b\x0c\x0e-\x1f\x7f-\x9f]", said):
-            raise Failed(f"in the terminal: {said[max(0, found.start() - 500) : found.end() + 1500]}")
-        memory = self.memory()
-        self.least = self.least or memory
-        if memory > self.least + MORE * 2**20:
-            raise Failed(f"memory grew from {self.least / 2**20:.0f} to {memory / 2**20:.0f} MiB")
 
 
 
