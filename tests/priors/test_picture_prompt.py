@@ -119,6 +119,7 @@ def test_every_guidance_runs_on_sets_with_a_picture(name, prior, picture):
     try:
         done = guidance(view, memory)
     except UserError as e:
+        assert name not in ("sds", "ism", "vsd"), e  # these must not refuse
         pytest.skip(str(e))
     (grad,) = torch.autograd.grad(done.loss, x)
     assert grad.isfinite().all() and grad.abs().max() > 0

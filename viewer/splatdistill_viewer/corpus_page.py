@@ -18,7 +18,6 @@ from splatdistill_viewer.display import RED, Display, small
 from splatdistill_viewer.history import Pace
 from splatdistill_viewer.page_base import Page
 from splatdistill_viewer.pictures import MOVING, TALL, TALL_WAITING, Kernels
-from splatdistill_viewer.server import Server
 from splatdistill_viewer.snapshot import Snapshot, adjusted, snapshot
 from splatdistill_viewer.splats import show
 from splatdistill_viewer.status import BUTTONS, RunButtons, Status, remaining
@@ -41,10 +40,9 @@ class CorpusPage(Page):
         port: int = 8080,
         report: Callable[[str], None] = print,
         words: Words = any_words,
-        server: Server | None = None,
         hosts: tuple[str, ...] = (),
     ) -> None:
-        super().__init__("splatdistill amortise", port, report, folder.path / "viewer-error.txt", server, hosts)
+        super().__init__("splatdistill amortise", port, report, folder.path / "viewer-error.txt", hosts=hosts)
         self.session, self.refuse = session, words
         self.queue = CommandQueue(commands.put)
         self.prompts = sample(session.corpus, SHOWN)
