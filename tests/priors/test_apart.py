@@ -9,7 +9,7 @@ import pytest
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from helpers import write_sd_folder
-from priors.live import Live
+from scripts.live_bytes import Live
 from torch import Tensor
 
 from splatdistill.priors import Query

@@ -12,7 +12,7 @@ import pytest
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from guidance.worlds import mixture, view
-from priors.live import Live
+from scripts.live_bytes import Live
 from priors.test_apart import GIB, encoding, vae
 from transformers import CLIPTextConfig, CLIPTextModel
 
