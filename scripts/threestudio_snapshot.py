@@ -82,7 +82,7 @@ class Snapshot:
     """threestudio's modules in a folder that holds a copy of its repository."""
 
     def __init__(self, folder: Path, device: torch.device) -> None:
-        """Enter the packages without running their __init__; FileNotFoundError where the folder holds no threestudio."""
+        """Set up the packages without running their __init__; FileNotFoundError where the folder holds no threestudio."""
         guidance = folder / "threestudio" / "models" / "guidance" / "stable_diffusion_guidance.py"
         if not guidance.is_file():
             raise FileNotFoundError(f"{folder} is no copy of threestudio's repository: it has no {guidance.relative_to(folder)}")
