@@ -158,7 +158,7 @@ def over(value: float, goal: str) -> str:
 
 
 def quiet() -> None:
-    """Turn off the libraries' remarks on networks that were made and moved by hand."""
+    """Keep back the libraries' remarks on networks that were made and moved by hand."""
     from diffusers.utils import logging as of_diffusers
     from transformers.utils import logging as of_transformers
 

@@ -32,7 +32,7 @@ SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_l
 
 @dataclass(frozen=True)
 class Method:
-    """A guidance of theirs, and ours with the same settings at one time t."""
+    """Guidance of theirs, and ours with the same settings at one time t."""
 
     module: str
     ours: Guidance
@@ -60,7 +60,7 @@ METHODS = {
 
 @dataclass(frozen=True)
 class Networks:
-    """The random networks that both sides ask."""
+    """Random networks that both sides ask."""
 
     unet: Any
     vae: Any
@@ -68,8 +68,11 @@ class Networks:
 
     def to(self, unet: torch.dtype, vae: torch.dtype) -> "Networks":
         """Return them in other precisions, copied where they differ."""
-        moved = [n if next(n.parameters()).dtype == d else copy.deepcopy(n).to(d) for n, d in ((self.unet, unet), (self.vae, vae))]
-        return Networks(*moved, self.text)
+
+        def moved(network: Any, dtype: torch.dtype) -> Any:
+            return network if next(network.parameters()).dtype == dtype else copy.deepcopy(network).to(dtype)
+
+        return Networks(moved(self.unet, unet), moved(self.vae, vae), self.text)
 
 
 def networks(size: int, vae: int, device: str) -> Networks:
@@ -81,10 +84,10 @@ def networks(size: int, vae: int, device: str) -> Networks:
     heads, groups = max(1, size // 64), min(32, size)
     said: dict[str, Any] = {"sample_size": 64, "cross_attention_dim": WIDTH, "use_linear_projection": True, "norm_num_groups": groups}
     said |= {"block_out_channels": (size, 2 * size, 4 * size, 4 * size), "attention_head_dim": [heads, 2 * heads, 4 * heads, 4 * heads]}
-    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
+    blocks: dict[str, Any] = {"block_out_channels": (vae, 2 * vae, 4 * vae, 4 * vae), "down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
     with torch.device(device):
         unet: Any = UNet2DConditionModel.from_config(said)
-        autoencoder = AutoencoderKL(block_out_channels=(vae, 2 * vae, 4 * vae, 4 * vae), layers_per_block=2, norm_num_groups=min(32, vae), latent_channels=4, **blocks)
+        autoencoder = AutoencoderKL(layers_per_block=2, norm_num_groups=min(32, vae), latent_channels=4, **blocks)
     told = ["", PROMPT, *(with_view(PROMPT, word) for word in ("side", "front", "back", "overhead"))]
     text = {t: torch.randn(TOKENS, WIDTH, generator=torch.Generator().manual_seed(k)).to(device) for k, t in enumerate(told)}
     return Networks(unet.eval().requires_grad_(False), autoencoder.eval().requires_grad_(False), text)
@@ -146,7 +149,8 @@ class Theirs:
     snapshot: Snapshot
 
     def __post_init__(self) -> None:
-        from diffusers import DDIMScheduler, StableDiffusionPipeline
+        from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
+        from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
         n, said = self.networks, self.method
         with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
@@ -198,9 +202,9 @@ class Theirs:
 
     def step(self, picture: Tensor) -> None:
         """Take one step: the gradient reaches the pictures."""
-        like = {"device": picture.device}
-        azimuth, elevation = torch.tensor(AZIMUTH[: self.batch], **like), torch.full((self.batch,), ELEVATION, **like)
-        distance = torch.full((self.batch,), DISTANCE, **like)
+        place = picture.device
+        azimuth, elevation = torch.tensor(AZIMUTH[: self.batch], device=place), torch.full((self.batch,), ELEVATION, device=place)
+        distance = torch.full((self.batch,), DISTANCE, device=place)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch about its code
             out = self.guidance(picture.permute(0, 2, 3, 1), self.prompt, elevation, azimuth, distance)

@@ -23,7 +23,7 @@ PACKAGES = ("threestudio", "threestudio.models", "threestudio.models.guidance", 
 
 
 def unasked(*_: Any, **__: Any) -> None:
-    """Stand in for a function that no step of guidance calls for a result."""
+    """Return nothing, in the place of a function that no step of guidance calls for a result."""
 
 
 def handed_on(given: Any, *_: Any, **__: Any) -> Any:
@@ -58,7 +58,7 @@ def installed(name: str) -> bool:
 
 @contextmanager
 def stand_ins() -> Iterator[None]:
-    """Stand in for what is not installed while threestudio's modules are loaded, and no longer."""
+    """Replace what is not installed while threestudio's modules are loaded, and no longer."""
     made: list[str] = []
     for name, names in STAND_INS.items():
         if installed(name):

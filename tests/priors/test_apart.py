@@ -9,9 +9,9 @@ import pytest
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from helpers import write_sd_folder
-from scripts.live_bytes import Live
 from torch import Tensor
 
+from scripts.live_bytes import Live
 from splatdistill.priors import Query
 from splatdistill.priors.apart import bytes_of, posterior, posterior_apart
 from splatdistill.priors.stable import FEW, StableDiffusionPrior

@@ -12,10 +12,10 @@ import pytest
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from guidance.worlds import mixture, view
-from scripts.live_bytes import Live
 from priors.test_apart import GIB, encoding, vae
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from scripts.live_bytes import Live
 from splatdistill.priors.apart import SHARE, bytes_of
 from splatdistill.priors.prompts import Prompts
 from splatdistill.priors.stable import FEW
