@@ -89,12 +89,13 @@ def explain(argv: list[str]) -> int:
 
 def fresh(argv: list[str], server: Any = None) -> int:
     """Start a new run, or several; server: of a page that is already open."""
-    weights, commands = Weights(), None
+    weights, commands, unknown = Weights(), None, ""
     if len(given := [o for o in BEGINNINGS if peek(argv, o) is not None]) > 1:
         raise UserError(f"{' and '.join(given)} exclude each other: a run begins as one or the other")
     if (source := peek(argv, "--replay")) is not None:
         earlier = RunDir(expanded(source))
         commands = Replay(given=earlier.commands())
+        unknown = f"this may not repeat {earlier.path}: {told}" if (told := earlier.unknown_steering()) else ""
         argv = argv if peek(argv, "--config") else [f"--config={earlier.config}", *argv]
     source = peek(argv, "--refine")
     earlier = refining(RunDir(expanded(source))) if source is not None else ()
@@ -114,6 +115,8 @@ def fresh(argv: list[str], server: Any = None) -> int:
     console = speaker()
     if found.notice:
         console.print(found.notice, style="bold yellow")
+    if unknown:
+        console.print(unknown, style="yellow")
     session = begin(config, found)
     folder = RunDir.create(called(config), asked.out)
     session.config = config = folder.keep_picture(config)

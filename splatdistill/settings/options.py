@@ -76,11 +76,11 @@ def unknown(name: str, known: Iterable[str], choices: Iterable[Choice] = (), cho
     path = name.removeprefix("--").replace("-", "_")
     known = list(known)
     for choice in choices:
-        if not path.startswith(f"{choice.field}.") or choice.field not in chosen:
-            continue
         inside = path.removeprefix(f"{choice.field}.")
+        if inside == path or choice.field not in chosen or has(chosen[choice.field], inside):  # has: it was renamed
+            continue
         spelt = choice.spell(chosen[choice.field])
-        owners = [n for n, kind in choice.names.items() if kind is not chosen[choice.field] and has(kind, inside)]
+        owners = [n for n, kind in choice.names.items() if has(kind, inside)]
         if owners:
             others = f" (so {'does' if len(owners) == 2 else 'do'} {', '.join(owners[1:])})" if len(owners) > 1 else ""
             return f"--{choice.field} {spelt} has no option {name}: {owners[0]} has{others}; choose it with --{choice.field} {owners[0]}, or leave the option out"

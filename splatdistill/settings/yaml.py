@@ -22,6 +22,8 @@ Tree = dict[str, Any]
 NAME = "name"
 DEEPEST = 8  # mappings and lists in each other; a configuration has three
 LARGEST = 100_000  # characters; a configuration has some thousands
+LONGEST = 100  # digits of a whole number; Python reads no more than 4,300
+WORDS = {list: "a list", set: "a set", bytes: "bytes", str: "one text", int: "one number", float: "one number", bool: "one true or false"}
 
 
 class Loader(yaml.SafeLoader):
@@ -46,7 +48,8 @@ class Loader(yaml.SafeLoader):
         for key, _ in node.value:
             problem = ""
             if key.tag != "tag:yaml.org,2002:str":
-                problem = f"the key {getattr(key, 'value', '?')!r} is not a word; expected the name of an option"
+                said = shown(key.value) if isinstance(key, yaml.ScalarNode) else "of several parts"
+                problem = f"the key {said} is not a word; expected the name of an option"
             elif key.value == "<<":
                 problem = "merge keys (<<) are not read here; write the options out"
             elif key.value in seen:
@@ -58,7 +61,10 @@ class Loader(yaml.SafeLoader):
 
     def construct_whole(self, node: yaml.ScalarNode) -> int:
         """Construct a whole number: digits are decimal, whatever stands before them."""
-        return int(self.construct_scalar(node))
+        text = self.construct_scalar(node)
+        if len(text) > LONGEST:
+            raise yaml.MarkedYAMLError(problem=f"a number of {len(text):,} digits is not read", problem_mark=node.start_mark)
+        return int(text)
 
 
 class Dumper(yaml.SafeDumper):
@@ -160,7 +166,7 @@ def parsed(text: str, where: str) -> Tree:
         raise UserError(f"{where} holds a value that cannot be read: {' '.join(str(e).split())[:200]}") from e
     tree = {} if tree is None else tree
     if not isinstance(tree, dict):
-        raise UserError(f"{where} holds a {type(tree).__name__}; expected options, one a line, such as `steps: 600`")
+        raise UserError(f"{where} holds {WORDS.get(type(tree), type(tree).__name__)}; expected options, one a line, such as `steps: 600`")
     return tree_now(checked(tree, where))
 
 
@@ -174,7 +180,7 @@ def checked(tree: dict, where: str) -> Tree:
         if any(isinstance(v, list | dict) for v in values):
             raise UserError(f"{where}: {key} is a list of lists; expected a value, or a list of values")
         if other := [v for v in values if not (v is None or isinstance(v, str | int | float))]:
-            raise UserError(f"{where}: {key} holds a {type(other[0]).__name__}; expected text, numbers, true or false")
+            raise UserError(f"{where}: {key} holds {WORDS.get(type(other[0]), type(other[0]).__name__)}; expected text, numbers, true or false")
     return tree
 
 

@@ -158,6 +158,27 @@ def commands_of(events: Iterable[Line], step: int | None = None) -> list[Given]:
     return given if step is None else led_to(step)[0]
 
 
+def lost_steps(events: Iterable[Line]) -> str:
+    """Return the steps behind the result that a log does not hold, "1 to 20, 41 to 45"; nothing where it is whole.
+
+    A log that was taken away, or of which a part was, lacks the commands of those steps with them.
+    """
+    lost: list[range] = []
+    held: set[int] = {0}
+    now = 0
+    for line in events:
+        if line["event"] == "StepDone" and line["step"] != now + 1:
+            lost.append(range(now + 1, line["step"]))
+        elif line["event"] == "Resumed":
+            lost = [range(r.start, min(r.stop, line["step"] + 1)) for r in lost]  # what came after it is no part of the result
+            if line["step"] not in held:
+                lost.append(range(now + 1, line["step"] + 1))
+        if line["event"] in ("StepDone", "Resumed"):
+            now = line["step"]
+            held.add(now)
+    return ", ".join(f"{r.start}" if len(r) == 1 else f"{r.start} to {r.stop - 1}" for r in lost if r)
+
+
 def description(command: Command) -> str:
     """Return a command as text for a person."""
     match command:

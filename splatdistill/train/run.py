@@ -19,7 +19,7 @@ from splatdistill.train.checkpoint import Checkpoint, read_checkpoint
 from splatdistill.train.commands import Choose, SetField
 from splatdistill.train.config import Train
 from splatdistill.train.events import Event, Paused, Preview, line_of
-from splatdistill.train.log import Given, commands_of, description, mend
+from splatdistill.train.log import Given, commands_of, description, lost_steps, mend
 from splatdistill.train.notes import NEW, NOTE, Plain, read_note
 from splatdistill.train.plain import KINDS, NAME, UNCHANGING, commanded
 from splatdistill.train.run_files import PICTURE, PICTURES, RunFiles, step_of
@@ -87,6 +87,11 @@ class RunDir(RunFiles):
     def commands(self, step: int | None = None) -> list[Given]:
         """Return the commands behind the result, or behind the checkpoint of a step; see `commands_of`."""
         return commands_of(self.events(), step)
+
+    def unknown_steering(self) -> str:
+        """Return what to say where the log lacks steps of the run, and so what it was told then; nothing where it is whole."""
+        lost = lost_steps(self.events())
+        return f"{self.log.name} lacks step {lost}; what was changed before these is not known" if lost else ""
 
     def newest_checkpoint(self) -> Checkpoint:
         """Return the newest checkpoint that is whole. Others that are passed over are told to the log of `logging`. UserError if
@@ -196,8 +201,8 @@ class RunDir(RunFiles):
         text = self.config.read_text(encoding="utf-8")
         text = text.split(f"\n{STEERED}")[0].rstrip("\n") + "\n"
         lines = [f"#   before step {g.attempt + 1}: {description(g.command)}" for g in self.commands()]
-        if lines:
+        if (unknown := self.unknown_steering()) or lines:
             text = text.replace(" repeats this run\n", " repeats this run but for what is said at the end\n")
             again = f"`{as_typed('splatdistill', 'train', '--replay', self.path)}` repeats all of it (steps that were refused count here)"
-            text += "\n".join(["", f"{STEERED} {again}", *(" ".join(line.splitlines()) for line in lines), ""])
+            text += "\n".join(["", f"{STEERED} {unknown or again}", *(" ".join(line.splitlines()) for line in lines), ""])
         write_text(self.config, text)

@@ -104,3 +104,21 @@ def test_a_replay_that_is_too_short_for_the_commands_says_which_never_ran(tmp_pa
         told = 'before step 3, prompt: "a blue snowman"; before step 3, splats less opaque than 0.001 were removed'
         assert (f"the run ended before these commands of the log: {told}" in said) is late
         assert summarise(tmp_path / f"to-{steps}").prompt == ("a red mushroom" if late else "a blue snowman")
+
+
+def test_what_a_lost_log_no_longer_tells_is_said(tmp_path, monkeypatch, capsys, prior):
+    """By the resumed run's config.yaml and by a replay of it: the settings in force are known, when they changed is not."""
+    monkeypatch.chdir(tmp_path)
+    run = steered(tmp_path / "run", prior, (SetField("guidance.scale", 99.0),))
+    lines = run.log.read_text(encoding="utf-8").splitlines(True)
+    run.log.write_text("".join(line for line in lines if '"step": 1,' not in line and "Applied" not in line), encoding="utf-8")
+    assert main(["train", "--resume", "run", "--steps", "6"]) == 0
+    assert run.settings()["guidance"]["scale"] == 99.0
+    told = "log.jsonl lacks step 1; what was changed before these is not known"
+    assert told in run.config.read_text(encoding="utf-8") and told not in capsys.readouterr().out
+    assert main(["train", "--replay", "run", "--out", "again"]) == 0
+    assert f"this may not repeat run: {told}" in " ".join(capsys.readouterr().out.split())
+    run.log.unlink()
+    assert main(["train", "--resume", "run", "--steps", "8"]) == 0
+    assert told.replace("step 1", "step 1 to 6") in run.config.read_text(encoding="utf-8")
+    assert "# Steered" in run.config.read_text(encoding="utf-8")

@@ -75,7 +75,11 @@ def test_as_a_command_line(values, argv):
     ("text", "message"),
     [
         ("- a\n- b", "holds a list"),
-        ("just words", "holds a str"),
+        ("just words", "holds one text; expected options"),
+        ("5", "holds one number; expected options"),
+        ("? [a, b]\n: c", "line 1: the key of several parts is not a word"),
+        ("a: 1\nb: -" + "9" * 5000, "line 2: a number of 5,001 digits is not read"),
+        ("steps: !!set {a}", "steps holds a set; expected text, numbers"),
         ("a: [1", "is not YAML"),
         ("!!python/object/apply:os.system ['true']", "is not YAML"),
         ("1: 2", "not a word"),

@@ -16,7 +16,7 @@ from splatdistill.guidance import SDS, SJC, VSD, Times
 from splatdistill.scene.initial import Ball
 from splatdistill.train.commands import Choose, Commands, Continue, Densify, Once, Pause, Prune, Save, SetField, Stop
 from splatdistill.train.events import Applied, Ended, Paused, Refused, StepDone
-from splatdistill.train.log import Given, command_of
+from splatdistill.train.log import Given, command_of, lost_steps
 from splatdistill.train.loop import run
 from splatdistill.train.replay import Replay
 from splatdistill.train.run import RunDir
@@ -241,6 +241,26 @@ def test_what_came_after_the_checkpoint_that_a_run_went_back_to_is_forgotten(tmp
         log.write('{"event": "StepD')  # the power went
     assert RunDir(tmp_path).commands() == [Given(1, early), Given(3, new)]
     assert RunDir(tmp_path).commands(step=2) == [Given(1, early)]
+
+
+@pytest.mark.parametrize(
+    ("events", "lost"),
+    [
+        ("1 2 3", ""),
+        ("1 2 R2 3", ""),
+        ("1 2 3 R2 3 R3 4", ""),
+        ("2 3", "1"),
+        ("1 2 5 6", "3 to 4"),
+        ("R4 5", "1 to 4"),
+        ("2 3 6 7 R3 4", "1"),
+        ("1 R9 10 12", "2 to 9, 11"),
+        ("1000000000000000", "1 to 999999999999999"),
+        ("R0 1", ""),
+    ],
+)
+def test_steps_that_a_log_does_not_hold(events, lost):
+    lines = [{"event": "Resumed" if e[0] == "R" else "StepDone", "step": int(e.strip("R"))} for e in events.split()]
+    assert lost_steps(lines) == lost
 
 
 def test_a_log_that_is_none_is_explained(tmp_path):
