@@ -10,7 +10,7 @@ import hashlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -34,10 +34,10 @@ class Choice:
             return self.names[spelling]
         if ".py" in spelling:
             return own_class(spelling, self.base, self.field)
-        near = difflib.get_close_matches(spelling[:60], self.names, 1)
+        near = alike(spelling, self.names)
         raise UserError(
             f"there is no {self.field} {shown(spelling)}; expected {', '.join(self.names)}, "
-            "or a class of your own as FILE.py:CLASS." + (f" Did you mean --{self.field} {near[0]}?" if near else "")
+            "or a class of your own as FILE.py:CLASS." + (f" Did you mean --{self.field} {' or '.join(near)}?" if near else "")
         )
 
     def spell(self, kind: type) -> str:
@@ -53,6 +53,18 @@ class Choice:
     def ancestry(self, kind: type) -> list[str]:
         """Return the names that the class and those it is derived from are known by, nearest first."""
         return [name for base in kind.__mro__ for name, known in self.names.items() if known is base]
+
+
+def alike(word: str, names: Iterable[str]) -> list[str]:
+    """Return the names that a word may have been meant for: the likeliest, of equals those that begin as it does, or nothing."""
+    word, names = word[:60], list(names)
+    matcher = difflib.SequenceMatcher(None, "", word)
+    likeness: dict[str, tuple[float, int]] = {}
+    for name in difflib.get_close_matches(word, names, len(names) or 1):
+        matcher.set_seq1(name)
+        same = next((k for k, (a, b) in enumerate(zip(name, word)) if a != b), len(word))
+        likeness[name] = (matcher.ratio(), same)
+    return [name for name in names if name in likeness and likeness[name] == max(likeness.values())]
 
 
 def own_class(spelling: str, base: type, what: str) -> type:

@@ -13,7 +13,7 @@ import tyro
 from splatdistill.checks import described, shown
 from splatdistill.errors import UserError
 from splatdistill.settings.classes import Choice
-from splatdistill.settings.options import Option, options_of, unknown
+from splatdistill.settings.options import Option, options_of, turned_off, unknown
 
 T = TypeVar("T")
 HELP = ("-h", "--help", "--tyro-print-completion", "--tyro-write-completion")
@@ -61,6 +61,8 @@ def refuse_unknown(argv: Sequence[str], known: Mapping[str, Option], choices: It
         front, _, last = name.rpartition(".")
         plain = f"{front}.{last.removeprefix('no-')}" if front else f"--{last.removeprefix('--').removeprefix('no-')}"
         off = last.removeprefix("--").startswith("no-") and plain in known and known[plain].kind is bool
+        if (option := known.get(name)) is not None and option.positional:
+            raise UserError(f"{name} is no option: its value is typed without it")
         if name not in known and not off:
             raise UserError(unknown(shortened(name), [o.path for o in known.values()], choices, parts))
 
@@ -75,6 +77,9 @@ def refusal_text(box: str, argv: Sequence[str], known: Mapping[str, Option], pro
             return f"{option.typed} {wanted(option.kind)}, got {shown(values[0] if len(values) == 1 else values)}{meant(values, option)}"
     unread = "".join(text.partition("Unrecognized options: ")[2].split())  # the box breaks lines wherever it must
     if loose := [word for word in argv if not word.startswith("-") and word.split() and unread.startswith("".join(word.split()))]:
+        before = argv[max(0, list(argv).index(loose[0]) - 1)]
+        if flag := next((o.typed for o in known.values() if o.kind is bool and name_of(before) in (o.typed, turned_off(o.typed))), None):
+            return f"{shown(loose[0])} belongs to no option; {flag} is typed without a value, {turned_off(flag)} is its contrary"
         return f"{shown(loose[0])} belongs to no option; words of several parts are put in quotes. `{prog} --help` lists all options"
     return f"{text.split('For full helptext')[0].strip()[:300] or 'the options could not be read'}. `{prog} --help` lists all options"
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from splatdistill.errors import UserError
 from splatdistill.guidance import Guidance
 from splatdistill.settings.commands import parse_train
+from splatdistill.settings.options import turned_off
 from splatdistill.settings.resolve import Weights
 
 STEIN = {
@@ -70,6 +71,5 @@ def apart(text: str) -> tuple[str, list[tuple[str, str]], bool]:
 def typed(path: str, value: str) -> list[str]:
     """Return an option and its value as they are typed on a command line."""
     if value in ("True", "False"):
-        before, _, last = path.rpartition(".")
-        return [f"--{before}{'.' if before else ''}{'no-' if value == 'False' else ''}{last}"]
+        return [f"--{path}" if value == "True" else turned_off(path)]
     return [f"--{path}={value}"] if value.startswith("-") else [f"--{path}", *value.split()]

@@ -32,6 +32,12 @@ def typed(path: str) -> str:
     return f"--{path.replace('_', '-')}"
 
 
+def turned_off(option: str) -> str:
+    """Return an option of true or false, as it is typed, as its contrary: --guidance.no-shared."""
+    part, dot, last = option.removeprefix("--").rpartition(".")
+    return f"--{part}{dot}no-{last}"
+
+
 def options_of(kind: type, parts: Mapping[str, type] = {}, prefix: str = "") -> Iterator[Option]:
     """Yield the options of a dataclass and of the dataclasses in its fields, in the order of --help.
 

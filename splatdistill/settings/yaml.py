@@ -15,6 +15,7 @@ import yaml
 from splatdistill.checks import shown
 from splatdistill.errors import UserError
 from splatdistill.renamed import tree_now
+from splatdistill.settings.options import turned_off
 
 Tree = dict[str, Any]
 """Nested plain data: option names to values; a choice's class is under "name"."""
@@ -116,8 +117,7 @@ def to_argv(tree: Tree) -> list[str]:
     for path, value in leaves(tree):
         option = f"--{path}".replace("_", "-")
         if isinstance(value, bool):
-            part, _, last = option.removeprefix("--").rpartition(".")
-            argv.append(option if value else f"--{part}{'.' if part else ''}no-{last}")
+            argv.append(option if value else turned_off(option))
         elif isinstance(value, list):
             argv += [option, *map(str, value)]
         elif str(value).startswith("-"):

@@ -179,6 +179,12 @@ def lost_steps(events: Iterable[Line]) -> str:
     return ", ".join(f"{r.start}" if len(r) == 1 else f"{r.start} to {r.stop - 1}" for r in lost if r)
 
 
+def unknown_steering(events: Iterable[Line]) -> str:
+    """Return what to say where a log lacks steps of its run, and so what the run was told then; nothing where it is whole."""
+    lost = lost_steps(events)
+    return f"log.jsonl lacks step {lost}; what was changed before these is not known" if lost else ""
+
+
 def description(command: Command) -> str:
     """Return a command as text for a person."""
     match command:

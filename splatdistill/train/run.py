@@ -19,7 +19,7 @@ from splatdistill.train.checkpoint import Checkpoint, read_checkpoint
 from splatdistill.train.commands import Choose, SetField
 from splatdistill.train.config import Train
 from splatdistill.train.events import Event, Paused, Preview, line_of
-from splatdistill.train.log import Given, commands_of, description, lost_steps, mend
+from splatdistill.train.log import Given, commands_of, description, mend, unknown_steering
 from splatdistill.train.notes import NEW, NOTE, Plain, read_note
 from splatdistill.train.plain import KINDS, NAME, UNCHANGING, commanded
 from splatdistill.train.run_files import PICTURE, PICTURES, RunFiles, step_of
@@ -89,9 +89,8 @@ class RunDir(RunFiles):
         return commands_of(self.events(), step)
 
     def unknown_steering(self) -> str:
-        """Return what to say where the log lacks steps of the run, and so what it was told then; nothing where it is whole."""
-        lost = lost_steps(self.events())
-        return f"{self.log.name} lacks step {lost}; what was changed before these is not known" if lost else ""
+        """Return what to say where the log lacks steps of the run; see `unknown_steering` of the log."""
+        return unknown_steering(self.events())
 
     def newest_checkpoint(self) -> Checkpoint:
         """Return the newest checkpoint that is whole. Others that are passed over are told to the log of `logging`. UserError if
@@ -200,8 +199,9 @@ class RunDir(RunFiles):
             return
         text = self.config.read_text(encoding="utf-8")
         text = text.split(f"\n{STEERED}")[0].rstrip("\n") + "\n"
-        lines = [f"#   before step {g.attempt + 1}: {description(g.command)}" for g in self.commands()]
-        if (unknown := self.unknown_steering()) or lines:
+        events = self.events()
+        lines = [f"#   before step {g.attempt + 1}: {description(g.command)}" for g in commands_of(events)]
+        if (unknown := unknown_steering(events)) or lines:
             text = text.replace(" repeats this run\n", " repeats this run but for what is said at the end\n")
             again = f"`{as_typed('splatdistill', 'train', '--replay', self.path)}` repeats all of it (steps that were refused count here)"
             text += "\n".join(["", f"{STEERED} {unknown or again}", *(" ".join(line.splitlines()) for line in lines), ""])

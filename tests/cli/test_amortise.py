@@ -84,6 +84,7 @@ def test_a_finished_training_says_so_before_its_prior_is_loaded(trained, monkeyp
     ("argv", "word"),
     [
         (["generate"], "which network?"),
+        (["generate", "--prompt", "a ball"], "--prompt is no option: its value is typed without it"),
         (["generate", "a ball", "--from", "."], "holds no generator"),
         (["generate", "--from", "{run}"], "what to generate?"),
         (["generate", "a red ball", "--from", "{run}", "--between", "a red ball", "a blue ball"], "one of a prompt"),

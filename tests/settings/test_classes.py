@@ -57,6 +57,8 @@ def test_every_name_finds_its_class_and_back(choice: Choice):
 def test_a_misspelt_name_gets_a_suggestion():
     with pytest.raises(UserError, match="Did you mean --guidance sdi"):
         GUIDANCE.find("sdii")
+    with pytest.raises(UserError, match="Did you mean --guidance sds or sdi\\?"):  # both as near, and vsd no nearer
+        GUIDANCE.find("sdx")
 
 
 @pytest.mark.parametrize("name", ["Mine", "Plain"])

@@ -185,6 +185,8 @@ def test_a_mistake_in_a_file_is_told_with_the_file_and_what_was_meant(tmp_path, 
         ("--resolutions 3.5", "--resolutions must be whole numbers, got '3.5'"),
         ("--cameras.fov 40", "--cameras.fov must be 2 numbers, got '40'"),
         ("--guidance.grad-clip x", "--guidance.grad-clip must be a number, got 'x'"),
+        ("--guidance.times.shared True", "'True' belongs to no option; --guidance.times.shared is typed without a value, --guidance.times.no-shared is its contrary"),
+        ("--no-compile false", "'false' belongs to no option; --compile is typed without a value, --no-compile is its contrary"),
         ("loose words", "'loose' belongs to no option"),
     ],
 )
