@@ -24,7 +24,7 @@ from splatdistill.settings.classes import Choice
 from splatdistill.settings.files import expanded
 from splatdistill.settings.layers import Parsed, Subcommand, parse, peek
 from splatdistill.settings.recipes import Family
-from splatdistill.settings.resolve import Weights, changed, refuse_prompt, resolved
+from splatdistill.settings.resolve import Weights, changed, device_again, refuse_prompt, resolved
 from splatdistill.shell import as_typed
 from splatdistill.train.amortised.config import Amortise
 from splatdistill.train.amortised.corpus import read_corpus
@@ -111,6 +111,7 @@ def go_on(argv: list[str], folder: RunDir, found: Weights) -> int:
     if (done := finished(folder)) is not None and done >= config.steps:
         more = as_typed("splatdistill", "amortise", "--resume", folder.path, "--steps", 2 * done)
         raise UserError(f"{folder.path} has done {done} steps, and {config.steps} were asked for; to go further, for example: {more}")
+    config = replace(config, device=device_again(config.device, folder.path, folder.config))
     at = found.find(config.prior)
     prior = weights.load(at, views=config.prior_views, **config.loading())
     with Workers.here() as workers:

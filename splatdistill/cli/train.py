@@ -23,7 +23,7 @@ from splatdistill.settings.commands import TRAIN
 from splatdistill.settings.files import expanded
 from splatdistill.settings.layers import Parsed, parse, peek
 from splatdistill.settings.recipes import Family
-from splatdistill.settings.resolve import Weights, changed, device_of, refuse_prompt, resolved
+from splatdistill.settings.resolve import Weights, changed, device_again, refuse_prompt, resolved
 from splatdistill.shell import as_typed
 from splatdistill.train.begin import begin
 from splatdistill.train.config import Train
@@ -210,13 +210,7 @@ def resume(argv: list[str]) -> int:
     done = checkpoint.note.step
     if done >= config.steps and folder.finished(config.particles):
         raise UserError(has_done(folder, done, config.steps))
-    try:
-        device_of(config.device)
-    except UserError:
-        raise UserError(
-            f"{folder.path} was trained on {config.device}, and torch sees no such device here; "
-            f"go on where there is one, or write `device: cpu` into {folder.config}"
-        ) from None
+    config = replace(config, device=device_again(config.device, folder.path, folder.config))
     session = begin(config, Weights().find(config.prior), checkpoint)
     console = speaker()
     console.print(f"{called(config)!r}: going on at step {done} of {config.steps}, in {folder.path}")

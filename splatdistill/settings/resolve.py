@@ -139,6 +139,16 @@ def device_of(asked: str) -> str:
     return str(device)
 
 
+def device_again(asked: str, folder: Path, written: Path) -> str:
+    """Return the device that a run goes on with, as torch spells it; UserError where the one in its configuration is not here."""
+    try:
+        return device_of(asked)
+    except UserError:
+        raise UserError(
+            f"{folder} was trained on {asked}, and torch sees no such device here; go on where there is one, or write `device: cpu` into {written}"
+        ) from None
+
+
 def changed(before: C, after: C) -> dict[str, str]:
     """Return the names of the fields that `resolved` settled, each with its source `auto`."""
     return {f.name: "auto" for f in dataclasses.fields(before) if getattr(before, f.name) != getattr(after, f.name)}

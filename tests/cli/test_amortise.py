@@ -63,6 +63,16 @@ def test_it_goes_on(trained, tmp_path, capsys):
     assert "--rate cannot be given again" in capsys.readouterr().err
 
 
+def test_it_goes_on_only_where_its_device_is(trained, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    shutil.copytree(trained, run := tmp_path / "run")
+    text = (run / "config.yaml").read_text(encoding="utf-8")
+    for device, status, said in (("cuda", 2, "torch sees no such device here"), ("auto", 0, "")):
+        (run / "config.yaml").write_text(text.replace("device: cpu", f"device: {device}"), encoding="utf-8")
+        assert main(["amortise", "--resume", str(run), "--steps", "5"]) == status
+        assert said in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("missing", ["generator.safetensors", "generator.json", "sheet.png"])
 def test_what_was_not_written_at_the_end_is_written(trained, tmp_path, capsys, missing):
     shutil.copytree(trained, run := tmp_path / "run")

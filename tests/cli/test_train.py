@@ -1,6 +1,7 @@
 """Whole runs from the command line, on a random Stable Diffusion of the real layout."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -188,6 +189,16 @@ def test_cuda_that_is_not_there_is_refused(here, prior, capsys, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert train(prior, "--device", "cuda") == 2
     assert "torch sees no CUDA device" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("device", "status", "said"), [("device: cuda", 2, "torch sees no such device here"), ("", 0, ""), ("device: auto", 0, "")])
+def test_a_run_goes_on_only_where_its_device_is(here, finished, capsys, monkeypatch, device, status, said):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    shutil.copytree(finished, here / "a")
+    config = here / "a" / "config.yaml"
+    config.write_text(re.sub("(?m)^device: .*$", device, config.read_text(encoding="utf-8")), encoding="utf-8")
+    assert main(["train", "--resume", "a", "--steps", "5"]) == status
+    assert said in capsys.readouterr().err
 
 
 def interrupt(folder: Path, process: subprocess.Popen, number: int) -> None:
