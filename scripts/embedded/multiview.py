@@ -36,7 +36,11 @@ CODEC = WaveletAutoencoder(8, 4.0)
 BANDS = (2.0, 1.0, 1.0, 1.0)  # weights in the loss: coarse, and three of details
 LEAST = 0.1  # sigma^2 below which an error does not weigh more; above, it weighs as an error of v
 SCHEDULE = TableSchedule.scaled_linear()
-MIDDLE = 0.4  # share of times drawn from .2 to .7, where fronts are decided; the others are uniform
+LATE = {False: (0.5, 0.2, 0.9), True: (0.6, 0.55, 1.0)}
+"""Share of the times of single pictures, and of sets, that are drawn from a range; the others are uniform. In the range it is decided
+which side is seen: by words of the view, and by the camera. After 43,000 steps with 0.4 of them from 0.2 to 0.7, right cameras made the error
+of sets at t = 0.9 only 4 % smaller than none, and cars showed one side in all views.
+"""
 
 
 @dataclass(frozen=True)
@@ -148,16 +152,16 @@ class Batch:
     prompted: bool = False  # the first picture of each set is the prompt: no noise, no camera
 
 
-def draw_steps(sets: int, rng: torch.Generator) -> Int[Tensor, " sets"]:
-    """Return random steps of the schedule, one for each set."""
-    u, which = (torch.rand(sets, generator=rng, device=rng.device) for _ in range(2))
-    return (1000 * torch.where(which < MIDDLE, 0.2 + 0.5 * u, u)).long()
+def draw_steps(sets: int, together: bool, rng: torch.Generator) -> Int[Tensor, " sets"]:
+    """Return random steps of the schedule, one for each picture, or for each set."""
+    (share, low, high), (u, which) = LATE[together], (torch.rand(sets, generator=rng, device=rng.device) for _ in range(2))
+    return (1000 * torch.where(which < share, low + (high - low) * u, u)).long()
 
 
 def loss(model: WorldModel, batch: Batch, rng: torch.Generator) -> Tensor:
     """Return the mean squared error of the clean latents, weighted by band and noise; one time for each set."""
     x = CODEC.to(batch.picture.device).encode(2 * batch.picture - 1)
-    step = draw_steps(len(x) // batch.views, rng).repeat_interleave(batch.views).to(x.device)
+    step = draw_steps(len(x) // batch.views, batch.views > 1, rng).repeat_interleave(batch.views).to(x.device)
     noised = torch.ones_like(step, dtype=torch.bool)
     if batch.prompted:
         noised[:: batch.views] = False

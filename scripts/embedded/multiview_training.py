@@ -34,6 +34,7 @@ from splatdistill.io.images import contact_sheet, write_png
 from splatdistill.priors.multiview import camera_numbers, no_camera
 from splatdistill.toybox.real_split import SPLIT
 
+CAMERA = "class_embedding."  # in the names of what reads the camera
 SHOWN = ("a blue robot", "a horse", "a hamburger", "a teddy bear", "a red fire hydrant")
 
 
@@ -48,6 +49,7 @@ class Pace:
     ema: float = 0.9995
     settle: float = 0.35  # share of the run, at its end, in which the rate falls to nothing
     clip: float = 1.0
+    camera: float = 5.0  # factor on the rate of what reads the camera: it began silent, and sees few sets
     reuse: float = 5.0  # times that each picture is drawn, about
     saved: float = 240.0  # seconds between saves
     sampled: float = 1200.0  # seconds between sheets
@@ -75,8 +77,11 @@ class Trainer:
         self.model = WorldModel(work, shape).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if state is None:
             shutil.rmtree(work / "tokenizer")
-        self.parameters = dict(self.model.named_parameters())
-        self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=pace.lr, weight_decay=0.01, betas=(0.9, 0.99), fused=device.type == "cuda")
+        named = dict(self.model.named_parameters())
+        cameras = {k: p for k, p in named.items() if CAMERA in k}
+        self.parameters = {k: p for k, p in named.items() if k not in cameras} | cameras
+        groups = [{"params": [p for k, p in named.items() if k not in cameras], "factor": 1.0}, {"params": list(cameras.values()), "factor": pace.camera}]
+        self.optimizer = torch.optim.AdamW(groups, lr=pace.lr, weight_decay=0.01, betas=(0.9, 0.99), fused=device.type == "cuda")
         self.ema = {k: p.detach().clone() for k, p in self.parameters.items()}
         self.rng = torch.Generator(device).manual_seed(0)
         self.warmed = 0  # steps since the optimiser was new
@@ -140,7 +145,7 @@ class Trainer:
     def take(self, pool: Pool) -> Tensor:
         """Run one step; return its loss."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.rate()
+            group["lr"] = group["factor"] * self.rate()
         batch = pool.batch(self.pace.batch)
         value = loss(self.model, batch, self.rng)
         self.optimizer.zero_grad(set_to_none=True)
