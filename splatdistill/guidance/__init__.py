@@ -10,6 +10,7 @@ from splatdistill.guidance.dsd import DSD
 from splatdistill.guidance.ism import ISM
 from splatdistill.guidance.jsd import JSD
 from splatdistill.guidance.nfsd import NFSD
+from splatdistill.guidance.sdedit import SDEdit
 from splatdistill.guidance.sdi import SDI
 from splatdistill.guidance.sds import SDS
 from splatdistill.guidance.sjc import SJC
@@ -32,6 +33,7 @@ GUIDANCES: dict[str, type[Guidance]] = {
     "cfd": CFD,
     "dsd": DSD,
     "jsd": JSD,
+    "sdedit": SDEdit,
 }
 
 __all__ = [
@@ -55,6 +57,7 @@ __all__ = [
     "Guidance",
     "Guided",
     "Noised",
+    "SDEdit",
     "Times",
     "View",
 ]
