@@ -29,6 +29,7 @@ from splatdistill.io.inline import figure
 from splatdistill.settings import yaml
 from splatdistill.settings.commands import CHOICES, parse_train
 from splatdistill.settings.layers import Parsed
+from splatdistill.settings.phases import lengthened
 from splatdistill.settings.resolve import Weights, changed, refuse_prompt, resolved
 from splatdistill.train.begin import begin
 from splatdistill.train.commands import Commands
@@ -143,7 +144,7 @@ def settle(prompt: str, guidance: Guidance | str | None, settings: dict[str, Any
     found = weights.find(config.prior)
     if found.notice:
         warnings.warn(found.notice, stacklevel=3)
-    final = resolved(config, found)
+    final = lengthened(resolved(config, found), {**parsed.chosen_by, **dict.fromkeys(over, HERE)})
     here = dict(yaml.leaves(yaml.to_tree(config, parsed.spell)))
     before = dict(yaml.leaves(yaml.to_tree(parsed.config, parsed.spell)))
     chosen = {path: HERE for path, value in here.items() if before.get(path) != value}

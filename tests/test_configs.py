@@ -12,7 +12,7 @@ from splatdistill.settings import yaml as tree
 from splatdistill.settings.commands import CHOICES, parse_train
 
 BASES = sorted((ROOT / "configs").glob("*/base.yaml"))
-FILES = sorted(p for p in (ROOT / "configs").rglob("*.yaml") if p.parent.name not in ("bench", "extra", "image") and p not in BASES)  # bench: tests/bench; extra: tests/guidance; image: tests/cli/test_from_image.py
+FILES = sorted(p for p in (ROOT / "configs").rglob("*.yaml") if p.parent.name not in ("bench", "extra", "image", "phases") and p not in BASES)  # bench: tests/bench; extra: tests/guidance; image: tests/cli/test_from_image.py; phases: tests/train/test_phases.py
 
 
 def ids(path: Path) -> str:

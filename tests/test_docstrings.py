@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ROOMS = ("splatdistill", "viewer", "scripts", "tests")
 IMPERATIVES = """
-accept add advance answer append apply ask assert assign build call change chart check choose clamp clear clip close collect combine compare
+accept add advance answer append apply ask assert assign begin build call change chart check choose clamp clear clip close collect combine compare
 compile compose composite compute construct convert copy count create cut damage delete densify describe detach disable discard distil
 download draw drop encode end evaluate exit expand export fill find finish flush format generate group guard handle hash hide ignore import
 initialise insert install interpolate invert join judge keep kill launch limit list load lock log lower make map mask measure merge move

@@ -79,7 +79,7 @@ def test_commands_are_read_by_their_parsers(document, line, monkeypatch, tmp_pat
     for command in spelt_out(line):
         command = re.sub(r" --\w+ \S+\.py:\S+ .*", "", command)  # test_extending.py has a file of one's own
         command = re.sub(r"--prior \S+/\S+ --prompt \".*\"", '--prior tiny --prompt "a red mushroom"', command)
-        command, files = re.subn(r" --(?:resume|config|refine|replay|init) \S+", "", command)  # which are not there
+        command, files = re.subn(r" --(?:resume|config|refine|replay|init|phase) \S+", "", command)  # which are not there
         if files and command.startswith("splatdistill train") and "--prompt" not in command:
             command += ' --prompt "a red mushroom"'
         with stopping(monkeypatch):

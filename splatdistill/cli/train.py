@@ -22,12 +22,14 @@ from splatdistill.settings import yaml
 from splatdistill.settings.commands import TRAIN
 from splatdistill.settings.files import expanded
 from splatdistill.settings.layers import Parsed, parse, peek
+from splatdistill.settings.phases import lengthened
 from splatdistill.settings.recipes import Family
 from splatdistill.settings.resolve import Weights, changed, device_again, refuse_prompt, resolved
 from splatdistill.shell import as_typed
 from splatdistill.train.begin import begin
 from splatdistill.train.config import Train
 from splatdistill.train.log import description
+from splatdistill.train.phases import read
 from splatdistill.train.replay import Replay
 from splatdistill.train.run import RunDir
 from splatdistill.train.session import Session
@@ -53,6 +55,9 @@ class TrainOptions(Watched):
     """Repeat the run in this directory with every command that its log holds."""
     refine: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
     """Go on from the splats of the finished run in this directory at a higher setting: a new run."""
+    phase: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """With --refine: go on with this phase instead, detail or picture, or "NAME[share=0.5, OPTION=VALUE, ...]"; share is of the
+    earlier run's steps."""
     variants: int = 1
     """Number of seeds to train side by side, to choose one that --refine goes on with."""
     track: Annotated[Tracker | None, tyro.conf.arg(metavar="{tensorboard}")] = None
@@ -98,7 +103,9 @@ def fresh(argv: list[str], server: Any = None) -> int:
         unknown = f"this may not repeat {earlier.path}: {told}" if (told := earlier.unknown_steering()) else ""
         argv = argv if peek(argv, "--config") else [f"--config={earlier.config}", *argv]
     source = peek(argv, "--refine")
-    earlier = refining(RunDir(expanded(source))) if source is not None else ()
+    if (phase := peek(argv, "--phase")) is not None and source is None:
+        raise UserError(f"--phase {phase} goes on from a finished run: give --refine DIR too, or --phases for phases of a new run")
+    earlier = refining(RunDir(expanded(source)), phase) if source is not None else ()
     parsed = parse(from_image(from_splats(argv)), weights.family, command=COMMAND, earlier=earlier)
     asked = parsed.beside
     assert isinstance(asked, TrainOptions)
@@ -111,7 +118,7 @@ def fresh(argv: list[str], server: Any = None) -> int:
         raise UserError(offer([]))
     refuse_prompt(parsed.config.prompt, parsed.config.negative, weights.family(parsed.config.prior), pictured)
     found = weights.find(parsed.config.prior)
-    config = resolved(parsed.config, found)
+    config = lengthened(resolved(parsed.config, found), parsed.chosen_by)
     console = speaker()
     if found.notice:
         console.print(found.notice, style="bold yellow")
@@ -125,7 +132,9 @@ def fresh(argv: list[str], server: Any = None) -> int:
         f"{called(config)!r} by {parsed.spell['guidance']} with the prior {session.prior.name} on {config.device}, "
         f"into {folder.path}"
     )
-    if (slower := config.rates.over(config.steps / config.particles)) != config.rates:
+    if config.phases:
+        console.print(f"phases: {', '.join(f'{read(said).name} from step {config.span(k)[0]}' for k, said in enumerate(config.phases))}")
+    elif (slower := config.rates.over(config.steps / config.particles)) != config.rates:
         part = slower.means / config.rates.means
         console.print(f"learning rates are {part:.2g} of those given, which are meant for {config.rates.tuned_for_steps} steps (--rates.tuned-for-steps 0: for any)")
     if asked.variants > 1:

@@ -13,10 +13,13 @@ from splatdistill.cli.viewer import VariantsViewer, Watching
 from splatdistill.errors import RunEnded, UserError
 from splatdistill.settings.commands import TRAIN
 from splatdistill.settings.layers import Layer, parse
+from splatdistill.settings.phases import named
+from splatdistill.settings.recipes import family_of
 from splatdistill.settings.yaml import NAME
 from splatdistill.shell import as_typed
 from splatdistill.train.commands import Command, Commands
 from splatdistill.train.events import Event, StepDone
+from splatdistill.train.phases import read
 from splatdistill.train.progress import Progress, clock
 from splatdistill.train.run import RunDir
 from splatdistill.train.variants import Variant, take_turns
@@ -24,20 +27,23 @@ from splatdistill.train.variants import Variant, take_turns
 MOST = 9  # variants
 
 
-def refining(folder: RunDir) -> tuple[Layer, Layer]:
-    """Return the settings in force at the end of a finished run, and what goes on with it at a higher setting: its splats,
-    twice the views a step, the lower half of its noise levels, and positions at the pace of the run's second half.
+def refining(folder: RunDir, phase: str | None = None) -> tuple[Layer, ...]:
+    """Return the settings in force at the end of a finished run, and what goes on with it: its splats, and a phase; or without one a
+    higher setting, of twice the views a step, the lower half of its noise levels, and positions at the pace of the run's second half.
     """
     if not folder.splats.is_file() or not folder.config.is_file():
         raise UserError(f"--refine {folder.path}: there is no {folder.splats}; expected the directory of a finished run")
-    begun = Layer(f"{folder.path}, at its end", folder.settings())
+    begun = Layer(f"{folder.path}, at its end", folder.settings() | {"phases": []})
     c = parse([], lambda source: None, TRAIN, earlier=[begun]).config
+    splats = {"init": {NAME: "file", "path": str(folder.splats.absolute())}}
+    if phase is not None:
+        said = read(phase) if read(phase).changes is not None else named(phase, family_of(c.prior))
+        return begun, Layer(f"phase {said.name}", splats | {"steps": max(1, round(said.share * c.steps))} | said.tree())
     times, rates = c.guidance.value("times"), c.rates
     t_min, t_max = times.begin()
     half = round(0.5 * (t_min + t_max), 4)
     lower = {"t_max": half} | ({} if times.t_max_end is None else {"t_max_end": min(times.t_max_end, half)})
-    higher = {
-        "init": {NAME: "file", "path": str(folder.splats.absolute())},
+    higher = splats | {
         "batch": 2 * c.batch,
         "guidance": {"times": lower},
         "rates": {"means": float(f"{(rates.means * rates.means_end) ** 0.5:.3g}")},

@@ -61,13 +61,14 @@ def asked(source: str) -> yaml.Tree:
     return yaml.read(path)
 
 
+def over(below: yaml.Tree, above: yaml.Tree) -> yaml.Tree:
+    """Return options above others as one tree."""
+    both = {k: over(below[k], v) if isinstance(v, dict) and isinstance(below.get(k), dict) else v for k, v in above.items()}
+    return below | both
+
+
 def merged(paths: Sequence[Path]) -> yaml.Tree:
     """Return the options of a recipe's files as one tree, the later files above the earlier."""
-
-    def over(below: yaml.Tree, above: yaml.Tree) -> yaml.Tree:
-        both = {k: over(below[k], v) if isinstance(v, dict) and isinstance(below.get(k), dict) else v for k, v in above.items()}
-        return below | both
-
     whole: yaml.Tree = {}
     for path in paths:
         whole = over(whole, yaml.read(path))

@@ -17,6 +17,7 @@ from splatdistill.priors.lora_files import fault, refusal
 from splatdistill.priors.prompts import Prompts, negative_of
 from splatdistill.priors.weights import Found
 from splatdistill.settings.files import expanded
+from splatdistill.settings.phases import looked_up
 from splatdistill.settings.recipes import Family, family_of
 from splatdistill.toybox.real import parse_real
 from splatdistill.toybox.things import understood
@@ -25,6 +26,8 @@ from splatdistill.train.config import Train
 from splatdistill.train.distillation import Distillation
 from splatdistill.train.image2d import Image2D
 from splatdistill.train.mixed import somewhere
+from splatdistill.train.phase_change import refuse_impossible
+from splatdistill.train.phases import located
 
 PRIORS = (*weights.EMBEDDED, "auto")  # those that have a name
 C = TypeVar("C", Train, Image2D, Amortise)  # configurations with a prior and a device
@@ -97,7 +100,11 @@ def resolved(config: C, found: Found) -> C:
         absolute(config.image).read()  # refuses what is no picture
     local = Path(found.name).expanduser().exists()
     prior = found.embedded or (str(found.path) if local else found.name)
-    also = {"also": tuple(map(somewhere, config.also))} if isinstance(config, Train) else {}
+    also: dict[str, Any] = {}
+    if isinstance(config, Train):
+        config = looked_up(config, family_of(found.embedded))
+        refuse_impossible(config)
+        also = {"also": tuple(map(somewhere, config.also)), "phases": tuple(map(located, config.phases))}
     return replace(absolute(config), prior=prior, device=device_of(config.device), **also)
 
 

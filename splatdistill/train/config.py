@@ -13,6 +13,7 @@ from splatdistill.scene.initial import Ball, Initial
 from splatdistill.scene.optim import LearningRates
 from splatdistill.train.distillation import Computed, Distillation
 from splatdistill.train.losses import Regularisers
+from splatdistill.train.phases import read, span
 from splatdistill.train.reference import Reference
 
 MOST = 10_000_000  # steps, Gaussians
@@ -50,6 +51,10 @@ class Train(Distillation):
     """
     steps: int = 600
     """Optimiser steps."""
+    phases: tuple[str, ...] = ()
+    """Phases that divide the steps among them, one after the other: coarse, detail, picture (configs/<family>/phases/), or
+    "NAME[share=0.5, OPTION=VALUE, ...]", one of your own. Each sets some options anew, and has a progress of its own.
+    """
     particles: int = 1
     """Scenes made together, 1 to 8, which share what the guidance learns (VSD). Each step is one's, drawn at random, so
     that n of them want about n times the steps.
@@ -122,8 +127,19 @@ class Train(Distillation):
         checks.positive(self, "clip_dc")
         check_inner(self, self.inner, self.guidance)
         checks.need(self, "also", not self.also or self.inner == 1, "adds guidances, of which --inner has no target; take --inner 1")
+        for said in self.phases:
+            read(said)
         stages = max(len(self.resolutions) - 1, 0)
         checks.need(self, "milestones", len(self.milestones) == stages, f"must be {stages} with {len(self.resolutions)} resolutions")
+
+    def span(self, phase: int) -> tuple[int, int]:
+        """Return the steps before which a phase begins and ends."""
+        return span(self.phases, self.steps, phase)
+
+    def progress(self, step: int, phase: int) -> float:
+        """Return how much of a phase was done before a step, in [0, 1]; of the run, where it has no phases."""
+        first, last = self.span(phase)
+        return (step - first) / max(last - first, 1)
 
 
 def check_prompt(config: Distillation) -> None:

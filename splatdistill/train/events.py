@@ -98,6 +98,14 @@ class Resumed:
 
 
 @dataclass(frozen=True)
+class PhaseBegun:
+    """Event before the first step of a phase."""
+
+    step: int
+    phase: str  # its name
+
+
+@dataclass(frozen=True)
 class Ended:
     """Event at the end of a run: done, stopped by someone, or one of the verdicts."""
 
@@ -110,8 +118,8 @@ class Ended:
     peak_memory: int = 0  # bytes: of the device on CUDA, else of the process
 
 
-Logged = StepDone | Saved | Applied | Refused | Resumed | Ended
-Event = StepDone | Preview | Saved | Applied | Refused | Paused | Resumed | Ended
+Logged = StepDone | Saved | Applied | Refused | Resumed | PhaseBegun | Ended
+Event = StepDone | Preview | Saved | Applied | Refused | Paused | Resumed | PhaseBegun | Ended
 Callback = Callable[[Event], None]
 
 

@@ -21,6 +21,7 @@ NEEDED: dict[str, dict[str, type]] = {
     "Applied": {"step": int, "command": dict},
     "Refused": {"step": int, "command": dict},
     "Resumed": {"step": int},
+    "PhaseBegun": {"step": int, "phase": str},
     "Ended": {"step": int, "how": str},
 }
 """Events by name, with the fields that each must have."""

@@ -10,7 +10,7 @@ from splatdistill.io.images import contact_sheet, write_png
 from splatdistill.io.ply import Provenance
 from splatdistill.train.commands import Choose, Command, Commands, Continue, Densify, Once, Pause, Prune, Save, SetField, Stop
 from splatdistill.train.divergence import DivergenceMonitor, explanation, peak_memory
-from splatdistill.train.events import Applied, Callback, Ended, Event, Paused, Preview, Refused, Resumed, Saved, Verdict
+from splatdistill.train.events import Applied, Callback, Ended, Event, Paused, PhaseBegun, Preview, Refused, Resumed, Saved, Verdict
 from splatdistill.train.finish import Artefacts, finish
 from splatdistill.train.plain import differences, to_plain
 from splatdistill.train.run import RunDir
@@ -136,6 +136,8 @@ class Loop:
             self.commands.wait(PAUSE)
             return
         self.granted -= 1
+        if (phase := session.enter_phase()) is not None:
+            self.tell(PhaseBegun(session.state.step, phase))
         self.verdict = self.step()
         step, c = session.state.step, session.config
         if self.verdict is not None or session.last is None or not session.last.taken or step >= c.steps:

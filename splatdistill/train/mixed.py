@@ -4,9 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import yaml
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -14,6 +12,7 @@ from splatdistill.errors import UserError
 from splatdistill.guidance import GUIDANCES, Guidance, View
 from splatdistill.priors import DiffusionPrior, weights
 from splatdistill.priors.prompts import Prompts, perp_neg_of
+from splatdistill.train.assignments import assignments
 from splatdistill.train.config import Train
 from splatdistill.train.distillation import Computed
 from splatdistill.train.fields import with_fields
@@ -64,12 +63,7 @@ def added(said: str) -> Added:
         raise UserError(f"{said!r} names no guidance to add; expected {FORM}")
     if found["name"] not in GUIDANCES:
         raise UserError(f"{said!r}: there is no guidance {found['name']!r}; there are {', '.join(GUIDANCES)}")
-    changes: list[tuple[list[str], Any]] = []
-    for option in filter(None, (part.strip() for part in (found["options"] or "").split(","))):
-        path, equals, value = option.partition("=")
-        if not equals:
-            raise UserError(f"{said!r}: {option!r} sets no option; expected {FORM}")
-        changes.append((path.strip().split("."), number(value.strip())))
+    changes = [(path.split("."), value) for path, value in assignments(found["options"] or "", said, FORM)]
     try:
         weight = float(found["weight"] or 1)
     except ValueError:
@@ -83,14 +77,6 @@ def somewhere(said: str) -> str:
     """Return the same text with a folder of its prior in full."""
     prior = added(said).prior
     return said.replace(f"@{prior}", f"@{Path(prior).expanduser().resolve()}") if prior and Path(prior).expanduser().exists() else said
-
-
-def number(said: str) -> Any:
-    """Return a value as YAML reads it."""
-    try:
-        return yaml.safe_load(said)
-    except yaml.YAMLError:
-        return said
 
 
 def remembered(config: Train, prior: DiffusionPrior, before: nn.Module | None = None) -> nn.Module:

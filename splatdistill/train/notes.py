@@ -29,6 +29,7 @@ class Note:
     settings: Plain | None = None  # those in force; None in checkpoints of earlier versions
     sign: str | None = None  # of divergence that was seen when it was written; None: it was looked at and is good
     tensors: str | None = None  # digest of their file
+    phase: int = -1  # the one in force, from 0; -1 before the first, and in a run without
 
     def text(self) -> str:
         """Return the note as JSON, its own digest last, with the version and the threads of torch."""
@@ -43,6 +44,7 @@ class Note:
             "sign": self.sign,
             "settings": self.settings,
             "tensors": self.tensors,
+            "phase": self.phase,
         }
         return json.dumps(said | {"digest": digest(said)}) + "\n"
 
@@ -86,8 +88,10 @@ def read_note(folder: Path) -> Note:
             raise ValueError(f"the steps in {NOTE} are no counts, or do not add up")
         if not isinstance(said.get("settings"), dict | None) or not isinstance(said.get("sign"), str | None):
             raise ValueError(f"{NOTE} has fields of other types")
-        settings = said.get("settings")
-        return Note(said["step"], said["refused"], tuple(steps), settings and tree_now(settings), said.get("sign"), said.get("tensors"))
+        settings, phase = said.get("settings"), said.get("phase", -1)
+        if type(phase) is not int or phase < -1:
+            raise ValueError(f"{NOTE} names a phase that is none")
+        return Note(said["step"], said["refused"], tuple(steps), settings and tree_now(settings), said.get("sign"), said.get("tensors"), phase)
 
 
 def read_tensors(folder: Path, note: Note) -> bytes:

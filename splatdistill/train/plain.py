@@ -18,7 +18,7 @@ from splatdistill.train.notes import Plain
 
 NAME = "name"  # under which a part tells its class
 KINDS: dict[str, Mapping[str, type]] = {"guidance": GUIDANCES, "init": INITIALS, "densify": DENSIFIERS}
-UNCHANGING = ("also", "particles", "prior", "prior_views", "device", "precision", "low_memory", "vae_precision", "compile", "max_batch", "lora", "lora_scale", "seed", "init", "image")
+UNCHANGING = ("phases", "also", "particles", "prior", "prior_views", "device", "precision", "low_memory", "vae_precision", "compile", "max_batch", "lora", "lora_scale", "seed", "init", "image")
 """Settings that a run is begun with and keeps: it cannot be steered to others."""
 
 
@@ -47,9 +47,9 @@ def _values(part: Any) -> Plain:
     }
 
 
-def from_plain(base: Train, plain: Plain) -> Train:
-    """Return the settings that `to_plain` gave, over those of `base`, which has the classes that have no name. UserError for values
-    that do not fit.
+def from_plain(base: Train, plain: Plain, said_by: str = "the saved settings") -> Train:
+    """Return the settings that `to_plain` gave, or some of them, over those of `base`, which has the classes that have no name.
+    UserError for values that do not fit, which names who said them.
     """
     changes: dict[str, Any] = {}
     plain = tree_now(plain)
@@ -58,38 +58,38 @@ def from_plain(base: Train, plain: Plain) -> Train:
         name = str(said.get(NAME)) if isinstance(said, dict) else ""
         if name in kinds and kinds[name] is not type(getattr(base, part)):
             changes[part] = kinds[name]()
-    return _filled(dataclasses.replace(base, **changes), {k: _nameless(v) if k in KINDS else v for k, v in plain.items()}, "")
+    return _filled(dataclasses.replace(base, **changes), {k: _nameless(v) if k in KINDS else v for k, v in plain.items()}, "", said_by)
 
 
 def _nameless(part: Any) -> Any:
     return {k: v for k, v in part.items() if k != NAME} if isinstance(part, dict) else part
 
 
-def _filled(base: Any, plain: Any, path: str) -> Any:
+def _filled(base: Any, plain: Any, path: str, said_by: str) -> Any:
     if not isinstance(plain, dict):
-        raise UserError(f"the saved settings hold {plain!r} for {path or 'all'}; expected several fields")
+        raise UserError(f"{said_by} hold {plain!r} for {path or 'all'}; expected several fields")
     hints, changes = get_type_hints(type(base)), {}
     for name, value in plain.items():
         here = f"{path}.{name}".removeprefix(".")
         if name not in hints:
-            raise UserError(f"the saved settings hold {here}, which {type(base).__name__} does not have")
+            raise UserError(f"{said_by} hold {here}, which {type(base).__name__} does not have")
         old = getattr(base, name)
         if isinstance(value, dict) and not dataclasses.is_dataclass(old):  # None before: left to the class's variant
             kinds: list[Any] = [kind for kind in get_args(hints[name]) if dataclasses.is_dataclass(kind)]
             old = kinds[0]() if kinds else old
         part = dataclasses.is_dataclass(old) and value is not None
-        changes[name] = _filled(old, value, here) if part else _value(hints[name], value, here)
+        changes[name] = _filled(old, value, here, said_by) if part else _value(hints[name], value, here, said_by)
     return dataclasses.replace(base, **changes)
 
 
-def _value(hint: Any, value: Any, path: str) -> Any:
+def _value(hint: Any, value: Any, path: str, said_by: str) -> Any:
     """Return a value as the field's type has it."""
     for kind in get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,):
         of = get_args(kind)
         if get_origin(kind) is Literal and value in of and type(value) is type(of[of.index(value)]):
             return value
         if get_origin(kind) is tuple and isinstance(value, list) and (of[-1] is Ellipsis or len(of) == len(value)):
-            return tuple(_value(of[0] if of[-1] is Ellipsis else of[k], v, path) for k, v in enumerate(value))
+            return tuple(_value(of[0] if of[-1] is Ellipsis else of[k], v, path, said_by) for k, v in enumerate(value))
         if kind is Path and isinstance(value, str):
             return Path(value)
         if kind is float and isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max:
@@ -98,7 +98,7 @@ def _value(hint: Any, value: Any, path: str) -> Any:
             return value
         if kind in (bool, int, str) and type(value) is kind:
             return value
-    raise UserError(f"the saved settings hold {value!r} for {path}; expected {getattr(hint, '__name__', hint)}")
+    raise UserError(f"{said_by} hold {value!r} for {path}; expected {getattr(hint, '__name__', hint)}")
 
 
 def leaves(plain: Plain, prefix: str = "") -> dict[str, Any]:

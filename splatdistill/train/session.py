@@ -21,6 +21,9 @@ from splatdistill.train.commands import SetField
 from splatdistill.train.config import Train, check_prompt
 from splatdistill.train.events import StepDone
 from splatdistill.train.fields import with_field
+from splatdistill.train.phase_change import enter, refuse_impossible
+from splatdistill.train.phases import read
+from splatdistill.train.plain import UNCHANGING
 from splatdistill.train.state import State, restore, start
 from splatdistill.train.step import Step, train_step
 
@@ -36,6 +39,7 @@ class Session:
 
     def __init__(self, config: Train, prior: DiffusionPrior, rasterizer: Rasterizer | None = None, state: State | None = None) -> None:
         check_prompt(config)
+        refuse_impossible(config)
         self.config, self.prior = config, prior
         self.picture = config.image.read()
         self.reference = None if self.picture is None else config.image.with_depth(self.picture)
@@ -74,7 +78,8 @@ class Session:
         return Prompts(c.prompt, c.negative, words, perp_neg_of(c.perp_neg, self.prior), shown, camera, c.image.kept)
 
     def step(self) -> StepDone:
-        """Run one optimiser step (or a refused one)."""
+        """Run one optimiser step (or a refused one), in the phase that is due."""
+        self.enter_phase()
         c = self.config
         self.last = train_step(self.state, c, c.guidance, self.prior, self.prompts, self.rasterizer, self.reference)
         d = self.last.distilled
@@ -91,6 +96,17 @@ class Session:
             particle=self.last.particle if len(self.state.particles) > 1 else None,
             inner=self.last.inner,
         )
+
+    def enter_phase(self) -> str | None:
+        """Begin the phase that is due, if another one is in force; return its name, or None."""
+        c, state = self.config, self.state
+        due = max((k for k in range(len(c.phases)) if state.step >= c.span(k)[0]), default=-1)
+        if due <= state.phase:
+            return None
+        while state.phase < due:  # one that is too short for a step of its own still says what the next begins with
+            self.config, self.prior = enter(state, self.config, self.prior, state.phase + 1)
+        check_prompt(self.config)
+        return read(c.phases[due]).name
 
     @torch.no_grad()
     def gaussians(self, particle: int = 0) -> Gaussians:
@@ -129,7 +145,7 @@ class Session:
 
     def apply(self, change: SetField) -> None:
         """Change a field of the configuration from the next step on."""
-        if change.path in ("particles", "prior_views", "also") or change.path.startswith("image."):
+        if change.path.split(".")[0] in UNCHANGING:
             raise UserError(f"--{change.path.replace('_', '-')} cannot be changed while a run goes on; start another one")
         changed = with_field(self.config, change.path.split("."), change.value)
         check_prompt(changed)

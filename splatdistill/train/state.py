@@ -29,6 +29,7 @@ class State:
     memory: nn.Module  # the guidance's, shared by all particles
     rng: torch.Generator
     refused: int = 0  # steps not taken because a gradient was not finite
+    phase: int = -1  # the one in force, from 0; -1 before the first, and in a run without
 
     @property
     def scene(self) -> Splats:
@@ -63,7 +64,7 @@ class State:
 
     def save(self, folder: Path, config: Train, sign: str | None = None) -> None:
         """Write a checkpoint with the settings in force. sign: of divergence, if one is seen."""
-        note = Note(self.step, self.refused, tuple(p.step for p in self.particles), to_plain(config), sign)
+        note = Note(self.step, self.refused, tuple(p.step for p in self.particles), to_plain(config), sign, phase=self.phase)
         write_checkpoint(folder, self.tensors(), note)
 
 
@@ -103,4 +104,4 @@ def restore(saved: Checkpoint | Path, config: Train, prior: DiffusionPrior) -> S
         known = {prefix(k) + name for k, p in enumerate(particles) for name in p.tensors()}
         if extra := sorted(tensors.keys() - known):
             raise ValueError(f"it holds {extra[0]}, which is no part of this run")
-    return State(saved.note.step, particles, memory, rng, saved.note.refused)
+    return State(saved.note.step, particles, memory, rng, saved.note.refused, saved.note.phase)

@@ -97,10 +97,10 @@ def train_step(
     """
     clock = [time.perf_counter()]
     spent = [0.0, 0.0, 0.0]  # render, guidance, backward
-    progress = state.step / config.steps
+    progress, (first, last) = config.progress(state.step, state.phase), config.span(state.phase)
     turn = state.choose()
     particle = state.particles[turn]
-    config.rates.over(config.steps * config.inner / config.particles).apply(particle.optimizer, progress)
+    config.rates.over((last - first) * config.inner / config.particles).apply(particle.optimizer, progress)
     size = resolution(config, prior, progress)
     particle.zero_grad()
 
@@ -154,7 +154,7 @@ def train_step(
             part.learn(seen)
         state.step += 1
         particle.step += 1
-        at = particle.step, state.step / config.steps
+        at = particle.step, config.progress(state.step, state.phase)
         config.densify.update(particle.densify, particle.scene, particle.optimizer, *at, state.rng, config.max_gaussians)
     else:
         state.refused += 1

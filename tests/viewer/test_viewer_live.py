@@ -22,7 +22,7 @@ from splatdistill.densify.relocate import Relocate
 from splatdistill.errors import UserError
 from splatdistill.scene.initial import Ball
 from splatdistill.train.commands import Choose, Commands, Continue, Once, Pause, SetField, Stop
-from splatdistill.train.events import Applied, Ended, Paused, Refused, StepDone
+from splatdistill.train.events import Applied, Ended, Paused, PhaseBegun, Refused, StepDone
 from splatdistill.train.loop import run
 from splatdistill.train.losses import Regularisers
 from splatdistill.train.run import RunDir
@@ -127,6 +127,21 @@ def test_controls_are_commands_in_the_log(tmp_path):
             "guidance.scale", "background.kind", "guidance.times.t_max",
         ]  # fmt: skip
         assert [e["command"]["path"] for e in log if e["event"] == "Refused"] == ["rates.colours"]
+
+
+def test_the_page_shows_what_a_phase_begins_with_and_not_over_words_being_typed(tmp_path):
+    phases = ("first[share=1]", "second[share=99999, guidance=csd, guidance.scale=3.5, densify=fixed, rates.means=0.004, regularise.sparsity=0.2]")
+    with Watched(tmp_path, phases=phases) as w, Looker(w.live.where[0]) as looker:
+        s = w.live.steering
+        until(lambda: w.live.browsers.any)
+        looker.set(s.handles["prompt"], "a half typed")
+        w.commands.put(Continue())
+        until(lambda: any(isinstance(e, PhaseBegun) and e.phase == "second" for e in w.events))
+        until(lambda: s.handles["guidance"].value == "csd" and s.handles["guidance.scale"].value == 3.5)
+        assert s.handles["densify"].value == "fixed" and s.handles["rates.means"].value == 0.004 and s.handles["regularise.sparsity"].value == 0.2
+        assert s.handles["prompt"].value == "a half typed" and w.session.config.prompt == "a red disc"
+        looker.set(s.handles["guidance.scale"], 4.5)  # of the new method, and it can be steered
+        until(lambda: w.session.config.guidance.scale == 4.5)
 
 
 def test_a_number_that_may_be_none_is_typed_and_taken_back(tmp_path):

@@ -20,7 +20,7 @@ import viser
 from splatdistill.gaussians import Gaussians
 from splatdistill.shell import as_typed
 from splatdistill.train.commands import Commands, Save
-from splatdistill.train.events import Applied, Ended, Event, Paused, Refused, Saved, StepDone
+from splatdistill.train.events import Applied, Ended, Event, Paused, PhaseBegun, Refused, Saved, StepDone
 from splatdistill.train.run import RunDir
 from splatdistill.train.session import Session
 from splatdistill_viewer.browsers import SHORT, Browser, ExactPicture
@@ -140,6 +140,9 @@ class RunPage(Page):
                 self.steering.applied(event.command, self.session.config)
                 if isinstance(event.command, Save) and self.saved != event.step:
                     self.exports.say(f"no checkpoint of step {event.step}: its splats have values that are not finite")
+            case PhaseBegun():
+                self.steering.phase_begun(self.session.config)
+                self.browsers.tell("Phase", event.phase)
             case Refused():
                 self.steering.refused(event.command, self.session.config, event.message)
                 self.browsers.tell("Refused", event.message)

@@ -1,7 +1,7 @@
 """The tab that steers: every control puts a Command into the run's queue."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import viser
 
@@ -10,9 +10,12 @@ from splatdistill.errors import UserError
 from splatdistill.guidance import GUIDANCES
 from splatdistill.train.commands import Choose, Command, Densify, Prune, SetField
 from splatdistill.train.config import Train
+from splatdistill.train.plain import named
 from splatdistill_viewer.controls import Pending, add_fields, follow, shown
 from splatdistill_viewer.display import RED, small
 
+PARTS: tuple[Literal["guidance", "densify"], ...] = ("guidance", "densify")
+"""Parts of a run that are chosen by name."""
 Recipe = Callable[[str], Sequence[Command]]
 """The commands that go over to a guidance, by its name."""
 
@@ -146,6 +149,16 @@ class Steering:
                     self.folders[part] = self.settings_folder(part)
                 self.settings(part, config)
                 self.handles[part].value = command.kind
+
+    def phase_begun(self, config: Train) -> None:
+        """Show the settings that a phase begins with; words that are being typed stay."""
+        for part in PARTS:
+            if self.handles[part].value != (kind := named(config, part)):
+                self.applied(Choose(part, kind), config)
+        same = {name for name, words in self.now.items() if words == getattr(config, name)}
+        for path in self.handles.keys() - {*PARTS} - same:
+            self.show(path, config)
+        self.now = {"prompt": config.prompt, "negative": config.negative}
 
     def show(self, path: str, config: Train) -> None:
         """Show the value in force in a control."""

@@ -7,7 +7,7 @@ import torch
 import viser
 
 from splatdistill.train.commands import Command, Stop
-from splatdistill.train.events import Applied, Callback, Ended, Event, Paused, Refused, StepDone
+from splatdistill.train.events import Applied, Callback, Ended, Event, Paused, PhaseBegun, Refused, StepDone
 from splatdistill.train.variants import Variant
 from splatdistill_viewer.browsers import Browser, ExactPicture
 from splatdistill_viewer.budget import LEAST, SHARE, Budget
@@ -122,6 +122,8 @@ class VariantsPage(Page):
                 self.tick(waiting=True)
             case Applied() if k == 0:
                 self.steering.applied(event.command, self.runs[0].session.config)
+            case PhaseBegun() if k == 0:
+                self.steering.phase_begun(self.runs[0].session.config)
             case Refused() if k == 0:
                 self.steering.refused(event.command, self.runs[0].session.config, event.message)
                 self.browsers.tell("Refused", event.message)

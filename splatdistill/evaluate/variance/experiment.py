@@ -95,7 +95,7 @@ def still_of(taken: Taken) -> Still:
     """Return the scene as the run sees it."""
     s = taken.session
     assert s.state is not None and s.rasterizer is not None
-    progress = min(s.state.step / s.config.steps, 1.0)
+    progress = min(s.config.progress(s.state.step, s.state.phase), 1.0)
     return splats(s.state.scene, s.config, s.prior, s.prompts, s.rasterizer, progress, s.state.background.detach())
 
 
