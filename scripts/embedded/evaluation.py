@@ -6,7 +6,7 @@
 Prints, for colour-object pairs that were trained and that were held out: for how many true pictures tiny-clip
 retrieves the caption among 50 (half hard negatives), or at least one with its object and colours, with one look and with
 those of a judge; the same of samples of the prior (DDIM, guidance 5); how many samples show the view that was asked for,
-by the nearest view of the true object; and how reliable the two judges of views are on true pictures. A share p of n
+by the nearest view of the true object, or in sets of four the side that their cameras see; and how reliable the two judges of views are on true pictures. A share p of n
 pictures is known to about 2 sqrt(p (1 - p) / n).
 """
 
@@ -25,8 +25,10 @@ from splatdistill.estimators import ClipScorer, load_judge
 from splatdistill.evaluate.embedded_models import (
     Obeyed,
     Retrieval,
+    cameras_obeyed,
     draw_captions,
     draw_samples,
+    draw_sets,
     fronted_captions,
     judge_judges,
     obeyed,
@@ -39,7 +41,7 @@ from splatdistill.toybox import ACCEPTANCE, parse
 from splatdistill.toybox.world import DIRECTED
 
 SIDES = {"trained": False, "held out": True}
-RETRIEVED, RECOGNISED, OBEYED = 0.95, 0.90, 0.85  # wanted
+RETRIEVED, RECOGNISED, OBEYED, CAMERAS = 0.95, 0.90, 0.85, 0.95  # wanted
 
 
 def say(what: str, found: Retrieval | Obeyed, wanted: float) -> None:
@@ -76,6 +78,7 @@ def main(argv: list[str] | None = None) -> int:
 def measure(args: argparse.Namespace) -> None:
     """Measure on true pictures, then on samples of the prior; print each figure, and write the sheet and the JSON file if named."""
     once, scorer, prior, began = ClipScorer(args.clip), load_judge(args.clip), load(args.prior), time.perf_counter()
+    sets = load(args.prior, views=4) if getattr(prior, "cameras", False) else None
     rng, report = (
         torch.Generator().manual_seed(args.seed),
         {"clip": scorer.name, "prior": prior.name, "scale": args.scale, "steps": args.steps},
@@ -103,6 +106,10 @@ def measure(args: argparse.Namespace) -> None:
         around = draw_samples(prior, with_fronts, rng, args.scale, args.steps, words=DIRECTIONS)
         directions = obeyed(around, DIRECTED)
         say(f"eighths of a turn obeyed by samples of {prior.name}, {side}", directions, OBEYED)
+        if sets is not None:
+            cameras = cameras_obeyed(draw_sets(sets, with_fronts, rng, args.scale, args.steps))
+            say(f"cameras obeyed by sets of {prior.name}, {side}", cameras, CAMERAS)
+            report[f"sets, {side}"] = {"cameras": asdict(cameras)}
         report[f"samples, {side}"] = {
             "retrieval": {f: asdict(share) for f, share in found.items()},
             "views": asdict(views),

@@ -13,11 +13,13 @@ from splatdistill.cameras import VIEW_WORDS, ViewWords, orbit, with_view
 from splatdistill.estimators import ImageTextScorer
 from splatdistill.evaluate.janus import words_by_prior, words_by_truth
 from splatdistill.evaluate.retrieval import Recognition, recognised
-from splatdistill.priors import DiffusionPrior
-from splatdistill.priors.sampling import sample
+from splatdistill.priors import Condition, DiffusionPrior
+from splatdistill.priors.prompts import Prompts
+from splatdistill.priors.random import normal
+from splatdistill.priors.sampling import ddim, sample
 from splatdistill.toybox import NAMED, Caption, is_held_out, render, sample_caption
 from splatdistill.toybox.captions import plain_captions
-from splatdistill.toybox.world import SIZE, VIEWS, WORDS, backgrounds, pictures
+from splatdistill.toybox.world import DIRECTED, SIZE, VIEWS, WORDS, backgrounds, pictures
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,39 @@ def obeyed(samples: Samples, words: ViewWords = WORDS) -> Obeyed:
         asked += [samples.words[i] for i in mine]
         seen += words_by_truth(samples.images[mine], caption, words).best
     return Obeyed.of(asked, seen)
+
+
+QUARTERS = ("front", "left side", "back", "right side")
+"""Directions from which the cameras of a set look, at azimuths of 0, 90, 180 and 270 degrees."""
+
+
+def quarters_seen(images: Float[Tensor, "b 3 h w"], caption: Caption) -> list[str]:
+    """Return from which of the four directions the true object looks most like each picture."""
+    found = words_by_truth(images, caption, DIRECTED)
+    columns = [found.words.index(q) for q in QUARTERS]
+    return [QUARTERS[k] for k in found.score.mean(1)[:, columns].argmax(1).tolist()]
+
+
+def draw_sets(prior: DiffusionPrior, captions: Sequence[Caption], rng: torch.Generator, scale: float = 5.0, steps: int = 50, batch: int = 8) -> Samples:
+    """Return a set of four views of each caption, by DDIM of a prior that sees four: told by cameras, without words of the view."""
+    made = []
+    for some in (captions[i : i + batch] for i in range(0, len(captions), batch)):
+        around = orbit([0.0, 90.0, 180.0, 270.0], 15.0, *VIEWS.middle, prior.image_size)
+        texts = [Prompts(str(c)).conditions(prior, around) for c in some]
+        positive, negative = Condition.cat([t.positive for t in texts]), Condition.cat([t.negative for t in texts])
+        with torch.no_grad():
+            blank = prior.encode(torch.full((1, 3, prior.image_size, prior.image_size), 0.5))
+            x = normal((4 * len(some), *blank.shape[1:]), rng, blank)
+            made.append(prior.decode(ddim(prior, x, positive, negative, scale, steps)).clamp(0, 1).float().cpu())
+    return Samples(torch.cat(made), tuple(c for c in captions for _ in QUARTERS), QUARTERS * len(captions))
+
+
+def cameras_obeyed(samples: Samples) -> Obeyed:
+    """Count if the pictures of sets show the side that their camera sees, of four a quarter of a turn apart."""
+    seen: list[str] = []
+    for i in range(0, len(samples.captions), len(QUARTERS)):
+        seen += quarters_seen(samples.images[i : i + len(QUARTERS)], samples.captions[i])
+    return Obeyed.of(samples.words, seen)
 
 
 @dataclass(frozen=True)

@@ -7,21 +7,26 @@ import torch
 
 from splatdistill.cameras import orbit
 from splatdistill.evaluate.embedded_models import (
+    QUARTERS,
     Obeyed,
     Retrieval,
     Samples,
+    cameras_obeyed,
     draw_captions,
     draw_samples,
+    draw_sets,
     family,
     fronted_captions,
     obeyed,
+    quarters_seen,
     retrieval,
     true_pictures,
 )
 from splatdistill.evaluate.retrieval import Recognition
+from splatdistill.priors import Condition
 from splatdistill.priors.exact import GaussianMixturePrior
 from splatdistill.toybox import Caption, is_held_out, parse, render
-from splatdistill.toybox.world import SIZE, WORDS
+from splatdistill.toybox.world import SIZE, VIEWS, WORDS
 
 CAT = parse("an orange cat")
 
@@ -91,6 +96,35 @@ def test_samples_of_an_obedient_prior_obey_and_of_a_stubborn_one_do_not():
     assert obeyed(drawn) == Obeyed(4, 1.0, tuple((w, 1.0) for w in words))
     stubborn = Samples(drawn.images[[0, 0, 0, 0]], drawn.captions, drawn.words)
     assert obeyed(stubborn).words == (("front", 1.0), ("side", 0.0), ("back", 0.0), ("overhead", 0.0))
+
+
+@pytest.mark.parametrize("caption", [CAT, Caption("duck", "red"), Caption("car", "orange")], ids=str)
+def test_sets_whose_views_are_turned_round_do_not_obey_their_cameras(caption):
+    around = orbit([0.0, 90.0, 180.0, 270.0], 15.0, 2.8, 42.0, SIZE)
+    true = render([caption.parts()], around, torch.full((4, 3), 0.6)).rgb
+    assert quarters_seen(true, caption) == list(QUARTERS)
+    assert quarters_seen(true.roll(1, 0), caption) == [*QUARTERS[3:], *QUARTERS[:3]]
+    one_side = Samples(torch.cat([true, true[[1, 1, 1, 1]]]), (caption,) * 8, QUARTERS * 2)
+    assert cameras_obeyed(one_side) == Obeyed(8, 0.625, (("front", 0.5), ("back", 0.5), ("left side", 1.0), ("right side", 0.5)))
+
+
+class Turning(GaussianMixturePrior):
+    """Prior that sees four views, each by its camera."""
+
+    views, image_size, wants = 4, SIZE, frozenset({"tokens", "camera"})
+
+    def eps(self, x_t, t, condition):
+        turns = [round(float(torch.rad2deg(torch.atan2(c[1, 3], c[0, 3]))) / 90) % 4 for c in condition.camera]
+        each = [Condition(torch.eye(4, dtype=x_t.dtype)[k].log().clamp(min=-50).view(1, 1, 4)) for k in turns]
+        return torch.cat([super(Turning, self).eps(x_t[i : i + 1], t[i : i + 1], each[i]) for i in range(len(x_t))])
+
+
+def test_sets_are_asked_by_their_cameras():
+    around = orbit([0.0, 90.0, 180.0, 270.0], 15.0, *VIEWS.middle, SIZE)
+    seen = render([CAT.parts()], around, torch.full((4, 3), 0.5)).rgb.double()
+    prior = Turning(seen, torch.full((4,), 1e-3, dtype=torch.float64), {str(CAT): [0.25] * 4})
+    drawn = draw_sets(prior, [CAT, CAT], torch.Generator().manual_seed(0), scale=1.0, steps=6)
+    assert drawn.images.shape == (8, 3, SIZE, SIZE) and cameras_obeyed(drawn).all == 1.0
 
 
 def test_symmetric_objects_are_not_asked_for_views():
