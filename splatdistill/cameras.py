@@ -84,11 +84,12 @@ class Cameras:
         return replace(self, intrinsics=scale[:, None] * self.intrinsics, width=width, height=height)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Cameras":
-        """Return the same cameras on another device or in another precision."""
+        """Return the same cameras on another device or in another precision. A card is not waited for."""
+        ahead = device is not None and torch.device(device).type != "cpu"
         return replace(
             self,
-            world_to_camera=self.world_to_camera.to(device=device, dtype=dtype),
-            intrinsics=self.intrinsics.to(device=device, dtype=dtype),
+            world_to_camera=self.world_to_camera.to(device=device, dtype=dtype, non_blocking=ahead),
+            intrinsics=self.intrinsics.to(device=device, dtype=dtype, non_blocking=ahead),
         )
 
     @staticmethod

@@ -22,6 +22,7 @@ from splatdistill import checks
 from splatdistill.densify.base import CountChange, Densifier, DensifyState, due
 from splatdistill.densify.ops import Rows, forget, overwrite, resize, rows
 from splatdistill.gaussians import rotation_matrices
+from splatdistill.priors.random import sent
 from splatdistill.scene import optim
 from splatdistill.scene.splats import PARAMETERS, Splats
 
@@ -66,7 +67,7 @@ class Relocate(Densifier):
         if self.noise == 0:
             return
         rate = optim.group(optimizer, "means")["lr"]
-        eta = torch.randn(scene.means.shape, generator=rng).to(scene.means)
+        eta = sent(torch.randn(scene.means.shape, generator=rng), scene.means.device, scene.means.dtype)
         gated = torch.sigmoid(-GATE_SHARPNESS * (scene.logits.sigmoid() - self.gate))
         rotation, variance = rotation_matrices(scene.quats), (2 * scene.log_scales).exp()
         spread = rotation @ (variance * (rotation.mT @ eta[..., None])[..., 0])[..., None]

@@ -10,7 +10,7 @@ A guidance answers three questions and nothing else:
 
 and, where views act on each other, `mix`. Then, for all methods alike: w(t) times what was mixed, clipped, normalised.
 
-Conventions: t in [0,1]; x_t = alpha_t x + sigma_t eps; answers are eps; the gradient is summed over latent
+Conventions: t in [0,1], on the CPU, so that no method waits for a card to know it; x_t = alpha_t x + sigma_t eps; answers are eps; the gradient is summed over latent
 dimensions and divided by the batch, as in threestudio.
 """
 
@@ -123,7 +123,7 @@ class Guidance(ABC):
     def __call__(self, view: View, memory: nn.Module) -> Distilled:
         """Return one evaluation; the gradient reaches x and nothing else."""
         check_sets(len(view.x), view.prior)
-        t = self.value("times").draw(len(view.x), view.progress, view.rng, view.prior.views).to(view.x)
+        t = self.value("times").draw(len(view.x), view.progress, view.rng, view.prior.views).to(view.x.dtype)
         with torch.no_grad():
             n = self.noise(view, t, memory)
             answers = view.prior.answer(self.ask(view, n, memory))

@@ -16,6 +16,7 @@ from splatdistill.guidance.surface import footprints
 from splatdistill.guidance.times import Times
 from splatdistill.guidance.types import Noised, View
 from splatdistill.priors import DiffusionPrior
+from splatdistill.priors.random import normal
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class CFD(Guided):
         """Return a kept noise, its share gamma renewed: sqrt(1 - gamma) n + sqrt(gamma) new."""
 
         def fresh() -> Tensor:
-            return torch.randn(shape, generator=view.rng, dtype=view.x.dtype).to(view.x.device)
+            return normal(shape, view.rng, view.x)
 
         n = memory.get(name, shape, view.x, fresh)
         return memory.keep(name, (1 - self.gamma) ** 0.5 * n + self.gamma**0.5 * fresh()) if self.gamma else n

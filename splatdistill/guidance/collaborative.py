@@ -63,12 +63,13 @@ class Collaborative(Guided):
         repulsion = 2 * gamma * (kernel[..., None] * apart).sum(1)
         return ((kernel @ r - self.repulsion * repulsion) / count).view_as(residual)
 
-    def median(self, square: Float[Tensor, "n n"]) -> float:
-        """Return m; infinite where no two views differ."""
+    def median(self, square: Float[Tensor, "n n"]) -> Float[Tensor, ""]:
+        """Return m; infinite where no two views differ. Stays on the device, in float64."""
         count = len(square)
-        if self.variant == "code" and (m := float(square.median())) > 0:
-            return m
-        others = square[~torch.eye(count, dtype=torch.bool, device=square.device)]
-        m = float(others.quantile(0.5)) if count > 1 else 0.0
-        m = m or (float(others.max()) if count > 1 else 0.0)  # most views alike, some not
-        return m or math.inf
+        if count == 1:
+            return square.new_tensor(math.inf, dtype=torch.float64)
+        others = square.flatten()[1:].view(count - 1, count + 1)[:, :-1]  # all but the diagonal
+        m, most = others.quantile(0.5).double(), others.max().double()
+        m = torch.where(m > 0, m, torch.where(most > 0, most, math.inf))  # most views alike, some not
+        lower = square.median().double()
+        return torch.where(lower > 0, lower, m) if self.variant == "code" else m

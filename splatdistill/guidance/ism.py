@@ -4,7 +4,6 @@ import math
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -14,6 +13,7 @@ from splatdistill.guidance.noising import at_level, beginning, ddim, diffuse, in
 from splatdistill.guidance.shaping import Weight
 from splatdistill.guidance.times import Times
 from splatdistill.guidance.types import Noised, View
+from splatdistill.priors.random import normal
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class ISM(Guided):
         t, offset, floor = t.clamp(max=0.999), 0.0, 0.0
         if self.variant == "code":  # index i of its timesteps is step i + 1, and all starts at index 0
             t, floor = ((1000 * t + 1e-4).floor() + 1).clamp(max=999) / 1000, 0.001
-            offset = 0.1 * torch.randn(1, *view.x.shape[1:2], *[1] * (view.x.ndim - 2), generator=view.rng, dtype=view.x.dtype).to(view.x)
+            offset = 0.1 * normal((1, *view.x.shape[1:2], *[1] * (view.x.ndim - 2)), view.rng, view.x)
         s = (t - self.span(view.progress)).clamp(min=floor)
         begin = self.value("begin")
         n = diffuse(view, s.clamp(max=max(begin, view.prior.begins)), view.randn() + offset) if begin else beginning(view, s)

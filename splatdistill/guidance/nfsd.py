@@ -11,6 +11,7 @@ from splatdistill.guidance.base import Directed
 from splatdistill.guidance.shaping import per_view
 from splatdistill.guidance.types import Noised, View
 from splatdistill.priors import Query
+from splatdistill.priors.random import sent
 
 
 @dataclass(frozen=True)
@@ -48,5 +49,5 @@ class NFSD(Directed):
     def residual(self, view: View, n: Noised, answers: tuple[Tensor, ...], memory: nn.Module) -> Float[Tensor, "b *d"]:
         """Return delta_D + s delta_C."""
         _, null, neg, *_ = answers
-        domain = torch.where(per_view(n.t, null) < self.threshold, null, null - neg)
+        domain = torch.where(sent(per_view(n.t, null) < self.threshold, null.device), null, null - neg)
         return domain + self.predict(view, answers) - null

@@ -10,6 +10,7 @@ from splatdistill.guidance.cfg import CFG
 from splatdistill.guidance.shaping import per_view
 from splatdistill.guidance.types import Noised, View
 from splatdistill.priors import Query
+from splatdistill.priors.random import sent
 
 
 def diffuse(
@@ -106,5 +107,5 @@ def invert_on_grid(view: View, t: Float[Tensor, " b"], end: Float[Tensor, " b"],
         here, there = ((here / 1000).maximum(lowest), there.maximum(lowest)) if view.prior.begins else (here / 1000, there)
         eps_hat = cfg.combine(view, view.prior.answer(cfg.queries(view, x, here)))
         moved = ddim(view, Noised(x, here, torch.zeros_like(x)), there, eps_hat, eta, reduce=False).x_t
-        x = torch.where(per_view(going, x), moved, x)
+        x = torch.where(sent(per_view(going, x), x.device), moved, x)
     return x

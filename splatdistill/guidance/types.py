@@ -8,6 +8,7 @@ from torch import Tensor
 
 from splatdistill.errors import UserError
 from splatdistill.priors import Conditions, DiffusionPrior
+from splatdistill.priors.random import normal
 from splatdistill.render import RenderOutput
 
 
@@ -24,18 +25,20 @@ class View:
 
     def randn(self) -> Float[Tensor, "b *d"]:
         """Draw standard normal noise in the latents' shape; the same numbers on every device."""
-        return torch.randn(self.x.shape, generator=self.rng, dtype=self.x.dtype).to(self.x.device)
+        return normal(self.x.shape, self.rng, self.x)
 
     def rand(self, shared: bool = False) -> Float[Tensor, " b"]:
-        """Draw one uniform number per view; views that the prior sees as one set have one together, as all have if shared."""
+        """Draw one uniform number per view, on the CPU as all times are; views that the prior sees as one set have one together, as all
+        have if shared.
+        """
         count = 1 if shared else len(self.x) // self.prior.views
         u = torch.rand(count, generator=self.rng, dtype=self.x.dtype)
-        return u.repeat_interleave(len(self.x) // count).to(self.x.device)
+        return u.repeat_interleave(len(self.x) // count)
 
 
 @dataclass(frozen=True)
 class Noised:
-    """Latents at noise level t. Always: x_t == alpha_t x + sigma_t eps."""
+    """Latents at noise level t, which is on the CPU. Always: x_t == alpha_t x + sigma_t eps."""
 
     x_t: Float[Tensor, "b *d"]
     t: Float[Tensor, " b"]

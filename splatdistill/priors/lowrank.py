@@ -13,7 +13,7 @@ from splatdistill.errors import UserError
 from splatdistill.priors import Adapter, Condition
 from splatdistill.priors.multiview import before_each_set
 from splatdistill.priors.prediction import Prediction, target
-from splatdistill.priors.random import normal
+from splatdistill.priors.random import normal, sent
 
 PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0")
 
@@ -90,7 +90,8 @@ class LowRank(Adapter):
     @contextmanager
     def _bent(self, camera: Tensor) -> Iterator[None]:
         """Run the base network with this adapter's hooks."""
-        embedded = self.camera(camera.flatten(1).to(next(self.camera.parameters())))
+        first = next(self.camera.parameters())
+        embedded = self.camera(sent(camera.flatten(1), first.device, first.dtype))
 
         def low_rank(name: str, y: Tensor, out: Any) -> Tensor:
             return out + F.linear(F.linear(y, self.down[name].to(y)), self.up[name].to(y))

@@ -12,6 +12,7 @@ import torch
 
 from splatdistill.cameras import Cameras, ViewWords, with_view
 from splatdistill.priors import Condition, DiffusionPrior, PerpNeg
+from splatdistill.priors.random import sent
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def perp_neg(prior: DiffusionPrior, prompt: str, words: ViewWords, cameras: Came
         return prior.embed([with_view(prompt, word) for word in spoken])
 
     def numbers(values: list) -> torch.Tensor:
-        return torch.tensor(values).to(prior.device, prior.dtype)
+        return sent(torch.tensor(values), prior.device, prior.dtype)
 
     near, far = (embed([t.words[i] for t in turns]) for i in range(2))
     first, second = (embed([t.others[i] for t in turns]) for i in range(2))

@@ -11,6 +11,7 @@ from splatdistill.cameras import Cameras, ViewWords, with_view
 from splatdistill.errors import UserError
 from splatdistill.priors import Condition, Conditions, DiffusionPrior
 from splatdistill.priors.perpneg import perp_neg
+from splatdistill.priors.random import sent
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def perp_neg_of(asked: Literal["auto", "on", "off"], prior: DiffusionPrior) -> b
 def complete(condition: Condition, prior: DiffusionPrior, cameras: Cameras) -> Condition:
     """Return a condition made of text with the cameras added, for a prior that wants them; UserError where it wants still more."""
     if "camera" in prior.wants:
-        condition = replace(condition, camera=cameras.camera_to_world.to(prior.device, prior.dtype))
+        condition = replace(condition, camera=sent(cameras.camera_to_world, prior.device, prior.dtype))
     if lacking := sorted(prior.wants - condition.parts):
         raise UserError(f"The prior {prior.name} also wants {', '.join(lacking)}, which a prompt alone does not give. Take another --prior.")
     return condition

@@ -29,7 +29,7 @@ from splatdistill.priors.parts import Parts, read_parts
 from splatdistill.priors.patches import PatchAutoencoder
 from splatdistill.priors.precision import Precision, VaePrecision
 from splatdistill.priors.prediction import Prediction, to_eps, trusted_from
-from splatdistill.priors.random import normal
+from splatdistill.priors.random import normal, sent
 from splatdistill.weight_files import read_object
 
 FEW = 4
@@ -78,7 +78,7 @@ class StableDiffusionPrior(DiffusionPrior):
         first = next(unet.parameters())
         self.device, self.precision = first.device, first.dtype
         self.dtype = torch.float64 if first.dtype == torch.float64 else torch.float32
-        self.noise = parts.schedule.to(self.device)
+        self.noise = parts.schedule.to("cpu")  # where times are
         self.begins = trusted_from(parts.schedule) if parts.prediction == "sample" else 0.0
         metric = getattr(vae, "metric", None)
         self.metric = None if metric is None else metric.to(self.device, self.dtype)
@@ -202,8 +202,9 @@ class StableDiffusionPrior(DiffusionPrior):
     # -- noise ----------------------------------------------------------------------------------------
 
     def schedule(self, t: Float[Tensor, " b"]) -> tuple[Float[Tensor, "b *one"], Float[Tensor, "b *one"]]:
-        """Return alpha_t and sigma_t, (b,1,1,1); see TableSchedule."""
-        return self.noise.broadcast(t.to(self.device), 3, self.dtype)
+        """Return alpha_t and sigma_t, (b,1,1,1); see TableSchedule. Times on the CPU are not waited for, others are fetched."""
+        alpha, sigma = self.noise.broadcast(t.cpu(), 3, self.dtype)
+        return sent(alpha, self.device), sent(sigma, self.device)
 
     @torch.no_grad()
     def answer(self, queries: Sequence[Query]) -> tuple[Float[Tensor, "b *d"], ...]:
@@ -215,7 +216,7 @@ class StableDiffusionPrior(DiffusionPrior):
 
     def _call(self, network: nn.Module | None, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         self.calls += len(x_t) if condition.image is None or self.views == 1 else len(x_t) // self.views * (self.views + 1)
-        pieces = zip(x_t.split(self.max_batch), t.to(self.device).split(self.max_batch), condition.split(self.max_batch))
+        pieces = zip(x_t.split(self.max_batch), t.split(self.max_batch), condition.split(self.max_batch))
         return torch.cat([(network or self.eps)(*piece).to(self.dtype) for piece in pieces])
 
     def eps(self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, " b"], condition: Condition) -> Float[Tensor, "b *d"]:
@@ -227,7 +228,7 @@ class StableDiffusionPrior(DiffusionPrior):
     ) -> Float[Tensor, "b *d"]:
         """Return the prediction of `unet`, the base network or a wrapper of it, as eps, v or x."""
         assert condition.tokens is not None
-        x, steps = x_t.to(self.precision), self.noise.timestep(t)
+        x, steps = x_t.to(self.precision), sent(self.noise.timestep(t), self.device)
         told = {"encoder_hidden_states": condition.tokens.to(self.precision), **self._inputs(x, condition)}
         image = condition.image if self.takes_picture else None
         if image is not None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from splatdistill.priors import Condition
 from splatdistill.priors.families import SD3
+from splatdistill.priors.random import sent
 from splatdistill.priors.stable import StableDiffusionPrior
 
 T5_LENGTH = 256
@@ -39,5 +40,5 @@ class StableDiffusion3Prior(StableDiffusionPrior):
         """Return the velocity that `unet`, the transformer or a wrapper of it, predicts."""
         assert condition.tokens is not None and condition.pooled is not None
         told: dict[str, Any] = {"encoder_hidden_states": condition.tokens.to(self.precision), "pooled_projections": condition.pooled.to(self.precision)}
-        step = self.noise.timestep(t).to(self.device, self.dtype)
+        step = sent(self.noise.timestep(t), self.device, self.dtype)
         return unet(hidden_states=x_t.to(self.precision), timestep=step, **told).sample.to(self.dtype)

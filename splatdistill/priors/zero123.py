@@ -13,6 +13,7 @@ from splatdistill.errors import UserError
 from splatdistill.priors import Condition
 from splatdistill.priors.families import ZERO123
 from splatdistill.priors.parts import Parts
+from splatdistill.priors.random import sent
 from splatdistill.priors.stable import StableDiffusionPrior
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -55,7 +56,7 @@ class Zero123Prior(StableDiffusionPrior):
         x = torch.cat([x_t, latents.to(x_t)], 1).to(self.precision)
         if self.device.type == "cuda":
             x = x.contiguous(memory_format=torch.channels_last)
-        return unet(x, self.noise.timestep(t), encoder_hidden_states=tokens.to(self.precision)).sample.to(self.dtype)
+        return unet(x, sent(self.noise.timestep(t), self.device), encoder_hidden_states=tokens.to(self.precision)).sample.to(self.dtype)
 
     @torch.no_grad()
     def _looked_at(self, image: Float[Tensor, "b 3 h w"]) -> tuple[Tensor, Tensor]:

@@ -76,10 +76,12 @@ class LearningRates:
             case "sh_rest":
                 return self.sh_rest
 
-    def optimizer(self, scene: Splats) -> torch.optim.Adam:
-        """Return a fresh Adam with one group per parameter, in the order of PARAMETERS, each with its name."""
+    def optimizer(self, scene: Splats, fused: bool | None = None) -> torch.optim.Adam:
+        """Return a fresh Adam with one group per parameter, in the order of PARAMETERS, each with its name. fused: all of it in one kernel;
+        by default on CUDA.
+        """
         groups = [{"params": [getattr(scene, n)], "name": n, "lr": self.at(n, 0.0)} for n in PARAMETERS]
-        return torch.optim.Adam(groups, betas=BETAS, eps=EPS)
+        return torch.optim.Adam(groups, betas=BETAS, eps=EPS, fused=fuses(*scene.parameters()) if fused is None else fused or None)
 
     def apply(self, optimizer: torch.optim.Optimizer, progress: float) -> None:
         """Set the learning rates of this progress."""
@@ -89,6 +91,11 @@ class LearningRates:
 
 
 RATES = tuple(f.name for f in fields(LearningRates) if f.name not in ("means_until", "tuned_for_steps"))
+
+
+def fuses(*parameters: Tensor) -> bool | None:
+    """Return True where an optimizer's step of these is to be one kernel, on CUDA; None leaves it to torch."""
+    return True if all(p.is_cuda and p.is_floating_point() for p in parameters) else None
 
 
 def group(optimizer: torch.optim.Optimizer, name: ParameterName) -> dict:
@@ -118,9 +125,14 @@ def load(optimizer: torch.optim.Optimizer, saved: Mapping[str, Tensor]) -> None:
         for key in MOMENTS:
             if key in state and state[key].shape != p.shape:
                 raise ValueError(f"saved {key} of {name} has shape {tuple(state[key].shape)}, not {tuple(p.shape)}")
-        if state:  # Adam keeps the step count on the CPU whatever the parameter's device
-            optimizer.state[p] = {
-                k: v.clone().to(p.device) if k in MOMENTS else v.clone().cpu() for k, v in state.items()
-            }
+        if state:
+            optimizer.state[p] = remembered(state, p, fused=bool(group(optimizer, name)["fused"]))
         else:
             optimizer.state.pop(p, None)
+
+
+def remembered(state: Mapping[str, Tensor], p: Tensor, fused: bool) -> dict[str, Tensor]:
+    """Return what Adam remembers of a parameter where it expects it: moments with the parameter, the count of steps there too in the fused
+    form, else on the CPU.
+    """
+    return {k: v.clone().to(p.device if fused or k in MOMENTS else "cpu") for k, v in state.items()}

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from splatdistill import checks
@@ -91,7 +91,7 @@ def total_variation(image: Float[Tensor, "b c h w"]) -> Float[Tensor, ""]:
     return across + down
 
 
-def finite(*values: Tensor | None) -> bool:
-    """Return whether every given tensor is finite throughout; one synchronisation."""
+def finite(*values: Tensor | None) -> Bool[Tensor, ""]:
+    """Return whether every given tensor is finite throughout, as a tensor: a card is not waited for."""
     sums = [v.detach().sum() for v in values if v is not None]
-    return bool(torch.stack([s.float() for s in sums]).isfinite().all()) if sums else True
+    return torch.stack([s.float() for s in sums]).isfinite().all() if sums else torch.tensor(True)

@@ -39,7 +39,7 @@ class Particle:
             optimizer=config.rates.optimizer(scene),
             densify=config.densify.init(len(scene)),
             background=colour,
-            background_optimizer=torch.optim.Adam([colour], lr=config.background.rate),
+            background_optimizer=torch.optim.Adam([colour], lr=config.background.rate, fused=optim.fuses(colour)),
             step=step,
         )
 
@@ -81,7 +81,8 @@ class Particle:
         particle.densify.load(statistics)
         expect_moments("background.adam.", saved, particle.background)
         if moments := under("background.adam.", saved):
-            particle.background_optimizer.state[particle.background] = moments
+            fused = bool(particle.background_optimizer.param_groups[0]["fused"])
+            particle.background_optimizer.state[particle.background] = optim.remembered(moments, particle.background, fused)
         return particle
 
 

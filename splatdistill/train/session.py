@@ -82,15 +82,14 @@ class Session:
         self.enter_phase()
         c = self.config
         self.last = train_step(self.state, c, c.guidance, self.prior, self.prompts, self.rasterizer, self.reference)
-        d = self.last.distilled
         return StepDone(
             step=self.state.step,
             steps=c.steps,
             gaussians=len(self.state.particles[self.last.particle].scene),
             loss=self.last.loss,
-            grad_norm=float(d.grad.square().mean().sqrt()),
-            t=float(d.noised.t.mean()),
-            coverage=float(self.last.out.alpha.detach().mean()),
+            grad_norm=self.last.grad_norm,
+            t=float(self.last.distilled.noised.t.mean()),  # times are on the CPU
+            coverage=self.last.coverage,
             timing=self.last.timing,
             refused=self.state.refused,
             particle=self.last.particle if len(self.state.particles) > 1 else None,

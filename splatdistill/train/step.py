@@ -1,7 +1,5 @@
 """One training step as a flow of values."""
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,7 +11,9 @@ from splatdistill.gaussians import Gaussians
 from splatdistill.guidance import Distilled, Guidance, View
 from splatdistill.priors import DiffusionPrior
 from splatdistill.priors.prompts import Prompts
+from splatdistill.priors.random import sent
 from splatdistill.render import Rasterizer, RenderOutput, Screen
+from splatdistill.train.clock import Clock
 from splatdistill.train.config import Background, Train
 from splatdistill.train.events import Timing
 from splatdistill.train.losses import finite
@@ -30,6 +30,8 @@ class Step:
     taken: bool  # False: refused, because a gradient was not finite
     particle: int  # whose step it was, from 0
     loss: float  # of the regularisers
+    grad_norm: float  # of the guidance's gradient, root mean square over latents
+    coverage: float  # mean alpha
     view: View  # the last batch
     out: RenderOutput
     distilled: Distilled
@@ -63,7 +65,7 @@ def backgrounds(background: Background, learned: Tensor, batch: int, rng: torch.
         case kind:
             u, colour = torch.rand(batch // views, 1, generator=rng), torch.rand(batch // views, 3, generator=rng)
             each = colour if kind == "random" else torch.where(u < 0.5, 1.0, colour)
-            return each.repeat_interleave(views, 0).to(learned.device)
+            return sent(each.repeat_interleave(views, 0), learned.device)
 
 
 def clipped(out: RenderOutput, clip_rgb: bool) -> RenderOutput:
@@ -95,8 +97,7 @@ def train_step(
     whose gradient is the guidance's where x_k is the x that it was asked about (`Distilled.loss_at`). picture: of the object, with
     opacity (and inverse depth), which each move compares with the splats seen from its camera.
     """
-    clock = [time.perf_counter()]
-    spent = [0.0, 0.0, 0.0]  # render, guidance, backward
+    clock = Clock(prior.device)
     progress, (first, last) = config.progress(state.step, state.phase), config.span(state.phase)
     turn = state.choose()
     particle = state.particles[turn]
@@ -104,48 +105,50 @@ def train_step(
     size = resolution(config, prior, progress)
     particle.zero_grad()
 
-    def lap(stage: int) -> None:
-        clock.append(time.perf_counter())
-        spent[stage] += clock[-1] - clock[-2]
-
-    ok, total, shots = True, 0.0, []
+    sound: list[Tensor] = []  # whether all is finite, read once for the whole step
+    parts: list[Tensor] = []  # of the regularisers' loss
+    shots: list[TargetViews] = []
     views: list[View] = []
     also: list[tuple[Mixed, View]] = []
     screens: list[Screen] = []
     for _ in range(config.accumulate):
-        cameras: Cameras = config.cameras.at(progress).sample(config.batch, size, size, state.rng, prior.views).to(prior.device)
+        drawn = config.cameras.at(progress).sample(config.batch, size, size, state.rng, prior.views)
+        cameras = drawn.to(prior.device)
         behind = backgrounds(config.background, particle.background, len(cameras), state.rng, prior.views)
         g = particle.scene.gaussians()  # what there is
         out = clipped(rasterizer(g, cameras, behind), config.clip_rgb)  # what is seen
-        lap(0)
+        clock.lap("render")
         encoding = state.rng.get_state()
         x = prior.encode(to_prior_size(out.rgb, prior), state.rng)  # what the prior is shown
-        view = View(x, prompts.conditions(prior, cameras, behind.detach()), prior, state.rng, progress, out)
+        view = View(x, prompts.conditions(prior, drawn, behind.detach()), prior, state.rng, progress, out)
         distilled = guidance(view, state.memory)  # what the prior wants changed
         seconds = [(part, part.view(view, config, prompts)) for part in mixed(state.memory)]
         wanted = sum((part.loss(seen) for part, seen in seconds), distilled.loss)
-        lap(1)
+        clock.lap("guidance")
         terms = config.regularise(out, g, progress) + likeness(g, picture, behind, config, rasterizer, size, progress)
         loss = (config.guidance_weight * wanted + terms) / config.accumulate
-        ok = ok and finite(distilled.grad, loss)
-        if not ok:  # nothing is papered over: the whole step is refused
-            break
+        sound.append(finite(distilled.grad, loss))
         loss.backward()
-        lap(2)
-        total += float(terms.detach()) / config.accumulate
+        clock.lap("backward")
+        parts.append(terms.detach())
         views.append(view)
         also += seconds
         screens.append(out.screen)
         shots.append(TargetViews(cameras, None if config.background.kind == "learned" else behind, encoding, distilled))
 
-    ok = ok and finite(*(p.grad for p in particle.scene.parameters()))
-    made = 0
+    sound.append(finite(*(p.grad for p in particle.scene.parameters())))
+    # the one time that a step waits for its device: nothing is papered over, the whole step is refused
+    numbers = read([*sound, distilled.grad.square().mean().sqrt(), out.alpha.detach().mean(), *parts])
+    ok, (grad_norm, coverage, *losses) = all(numbers[: len(sound)]), numbers[len(sound) :]
+    total, made = 0.0, 0
+    for good, part in zip(numbers, losses):
+        total += part / config.accumulate if good else 0.0
     if ok:
         for screen in screens:  # only now: a refused step leaves no statistics
             config.densify.observe(particle.densify, screen, size, size)
         move(particle, config, state.rng)
         made = 1
-        while made < config.inner and towards(shots, particle, config, prior, rasterizer, progress, lap, picture):
+        while made < config.inner and towards(shots, particle, config, prior, rasterizer, progress, clock, picture):
             move(particle, config, state.rng)
             made += 1
         for seen in views:  # from all of them, a batch at a time
@@ -158,8 +161,12 @@ def train_step(
         config.densify.update(particle.densify, particle.scene, particle.optimizer, *at, state.rng, config.max_gaussians)
     else:
         state.refused += 1
-    timing = Timing(*spent, rest=time.perf_counter() - clock[0] - sum(spent))
-    return Step(ok, turn, total, view, out, distilled, timing, made)
+    return Step(ok, turn, total, grad_norm, coverage, view, out, distilled, clock.timing(), made)
+
+
+def read(values: list[Tensor]) -> list[float]:
+    """Return numbers that a device has found, in one wait for all of them; float64 holds each as it is."""
+    return torch.stack([sent(v.double(), values[0].device) for v in values]).tolist()
 
 
 def move(particle: Particle, config: Train, rng: torch.Generator) -> None:
@@ -182,26 +189,26 @@ def towards(
     prior: DiffusionPrior,
     rasterizer: Rasterizer,
     progress: float,
-    lap: Callable[[int], None],
+    clock: Clock,
     picture: Float[Tensor, "c h w"] | None,
 ) -> bool:
     """Set the gradients of another move towards the targets of `shots`; return whether they are finite, without which
     there is none. The densifier's statistics stay those of the outer steps, whose gradients its thresholds are meant for.
     """
     particle.zero_grad()
+    sound = []
     for shot in shots:
         behind = particle.background.sigmoid().expand(len(shot.cameras), 3) if shot.behind is None else shot.behind
         g = particle.scene.gaussians()
         out = clipped(rasterizer(g, shot.cameras, behind), config.clip_rgb)
         x = encoded_again(out.rgb, prior, shot.encoding)
-        lap(0)
+        clock.lap("render")
         terms = config.regularise(out, g, progress) + likeness(g, picture, behind, config, rasterizer, shot.cameras.width, progress)
         loss = (config.guidance_weight * shot.distilled.loss_at(x) + terms) / config.accumulate
-        if not finite(loss):
-            return False
+        sound.append(finite(loss))
         loss.backward()
-        lap(2)
-    return finite(*(p.grad for p in particle.scene.parameters()))
+        clock.lap("backward")
+    return all(read([*sound, finite(*(p.grad for p in particle.scene.parameters()))]))
 
 
 def likeness(

@@ -107,3 +107,42 @@ def test_nothing_is_saved_before_the_first_step_and_loading_nothing_forgets() ->
     step(scene, optimizer, 0)
     optim.load(optimizer, {})
     assert optim.tensors(optimizer) == {}
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_one_kernel_or_many_a_saved_state_goes_on_bit_for_bit(fused: bool) -> None:
+    """The fused form, which CUDA takes by default, runs on a CPU too; it wants its count of steps where the parameter is."""
+    whole, scene = splats(), splats()
+    steps = [RATES.optimizer(whole, fused=fused), RATES.optimizer(scene, fused=fused)]
+    for seed in range(3):
+        step(whole, steps[0], seed)
+    for seed in range(2):
+        step(scene, steps[1], seed)
+    saved = {k: v.clone() for k, v in optim.tensors(steps[1]).items()}
+    resumed = Splats.from_gaussians(scene.gaussians().detach())
+    for name in PARAMETERS:
+        getattr(resumed, name).data.copy_(getattr(scene, name))
+    again = RATES.optimizer(resumed, fused=fused)
+    optim.load(again, saved)
+    step(resumed, again, 2)
+    assert all(torch.equal(getattr(resumed, n), getattr(whole, n)) for n in PARAMETERS)
+    assert all(bool(g["fused"]) is fused for g in again.param_groups) and saved["means.step"] == 2
+
+
+def test_the_fused_form_moves_as_the_other_does_and_is_asked_for_on_cuda_only() -> None:
+    pair = splats(), splats()
+    for scene, fused in zip(pair, (True, False)):
+        optimizer = RATES.optimizer(scene, fused=fused)
+        for seed in range(3):
+            step(scene, optimizer, seed)
+    for name in PARAMETERS:
+        torch.testing.assert_close(getattr(pair[0], name), getattr(pair[1], name), rtol=1e-5, atol=1e-6)
+    assert optim.fuses(*pair[0].parameters()) is None
+    assert not RATES.optimizer(pair[0]).param_groups[0]["fused"]
+
+
+def test_what_is_remembered_is_where_its_form_expects_it() -> None:
+    p = torch.nn.Parameter(torch.zeros(2, device="meta"))
+    saved = {"step": torch.ones(()), "exp_avg": torch.zeros(2), "exp_avg_sq": torch.zeros(2)}
+    assert {k: v.device.type for k, v in optim.remembered(saved, p, fused=True).items()} == dict.fromkeys(saved, "meta")
+    assert {k: v.device.type for k, v in optim.remembered(saved, p, fused=False).items()} == {"step": "cpu", "exp_avg": "meta", "exp_avg_sq": "meta"}
