@@ -32,7 +32,7 @@ class Clock:
         return event
 
     def lap(self, stage: Stage) -> None:
-        """Book the time since the last lap under a stage."""
+        """Add the time since the last lap to a stage."""
         self.laps.append((stage, self.now()))
 
     def timing(self) -> Timing:
