@@ -12,7 +12,7 @@ Stage = Literal["render", "guidance", "backward"]
 
 class Clock:
     """Clock that tells how long each stage of a step took: on a CPU by its own clock, on CUDA by events in the card's queue, which
-    have times of their own: the CPU only queues the work and is away at once, so that its clock would book everything under the stage
+    have times of their own: the CPU only queues the work and is away at once, so that its clock would count everything to the stage
     that first waits.
     """
 
@@ -20,7 +20,7 @@ class Clock:
         """Start the clock."""
         self.device = device
         self.laps: list[tuple[Stage, float | torch.cuda.Event]] = []
-        self.began = self.now()
+        self.began, self.start = time.perf_counter(), self.now()
 
     def now(self) -> "float | torch.cuda.Event":
         """Return this moment: seconds, or an event in the card's queue."""
@@ -36,21 +36,21 @@ class Clock:
         self.laps.append((stage, self.now()))
 
     def timing(self) -> Timing:
-        """Return the seconds of each stage, and of what no lap was booked under. On CUDA it waits for the step's end."""
-        end = self.now()
-        if isinstance(end, torch.cuda.Event):
-            end.synchronize()
-        spent, before = dict.fromkeys(("render", "guidance", "backward"), 0.0), self.began
+        """Return the seconds of each stage, and what is left of the CPU's own time. Waits for the last lap, which is done where the
+        step's numbers have been read, and not for what the card does after it.
+        """
+        spent, before = dict.fromkeys(("render", "guidance", "backward"), 0.0), self.start
         for stage, moment in self.laps:
             spent[stage] += between(before, moment)
             before = moment
-        return Timing(**spent, rest=between(self.began, end) - sum(spent.values()))
+        return Timing(**spent, rest=max(0.0, time.perf_counter() - self.began - sum(spent.values())))
 
 
 def between(first: "float | torch.cuda.Event", last: "float | torch.cuda.Event") -> float:
     """Return the seconds from one moment to another."""
     if isinstance(first, torch.cuda.Event):
         assert isinstance(last, torch.cuda.Event)
+        last.synchronize()
         return first.elapsed_time(last) / 1e3
     assert not isinstance(last, torch.cuda.Event)
     return last - first
