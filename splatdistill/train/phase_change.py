@@ -1,16 +1,12 @@
 """Begin of a phase: the settings that it changes, and what of the prior, the guidance and the densifier begins anew with them."""
 
-from dataclasses import replace
-
 from splatdistill.errors import UserError
 from splatdistill.priors import DiffusionPrior, weights
 from splatdistill.train.config import Train
 from splatdistill.train.mixed import remembered
-from splatdistill.train.phases import CHOICES, FORM, Phase, read
+from splatdistill.train.phases import ASKED, CHOICES, FORM, Phase, read
 from splatdistill.train.plain import KINDS, from_plain
 from splatdistill.train.state import State
-
-ASKED = ("prior", "prior_views")  # which prior a phase asks; a run is not steered to another
 
 
 def within(config: Train, phase: Phase) -> Train:
@@ -23,14 +19,6 @@ def within(config: Train, phase: Phase) -> Train:
         if name is not None and name not in KINDS[part]:
             raise UserError(f"the phase {phase.name!r}: there is no {part} {name!r}; expected {', '.join(KINDS[part])}")
     return from_plain(config, tree, f"the options of the phase {phase.name!r}")
-
-
-def asking(config: Train, number: int) -> Train:
-    """Return settings that name the prior of a phase: the one that it, or the last one before it that names one, asks."""
-    for said in config.phases[: number + 1]:
-        tree = read(said).tree()
-        config = replace(config, **{name: tree[name] for name in ASKED if name in tree})
-    return config
 
 
 def refuse_impossible(config: Train) -> None:

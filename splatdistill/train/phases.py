@@ -49,6 +49,7 @@ class Phase:
 
 
 CHOICES = ("guidance", "densify")
+ASKED = ("prior", "prior_views")  # which prior a phase asks; a run is not steered to another
 
 
 @lru_cache(maxsize=256)
@@ -67,6 +68,18 @@ def read(said: str) -> Phase:
         if path.split(".")[0] in FIXED:
             raise UserError(f"{said!r}: {path} is the same in all phases; expected another option")
     return Phase(found["name"], float(share), tuple(options.items()))
+
+
+def prior_asked(phases: Any, number: int) -> dict[str, Any]:
+    """Return the prior and the views that it sees together in a phase, as far as that phase or one before it names them. phases: of
+    a configuration, or what a checkpoint says there; UserError for what are none.
+    """
+    named: dict[str, Any] = {}
+    if not isinstance(phases, list | tuple) or not all(isinstance(said, str) for said in phases):
+        raise UserError(f"{phases!r} are no phases; expected a list of texts")
+    for said in phases[: number + 1]:
+        named |= {name: value for name, value in read(said).tree().items() if name in ASKED}
+    return named
 
 
 def located(said: str) -> str:

@@ -21,6 +21,7 @@ from splatdistill.train.config import Train
 from splatdistill.train.events import Event, Paused, Preview, line_of
 from splatdistill.train.log import Given, commands_of, description, mend, unknown_steering
 from splatdistill.train.notes import NEW, NOTE, Plain, read_note
+from splatdistill.train.phases import prior_asked
 from splatdistill.train.plain import KINDS, NAME, UNCHANGING, commanded
 from splatdistill.train.run_files import PICTURE, PICTURES, RunFiles, step_of
 
@@ -134,9 +135,11 @@ class RunDir(RunFiles):
         config.yaml and the log. What cannot be steered is as config.yaml has it: it may say where the weights are now.
         """
         saved: Plain | None = None
+        asked: Plain = {}
         for folder in reversed(self.checkpoints()) if step is None else [self.checkpoint(step)]:
             try:
-                saved = read_note(folder).settings
+                note = read_note(folder)
+                saved, asked = note.settings, prior_asked((note.settings or {}).get("phases", ()), note.phase)
                 break
             except UserError:
                 if step is not None:
@@ -151,7 +154,7 @@ class RunDir(RunFiles):
             own = begun.get(part)
             if isinstance(own, dict) and NAME in own and isinstance(saved.get(part), dict) and NAME not in saved[part]:
                 saved = saved | {part: {NAME: own[NAME]} | saved[part]}
-        return saved | {k: begun[k] for k in UNCHANGING if k in begun}
+        return saved | {k: begun[k] for k in UNCHANGING if k in begun} | asked
 
     # writing -------------------------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from splatdistill.train.config import Train, check_prompt
 from splatdistill.train.fields import with_field, with_fields
 from splatdistill.train.log import Given
 from splatdistill.train.mixed import remembered
-from splatdistill.train.phase_change import asking
+from splatdistill.train.phases import prior_asked
 from splatdistill.train.plain import UNCHANGING, from_plain
 from splatdistill.train.run import RunDir
 from splatdistill.train.session import Session
@@ -69,7 +69,7 @@ def in_force(begun: Train, run: RunDir, checkpoint: Checkpoint) -> Train:
     settings = checkpoint.note.settings
     if settings is None:  # of an earlier version: the log has to say
         return as_steered(begun, run.commands(checkpoint.note.step) if run.log.is_file() else [])
-    return from_plain(asking(begun, checkpoint.note.phase), {k: v for k, v in settings.items() if k not in UNCHANGING})
+    return from_plain(replace(begun, **prior_asked(begun.phases, checkpoint.note.phase)), {k: v for k, v in settings.items() if k not in UNCHANGING})
 
 
 def begin_parts(session: Session, config: Train, command: SetField | Choose) -> None:

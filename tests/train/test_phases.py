@@ -21,7 +21,7 @@ from splatdistill.train.commands import Commands, SetField
 from splatdistill.train.events import PhaseBegun, StepDone
 from splatdistill.train.loop import run
 from splatdistill.train.phase_change import within
-from splatdistill.train.phases import Phase, read, span
+from splatdistill.train.phases import Phase, prior_asked, read, span
 from splatdistill.train.plain import from_plain
 from splatdistill.train.run import RunDir
 from splatdistill.train.session import Session
@@ -156,6 +156,7 @@ def test_another_prior_is_asked_from_its_phase_on_and_after_a_resume(tmp_path, s
     assert main(["train", "--resume", str(kept.path), "--no-viewer"]) == 0
     assert kept.splats.read_bytes() == before
     assert parse_train(["--config", str(kept.config)], lambda source: None).config.prior == str(first)
+    assert kept.settings()["prior"] == str(second) and kept.begun()["prior"] == str(first)
 
 
 @pytest.mark.parametrize("family", ["tiny", "world", "sd"])
@@ -169,6 +170,12 @@ def test_every_phase_that_comes_along_suits_every_recipe(family, method):
         assert all(read(said).changes is not None for said in c.phases)
         for said in c.phases:
             c = within(c, read(said))
+
+
+@pytest.mark.parametrize("phases", [3, [3], "a[share=1]", ["a["], {"a": 1}])
+def test_what_a_checkpoint_says_in_the_place_of_phases_is_refused(phases):
+    with pytest.raises(UserError, match="phase"):
+        prior_asked(phases, 0)
 
 
 def test_phase_files_name_their_source():
