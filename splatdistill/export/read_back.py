@@ -58,7 +58,7 @@ def differences(meant: Gaussians, got: Gaussians, path: Name) -> Differences:
     # beyond the visible range formats may cut
     seen, other = (torch.cat([sh.evaluate(g.sh, along).add(0.5).clamp(0, 1), g.opacities[:, None]], 1) for g in (meant, got))
     return Differences(
-        place=(meant.means.double() - got.means.double()).norm(dim=1),
+        place=(meant.means.double() - got.means.float().double()).norm(dim=1),  # viewers draw in single precision
         own=meant.scales.double().sort(dim=1).values[:, 1],
         radius=bulk(meant).radius,
         shape=(first - second).flatten(1).norm(dim=1) / norm,
