@@ -21,6 +21,10 @@ GONE = {"guidance.rescale": ("csd", "nfsd")}
 """Dotted path of an option that some classes no longer have, and their names; it never meant anything to them."""
 
 
+LISTS = ("lora", "lora_scale")
+"""Options that now take several values; one that once had a single value, or none, has a list of it."""
+
+
 def path_now(path: str) -> str:
     """Return a dotted path under today's names."""
     return RENAMED.get(path, path)
@@ -35,5 +39,7 @@ def tree_now(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
             continue
         name = key if path_now(path) == path else path_now(path).rpartition(".")[2]
         if name == key or name not in tree:
+            if path in LISTS and not isinstance(value, list):
+                value = [] if value is None else [value]
             now[name] = tree_now(value, f"{path}.") if isinstance(value, dict) else value
     return now

@@ -1,6 +1,7 @@
 """Files of LoRA, judged by their headers alone."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from splatdistill.errors import WeightsError
@@ -34,6 +35,13 @@ def fault(file: Path) -> str:
     if not any(DOWN.search(name) for name in names):
         return f"holds no LoRA: expected tensors that end in lora_A.weight or lora_down.weight, got {shown(next(iter(names), ''))}"
     return ""
+
+
+def with_scales(files: Path | Sequence[Path] | None, scales: float | Sequence[float]) -> list[tuple[Path, float]]:
+    """Return each file with its factor, which may be one for all. ValueError where there is another number of factors."""
+    some = [] if files is None else [files] if isinstance(files, Path) else list(files)
+    factors = [scales] if isinstance(scales, int | float) else list(scales)
+    return list(zip(some, factors * len(some) if len(factors) == 1 else factors, strict=True))
 
 
 def refusal(file: Path, why: str) -> WeightsError:

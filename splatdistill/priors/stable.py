@@ -22,6 +22,7 @@ from splatdistill.priors.batching import answer_grouped
 from splatdistill.priors.families import SD, ModelFamily
 from splatdistill.priors.kept_texts import KeptTexts
 from splatdistill.priors.lora import add as add_lora
+from splatdistill.priors.lora_files import with_scales
 from splatdistill.priors.lowrank import LowRank
 from splatdistill.priors.multiview import NUMBERS, before_each_set, joint, no_camera, pose_numbers, without_first
 from splatdistill.priors.mvdream import camera_azimuth, takes_picture
@@ -99,8 +100,8 @@ class StableDiffusionPrior(DiffusionPrior):
         views: int = 1,
         low_memory: bool = False,
         vae_precision: VaePrecision = "auto",
-        lora: Path | None = None,
-        lora_scale: float = 1.0,
+        lora: Path | Sequence[Path] | None = None,
+        lora_scale: float | Sequence[float] = 1.0,
         file: Path | None = None,
     ) -> "StableDiffusionPrior":
         """Load a folder that layout.problems finds nothing wrong with. Never asks the network. Raises WeightsError.
@@ -108,16 +109,16 @@ class StableDiffusionPrior(DiffusionPrior):
         max_batch: the most images that the UNet sees at once. compile: torch.compile the UNet, which takes
         minutes on the first call and pays off in long runs on a GPU. views: pictures of one object that it sees together,
         for a network that was taught to. low_memory: the text encoder stays on the CPU, pictures go through the autoencoder one
-        at a time, and the UNet sees FEW of them at once. lora: a file of changes to the networks, added with the factor lora_scale. vae_precision:
+        at a time, and the UNet sees FEW of them at once. lora: files of changes to the networks, added with the factors lora_scale, one for each or one for all. vae_precision:
         bfloat16 for all of the autoencoder. file: a single file that holds the weights; the folder then only has the configurations.
         """
         folder, device, name = Path(folder), torch.device(device), name or str(folder)
         if views > 1 and read_object(folder / cls.family.network / "config.json").get("class_embed_type") is None:
             raise UserError(f"The prior {name} sees one picture at a time; take --prior-views 1, or a multi-view prior instead of {views}.")
         parts = read_parts(folder, cls.family, device, precision, name, low_memory, file, vae_precision)
-        if lora is not None:
-            add_lora(parts, cls.family, lora, lora_scale)
-            name = f"{name} + {lora_scale:g} {lora.stem}"
+        for change, scale in with_scales(lora, lora_scale):
+            add_lora(parts, cls.family, change, scale)
+            name = f"{name} + {scale:g} {change.stem}"
         if device.type == "cuda":
             parts = replace(parts, network=channels_last(parts.network), vae=channels_last(parts.vae))
         if compile:

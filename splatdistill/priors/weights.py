@@ -7,6 +7,7 @@ what was looked for, why each place failed, and the commands that put it right.
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -226,8 +227,8 @@ def load(
     views: int = 1,
     low_memory: bool = False,
     vae_precision: VaePrecision = "auto",
-    lora: Path | None = None,
-    lora_scale: float = 1.0,
+    lora: Path | Sequence[Path] | None = None,
+    lora_scale: float | Sequence[float] = 1.0,
 ) -> DiffusionPrior:
     """Return the prior of a source, or of the result of find, by its family; see StableDiffusionPrior.from_folder."""
     found = find(source) if isinstance(source, str) else source

@@ -93,8 +93,8 @@ def resolved(config: C, found: Found) -> C:
     """Return the configuration with `auto` and relative paths replaced by what they mean here, so that it means the same
     tomorrow and from another folder. WeightsError for a LoRA that is none.
     """
-    if isinstance(config, Distillation) and config.lora is not None:
-        refuse_lora(config.lora, found)
+    for file in config.lora if isinstance(config, Distillation) else ():
+        refuse_lora(file, found)
     if isinstance(config, Train):
         config.init.preflight()
         absolute(config.image).read()  # refuses what is no picture
@@ -121,6 +121,7 @@ def absolute(part: Any) -> Any:
     values = {f.name: getattr(part, f.name) for f in dataclasses.fields(part)}
     changes = {k: absolute(v) for k, v in values.items() if dataclasses.is_dataclass(v)}
     changes |= {k: expanded(v).absolute() for k, v in values.items() if isinstance(v, Path)}
+    changes |= {k: tuple(expanded(i).absolute() for i in v) for k, v in values.items() if isinstance(v, tuple) and v and all(isinstance(i, Path) for i in v)}
     return replace(part, **changes)
 
 

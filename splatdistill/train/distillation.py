@@ -58,15 +58,17 @@ class Computed:
 class Distillation(Computed, Prompted):
     """Prompt, prior and seed of a run."""
 
-    lora: Path | None = None
-    """LoRA to add to the prior's networks, a .safetensors file of diffusers, peft or kohya made for the same model."""
-    lora_scale: float = 1.0
-    """Factor on the LoRA: 0 is the prior alone, 1 as it was trained."""
+    lora: tuple[Path, ...] = ()
+    """LoRAs to add to the prior's networks, .safetensors files of diffusers, peft or kohya made for the same model; the changes add up."""
+    lora_scale: tuple[float, ...] = (1.0,)
+    """Factor on each LoRA, or one for all: 0 is the prior alone, 1 as it was trained."""
 
     def __post_init__(self) -> None:
-        """Raise UserError for values of another type, or a factor beyond 10."""
+        """Raise UserError for values of another type, a factor beyond 10, or another number of factors than of files."""
         super().__post_init__()
         checks.within(self, -10, 10, "lora_scale")
+        fits = len(self.lora_scale) in (1, len(self.lora))
+        checks.need(self, "lora_scale", fits, f"needs one factor for all, or one for each of the {len(self.lora)} files of --lora")
 
     def loading(self) -> dict[str, Any]:
         """Return the options of `weights.load`."""

@@ -42,7 +42,7 @@ def named(config: Train, part: str) -> str:
 def _values(part: Any) -> Plain:
     values = {f.name: getattr(part, f.name) for f in dataclasses.fields(part)}
     return {
-        k: _values(v) if dataclasses.is_dataclass(v) else list(v) if isinstance(v, tuple) else str(v) if isinstance(v, Path) else v
+        k: _values(v) if dataclasses.is_dataclass(v) else [str(i) if isinstance(i, Path) else i for i in v] if isinstance(v, tuple) else str(v) if isinstance(v, Path) else v
         for k, v in values.items()
     }
 

@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from helpers import write_sd_folder
 from model_folders import write_sd3_folder, write_xl_folder
 from safetensors.torch import save_file
@@ -15,6 +17,8 @@ from splatdistill.cli import main
 from splatdistill.errors import WeightsError
 from splatdistill.priors.stable import StableDiffusionPrior
 from splatdistill.priors.weights import find, load
+from splatdistill.train.config import Train
+from splatdistill.train.plain import from_plain, to_plain
 
 LAYERS = {
     "unet.down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q": "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q",
@@ -30,7 +34,7 @@ def sd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_sd_folder(tmp_path_factory.mktemp("sd"))
 
 
-def exact(folder: Path, lora: Path | None = None, scale: float = 1.0) -> StableDiffusionPrior:
+def exact(folder: Path, lora: Path | list[Path] | None = None, scale: float | list[float] = 1.0) -> StableDiffusionPrior:
     prior = load(find(str(folder)), precision="float64", lora=lora, lora_scale=scale)
     assert isinstance(prior, StableDiffusionPrior)
     return prior
@@ -92,6 +96,36 @@ def test_a_layer_becomes_w_plus_scale_alpha_by_rank_b_a(sd: Path, tmp_path: Path
     assert prior.name.endswith("+ 0.7 style") and not any(p.requires_grad for p in prior.unet.parameters())
 
 
+@pytest.mark.parametrize("scales", [[0.7, -0.5], [0.4]])
+def test_several_add_up(sd: Path, tmp_path: Path, scales: list[float]) -> None:
+    """The first two layers are changed by both, each of the others by one: W + s_1 delta_1 + s_2 delta_2, by hand."""
+    plain = weights(exact(sd))
+    names = list(LAYERS)
+    pairs = [matrices(names[:3], plain), matrices([*names[:2], names[3]], plain)]
+    files = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
+    for held, file in zip(pairs, files, strict=True):
+        save_file(*as_peft(held)[:1], file, as_peft(held)[1])
+    prior = exact(sd, files, scales)
+    both = scales if len(scales) == 2 else scales * 2
+    for name, after in weights(prior).items():
+        expected = plain[name].clone()
+        for held, scale in zip(pairs, both, strict=True):
+            if (found := held.get(name.removesuffix(".weight"))) is not None and name.endswith(".weight"):
+                expected += scale * ALPHA / RANK * (found[1].double().flatten(1) @ found[0].double().flatten(1)).view_as(expected)
+        torch.testing.assert_close(after, expected)
+    assert prior.name.endswith(f"+ {both[0]:g} a + {both[1]:g} b")
+
+
+def test_a_file_of_settings_from_before_there_were_several_still_means_the_same() -> None:
+    base = Train(prompt="a ball")
+    for said, files in ((None, ()), ("a.safetensors", (Path("a.safetensors"),))):
+        old = to_plain(base) | {"lora": said, "lora_scale": 0.7}
+        found = from_plain(base, old)
+        assert found.lora == files and found.lora_scale == (0.7,)
+    two = replace(base, lora=(Path("a"), Path("b")), lora_scale=(0.5, 2.0))
+    assert from_plain(base, json.loads(json.dumps(to_plain(two)))) == two
+
+
 def test_without_an_alpha_the_factor_is_one_and_convolutions_are_changed_too(sd: Path, tmp_path: Path) -> None:
     name, plain = "unet.down_blocks.0.resnets.0.conv1", weights(exact(sd))
     (pair,) = matrices([name], plain).values()
@@ -149,7 +183,7 @@ def test_what_is_no_lora_of_the_model_is_refused(sd: Path, tmp_path: Path, kind:
     assert words in str(caught.value) and str(caught.value).count("\n") == 1
 
 
-@pytest.mark.parametrize(("argv", "words"), [(["--lora", "gone.safetensors"], "gone.safetensors cannot be used: it is missing"), (["--lora", "style.pt"], "is a .pt, which may run code"), (["--lora-scale", "nan"], "--lora-scale must be finite")])
+@pytest.mark.parametrize(("argv", "words"), [(["--lora", "gone.safetensors"], "gone.safetensors cannot be used: it is missing"), (["--lora", "style.pt"], "is a .pt, which may run code"), (["--lora-scale", "nan"], "--lora-scale must be finite"), (["--lora", "a", "b", "c", "--lora-scale", "1", "2"], "--lora-scale needs one factor for all, or one for each of the 3 files")])
 def test_the_command_line_refuses_before_anything_is_loaded(sd: Path, here: Path, capsys: pytest.CaptureFixture[str], argv: list[str], words: str) -> None:
     Path("style.pt").write_bytes(b"\x80")
     assert main(["train", "--prompt", "a red ball", "--prior", str(sd), *argv]) in (2, 3)
@@ -167,7 +201,8 @@ def test_a_run_has_its_lora_in_its_settings_and_resumes_with_it(sd: Path, here: 
     lora = ["--lora", "style.safetensors", "--lora-scale", "0.5"]
     assert main(["train", "--prompt", "a red ball", "--steps", "1", "--out", "run", *small, *lora]) == 0
     said = Path("run/config.yaml").read_text(encoding="utf-8")
-    assert f"lora: {here / 'style.safetensors'}" in said and "lora_scale: 0.5" in said
+    settings = yaml.safe_load(said)
+    assert settings["lora"] == [str(here / "style.safetensors")] and settings["lora_scale"] == [0.5]
     assert main(["train", "--resume", "run", "--steps", "2", "--no-viewer"]) == 0
     Path("style.safetensors").unlink()
     assert main(["train", "--resume", "run", "--steps", "3", "--no-viewer"]) == 3
