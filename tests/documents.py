@@ -65,7 +65,7 @@ def inline_commands(text: str) -> Iterator[str]:
             yield quoted
 
 
-MEANT = {"--guidance NAME": "--guidance sds", "--guidances NAME": "--guidances sds", "--preset NAME": "--preset gallery", "TEXT": '"a red mushroom"', "N": "8", "S": "3", "K": "48", "RUN|FILE": "RUN"}
+MEANT = {"--guidance NAME": "--guidance sds", "--phases NAME": "--phases coarse", "--phase NAME": "--phase detail", "--guidances NAME": "--guidances sds", "--preset NAME": "--preset gallery", "TEXT": '"a red mushroom"', "N": "8", "S": "3", "K": "48", "RUN|FILE": "RUN"}
 
 
 def spelt_out(line: str) -> list[str]:
