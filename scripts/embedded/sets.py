@@ -45,7 +45,7 @@ class Mix:
     fronts: float = 2.0  # how often a single picture's front or back is drawn, to other views' 1: what tells them apart is small
     no_caption: float = 0.1
     fewer_words: float = 0.15  # share of captions that lack the object or its colours, so that words are learnt apart from those they came with
-    no_view_words: tuple[float, float] = (0.1, 0.35)  # of single pictures, of sets: recipes say them, and they are learnt before cameras are
+    no_view_words: tuple[float, float] = (0.1, 0.2)  # of single pictures, of sets: recipes say them, and they are learnt before cameras are
     directions: float = 0.6  # share of view words with left and right
     no_camera: float = 0.75  # of single pictures
 
