@@ -9,6 +9,7 @@ from splatdistill.settings import yaml
 from splatdistill.settings.files import expanded
 from splatdistill.shell import as_typed
 from splatdistill.train.notes import explained, read_note, read_tensors
+from splatdistill.train.phases import CHOICES, read
 from splatdistill.train.run_files import RunFiles, step_of
 
 FLAGS = ("--viewer", "--no-viewer", "--wait", "--no-wait")  # of a page that would not be opened
@@ -56,12 +57,12 @@ def asked(argv: list[str]) -> list[tuple[str, str]]:
 
 
 def edited(run: RunFiles, settings: Mapping[str, Any]) -> bool:
-    """Return True unless config.yaml holds the settings of the newest checkpoint, but for those that the log says were steered: then
-    they are settings that the run has had, and need no check.
+    """Return True unless config.yaml holds the settings of the newest checkpoint, but for those that the log says were steered, and
+    those that phases set: then they are settings that the run has had, and need no check.
     """
-    commands = [line["command"] for line in run.events() if line["event"] == "Applied"]
-    if any(command["name"] == "Choose" for command in commands):
-        return True
-    steered = {command.get("path") for command in commands}
     begun, now = dict(yaml.leaves(run.begun())), dict(yaml.leaves(dict(settings)))
-    return begun.keys() != now.keys() or any(value != now[path] or type(value) is not type(now[path]) for path, value in begun.items() if path not in steered)
+    commands = [line["command"] for line in run.events() if line["event"] == "Applied"]
+    changed = {command.get("path") for command in commands} | {path for said in begun.get("phases", ()) for path, _ in read(said).changes or ()}
+    chosen = {command["part"] for command in commands if command["name"] == "Choose"} | changed & {*CHOICES}
+    begun, now = ({path: value for path, value in each.items() if path.split(".")[0] not in chosen} for each in (begun, now))
+    return begun.keys() != now.keys() or any(value != now[path] or type(value) is not type(now[path]) for path, value in begun.items() if path not in changed)
