@@ -114,13 +114,13 @@ class Ending:
 
 def forked(argv: list[str], output: Path, points: Points | None = None, meanwhile: Callable[[int], None] | None = None) -> Ending:
     """Call the command line in a fork of this process, and wait for its end."""
+    file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)  # before the fork: it may be killed at once
     child = os.fork()
     if child == 0:
         status = CRASHED
         try:
             for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_DFL)
-            file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             os.dup2(file, 1)
             os.dup2(file, 2)
             if points is not None:
@@ -135,6 +135,7 @@ def forked(argv: list[str], output: Path, points: Points | None = None, meanwhil
         except BaseException:
             os.write(2, traceback.format_exc().encode())
         os._exit(status)
+    os.close(file)
     if meanwhile is not None:
         meanwhile(child)
     end = time.monotonic() + PATIENCE
