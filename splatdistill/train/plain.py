@@ -15,10 +15,11 @@ from splatdistill.scene.initials import INITIALS
 from splatdistill.train.commands import Choose, SetField
 from splatdistill.train.config import Train
 from splatdistill.train.notes import Plain
+from splatdistill.train.phases import ASKED, FIXED
 
 NAME = "name"  # under which a part tells its class
 KINDS: dict[str, Mapping[str, type]] = {"guidance": GUIDANCES, "init": INITIALS, "densify": DENSIFIERS}
-UNCHANGING = ("phases", "also", "particles", "prior", "prior_views", "device", "precision", "low_memory", "vae_precision", "compile", "max_batch", "lora", "lora_scale", "seed", "init", "image")
+UNCHANGING = (*(name for name in FIXED if name != "steps"), *ASKED)
 """Settings that a run is begun with and keeps: it cannot be steered to others."""
 
 
