@@ -401,3 +401,43 @@ def test_the_turntable_turns_whoever_looks_on(tmp_path):
         until(lambda: np.allclose(client.camera.look_at, 0, atol=1e-6))  # viser moves it with the position, then we set it back
         x, y, z = client.camera.position
         assert x**2 + y**2 == pytest.approx(2.8**2, rel=1e-3) and abs(z) < 1e-6
+
+
+@pytest.mark.parametrize("when", ["while its controls are added", "before it is counted"])
+def test_a_browser_that_goes_at_once_takes_nobody_with_it(tmp_path, when):
+    """viser takes the folders of a page away that went, under whoever fills them; others stay, and come."""
+    with Watched(tmp_path) as w:
+        furnish, visits = w.live.browsers.furnish, []
+
+        def interrupted(client):
+            """Let the first visitor go meanwhile."""
+            if visits:
+                return furnish(client)
+            visits.append(client)
+            gone = threading.Event()
+            w.live.server.on_client_disconnect(lambda client: gone.set())
+            with w.live.view:
+                folder = client.gui.add_folder("splats")
+            browser = furnish(client) if when == "before it is counted" else None
+            brief.socket.close()
+            assert gone.wait(60)
+            until(lambda: folder._impl.removed)
+            with folder:
+                return browser or client.gui.add_checkbox("too late", False)
+
+        w.live.browsers.furnish = interrupted
+        with Looker(w.live.where[0]) as brief:
+            until(lambda: visits)
+        with Looker(w.live.where[0]):
+            until(lambda: w.live.browsers.any)
+            until(lambda: len(w.live.browsers.there) == 1 and browser_of(w.live).client is not visits[0])
+        until(lambda: not w.live.browsers.any)
+        assert not w.told and not w.live.guard.off
+
+
+def test_an_error_in_adding_a_page_s_controls_is_still_one(tmp_path):
+    with Watched(tmp_path) as w:
+        w.live.browsers.furnish = lambda client: client.no_such_thing
+        with Looker(w.live.where[0]):
+            until(lambda: w.live.guard.off)
+        assert "no_such_thing" in w.told[0] and len(w.told) == 1

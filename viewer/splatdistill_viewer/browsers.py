@@ -201,13 +201,25 @@ class Browsers:
         with self.furnishing:  # a folder of the page can be filled by one thread at a time
             if self.ended:
                 return
-            browser = self.furnish(client)
+            try:
+                browser = self.furnish(client)
+            except Exception:
+                if self.here(client):
+                    raise
+                return  # it went meanwhile, and viser took the folders away that were being filled
         if client.camera.image_height < SHORT:
             client.gui.main_panel.minimize()
         with self.lock:
             self.there[client.client_id] = browser
+            if not self.here(client):  # `go` may have been called before
+                del self.there[client.client_id]
+                return
         client.camera.on_update(lambda _: self.move(client.client_id))
         self.move(client.client_id)
+
+    def here(self, client: viser.ClientHandle) -> bool:
+        """Return whether a page is still connected; viser forgets one that goes before it takes its controls away."""
+        return client.client_id in self.server.get_clients()
 
     def go(self, client: viser.ClientHandle) -> None:
         """Remove a page that was closed."""
