@@ -121,6 +121,7 @@ def test_every_guidance_trains_a_generator(guidance, prior):
 
 WORKER = """
 import sys
+from pathlib import Path
 import torch
 from train.test_amortised import DISCS, config
 from train.small import red_and_blue
@@ -134,6 +135,8 @@ with Workers.here() as workers:
     assert workers.world == 2 and workers.any(workers.rank == 1) and not workers.any(False)
     save_file(session.tensors(), sys.argv[1] + str(workers.rank))
 assert not torch.distributed.is_initialized()
+for threads in Path("/proc/self").glob("task"):  # nothing of the group is left that C++ would find at the exit
+    assert sorted(t.joinpath("comm").read_text() for t in threads.iterdir()) == [Path("/proc/self/comm").read_text()]
 """
 
 

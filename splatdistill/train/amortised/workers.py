@@ -7,6 +7,7 @@ each step.
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -28,6 +29,7 @@ class Workers:
             return cls()
         from accelerate import Accelerator
 
+        import_module("torch.distributed.nn")  # imported later, its functions would keep the group as a default argument, past its end
         accelerator = Accelerator()
         return cls(accelerator.num_processes, accelerator.process_index, accelerator)
 
@@ -35,7 +37,7 @@ class Workers:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End what connects the processes: one that exits while its threads still wait for another's is aborted by C++."""
+        """End what connects the processes: one that exits while the group's threads are there may be aborted by C++."""
         if self.accelerator is not None:
             self.accelerator.end_training()
 
