@@ -1,10 +1,10 @@
-"""Hostile messages for the page of a run: python scripts/fuzz_page.py --seed 0 --count 10000
+"""Hostile messages for the pages: python scripts/fuzz_page.py --page run --seed 0 --count 10000
 
-A real run of the embedded prior is watched by its page. The messages that a browser sends (a camera's pose, one for each
+A real run of the embedded prior is watched by its page; --page variants, corpus and splats take the pages of `train
+--variants`, of `amortise` and of `view` instead. The messages that a browser sends (a camera's pose, one for each
 control that the page has) are taken as they are and damaged: types, sizes, nesting, handles, numbers that are none, huge
 texts, keys that are missing or too many, bytes flipped, cut and inserted; other messages of viser's protocol come too
-(uploads, sharing, whatever the server itself sends), frames of other kinds, and requests with other Hosts, Origins, tokens
-and versions. After every batch a good browser must find the page answering and the run going on, memory bounded, nothing
+(uploads, sharing, whatever the server itself sends), frames of other kinds, visits that end as they begin, and requests with other Hosts, Origins, tokens and versions. After every batch a good browser must find the page answering and the run going on, memory bounded, nothing
 but lines of ours in the terminal. Whatever fails is printed with the batch that did it, and the exit status is 1.
 """
 
@@ -28,13 +28,18 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import torch
 import zstandard
 from hostile_messages import CAMERA, PROTOCOL, Hostile
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
+from splatdistill.io.ply import write_ply
+from splatdistill.scene.initial import Ball
+
 BATCH = 100
 PATIENCE = 120.0  # seconds for an answer on a busy machine
+BRIEF = 0.03  # share of visits that end as they begin
 MORE = 400  # MiB that a process may grow by
 
 class Failed(Exception):
@@ -110,7 +115,8 @@ def until(condition: Callable[[], Any], what: str, do: Callable[[], object] = la
 @dataclasses.dataclass
 class Target:
     """Page under test. memory: bytes of its process; terminal: what was printed; button: the label of one of its buttons, the
-    last to come; runs: whether it shows a run, which must go on; shared: the label of a number that all pages show alike.
+    last to come; runs: whether it shows a run, which must go on; shared: the label of a control that all browsers show alike,
+    a number or a text.
     """
 
     address: str
@@ -139,9 +145,11 @@ class Target:
     def use(self) -> None:
         """Use the page as two visitors would: a value set by one is seen by the other, and the run makes a step."""
         with Visitor(self.address) as one, Visitor(self.address) as other:
-            cutoff, value = one.find(self.shared), round(random.uniform(0.05, 0.45), 2)
+            shared, number = one.find(self.shared), round(random.uniform(0.05, 0.45), 2)
+            text = isinstance(one.controls[shared].get("value"), str)
+            value = f"a teapot and {number} of a mug" if text else number
             other.find(self.shared)
-            until(lambda: other.values.get(cutoff) == value, "an answer of the page", lambda: (one.set(cutoff, value), time.sleep(0.3)))
+            until(lambda: other.values.get(shared) == value, "an answer of the page", lambda: (one.set(shared, value), time.sleep(0.3)))
             if self.runs:
                 group = one.find("run")
                 one.set(group, "Continue")
@@ -149,10 +157,7 @@ class Target:
                 before = other.step
                 until(lambda: other.step > before, "a step of the run", lambda: (one.set(group, "Continue"), time.sleep(0.3)))
                 self.steps = other.step
-            one.set(cutoff, 0.0)
-
-
-
+            one.set(shared, "" if text else 0.0)
 
 
 def send_request(address: str, raw: bytes) -> None:
@@ -200,6 +205,15 @@ class Sender:
             self.socket = None
 
 
+def visit(address: str, seconds: float) -> None:
+    """Come as a browser does, and go while the page is still adding controls."""
+    with contextlib.suppress(WebSocketException), connect(
+        address.replace("http", "ws", 1), subprotocols=[PROTOCOL], max_size=None, compression=None, open_timeout=PATIENCE
+    ) as socket:  # fmt: skip
+        socket.send(msgspec.msgpack.encode(CAMERA))
+        time.sleep(seconds)
+
+
 def drain(socket: ClientConnection) -> None:
     """Read what comes and throw it away."""
     with contextlib.suppress(WebSocketException):
@@ -220,6 +234,11 @@ def fuzz(target: Target, seed: int, count: int, tell: Callable[[str], None] = pr
         sent: list[bytes | str] = []
         try:
             for _ in range(min(BATCH, count - first)):
+                if rng.random() < BRIEF:
+                    kinds["brief visit"] += 1
+                    sent.append("a brief visit")
+                    visit(target.address, rng.uniform(0.0, 0.1))
+                    continue
                 request = rng.random() < 0.08
                 kind, raw = hostile.request(target.address) if request else hostile.message()
                 kinds[kind] += 1
@@ -242,14 +261,27 @@ def fuzz(target: Target, seed: int, count: int, tell: Callable[[str], None] = pr
     return kinds
 
 
+QUICK = ["--prior", "tiny", "--batch", "1", "--steps", "1000000", "--preview-every", "0", "--checkpoint-every", "0", "--viewer", "--no-wait"]
+MUSHROOM = ["--prompt", "a red mushroom", "--guidance", "sds", "--init.count", "60", "--resolutions", "16", *QUICK]
+PAGES: dict[str, tuple[list[str], dict[str, Any]]] = {
+    "run": (["train", *MUSHROOM, "--out"], {}),
+    "variants": (["train", "--variants", "2", *MUSHROOM, "--out"], {"button": "Refine this one"}),
+    "corpus": (["amortise", "--corpus", "{corpus}", "--guidance", "sds", *QUICK, "--out"], {"button": "Show", "shared": "prompt"}),
+    "splats": (["view", "{splats}", "--out"], {"button": "Export cleaned", "runs": False, "shared": "opacity threshold"}),
+}
+"""Command that opens each kind of page, before its folder and port, and how the page differs from a run's as a Target."""
+
+
 @contextlib.contextmanager
-def running(folder: Path, port: int) -> Iterator[Target]:
-    """Yield a real run and its page, in a process of its own; stopped by Ctrl-C."""
-    said = folder / "said"
-    words = ["--prompt", "a red mushroom", "--guidance", "sds", "--prior", "tiny", "--steps", "1000000", "--init.count", "60", "--resolutions", "16", "--batch", "1"]
-    words += ["--preview-every", "0", "--checkpoint-every", "0", "--viewer", "--no-wait", "--port", str(port), "--out", str(folder / "run")]
+def running(folder: Path, port: int, page: str = "run") -> Iterator[Target]:
+    """Yield a real page of a process of its own; stopped as by a system that shuts down."""
+    words, differences = PAGES[page]
+    said, files = folder / "said", {"{corpus}": folder / "corpus.txt", "{splats}": folder / "ball.ply"}
+    files["{corpus}"].write_text("a red mushroom\na blue mushroom\na green mushroom\na red teapot\n", encoding="utf-8")
+    write_ply(files["{splats}"], Ball(count=60).make(torch.Generator().manual_seed(0)))
+    command = [sys.executable, "-m", "splatdistill", *(str(files.get(w, w)) for w in words), str(folder / "run"), "--port", str(port)]
     with said.open("wb") as file:
-        child = subprocess.Popen([sys.executable, "-m", "splatdistill", "train", *words], stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT)
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT)
     try:
 
         def terminal() -> str:
@@ -262,9 +294,10 @@ def running(folder: Path, port: int) -> Iterator[Target]:
         found = re.search(r"http://\S+token=\S+", terminal())
         if found is None:
             raise Failed(terminal())
-        yield Target(found[0], memory, terminal)
+        yield Target(found[0], memory, terminal, **differences)
         child.send_signal(signal.SIGTERM)
-        if child.wait(PATIENCE) != 128 + signal.SIGTERM or "stopped" not in terminal():
+        status, wanted = child.wait(PATIENCE), 128 + signal.SIGTERM
+        if differences.get("runs", True) and (status != wanted or "stopped" not in terminal()):
             raise Failed(f"the run did not end well: {terminal()[-2000:]}")
     finally:
         child.kill()
@@ -274,6 +307,7 @@ def running(folder: Path, port: int) -> Iterator[Target]:
 def main() -> int:
     """Run as a program; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--page", choices=PAGES, default="run")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--port", type=int, default=8990)
@@ -281,7 +315,7 @@ def main() -> int:
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         try:
-            with running(Path(folder), asked.port) as target:
+            with running(Path(folder), asked.port, asked.page) as target:
                 kinds = fuzz(target, asked.seed, asked.count)
                 memory = target.memory()
         except Failed as e:
@@ -289,7 +323,8 @@ def main() -> int:
             return 1
     told = ", ".join(f"{n} {kind}" for kind, n in kinds.most_common())
     print(f"{asked.count} inputs of seed {asked.seed} ({told}) in {time.monotonic() - began:.0f} s:")
-    print(f"the page answered, the run went on to step {target.steps} and ended when asked; {target.least / 2**20:.0f} -> {memory / 2**20:.0f} MiB")
+    run = f", the run went on to step {target.steps} and ended when asked" if target.runs else ""
+    print(f"the page answered{run}; {target.least / 2**20:.0f} -> {memory / 2**20:.0f} MiB")
     return 0
 
 
