@@ -25,8 +25,9 @@ from splatdistill.train.session import Session
 from splatdistill.train.variants import Variant, take_turns
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
-from fuzz_page import Failed, Target, fuzz, send_request
+from fuzz_page import fuzz, send_request
 from hostile_messages import PROTOCOL, Hostile
+from page_visitor import Failed, Target
 
 
 def memory() -> int:
