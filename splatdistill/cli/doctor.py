@@ -135,14 +135,15 @@ def weights() -> Iterator[str]:
 
 def embedded() -> Iterator[str]:
     """Yield the models inside the package, and how they were trained."""
-    from splatdistill.priors.weights import TINY, WORLD
+    from splatdistill.priors.weights import EMBEDDED, TINY, WORLD, place_of
 
     records = sorted([*TINY.parent.glob("*/training.json"), *WORLD.glob("training.json")])
     if not records:
         yield f"none in {TINY.parents[1]}"
+    typed = {place_of(name): name for name in EMBEDDED}  # what --prior takes; a record has the name that its training was given
     for path in records:
         record = json.loads(path.read_text(encoding="utf-8"))
-        yield f"{record['name']}: {weight_bytes(path.parent) / 1e6:.1f} MB, {record['step']} training steps; record in {path}"
+        yield f"{typed.get(path.parent, record['name'])}: {weight_bytes(path.parent) / 1e6:.1f} MB, {record['step']} training steps; record in {path}"
 
 
 def weight_bytes(folder: Path) -> int:

@@ -25,5 +25,10 @@ def documentation(kind: type) -> dict[str, str]:
         body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef))
         for field, text in zip(body, body[1:]):
             if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
-                found[ast.unparse(field.target)] = inspect.cleandoc(str(text.value.value))
+                found[ast.unparse(field.target)] = paragraphs(str(text.value.value))
     return found
+
+
+def paragraphs(text: str) -> str:
+    """Return a docstring with each paragraph in one line: a help breaks lines where its terminal ends, not where the source does."""
+    return "\n\n".join(" ".join(p.split()) for p in inspect.cleandoc(text).split("\n\n"))

@@ -48,7 +48,9 @@ def test_the_embedded_models_have_their_true_size(capsys, monkeypatch):
     if not (weights.TINY / "model_index.json").is_file():
         pytest.skip("the embedded weights are not in this checkout")
     file = weights.TINY.parent / "weights.safetensors"
-    sizes = [float(line.split(": ")[1].split(" MB")[0]) for line in doctor.embedded()]
+    said = list(doctor.embedded())
+    assert {line.split(": ")[0] for line in said} == {"tiny-clip", "tiny-geometry", *weights.EMBEDDED}  # as they are typed
+    sizes = [float(line.split(": ")[1].split(" MB")[0]) for line in said]
     assert len(sizes) == 4 and min(sizes) > 0.5
     both = sum(f.stat().st_size for f in (file, weights.WORLD / "weights.safetensors"))
     assert sum(sizes) == pytest.approx(both / 1e6, rel=0.02)

@@ -18,7 +18,7 @@ from PIL import Image
 from splatdistill_viewer.budget import Budget
 from splatdistill_viewer.cameras import Pose, frustums, in_the_way, turntable
 from splatdistill_viewer.clean import Cleaning
-from splatdistill_viewer.controls import Pending, documentation
+from splatdistill_viewer.controls import Pending
 from splatdistill_viewer.guard import Guard
 from splatdistill_viewer.history import MOST, History, Pace
 from splatdistill_viewer.record import Keyframe, Recording, film, settings, write_html
@@ -30,6 +30,7 @@ from train.small import config
 from splatdistill.cameras import Orbit
 from splatdistill.gaussians import rotation_matrices
 from splatdistill.guidance import ISM, SDI
+from splatdistill.settings.documentation import documentation
 from splatdistill.train.commands import SetField
 from splatdistill.train.events import StepDone, Timing
 

@@ -7,7 +7,8 @@ import pytest
 import yaml
 from looker import Looker, browser_of, until
 from splatdistill_viewer import variants_page
-from splatdistill_viewer.tiles import places, shape, under
+from splatdistill_viewer.server import FOV
+from splatdistill_viewer.tiles import APART, NAMED, places, shape, stand, under
 from splatdistill_viewer.variants_page import VariantsPage
 from train.small import config, red_and_blue
 
@@ -27,6 +28,20 @@ def test_few_stand_in_a_row_and_more_in_a_grid():
     assert [shape(n) for n in (1, 2, 3, 4, 5, 9)] == [(1, 1), (1, 2), (1, 3), (2, 2), (2, 3), (3, 3)]
     four = np.array(places(4, 2.0))
     assert four.tolist() == [[0, -1, 1], [0, 1, 1], [0, -1, -1], [0, 1, -1]] and len(set(places(9, 1.0))) == 9
+
+
+@pytest.mark.parametrize("n", [2, 4, 9])
+def test_names_stand_above_tall_objects_within_the_view(n):
+    tall, line = 0.95, 0.1  # a snowman with its hat; a name's height in a page of 800 pixels
+    eye = np.array(stand(n, APART))
+    ahead = -eye / np.linalg.norm(eye)
+    up = np.array([0, 0, 1.0]) - ahead[2] * ahead
+    up /= np.linalg.norm(up)
+    assert NAMED[2] >= tall and NAMED[2] + line <= APART - tall
+    for place in places(n, APART):
+        for z in (NAMED[2] + line, -tall):
+            seen = np.array(place) + (0, 0, z) - eye
+            assert abs(seen @ up) / (seen @ ahead) < np.tan(np.radians(FOV / 2))
 
 
 def test_all_are_shown_and_steered_and_one_is_chosen(tmp_path):

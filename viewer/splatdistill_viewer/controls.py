@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import viser
 
+from splatdistill.settings.documentation import documentation
 from splatdistill.train.commands import SetField, Value
 from splatdistill_viewer.messages import NUMBER
 
@@ -117,24 +118,3 @@ def follow(handle: Any, path: str, read: Callable[[Any], Value | None], pending:
 def fine(value: float) -> float:
     """Return the step of a number's control: at most a hundredth of the number, a power of ten."""
     return 10.0 ** (math.floor(math.log10(abs(value))) - 2) if value else 0.001
-
-
-def documentation(kind: type) -> dict[str, str]:
-    """Return the docstrings under the fields of a dataclass and its bases; empty where there is no source."""
-    import ast
-    import inspect
-    import textwrap
-
-    found: dict[str, str] = {}
-    for base in reversed(kind.__mro__):
-        if not is_dataclass(base):
-            continue
-        try:
-            (definition,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
-        except (OSError, TypeError, ValueError, SyntaxError):
-            continue
-        body = definition.body if isinstance(definition, ast.ClassDef) else []
-        for field, text in zip(body, body[1:]):
-            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
-                found[ast.unparse(field.target)] = " ".join(str(text.value.value).split())
-    return found

@@ -22,11 +22,10 @@ from splatdistill_viewer.snapshot import Snapshot, adjusted, snapshot
 from splatdistill_viewer.splats import show
 from splatdistill_viewer.status import BUTTONS, RunButtons, Status, remaining
 from splatdistill_viewer.steering import Words, any_words
-from splatdistill_viewer.tiles import ObjectRow, places, stand, tiled
+from splatdistill_viewer.tiles import APART, NAMED, ObjectRow, places, stand, tiled
 from splatdistill_viewer.work_queue import CommandQueue
 
 SHOWN = 9  # prompts of the grid, spread over the corpus
-APART = 1.9  # world units between two objects
 
 
 class CorpusPage(Page):
@@ -85,8 +84,7 @@ class CorpusPage(Page):
 
     def name(self, client: viser.ClientHandle, k: int) -> None:
         """Write a prompt above its object."""
-        place = (0.0, 0.0, 0.48 * APART)
-        client.scene.add_label(f"/prompt-{k}/name", printable(self.prompts[k]), position=place, anchor="bottom-center")
+        client.scene.add_label(f"/prompt-{k}/name", printable(self.prompts[k]), position=NAMED, anchor="bottom-center")
 
     def change(self, prompt: str) -> None:
         """Show another prompt in the place of the last one; a refused one stays in its field, with the reason."""

@@ -9,6 +9,7 @@ from viser import uplot
 from splatdistill_viewer.history import STAGES, History
 
 LAST = 1e6  # among the controls of a tab: those that a page gets when it comes stand before
+PADDING = (10, 12, 0, 0)  # pixels above, right, below and left: a number at the end of an axis is half a line beyond it
 COLOURS = ("#1971c2", "#e8590c", "#2f9e44", "#9c36b5", "#c92a2a", "#0c8599")
 
 
@@ -61,7 +62,8 @@ def plot(gui: viser.GuiApi, title: str, names: tuple[str, ...]) -> viser.GuiUplo
     """Add an empty plot over steps."""
     scales = {"x": uplot.Scale(time=False, auto=True), "y": uplot.Scale(auto=True)}
     empty = tuple(np.zeros(0) for _ in range(1 + len(names)))
-    return gui.add_uplot(empty, series(names), title=title, scales=scales, legend=uplot.Legend(show=True), height=120, order=LAST, visible=False)
+    look = {"legend": uplot.Legend(show=True), "height": 120, "padding": PADDING}
+    return gui.add_uplot(empty, series(names), title=title, scales=scales, **look, order=LAST, visible=False)
 
 
 def draw(handle: viser.GuiUplotHandle, columns: tuple[np.ndarray, ...]) -> None:

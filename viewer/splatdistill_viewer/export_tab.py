@@ -22,8 +22,8 @@ TELL = 0.5  # seconds between two words on how far a file is
 
 
 class ExportTab:
-    """Controls of file export, and the thread that writes. Files go into the run's exports/ and to the browser that asked;
-    the\nrun continues, since a copy of its splats is written.
+    """Controls of file export, and the thread that writes. Files go into the run's exports/ and to the browser that asked; the
+    run continues, since a copy of its splats is written.
 
     put: takes the run's commands. replay: writes the film of the run, and returns its path.
     """

@@ -19,6 +19,8 @@ from splatdistill_viewer.server import FOV
 Point = tuple[float, float, float]
 LEAST = math.radians(0.25)  # a smaller move is none
 ROW = 3  # objects that still stand in one row
+APART = 2.2  # world units between two objects of a training: they reach about 0.95 from their middle
+NAMED = (0.0, 0.0, 1.0)  # of such an object's name, from its middle: above it, and below the next
 SMALL = 80  # pixels of height below which a picture has no name
 
 
@@ -52,7 +54,7 @@ class ObjectRow:
 
 def stand(n: int, apart: float) -> Point:
     """Return a camera position from which n objects are seen: before their middle, a little to the right and above."""
-    return (0.4 + 0.5 * apart * max(shape(n)) / math.tan(math.radians(FOV / 2)), -0.5, 0.6)
+    return (0.6 + 0.5 * apart * max(shape(n)) / math.tan(math.radians(FOV / 2)), -0.5, 0.6)
 
 
 def tiled(objects: Sequence[tuple[str, Gaussians]], pose: Pose, height: int, rasterizer: Rasterizer, style: Style) -> np.ndarray:

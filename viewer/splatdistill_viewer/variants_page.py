@@ -20,10 +20,8 @@ from splatdistill_viewer.snapshot import Snapshot, adjusted, snapshot
 from splatdistill_viewer.splats import show
 from splatdistill_viewer.status import BUTTONS, RunButtons, Status, remaining
 from splatdistill_viewer.steering import Recipe, Steering, Words, any_words, as_published
-from splatdistill_viewer.tiles import ObjectRow, places, stand, tiled
+from splatdistill_viewer.tiles import APART, NAMED, ObjectRow, places, stand, tiled
 from splatdistill_viewer.work_queue import CommandQueue
-
-APART = 1.9  # world units between two objects
 
 
 class VariantsPage(Page):
@@ -77,7 +75,7 @@ class VariantsPage(Page):
             display = Display(client, steered=True)
         handles = [show(client.scene, f"/variant-{k}", s, at=at) for k, (s, at) in enumerate(zip(self.newest, self.spots))]
         for k, r in enumerate(self.runs):
-            client.scene.add_label(f"/variant-{k}/name", name(r), position=(0.0, 0.0, 0.48 * APART), anchor="bottom-center")
+            client.scene.add_label(f"/variant-{k}/name", name(r), position=NAMED, anchor="bottom-center")
         return Browser(client, display, ObjectRow(handles, self.spots))
 
     def put(self, command: Command) -> None:
