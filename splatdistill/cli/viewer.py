@@ -106,7 +106,7 @@ class Watching:
             from splatdistill_viewer.run_page import RunPage
 
             prior = session.config.prior
-            recipe, allowed = partial(choosing, prior), partial(words, prior)
+            recipe, allowed = partial(choosing, prior, alone=not session.config.also), partial(words, prior)
             return RunPage(session, folder, commands, self.port, say, recipe, allowed, self.server, self.hosts)
 
         return opened(make, console)
@@ -131,8 +131,9 @@ class Watching:
         def make(say: Callable[[str], None]) -> VariantsViewer:
             from splatdistill_viewer.variants_page import VariantsPage
 
-            prior = runs[0].session.config.prior
-            return VariantsPage(runs, self.port, say, partial(choosing, prior), partial(words, prior), self.hosts)
+            config = runs[0].session.config
+            recipe, allowed = partial(choosing, config.prior, alone=not config.also), partial(words, config.prior)
+            return VariantsPage(runs, self.port, say, recipe, allowed, self.hosts)
 
         return opened(make, console)
 
@@ -191,14 +192,19 @@ def words(prior: str, prompt: str, negative: str) -> None:
         raise UserError(str(e).splitlines()[0]) from None  # the rest says what to type there
 
 
-def choosing(prior: str, name: str) -> Sequence[Command]:
-    """Return the commands that go over to another guidance as its recipe for this prior has it."""
+def choosing(prior: str, name: str, alone: bool = True) -> Sequence[Command]:
+    """Return the commands that go over to another guidance as its recipe for this prior has it. Several steps towards one target
+    are ended before a guidance comes that has none, and begin after one that has. alone: no other guidance is added, whose
+    gradient would have no target.
+    """
     recipe = recipes.merged(recipes.recipe(recipes.family_of(prior), [name]))
     options = recipe.get("guidance", {})
     own = options.get(yaml.NAME) == name  # not that of the SDS recipe in its place
     has = {f.name for f in dataclasses.fields(CHOICES[0].find(name))}
     fields = tuple(yaml.leaves({k: v for k, v in options.items() if k in has})) if own else ()
     commands: list[Command] = [Choose("guidance", name, tuple((k, v) for k, v in fields if not isinstance(v, list)))]
+    inner = int(recipe.get("inner", 1)) if own and alone else 1
+    commands.insert(1 if inner > 1 else 0, SetField("inner", inner))
     if own and "guidance_weight" in recipe:
         commands.append(SetField("guidance_weight", float(recipe["guidance_weight"])))
     return commands

@@ -49,7 +49,7 @@ class Watched:
     @staticmethod
     def words(prompt, negative):
         if "elephant" in prompt:
-            raise UserError("there are no elephants")
+            raise UserError("this prior draws nothing grey;\nthere are no elephants")
 
     def _run(self):
         try:
@@ -168,6 +168,7 @@ def test_a_refused_prompt_stays_to_be_edited_with_the_reason_under_it(tmp_path):
             until(lambda: boxes["prompt"].value == words)  # noqa: B023
             looker.click(button)
             until(lambda: s.reason.visible and why in s.reason.content)  # noqa: B023
+            assert "\\n" not in s.reason.content, "a line break of the terminal is a space on a page"
             assert boxes["prompt"].value == words and "a red disc" in s.reason.content and w.session.config.prompt == "a red disc"
         looker.set(boxes["prompt"], "a red disc")
         looker.set(boxes["negative"], "a blue disc")

@@ -84,8 +84,37 @@ def test_a_run_is_replayed_from_the_command_line(here):
 def test_choosing_a_guidance_takes_the_recipe_of_the_prior():
     from splatdistill.cli.viewer import choosing
 
-    choose, weight = choosing("tiny", "csd")
+    inner, choose, weight = choosing("tiny", "csd")
+    assert inner == SetField("inner", 1)  # it has no target, and would be refused beside two steps towards one
     assert choose.kind == "csd" and dict(choose.fields)["times.t_min"] > 0 and weight == SetField("guidance_weight", 0.008)
+
+
+@pytest.mark.parametrize("family, name", [("world", "csd"), ("world", "sdi"), ("world", "sdedit"), ("tiny", "sds"), ("tiny", "sdi")])
+def test_a_page_goes_over_to_a_guidance_with_a_target_or_without(family, name):
+    from splatdistill.cli.viewer import choosing
+    from splatdistill.settings.commands import parse_train
+    from splatdistill.train.steer import configured
+
+    def begun(name):
+        return parse_train([f"--guidance={name}", "--prompt", "a red mushroom"], lambda source: family).config
+
+    wanted = begun(name)
+    for before in ("sdi", "csd", "sdedit"):
+        config = begun(before)
+        for command in choosing(family, name):
+            config = configured(config, command)
+        assert type(config.guidance) is type(wanted.guidance) and (config.inner, config.guidance.scale) == (wanted.inner, wanted.guidance.scale)
+
+
+def test_a_page_keeps_guidances_that_are_added():
+    from splatdistill.cli.viewer import choosing
+    from splatdistill.settings.commands import parse_train
+    from splatdistill.train.steer import configured
+
+    mixed = parse_train(["--guidance=csd", "--inner=1", "--also", "sds*0.5", "--prompt", "a red mushroom"], lambda source: "world").config
+    for command in choosing("world", "sdi", alone=False):
+        mixed = configured(mixed, command)
+    assert mixed.inner == 1
 
 
 def test_the_words_of_the_embedded_prior_are_those_of_the_command_line():

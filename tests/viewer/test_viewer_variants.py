@@ -40,7 +40,7 @@ def test_names_stand_above_tall_objects_within_the_view(n):
     assert NAMED[2] >= tall and NAMED[2] + line <= APART - tall
     for place in places(n, APART):
         for z in (NAMED[2] + line, -tall):
-            seen = np.array(place) + (0, 0, z) - eye
+            seen = np.add(place, (0, 0, z)) - eye
             assert abs(seen @ up) / (seen @ ahead) < np.tan(np.radians(FOV / 2))
 
 

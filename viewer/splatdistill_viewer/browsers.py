@@ -174,7 +174,7 @@ class Browser:
 
 def note(client: viser.ClientHandle, title: str, text: str) -> None:
     """Show a notification on one page; it closes after 8 seconds plus a second for every 20 characters."""
-    client.add_notification(title, printable(text), auto_close_seconds=8.0 + len(text) / 20)
+    client.add_notification(title, printable(" ".join(text.split("\n"))), auto_close_seconds=8.0 + len(text) / 20)
 
 
 class Browsers:

@@ -30,8 +30,8 @@ def text(html: str) -> str:
 
 
 def small(words: str, colour: str = GREY) -> str:
-    """Return a line in small print, escaped; "" for an empty text."""
-    return QUIET.format(colour=colour, text=escape(words)) if words else ""
+    """Return a paragraph in small print, escaped, without the line breaks that a terminal would show; "" for an empty text."""
+    return QUIET.format(colour=colour, text=escape(" ".join(words.split("\n")))) if words else ""
 
 
 class Display:
