@@ -106,9 +106,9 @@ def test_keys_and_full_screen(gallery, page):
     assert b.display.background == "light grey"
 
 
-@pytest.mark.parametrize(("wide", "tall"), [(390, 844), (844, 390)])
-def test_on_a_phone_the_object_has_most_of_the_room_and_panels_fold(gallery, browser, wide, tall):
-    page = browser.new_page(viewport={"width": wide, "height": tall}, is_mobile=True, has_touch=True)
+@pytest.mark.parametrize(("wide", "tall", "ratio"), [(390, 844, 1), (844, 390, 1), (844, 390, 3)])  # a phone's pixels are fine
+def test_on_a_phone_the_object_has_most_of_the_room_and_panels_fold(gallery, browser, wide, tall, ratio):
+    page = browser.new_page(viewport={"width": wide, "height": tall}, is_mobile=True, has_touch=True, device_scale_factor=ratio)
     page.set_default_timeout(PATIENCE)
     page.goto(gallery.where[0])
     mode = page.get_by_text("render mode")
@@ -139,6 +139,6 @@ def whole(edges, wide, tall) -> bool:
 
 def ball(page):
     """Return edges of the red ball in the window: left, right, top, bottom; None while it is not there."""
-    shot = np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("RGB")).astype(int)
+    shot = np.asarray(Image.open(io.BytesIO(page.screenshot(scale="css"))).convert("RGB")).astype(int)
     rows, columns = np.nonzero((shot[..., 0] - shot[..., 1] > 60) & (abs(shot[..., 1] - shot[..., 2]) < 30))
     return (columns.min(), columns.max(), rows.min(), rows.max()) if len(rows) > 500 else None

@@ -4,16 +4,18 @@ import threading
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from looker import Looker, browser_of, until
 from splatdistill_viewer import variants_page
 from splatdistill_viewer.server import FOV
-from splatdistill_viewer.tiles import APART, NAMED, places, shape, stand, under
+from splatdistill_viewer.tiles import APART, NAMED, places, reach, shape, stand, under
 from splatdistill_viewer.variants_page import VariantsPage
 from train.small import config, red_and_blue
 
 from splatdistill.cli import main
 from splatdistill.export.saved_splats import load_all
+from splatdistill.gaussians import Gaussians
 from splatdistill.scene.initial import Ball
 from splatdistill.train.commands import Continue, Pause, SetField, Stop
 from splatdistill.train.events import StepDone
@@ -42,6 +44,13 @@ def test_names_stand_above_tall_objects_within_the_view(n):
         for z in (NAMED[2] + line, -tall):
             seen = np.add(place, (0, 0, z)) - eye
             assert abs(seen @ up) / (seen @ ahead) < np.tan(np.radians(FOV / 2))
+
+
+def test_how_far_a_tall_object_reaches_is_its_height_and_not_its_mean_side():
+    g = Gaussians(torch.zeros(100, 3), torch.tensor([[1.0, 0, 0, 0]]).expand(100, 4), torch.full((100, 3), 0.1), torch.ones(100), torch.zeros(100, 1, 3))
+    g.means[:, 2] = torch.linspace(-0.9, 0.9, 100)
+    g.means[0, 0] = 50.0  # a stray
+    assert 0.85 < reach(g) < 0.95 and reach(g[:0]) == 1.0
 
 
 def test_all_are_shown_and_steered_and_one_is_chosen(tmp_path):

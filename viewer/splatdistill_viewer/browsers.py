@@ -28,7 +28,6 @@ UNANSWERED = 5.0  # seconds after which a browser that has not said so is taken 
 TURN = 30.0  # degrees a second
 GONE = 8  # pages that have gone, a quarter of a MiB each in circles of references, which Python beside a model hardly ever looks for
 NARROWEST = 0.4  # width over height, below which a camera steps no farther back
-SHORT = 450  # pixels of height below which a page begins with its panels folded: a phone that lies on its side
 
 
 @dataclass(frozen=True)
@@ -207,8 +206,6 @@ class Browsers:
                 if self.here(client):
                     raise
                 return  # it went meanwhile, and viser took the folders away that were being filled
-        if client.camera.image_height < SHORT:
-            client.gui.main_panel.minimize()
         with self.lock:
             self.there[client.client_id] = browser
             if not self.here(client):  # `go` may have been called before

@@ -22,7 +22,7 @@ from splatdistill_viewer.page_base import Page
 from splatdistill_viewer.pictures import MOVING, TALL_WAITING, Kernels
 from splatdistill_viewer.snapshot import adjusted, snapshot
 from splatdistill_viewer.splats import show
-from splatdistill_viewer.tiles import ObjectRow, places, stand, tiled
+from splatdistill_viewer.tiles import ObjectRow, places, reach, stand, tiled
 
 NEVER = {"box": 4.0, "needles": 50.0, "floaters": 30.0}  # what the tools stand at while they take nothing
 
@@ -45,8 +45,9 @@ class Gallery(Page):
         self.rasterizer: Rasterizer = rasterizer("cpu")
         self.kept: list[Gaussians] = [w.gaussians for w in self.works]
         self.cleaned: object = None
-        apart = 1.3 * max(2 * float(w.gaussians.means.abs().quantile(0.98)) if len(w.gaussians) else 1.0 for w in self.works)
-        self.apart, self.spots = apart, places(len(self.works), apart)
+        self.reach = max(reach(w.gaussians) for w in self.works)
+        apart = 2.4 * self.reach
+        self.spots = places(len(self.works), apart)
         self.kernels = Kernels(self.rasterizer, self.guard)
         if len(self.works) > 1:
             self.server.initial_camera.position = stand(len(self.works), apart)
@@ -59,7 +60,7 @@ class Gallery(Page):
         row = ObjectRow([show(client.scene, f"/work-{i}", snapshot(g), at=at) for i, (g, at) in enumerate(zip(self.kept, self.spots))], self.spots)
         if len(self.works) > 1:
             for i, w in enumerate(self.works):
-                client.scene.add_label(f"/work-{i}/name", printable(w.name), position=(0.0, 0.0, 0.5 * self.apart), anchor="bottom-center")
+                client.scene.add_label(f"/work-{i}/name", printable(w.name), position=(0.0, 0.0, 1.1 * self.reach), anchor="bottom-center")
         browser = Browser(client, display, row)
         browser.draw_boxes(self.crops(self.cleaning))
         return browser

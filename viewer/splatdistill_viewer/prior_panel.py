@@ -20,24 +20,22 @@ margin:auto;height:calc(25vh - 62px);min-height:64px;max-width:100%;image-render
 
 
 class PriorPanel:
-    """Panel of four pictures of the prior; updated only while it is open. folded: start folded. prompt: the picture that the run began
-    with, as HTML, below them.
+    """Panel of four pictures of the prior, updated while they are wanted. prompt: the picture that the run began with, as HTML, below
+    them.
     """
 
-    def __init__(self, gui: viser.GuiApi, folded: bool = False, prompt: str = "") -> None:
+    def __init__(self, gui: viser.GuiApi, prompt: str = "") -> None:
         self.panel = gui.add_panel()
         with self.panel.add_tab("Diffusion prior"):
             self.pictures = gui.add_html("")
             if prompt:
                 gui.add_html(prompt)
-            self.on = gui.add_checkbox("live", not folded, hint="The pictures cost the run a little of its time")
+            self.on = gui.add_checkbox("live", True, hint="The pictures cost the run a little of its time")
         self.panel.dock_left()
         self.panel.set_width(WIDTH)
-        if folded:
-            self.panel.minimize()
 
     def update(self, html: str) -> None:
-        """Show the pictures of one step, if the panel is open."""
+        """Show the pictures of one step, if they are wanted."""
         if self.on.value:
             self.pictures.content = html
 

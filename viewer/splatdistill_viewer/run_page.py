@@ -23,7 +23,7 @@ from splatdistill.train.commands import Commands, Save
 from splatdistill.train.events import Applied, Ended, Event, Paused, PhaseBegun, Refused, Saved, StepDone
 from splatdistill.train.run import RunDir
 from splatdistill.train.session import Session
-from splatdistill_viewer.browsers import SHORT, Browser, ExactPicture
+from splatdistill_viewer.browsers import Browser, ExactPicture
 from splatdistill_viewer.budget import LEAST, SHARE, SHARE_ALONE, Budget
 from splatdistill_viewer.cameras import Frustum, frustums
 from splatdistill_viewer.curves import Curves
@@ -113,7 +113,7 @@ class RunPage(Page):
         with self.view:
             display = Display(client, len(self.session.state.particles), cameras=True, steered=True)
         row = ObjectRow([show(client.scene, "/splats", self.newest)], [(0.0, 0.0, 0.0)])
-        return Browser(client, display, row, panel=PriorPanel(client.gui, client.camera.image_height < SHORT, prompted_by(self.session.picture)))
+        return Browser(client, display, row, panel=PriorPanel(client.gui, prompted_by(self.session.picture)))
 
     # what the run calls ------------------------------------------------------------------------------------------
 

@@ -52,6 +52,11 @@ class ObjectRow:
             handle.position = (-across * math.sin(azimuth), across * math.cos(azimuth), up)
 
 
+def reach(gaussians: Gaussians) -> float:
+    """Return how far splats reach from their middle along an axis, in world units, without the farthest fiftieth; 1 for none."""
+    return max(1e-3, float(gaussians.means.abs().amax(1).quantile(0.98))) if len(gaussians) else 1.0
+
+
 def stand(n: int, apart: float) -> Point:
     """Return a camera position from which n objects are seen: before their middle, a little to the right and above."""
     return (0.6 + 0.5 * apart * max(shape(n)) / math.tan(math.radians(FOV / 2)), -0.5, 0.6)
