@@ -411,7 +411,7 @@ def test_a_browser_that_goes_at_once_takes_nobody_with_it(tmp_path, when):
         furnish, visits = w.live.browsers.furnish, []
 
         def interrupted(client):
-            """Let the first visitor go meanwhile."""
+            """Add controls while the first visitor goes."""
             if visits:
                 return furnish(client)
             visits.append(client)
