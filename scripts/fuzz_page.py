@@ -85,7 +85,7 @@ class Sender:
 
 
 def visit(address: str, seconds: float) -> None:
-    """Connect as a browser does, and go while the page is still adding controls."""
+    """Open the page as a browser does, and go while the page is still adding controls."""
     with contextlib.suppress(WebSocketException), connect(
         address.replace("http", "ws", 1), subprotocols=[PROTOCOL], max_size=None, compression=None, open_timeout=PATIENCE
     ) as socket:  # fmt: skip
