@@ -38,7 +38,7 @@ def export(out: Path, folder: Path) -> None:
         SharedWeights.write(folder / name, folder / WEIGHTS, prefix)
     model.unet.save_config(folder / "unet")
     model.text.config.save_pretrained(folder / "text_encoder")
-    write_pipeline(folder, CODEC, "sample", picture_prompt=True)
+    write_pipeline(folder, CODEC, "sample", picture_prompt=True, camera_guidance=True)
     record = {"name": folder.name, "step": progress["step"], "pictures": progress["pictures"], "parts": progress["parts"], "losses": progress["log"][::10] + progress["log"][-1:]}
     (folder / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 

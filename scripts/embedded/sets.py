@@ -47,7 +47,7 @@ class Mix:
     fewer_words: float = 0.15  # share of captions that lack the object or its colours, so that words are learnt apart from those they came with
     no_view_words: tuple[float, float] = (0.1, 0.2)  # of single pictures, of sets: recipes say them, and they are learnt before cameras are
     directions: float = 0.6  # share of view words with left and right
-    no_camera: float = 0.75  # of single pictures
+    no_camera: tuple[float, float] = (0.75, 0.1)  # of single pictures, of sets: guidance amplifies cameras by what it moves away from
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ class Pool:
         drawn = torch.multinomial(self.weight[: self.filled].flatten(), count, True, generator=self.rng)
         where, frame = drawn // FRAMES, drawn % FRAMES
         texts = [self._text(self._told(i), f, self.mix.no_view_words[0]) for i, f in zip(where.tolist(), frame.tolist())]
-        known = (torch.rand(count, 1, generator=self.rng) >= self.mix.no_camera).to(self.device)
+        known = (torch.rand(count, 1, generator=self.rng) >= self.mix.no_camera[0]).to(self.device)
         index = where.to(self.device), frame.to(self.device)
         return Batch(self._over(self.rgba[index], backgrounds(count, self.rng)), texts, self.camera[index] * known)
 
@@ -190,7 +190,8 @@ class Pool:
             texts[:: len(frames)] = texts[1 :: len(frames)]
         at = where.to(self.device)
         picture = self.rgba[at][:, frames].flatten(0, 1)
-        camera = self.camera[at][:, frames].clone()
+        known = (torch.rand(count, 1, 1, generator=self.rng) >= self.mix.no_camera[1]).to(self.device)
+        camera = self.camera[at][:, frames] * known
         if prompted:
             camera[:, 0] = 0
         back = backgrounds(count, self.rng).repeat_interleave(len(frames), 0)

@@ -37,7 +37,8 @@ from splatdistill.train.progress import Work, clock
 from splatdistill.train.run import RunDir
 from splatdistill.train.tracking import FOLDER, Tracker, Writer, available
 
-TAKEN = ("guidance", "guidance_weight", "cameras", "directions", "regularise", "background", "clip_rgb", "perp_neg", "negative")  # of a recipe for one prompt
+TAKEN = ("guidance", "guidance_weight", "cameras", "directions", "regularise", "background", "clip_rgb", "perp_neg", "camera_guidance", "negative")
+"""Settings that a recipe for one prompt gives a training of many."""
 NEUTRAL = ("steps", "checkpoint_every", "preview_every")  # what a resumed training may change
 
 

@@ -152,11 +152,13 @@ def quarters_seen(images: Float[Tensor, "b 3 h w"], caption: Caption) -> list[st
 
 
 def draw_sets(prior: DiffusionPrior, captions: Sequence[Caption], rng: torch.Generator, scale: float = 5.0, steps: int = 50, batch: int = 8) -> Samples:
-    """Return a set of four views of each caption, by DDIM of a prior that sees four: told by cameras, without words of the view."""
+    """Return a set of four views of each caption, by DDIM of a prior that sees four: told by cameras and by words of the view, both
+    amplified where the prior was taught to do without.
+    """
     made = []
     for some in (captions[i : i + batch] for i in range(0, len(captions), batch)):
         around = orbit([0.0, 90.0, 180.0, 270.0], 15.0, *VIEWS.middle, prior.image_size)
-        texts = [Prompts(str(c)).conditions(prior, around) for c in some]
+        texts = [Prompts(str(c), words=WORDS, camera_guidance=prior.camera_guidance).conditions(prior, around) for c in some]
         positive, negative = Condition.cat([t.positive for t in texts]), Condition.cat([t.negative for t in texts])
         with torch.no_grad():
             blank = prior.encode(torch.full((1, 3, prior.image_size, prior.image_size), 0.5))

@@ -79,6 +79,7 @@ class DiffusionPrior(ABC):
     needs_picture: bool = False  # whether it makes views of a picture and nothing without one; on white
     begins: float = 0.0  # noise level below which its eps means nothing: what is inverted begins there, with fresh noise
     perp_neg: bool = False  # whether it wants Perp-Neg: a network of single pictures that confuses views
+    camera_guidance: bool = False  # whether guidance amplifies its cameras as it does words: a network that was also trained without them
 
     @abstractmethod
     def embed(self, prompts: Sequence[str]) -> Condition:

@@ -11,7 +11,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -83,10 +83,12 @@ def write_folder(weights: Path, base: Path, out: Path, azimuth: float = 0.0) -> 
     return out
 
 
-def takes_picture(folder: Path) -> bool:
-    """Return True if a folder's network was taught to see a picture of the object before each set of views."""
+def taught(folder: Path, what: Literal["picture_prompt", "camera_guidance"]) -> bool:
+    """Return True if a folder says that its network was taught this: to see a picture of the object before each set of views, or
+    to do without cameras, so that guidance may amplify them.
+    """
     there = folder / "model_index.json"
-    return there.is_file() and read_object(there).get("picture_prompt") is True
+    return there.is_file() and read_object(there).get(what) is True
 
 
 def camera_azimuth(folder: Path) -> float:

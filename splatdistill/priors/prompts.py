@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
@@ -12,6 +13,9 @@ from splatdistill.errors import UserError
 from splatdistill.priors import Condition, Conditions, DiffusionPrior
 from splatdistill.priors.perpneg import perp_neg
 from splatdistill.priors.random import sent
+
+
+Switch = Literal["auto", "on", "off"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,8 @@ class Prompts:
     """Blend the words as the camera turns, and move away from the other views' words (arXiv:2304.04968); not without
     words.
     """
+    camera_guidance: bool = False
+    """Leave the cameras unknown in the branches that guidance moves away from, so that it amplifies them as it does the words."""
     picture: Float[Tensor, "4 h w"] | None = None
     """Picture of the object, premultiplied, and its opacity, in [0, 1]; a prior that takes one is shown it."""
     picture_camera: Cameras | None = None
@@ -58,11 +64,12 @@ class Prompts:
             perp = None  # blended, and moved away from nothing
         if perp is not None:
             perp = replace(perp, first=complete(perp.first, prior, cameras), second=complete(perp.second, prior, cameras))
+        known = not self.camera_guidance
         told = Conditions(
             positive=complete(positive, prior, cameras),
-            negative=complete(prior.embed([negative_of(self.negative, text) for text in texts]), prior, cameras),
-            null=complete(prior.embed([""] * batch), prior, cameras),
-            plain=complete(prior.embed([self.prompt] * batch), prior, cameras),
+            negative=complete(prior.embed([negative_of(self.negative, text) for text in texts]), prior, cameras, known),
+            null=complete(prior.embed([""] * batch), prior, cameras, known),
+            plain=complete(prior.embed([self.prompt] * batch), prior, cameras, known),
             cameras=cameras,
             texts=tuple(texts),
             perp=perp,
@@ -96,15 +103,18 @@ def negative_of(negative: str, prompt: str) -> str:
     return negative.replace("{prompt}", prompt)
 
 
-def perp_neg_of(asked: Literal["auto", "on", "off"], prior: DiffusionPrior) -> bool:
-    """Return whether Perp-Neg is on; "auto" takes the prior's default."""
-    return prior.perp_neg if asked == "auto" else asked == "on"
+def switched(asked: Switch, own: bool) -> bool:
+    """Return whether something is on; "auto" takes the prior's own default."""
+    return own if asked == "auto" else asked == "on"
 
 
-def complete(condition: Condition, prior: DiffusionPrior, cameras: Cameras) -> Condition:
-    """Return a condition made of text with the cameras added, for a prior that wants them; UserError where it wants still more."""
+def complete(condition: Condition, prior: DiffusionPrior, cameras: Cameras, known: bool = True) -> Condition:
+    """Return a condition made of text with the cameras added, as zeros where they are not to be known, for a prior that wants
+    them; UserError where it wants still more.
+    """
     if "camera" in prior.wants:
-        condition = replace(condition, camera=sent(cameras.camera_to_world, prior.device, prior.dtype))
+        camera = sent(cameras.camera_to_world, prior.device, prior.dtype)
+        condition = replace(condition, camera=camera if known else torch.zeros_like(camera))
     if lacking := sorted(prior.wants - condition.parts):
         raise UserError(f"The prior {prior.name} also wants {', '.join(lacking)}, which a prompt alone does not give. Take another --prior.")
     return condition

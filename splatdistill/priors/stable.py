@@ -25,7 +25,7 @@ from splatdistill.priors.lora import add as add_lora
 from splatdistill.priors.lora_files import with_scales
 from splatdistill.priors.lowrank import LowRank
 from splatdistill.priors.multiview import NUMBERS, before_each_set, joint, no_camera, pose_numbers, without_first
-from splatdistill.priors.mvdream import camera_azimuth, takes_picture
+from splatdistill.priors.mvdream import camera_azimuth, taught
 from splatdistill.priors.parts import Parts, read_parts
 from splatdistill.priors.patches import PatchAutoencoder
 from splatdistill.priors.precision import Precision, VaePrecision
@@ -59,6 +59,7 @@ class StableDiffusionPrior(DiffusionPrior):
         low_memory: bool = False,
         azimuth: float = 0.0,
         takes_picture: bool = False,
+        camera_guidance: bool = False,
     ):
         unet, vae = parts.network, parts.vae
         self.unet: Any = unet.eval().requires_grad_(False)
@@ -68,6 +69,7 @@ class StableDiffusionPrior(DiffusionPrior):
             self.unet = joint(self.unet)
             self.wants = frozenset({"tokens", "camera"}) if views > 1 else self.wants
         self.takes_picture = takes_picture and self.cameras and views > 1
+        self.camera_guidance = camera_guidance and self.cameras and views > 1
         self.vae: Any = vae.eval().requires_grad_(False)
         self.vae_dtype: torch.dtype | None = next((p.dtype for p in vae.parameters()), None)
         self.text_encoders = tuple(e.eval().requires_grad_(False) for e in parts.encoders)
@@ -124,7 +126,7 @@ class StableDiffusionPrior(DiffusionPrior):
         if compile:
             parts.network.compile()
         batch = min(max_batch, FEW) if low_memory else max_batch
-        said = {"azimuth": camera_azimuth(folder), "takes_picture": takes_picture(folder)}
+        said = {"azimuth": camera_azimuth(folder), "takes_picture": taught(folder, "picture_prompt"), "camera_guidance": taught(folder, "camera_guidance")}
         return cls(parts, name=name, licence=licence, max_batch=batch, views=views, low_memory=low_memory, **said)
 
     # -- text -----------------------------------------------------------------------------------------

@@ -96,6 +96,10 @@ class Train(Distillation):
     """Move each view away from the words of the others (Perp-Neg, two more evaluations a view); auto: as the prior wants,
     real ones do and tiny does not. Off where views have no words.
     """
+    camera_guidance: Literal["auto", "on", "off"] = "auto"
+    """Leave the cameras out of what guidance moves away from, so that they are amplified as the words are; auto: as the prior
+    was taught, `world` was and MVDream was not. Of priors that are told cameras.
+    """
     background: Background = field(default_factory=Background)
     """Background behind the object."""
     clip_rgb: bool = False

@@ -5,11 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 from guidance.worlds import mixture
+from train.small import config, red_and_blue
 
 from splatdistill.cameras import orbit
 from splatdistill.errors import UserError
 from splatdistill.priors import Condition, Query
 from splatdistill.priors.prompts import Prompts
+from splatdistill.train.session import Session
 
 
 def full(count: int, seed: int = 0) -> Condition:
@@ -73,3 +75,26 @@ def test_a_prior_is_given_the_cameras_that_it_wants_with_every_prompt():
     prior.wants = frozenset({"tokens", "image"})
     with pytest.raises(UserError, match="also wants image"):
         Prompts("ball").conditions(prior, cameras)
+
+
+def test_guidance_amplifies_cameras_that_what_it_moves_away_from_is_not_told():
+    """The words' own branch knows them; the negative, empty and plain prompts have zeros, an unknown camera."""
+    prior, cameras = mixture(), orbit([0.0, 90.0])
+    prior.wants = frozenset({"tokens", "camera"})
+    c = Prompts("ball", camera_guidance=True, perp_neg=True).conditions(prior, cameras)
+    for condition in (c.positive, *c.perp.others):
+        torch.testing.assert_close(condition.camera, cameras.camera_to_world.double())
+    for condition in (c.negative, c.null, c.plain):
+        assert condition.camera.shape == (2, 4, 4) and not condition.camera.any()
+    prior.wants = frozenset({"tokens"})
+    assert Prompts("ball", camera_guidance=True).conditions(prior, cameras).negative.camera is None
+
+
+@pytest.mark.parametrize("taught, asked, amplified", [(True, "auto", True), (False, "auto", False), (True, "off", False), (False, "on", True)])
+def test_the_prior_says_whether_cameras_are_amplified_unless_the_person_does(taught, asked, amplified):
+    prior = red_and_blue()
+    prior.camera_guidance, prior.wants = taught, frozenset({"tokens", "camera"})
+    session = Session(config(camera_guidance=asked, steps=2), prior)
+    told = session.prompts.conditions(prior, orbit([0.0, 90.0]))
+    assert told.positive.camera.any() and bool(told.negative.camera.any()) == (not amplified)
+    session.step()

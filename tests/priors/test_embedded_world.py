@@ -26,6 +26,7 @@ def four():
 def test_it_is_found_and_loaded_for_one_view_and_four(four) -> None:
     assert find("world").embedded == "world" and find("auto", cuda=False).embedded == DEFAULT == recipes.DEFAULT
     assert (four.name, four.image_size, four.views, four.prediction, four.perp_neg) == ("world", 128, 4, "sample", False)
+    assert four.camera_guidance and not load("world").camera_guidance  # the first sees single pictures, of unknown cameras
     assert load("world").views == 1 and 0 < four.begins < 0.2
 
 

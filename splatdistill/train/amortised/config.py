@@ -46,6 +46,8 @@ class Amortise(Computed):
     """Append ", front view" and so on to the prompt that the prior is asked about; the network reads it without."""
     perp_neg: Literal["auto", "on", "off"] = "auto"
     """Move each view away from the words of the others (Perp-Neg); auto: as the prior wants."""
+    camera_guidance: Literal["auto", "on", "off"] = "auto"
+    """Leave the cameras out of what guidance moves away from; auto: as the prior was taught."""
     background: Background = field(default_factory=Background)
     """Background behind the objects; never a learned one, which all prompts would share."""
     clip_rgb: bool = False
