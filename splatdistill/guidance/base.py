@@ -150,7 +150,8 @@ class Directed(Guidance):
     """Factor on the weights of Perp-Neg (arXiv:2304.04968), where it is on."""
     view_weight: float = 0.0
     """Extra pull of the view's words, beside that of the rest of the prompt: pos - neg becomes
-    pos - neg + view_weight (pos - plain), plain being the prompt without them; one more evaluation a view.
+    pos - neg + view_weight (pos - plain), plain being the prompt without them, and without the camera where that
+    is amplified; one more evaluation a view.
     """
 
     @property

@@ -123,7 +123,8 @@ class Conditions:
 
     positive: the prompt, with view words; negative: what classifier-free guidance moves away from (the
     negative prompt, or the null prompt when there is none); null: the empty prompt; plain: the prompt
-    without view words. texts: the words of the positive prompts, for networks beside the prior.
+    without view words. Where cameras are amplified, these three have unknown ones. texts: the words of the
+    positive prompts, for networks beside the prior.
     perp: what Perp-Neg moves away from, None where it is off.
     """
 
