@@ -14,7 +14,6 @@ from splatdistill.priors import Condition, Conditions, DiffusionPrior
 from splatdistill.priors.perpneg import perp_neg
 from splatdistill.priors.random import sent
 
-
 Switch = Literal["auto", "on", "off"]
 
 
