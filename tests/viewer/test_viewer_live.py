@@ -137,8 +137,8 @@ def test_the_page_shows_what_a_phase_begins_with_and_not_over_words_being_typed(
         looker.set(s.handles["prompt"], "a half typed")
         w.commands.put(Continue())
         until(lambda: any(isinstance(e, PhaseBegun) and e.phase == "second" for e in w.events))
-        until(lambda: s.handles["guidance"].value == "csd" and s.handles["guidance.scale"].value == 3.5)
-        assert s.handles["densify"].value == "fixed" and s.handles["rates.means"].value == 0.004 and s.handles["regularise.sparsity"].value == 0.2
+        begun = {"guidance": "csd", "guidance.scale": 3.5, "densify": "fixed", "rates.means": 0.004, "regularise.sparsity": 0.2}
+        until(lambda: all(s.handles[name].value == value for name, value in begun.items()))  # one after the other
         assert s.handles["prompt"].value == "a half typed" and w.session.config.prompt == "a red disc"
         looker.set(s.handles["guidance.scale"], 4.5)  # of the new method, and it can be steered
         until(lambda: w.session.config.guidance.scale == 4.5)
