@@ -47,7 +47,7 @@ def test_names_stand_above_tall_objects_within_the_view(n):
 
 
 def test_how_far_a_tall_object_reaches_is_its_height_and_not_its_mean_side():
-    g = Gaussians(torch.zeros(100, 3), torch.tensor([[1.0, 0, 0, 0]]).expand(100, 4), torch.full((100, 3), 0.1), torch.ones(100), torch.zeros(100, 1, 3))
+    g = Gaussians(torch.zeros(100, 3), torch.tensor([[1.0, 0, 0, 0]]).expand(100, 4), torch.full((100, 3), 0.01), torch.ones(100), torch.zeros(100, 1, 3))
     g.means[:, 2] = torch.linspace(-0.9, 0.9, 100)
     g.means[0, 0] = 50.0  # a stray
     assert 0.85 < reach(g) < 0.95 and reach(g[:0]) == 1.0

@@ -53,8 +53,10 @@ class ObjectRow:
 
 
 def reach(gaussians: Gaussians) -> float:
-    """Return how far splats reach from their middle along an axis, in world units, without the farthest fiftieth; 1 for none."""
-    return max(1e-3, float(gaussians.means.abs().amax(1).quantile(0.98))) if len(gaussians) else 1.0
+    """Return how far visible splats reach along an axis, in world units, without the farthest two hundredth; 1 for none."""
+    seen = gaussians[gaussians.opacities > 0.1]
+    far = seen.means.abs().amax(1) + seen.scales.amax(1)
+    return max(1e-3, float(far.quantile(0.995, interpolation="lower"))) if len(seen) else 1.0
 
 
 def stand(n: int, apart: float) -> Point:
