@@ -408,7 +408,7 @@ def test_the_turntable_turns_whoever_looks_on(tmp_path):
 def test_a_browser_that_goes_at_once_takes_nobody_with_it(tmp_path, when):
     """viser takes the folders of a page away that went, under whoever fills them; others stay, and come."""
     with Watched(tmp_path) as w:
-        furnish, visits = w.live.browsers.furnish, []
+        furnish, visits, brief = w.live.browsers.furnish, [], Looker(w.live.where[0])
 
         def interrupted(client):
             """Add controls while the first visitor goes."""
@@ -427,7 +427,7 @@ def test_a_browser_that_goes_at_once_takes_nobody_with_it(tmp_path, when):
                 return browser or client.gui.add_checkbox("too late", False)
 
         w.live.browsers.furnish = interrupted
-        with Looker(w.live.where[0]) as brief:
+        with brief:
             until(lambda: visits)
         with Looker(w.live.where[0]):
             until(lambda: w.live.browsers.any)
