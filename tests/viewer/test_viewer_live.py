@@ -330,7 +330,7 @@ def test_an_error_of_the_viewer_is_told_once_and_the_run_ends_well(tmp_path, mon
     with Watched(tmp_path, paused=False, steps=60) as w, Looker(w.live.where[0]):
         w.thread.join(300)
         assert w.of(Ended)[0].how == "done" and len(w.of(StepDone)) == 60
-        until(lambda: w.live.guard.off)
+        until(lambda: w.told)
     assert len(w.told) == 1 and "no more ink" in w.told[0] and "viewer-error.txt" in w.told[0]
 
 
