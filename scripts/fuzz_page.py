@@ -4,8 +4,9 @@ A real run of the embedded prior is watched by its page; --page variants, corpus
 --variants`, of `amortise` and of `view` instead. The messages that a browser sends (a camera's pose, one for each
 control that the page has) are taken as they are and damaged: types, sizes, nesting, handles, numbers that are none, huge
 texts, keys that are missing or too many, bytes flipped, cut and inserted; other messages of viser's protocol come too
-(uploads, sharing, whatever the server itself sends), frames of other kinds, visits that end as they begin, and requests with other Hosts, Origins, tokens and versions. After every batch a good browser must find the page answering and the run going on, memory bounded, nothing
-but lines of ours in the terminal. Whatever fails is printed with the batch that did it, and the exit status is 1.
+(uploads, sharing, whatever the server itself sends), frames of other kinds, visits that end as they begin, and
+requests with other Hosts, Origins, tokens and versions. After every batch a good browser must find the page answering and the
+run going on, memory bounded, nothing but lines of ours in the terminal. Whatever fails is printed with the batch that did it, and the exit status is 1.
 """
 
 import argparse

@@ -102,9 +102,11 @@ def negative_of(negative: str, prompt: str) -> str:
     return negative.replace("{prompt}", prompt)
 
 
-def switched(asked: Switch, own: bool) -> bool:
-    """Return whether something is on; "auto" takes the prior's own default."""
-    return own if asked == "auto" else asked == "on"
+def switches(prior: DiffusionPrior, perp_neg: Switch, camera_guidance: Switch) -> tuple[bool, bool]:
+    """Return whether each is on; "auto" takes the prior's own default."""
+    own = (perp_neg, prior.perp_neg), (camera_guidance, prior.camera_guidance)
+    first, second = (default if asked == "auto" else asked == "on" for asked, default in own)
+    return first, second
 
 
 def complete(condition: Condition, prior: DiffusionPrior, cameras: Cameras, known: bool = True) -> Condition:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from splatdistill.errors import UserError
 from splatdistill.guidance import GUIDANCES, Guidance, View
 from splatdistill.priors import DiffusionPrior, weights
-from splatdistill.priors.prompts import Prompts, switched
+from splatdistill.priors.prompts import Prompts, switches
 from splatdistill.train.assignments import assignments
 from splatdistill.train.config import Train
 from splatdistill.train.distillation import Computed
@@ -43,7 +43,7 @@ class Mixed(nn.Module):
         """Return what the run's own guidance is shown, as this one's prior sees it."""
         if self.prior is first.prior or first.render is None:
             return first
-        perp, amplified = switched(config.perp_neg, self.prior.perp_neg), switched(config.camera_guidance, self.prior.camera_guidance)
+        perp, amplified = switches(self.prior, config.perp_neg, config.camera_guidance)
         prompts = replace(prompts, perp_neg=perp, camera_guidance=amplified)
         x = self.prior.encode(to_prior_size(first.render.rgb.to(self.prior.device), self.prior), first.rng)
         return replace(first, x=x, text=prompts.conditions(self.prior, first.render.cameras.to(self.prior.device)), prior=self.prior)

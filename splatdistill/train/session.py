@@ -13,7 +13,7 @@ from splatdistill.gaussians import Gaussians
 from splatdistill.io.images import contact_sheet
 from splatdistill.io.inline import figure, png_bytes
 from splatdistill.priors import DiffusionPrior
-from splatdistill.priors.prompts import Prompts, switched
+from splatdistill.priors.prompts import Prompts, switches
 from splatdistill.render import Rasterizer
 from splatdistill.render import rasterizer as default_rasterizer
 from splatdistill.train.checkpoint import Checkpoint, read_checkpoint
@@ -75,8 +75,7 @@ class Session:
         words = c.directions if c.view_dependent else None
         shown = self.picture if c.image.shown or self.prior.needs_picture else None
         camera = c.image.camera(c.cameras, self.prior.image_size)
-        perp, amplified = switched(c.perp_neg, self.prior.perp_neg), switched(c.camera_guidance, self.prior.camera_guidance)
-        return Prompts(c.prompt, c.negative, words, perp, amplified, shown, camera, c.image.kept)
+        return Prompts(c.prompt, c.negative, words, *switches(self.prior, c.perp_neg, c.camera_guidance), shown, camera, c.image.kept)
 
     def step(self) -> StepDone:
         """Run one optimiser step (or a refused one), in the phase that is due."""

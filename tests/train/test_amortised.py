@@ -136,7 +136,7 @@ with Workers.here() as workers:
     save_file(session.tensors(), sys.argv[1] + str(workers.rank))
 assert not torch.distributed.is_initialized()
 for threads in Path("/proc/self").glob("task"):  # nothing of the group is left that C++ would find at the exit
-    assert sorted(t.joinpath("comm").read_text() for t in threads.iterdir()) == [Path("/proc/self/comm").read_text()]
+    assert len(list(threads.iterdir())) == 1
 """
 
 

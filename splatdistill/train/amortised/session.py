@@ -15,7 +15,7 @@ from splatdistill.errors import UserError
 from splatdistill.gaussians import Gaussians
 from splatdistill.guidance import Distilled, View
 from splatdistill.priors import DiffusionPrior
-from splatdistill.priors.prompts import Prompts, switched
+from splatdistill.priors.prompts import Prompts, switches
 from splatdistill.render import Rasterizer
 from splatdistill.render import rasterizer as default_rasterizer
 from splatdistill.scene.generator import Network, Text
@@ -144,8 +144,7 @@ class AmortisedSession:
         out = clipped(self.rasterizer(g, cameras, behind), c.clip_rgb)
         encoding = rng.get_state()
         x = prior.encode(to_prior_size(out.rgb, prior), rng)
-        perp, amplified = switched(c.perp_neg, prior.perp_neg), switched(c.camera_guidance, prior.camera_guidance)
-        words = Prompts(prompt, c.negative, c.directions if c.view_dependent else None, perp, amplified)
+        words = Prompts(prompt, c.negative, c.directions if c.view_dependent else None, *switches(prior, c.perp_neg, c.camera_guidance))
         view = View(x, words.conditions(prior, cameras), prior, rng, self.steps / c.steps, out)
         distilled = c.guidance(view, self.memory)
         looks.append(PromptViews(cameras, behind, encoding, view, distilled))
