@@ -7,7 +7,7 @@ from torch import nn
 
 from splatdistill.cameras import orbit
 from splatdistill.errors import UserError
-from splatdistill.guidance import SSD, Guidance, View
+from splatdistill.guidance import SSD, VSD, Guidance, View
 from splatdistill.priors import Condition, Conditions, PerpNeg
 from splatdistill.priors.exact import GaussianMixturePrior
 from splatdistill.priors.plane import plane
@@ -49,7 +49,9 @@ def cost(config: Train, perp_neg: bool) -> Cost:
     prior = plane()
     guidance = config.guidance
     if isinstance(guidance, SSD):
-        guidance = replace(guidance, baselines=())  # they ask networks beside the prior, which are not counted
+        guidance = replace(guidance, baselines=(), zero123="")  # they ask networks beside the prior, which are not counted
+    if isinstance(guidance, VSD):
+        guidance = replace(guidance, adapter="lora", adapter_prior="")  # any network that learns counts alike
     text = conditions(prior, config.batch * config.prior_views, perp_neg and config.view_dependent)
     try:
         memory = guidance.init(prior)

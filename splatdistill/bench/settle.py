@@ -20,6 +20,7 @@ from splatdistill.estimators.weights import CLIP, DPT, TINY_CLIP, TINY_GEOMETRY,
 from splatdistill.evaluate.clip_model import VIT_B32
 from splatdistill.evaluate.prompt_file import prompts_of
 from splatdistill.guidance import SSD
+from splatdistill.guidance.baselines import SHAPES
 from splatdistill.priors.weights import EMBEDDED, KNOWS
 from splatdistill.settings import recipes, yaml
 from splatdistill.settings.commands import CHOICES, parse_train
@@ -197,10 +198,12 @@ def configured(arm: Arm, common: tuple[str, ...], prompt: str, weights: Weights)
     guidance = config.guidance
     if isinstance(guidance, SSD) and guidance.baselines:
         tiny = config.prior in EMBEDDED
-        if set(guidance.baselines) - {"clip"}:
+        if set(guidance.baselines) & set(SHAPES):
             find((TINY_GEOMETRY if tiny else DPT) if guidance.geometry == "auto" else guidance.geometry)
         if "clip" in guidance.baselines:
             find((TINY_CLIP if tiny else CLIP) if guidance.clip == "auto" else guidance.clip, "clip")
+        if guidance.zero123:
+            weights.find(guidance.zero123)
     return config
 
 

@@ -1,11 +1,12 @@
 """Baseline functions of Stein score distillation: one number per view, phi(t, theta, x_t, c) = -strength * loss.
 
-Each loss compares what a frozen network sees in decode(x_t) with what was rendered, which is a constant here, or with
-the prompt. Differentiable in the picture; how far they depend on x_t is what makes them useful.
+Each loss compares what a network sees in x_t, or in decode(x_t), with what was rendered, which is a constant here, or with
+the prompt. Differentiable in x_t; how far they depend on it is what makes them useful.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -14,15 +15,34 @@ from jaxtyping import Float
 from torch import Tensor
 
 from splatdistill.errors import UserError
+from splatdistill.guidance.discriminator import Discriminator
 from splatdistill.guidance.types import View
 from splatdistill.priors import DiffusionPrior
 
 if TYPE_CHECKING:
     from splatdistill.estimators import ClipScorer, Geometry, GeometryEstimator
+    from splatdistill.priors.zero123 import Zero123Prior
 
-BaselineName = Literal["depth", "normal", "segment", "clip"]
-Losses = Callable[[View, Tensor], tuple[Tensor, ...]]
-"""Function of a view and its decoded picture that returns one loss per baseline, (b,) each."""
+BaselineName = Literal["depth", "normal", "segment", "clip", "zero123", "discriminator"]
+SHAPES: tuple[BaselineName, ...] = ("depth", "normal", "segment")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Noisy latents as baselines see them."""
+
+    view: View
+    x_t: Float[Tensor, "b *d"]
+    t: Float[Tensor, " b"]
+
+    @cached_property
+    def picture(self) -> Float[Tensor, "b *d"]:
+        """Return the decoded x_t, differentiable in it."""
+        return self.view.prior.decode(self.x_t)
+
+
+Losses = Callable[[Seen], tuple[Tensor, ...]]
+"""Function of noisy latents that returns one loss per baseline, (b,) each."""
 
 
 @dataclass(frozen=True)
@@ -82,46 +102,74 @@ class Baselines:
     names: tuple[BaselineName, ...]
     network: "GeometryEstimator | None" = None
     scorer: "ClipScorer | None" = None
+    zero123: "Zero123Prior | None" = None
+    discriminator: Discriminator | None = None
 
-    def __call__(self, view: View, picture: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, " b"], ...]:
-        """Return one loss per name, for what is seen in a decoded picture."""
-        seen = told = None
-        if self.network is not None:
-            seen, told = RenderMaps.of(view, (picture.shape[-2], picture.shape[-1])), self.network(picture)
-        losses = []
-        for name in self.names:
-            if name == "clip":
+    def __call__(self, noisy: Seen) -> tuple[Float[Tensor, " b"], ...]:
+        """Return one loss per name."""
+        shape = self._shape(noisy)
+        return tuple(shape(name) if name in SHAPES else self._loss(name, noisy) for name in self.names)
+
+    def _shape(self, noisy: Seen) -> Callable[[BaselineName], Tensor]:
+        """Return the losses of the shape by name; the network looks once for all of them."""
+        if self.network is None:
+            return lambda name: noisy.x_t.new_zeros(len(noisy.x_t))
+        picture = noisy.picture
+        seen, told = RenderMaps.of(noisy.view, (picture.shape[-2], picture.shape[-1])), self.network(picture)
+        return lambda name: geometry_loss(name, seen, told)
+
+    def _loss(self, name: BaselineName, noisy: Seen) -> Float[Tensor, " b"]:
+        """Return the loss of a baseline that is not about shape: clip, 1 - the cosine to the prompt; zero123, see view_baseline.py; discriminator,
+        how far x_t is from being taken for the prior's own, -log sigmoid(logit).
+        """
+        match name:
+            case "clip":
                 assert self.scorer is not None
-                text = self.scorer.text_features(view.text.texts)
-                losses.append(1 - (self.scorer.image_features(picture) * text).sum(1))
-            else:
-                assert seen is not None and told is not None
-                losses.append(geometry_loss(name, seen, told))
-        return tuple(losses)
+                return 1 - (self.scorer.image_features(noisy.picture) * self.scorer.text_features(noisy.view.text.texts)).sum(1)
+            case "zero123":
+                from splatdistill.guidance.view_baseline import view_loss
+
+                assert self.zero123 is not None
+                return view_loss(self.zero123, noisy.view, noisy.picture, noisy.t)
+            case _:
+                assert self.discriminator is not None
+                return F.softplus(-self.discriminator(noisy.x_t, noisy.t))
 
 
-def load(names: tuple[BaselineName, ...], geometry: str, clip: str, prior: DiffusionPrior) -> Baselines:
-    """Load baselines, with networks on the prior's device.
+def load(names: tuple[BaselineName, ...], geometry: str, clip: str, zero123: str, prior: DiffusionPrior) -> Baselines:
+    """Load baselines, with networks on the prior's device; a discriminator is made anew.
 
     geometry, clip: what splatdistill.estimators loads; "auto" is the embedded one for the embedded priors, and DPT-hybrid
-    and CLIP ViT-L/14 for others. Raises WeightsError when a network is not here, UserError when it does not tell what
-    a baseline needs.
+    and CLIP ViT-L/14 for others. zero123: what priors.weights finds. Raises WeightsError when a network is not here, UserError
+    when it does not tell what a baseline needs.
     """
     if not names:
         return Baselines(())
-    from splatdistill.estimators import TINY_CLIP, TINY_GEOMETRY, load_clip, load_geometry
-    from splatdistill.estimators.weights import CLIP, DPT
+    from splatdistill.estimators import TINY_CLIP, load_clip
+    from splatdistill.estimators.weights import CLIP
+    from splatdistill.guidance import view_baseline
     from splatdistill.priors.weights import EMBEDDED
 
-    tiny, network = prior.name in EMBEDDED, None
-    shapes = [n for n in names if n != "clip"]
-    if shapes:
-        network = load_geometry((TINY_GEOMETRY if tiny else DPT) if geometry == "auto" else geometry, prior.device)
-        can = network.tells | ({"normal"} if "depth" in network.tells else set())
-        if lacking := [n for n in shapes if n not in can]:
-            raise UserError(
-                f"The baseline {lacking[0]} needs a network that tells it, and {network.name} tells {', '.join(sorted(network.tells))}. "
-                "Take other --guidance.baselines or another --guidance.geometry."
-            )
-    scorer = load_clip((TINY_CLIP if tiny else CLIP) if clip == "auto" else clip, prior.device) if "clip" in names else None
-    return Baselines(names, network, scorer)
+    tiny, shapes = prior.name in EMBEDDED, [n for n in names if n in SHAPES]
+    return Baselines(
+        names,
+        shape_network(shapes, geometry, tiny, prior) if shapes else None,
+        load_clip((TINY_CLIP if tiny else CLIP) if clip == "auto" else clip, prior.device) if "clip" in names else None,
+        view_baseline.load(zero123, prior) if "zero123" in names else None,
+        Discriminator(prior, torch.Generator().manual_seed(0)) if "discriminator" in names else None,
+    )
+
+
+def shape_network(shapes: Sequence[str], geometry: str, tiny: bool, prior: DiffusionPrior) -> "GeometryEstimator":
+    """Load the network behind the baselines of shape; UserError where it does not tell one of them."""
+    from splatdistill.estimators import TINY_GEOMETRY, load_geometry
+    from splatdistill.estimators.weights import DPT
+
+    network = load_geometry((TINY_GEOMETRY if tiny else DPT) if geometry == "auto" else geometry, prior.device)
+    can = network.tells | ({"normal"} if "depth" in network.tells else set())
+    if lacking := [n for n in shapes if n not in can]:
+        raise UserError(
+            f"The baseline {lacking[0]} needs a network that tells it, and {network.name} tells {', '.join(sorted(network.tells))}. "
+            "Take other --guidance.baselines or another --guidance.geometry."
+        )
+    return network

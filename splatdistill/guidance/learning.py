@@ -1,19 +1,22 @@
 """A network that a guidance trains beside the splats, as a module whose state_dict holds the optimizer too."""
 
-from typing import cast
+from typing import Generic, TypeVar, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from splatdistill.errors import UserError
-from splatdistill.priors import Adapter, DiffusionPrior, weights
+from splatdistill.priors import DiffusionPrior, weights
 from splatdistill.priors.precision import Precision
 
 GROWTH = 2000  # updates in a row after which the loss scale is doubled
 
 
-class Learning(nn.Module):
+Network = TypeVar("Network", bound=nn.Module)
+
+
+class Learning(nn.Module, Generic[Network]):
     """Trained network and its AdamW (Loshchilov & Hutter, "Decoupled Weight Decay Regularization", arXiv:1711.05101).
 
     The moments are buffers that the optimizer writes to, so that state_dict and load_state_dict carry all of it.
@@ -25,13 +28,13 @@ class Learning(nn.Module):
     section 3.2). Both are exact in float32 where the caller's is a power of two.
     """
 
-    network: Adapter
+    network: Network
     refused: Tensor  # updates not made because a gradient was not finite
     scale: Tensor  # the dynamic factor
     since: Tensor  # updates made since it changed
 
     def __init__(
-        self, network: Adapter, rate: float, betas: tuple[float, float], eps: float, weight_decay: float
+        self, network: Network, rate: float, betas: tuple[float, float], eps: float, weight_decay: float
     ) -> None:
         super().__init__()
         self.network = network
@@ -81,8 +84,7 @@ def another(prior: DiffusionPrior, source: str) -> DiffusionPrior:
     """Return the prior that is adapted in place of the run's own; UserError where it reads other texts or latents."""
     precision = str(getattr(prior, "precision", prior.dtype)).removeprefix("torch.")
     owner = weights.load(weights.find(source), str(prior.device), cast(Precision, precision), views=prior.views)
-    for what, of in (("text embeddings", lambda p: p.embed([""]).tokens), ("latents", lambda p: p.encode(torch.zeros(1, 3, p.image_size, p.image_size)))):
-        mine, its = (of(p).shape[1 if what == "latents" else -1] for p in (prior, owner))
-        if mine != its:
+    for what, of in (("text embeddings", lambda p: p.embed([""]).tokens.shape[-1]), ("latents", lambda p: p.latent_shape()[0])):
+        if (mine := of(prior)) != (its := of(owner)):
             raise UserError(f"--guidance.adapter-prior {source} reads {what} of {its} channels, and the prior {prior.name} has {mine}; expected a relative of the prior")
     return owner

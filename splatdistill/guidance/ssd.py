@@ -10,18 +10,27 @@ from torch import Tensor, nn
 from splatdistill import checks
 from splatdistill.guidance import baselines as known
 from splatdistill.guidance.base import Guided
-from splatdistill.guidance.baselines import BaselineName, Losses
+from splatdistill.guidance.baselines import BaselineName, Baselines, Losses, Seen
+from splatdistill.guidance.discriminator import RATE, Discriminator
+from splatdistill.guidance.learning import Learning
 from splatdistill.guidance.stein import ControlWeights, Share, latent_moments, parameters_behind, splat_moments, stein_terms
 from splatdistill.guidance.types import Noised, View
 from splatdistill.priors import DiffusionPrior
 
 
 class SteinMemory(ControlWeights):
-    """Memory of SSD: mu and the averages it is made from. The baselines' networks are beside it and not kept."""
+    """Memory of SSD: mu and the averages it is made from, and a discriminator that learns. The baselines' other networks are beside it
+    and not kept.
+    """
+
+    learning: Learning[Discriminator] | None
+    estimate: Tensor | None  # of the clean latents, by the prior, in this step
 
     def __init__(self, terms: int, decay: float, losses: Losses):
         super().__init__(terms, decay)
-        self.losses = losses
+        self.losses, self.estimate = losses, None
+        told = losses.discriminator if isinstance(losses, Baselines) else None
+        self.learning = None if told is None else Learning(told, RATE, (0.5, 0.99), 1e-8, 0.01)
 
 
 @dataclass(frozen=True)
@@ -33,7 +42,8 @@ class SSD(Guided):
 
     where E[h_k] = 0 for any phi_k, so that mu_k changes the variance of the update and not its mean: SDS is mu_0 = 1
     and nothing else. phi_k = -strength loss_k(decode(x_t)), with losses of a frozen network's depth, normals or
-    foreground against the render's, or of CLIP against the prompt. mu minimises the mean square of the update by
+    foreground against the render's, of CLIP against the prompt, of Zero-1-to-3's estimate of the view against the render, or of a
+    discriminator that learns to tell noisy renders from the prior's noisy estimates. mu minimises the mean square of the update by
     moving averages over the steps before. The paper learns mu by gradient steps, at a rate it does not tell, from the
     same minimum; phi_0 is ours and carries most of the gain. No code was published.
     """
@@ -41,12 +51,14 @@ class SSD(Guided):
     scale: float = 101.0
     """Classifier-free guidance: neg + scale (pos - neg); 1 is the prompt alone."""
     baselines: tuple[BaselineName, ...] = ()
-    """phi_k beside phi_0 = 1, in three dimensions: depth and normal (the paper's), segment; clip anywhere."""
+    """phi_k beside phi_0 = 1, in three dimensions: depth and normal (the paper's), segment, zero123; clip and discriminator anywhere."""
     geometry: str = "auto"
     """The network behind depth, normal and segment: tiny-geometry, a folder or a hub id. auto: tiny-geometry with the
     prior tiny, Intel/dpt-hybrid-midas with others."""
     clip: str = "auto"
     """The network behind clip. auto: tiny-clip with the prior tiny, openai/clip-vit-large-patch14 with others."""
+    zero123: str = ""
+    """The network behind zero123: a folder or hub id of Zero-1-to-3 or Stable Zero123."""
     strength: float = 0.01
     """Factor on the losses; a learned mu undoes it."""
     mu: Literal["latent", "splats", "one"] = "latent"
@@ -61,14 +73,15 @@ class SSD(Guided):
         """Resolve the weights' folder to its whole path; refuse averages that forget nothing or everything."""
         super().__post_init__()
         checks.need(self, "decay", 0 <= self.decay < 1, "must be 0 or more and less than 1")
-        for name in ("geometry", "clip"):
+        checks.need(self, "zero123", bool(self.zero123) == ("zero123" in self.baselines), "goes with the baseline of the same name; give both, or neither")
+        for name in ("geometry", "clip", "zero123"):
             folder = Path(getattr(self, name)).expanduser()
-            if folder.is_dir():
+            if getattr(self, name) and folder.is_dir():
                 object.__setattr__(self, name, str(folder.absolute()))
 
     def init(self, prior: DiffusionPrior) -> SteinMemory:
         """Return mu at ones, nothing averaged, and the baselines' networks. Raises WeightsError where one is not to be had."""
-        losses = known.load(self.baselines, self.geometry, self.clip, prior)
+        losses = known.load(self.baselines, self.geometry, self.clip, self.zero123, prior)
         return SteinMemory(1 + len(self.baselines), self.decay, losses).to(prior.device)
 
     def targetless(self) -> str:
@@ -79,18 +92,26 @@ class SSD(Guided):
         """Return prediction minus the weighted control variates; mu is used first and learned from them after."""
         assert isinstance(memory, SteinMemory)
         eps_hat, w = self.predict(view, answers), self.w(view, n)
-        sigma = view.prior.schedule(n.t)[1]
-        terms = stein_terms(n, sigma, lambda x_t: self.phis(view, x_t, memory))
+        alpha, sigma = view.prior.schedule(n.t)
+        terms = stein_terms(n, sigma, lambda x_t: self.phis(Seen(view, x_t, n.t), memory))
         control = (memory.weights(n.eps)[:, None] * terms).sum(0)
         if self.mu == "latent":
             memory.observe(*latent_moments(eps_hat, terms, w, self.share))
         elif self.mu == "splats":
             leaves = parameters_behind(view.x, view.render.screen.means if view.render else None)
             memory.observe(*splat_moments(eps_hat, terms, w, view.x, leaves))
+        memory.estimate = (n.x_t - sigma * eps_hat) / alpha if memory.learning else None
         return eps_hat - control
 
-    def phis(self, view: View, x_t: Float[Tensor, "b *d"], memory: SteinMemory) -> tuple[Float[Tensor, " b"], ...]:
+    def learn(self, view: View, memory: nn.Module) -> None:
+        """Train the discriminator, where there is one, on renders and on the prior's estimates of them: after it was used, so that phi
+        never depends on the noise that it is applied to.
+        """
+        assert isinstance(memory, SteinMemory)
+        if memory.learning is not None and memory.estimate is not None:
+            loss = memory.learning.network.loss(view, memory.estimate, view.rand())
+            memory.learning.update(loss, RATE)
+
+    def phis(self, seen: Seen, memory: SteinMemory) -> tuple[Float[Tensor, " b"], ...]:
         """Return the baselines' values, differentiable in x_t through the decoder and the networks."""
-        if memory.terms == 1:
-            return ()
-        return tuple(-self.strength * loss for loss in memory.losses(view, view.prior.decode(x_t)))
+        return () if memory.terms == 1 else tuple(-self.strength * loss for loss in memory.losses(seen))

@@ -12,7 +12,8 @@ from splatdistill.guidance.base import Guided
 from splatdistill.guidance.learning import Learning, another
 from splatdistill.guidance.times import Times
 from splatdistill.guidance.types import Noised, View
-from splatdistill.priors import DiffusionPrior, Query
+from splatdistill.priors import Adapter, DiffusionPrior, Query
+from splatdistill.priors.small_unet import GROUPS, SmallUNet
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class VSD(Guided):
 
         grad = sigma_t^2 (eps_cfg(x_t) - eps_adapter(x_t, camera)),
 
-    where the adapter is a low-rank copy of the prior that learns the distribution of the renders: after the splats
+    where the adapter is a low-rank copy of the prior, or a small U-Net from nothing, that learns the distribution of the renders: after the splats
     have moved, adapter_steps of AdamW on mean |network - eps|^2 over these latents, t uniform over all noise levels,
     with the prompt without view words and a camera that is hidden from the whole batch at times. With `--particles`
     several scenes share the adapter. Three evaluations per view, and one with its gradient per adapter step.
@@ -36,6 +37,10 @@ class VSD(Guided):
     """Classifier-free guidance: neg + scale (pos - neg); 1 is the prompt alone."""
     times: Times = field(default_factory=lambda: Times(t_max_end=0.5, switch=0.2))
     """Noise levels that are visited; by default up to 0.98, after a fifth of the run up to 0.5."""
+    adapter: Literal["lora", "unet"] = "lora"
+    """Network that learns what renders look like: a low-rank copy of the prior, which begins as the prior, or a small U-Net from nothing."""
+    adapter_width: int = 64
+    """Channels of the small U-Net at its finer level, a multiple of 8; it has twice as many at its coarser one."""
     rank: int = 4
     """Rank of the adapter's matrices (LoRA, arXiv:2106.09685)."""
     adapter_rate: float = 1e-4
@@ -55,14 +60,20 @@ class VSD(Guided):
         """Refuse an adapter that could not learn."""
         super().__post_init__()
         checks.at_least(self, 1, "rank")
+        checks.count(self, GROUPS, 1024, "adapter_width")
+        checks.need(self, "adapter_width", self.adapter_width % GROUPS == 0, f"must be a multiple of {GROUPS}")
+        checks.need(self, "adapter_prior", self.adapter == "lora" or not self.adapter_prior, "goes with --guidance.adapter lora; a U-Net from nothing adapts no other network")
         checks.positive(self, "adapter_rate")
         checks.at_least(self, 0, "adapter_steps")
         checks.within(self, 0, 1, "camera_dropout")
 
     def init(self, prior: DiffusionPrior) -> Learning:
         """Return the adapter and the moments of its optimizer."""
-        owner = another(prior, self.adapter_prior) if self.adapter_prior else prior
-        adapter = owner.adapter(self.rank, torch.Generator().manual_seed(0), exact_start=self.variant == "paper")
+        owner, rng = another(prior, self.adapter_prior) if self.adapter_prior else prior, torch.Generator().manual_seed(0)
+        if self.adapter == "unet":
+            adapter: Adapter = SmallUNet(owner, self.adapter_width, rng)
+        else:
+            adapter = owner.adapter(self.rank, rng, exact_start=self.variant == "paper")
         return Learning(adapter, self.adapter_rate, (0.9, 0.99), 1e-15 if self.variant == "code" else 1e-8, 0.01)
 
     def ask(self, view: View, n: Noised, memory: nn.Module) -> tuple[Query, ...]:

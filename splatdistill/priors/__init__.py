@@ -93,6 +93,11 @@ class DiffusionPrior(ABC):
     def decode(self, x: Float[Tensor, "b *d"]) -> Float[Tensor, "b 3 h w"]:
         """Return the images (b,3,h,w) of latents, not clamped."""
 
+    @torch.no_grad()
+    def latent_shape(self) -> tuple[int, ...]:
+        """Return the shape (*d) of the latents of one picture."""
+        return tuple(self.encode(torch.full((1, 3, self.image_size, self.image_size), 0.5, device=self.device)).shape[1:])
+
     @abstractmethod
     def schedule(self, t: Float[Tensor, " b"]) -> tuple[Float[Tensor, "b *one"], Float[Tensor, "b *one"]]:
         """Return alpha_t and sigma_t of `noise`, shaped to broadcast against latents."""

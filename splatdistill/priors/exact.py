@@ -113,6 +113,10 @@ class GaussianMixturePrior(DiffusionPrior):
             f"This mixture does not know the prompt {prompt!r}. It knows: {', '.join(map(repr, self.log_weights))}."
         )
 
+    def latent_shape(self) -> tuple[int, ...]:
+        """Return the shape of the means."""
+        return tuple(self.shape)
+
     def encode(self, rgb: Float[Tensor, "b *d"], rng: torch.Generator | None = None) -> Float[Tensor, "b *d"]:
         """Return gain rgb + offset. There is no posterior to sample, so rng has no effect."""
         return self.gain * rgb.to(self.device, self.dtype) + self.offset

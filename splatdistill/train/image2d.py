@@ -90,13 +90,8 @@ class Image2DSession:
 
     def shape(self) -> tuple[int, ...]:
         """Return the shape of one particle."""
-        if isinstance(at := getattr(self.prior, "shape", None), torch.Size):  # an exact prior: latents of any kind
-            return tuple(at)
         side = self.prior.image_size
-        if self.config.space == "pixels":
-            return (3, side, side)
-        with torch.no_grad():
-            return tuple(self.prior.encode(torch.full((1, 3, side, side), 0.5, device=self.prior.device)).shape[1:])
+        return (3, side, side) if self.config.space == "pixels" else self.prior.latent_shape()
 
     def view(self) -> View:
         """Return the particles as a guidance sees them."""

@@ -10,6 +10,7 @@ from guidance.worlds import mixture, view
 from splatdistill.cameras import orbit
 from splatdistill.errors import UserError, WeightsError
 from splatdistill.guidance import SDS, SSD, Times, View
+from splatdistill.guidance.baselines import Seen
 from splatdistill.guidance.ssd import SteinMemory
 from splatdistill.guidance.stein import ControlWeights, latent_moments, parameters_behind, splat_moments, stein_terms
 from splatdistill.priors.exact import GaussianMixturePrior
@@ -87,10 +88,10 @@ def two_hills() -> GaussianMixturePrior:
 def undecided(prior: GaussianMixturePrior, turned: bool):
     """Return a loss: how undecided x_t is between the two modes; `turned`, along a coordinate without meaning."""
 
-    def losses(v: View, picture: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        x_t = picture.flip((2, 3)) if turned else picture
+    def losses(seen: Seen) -> tuple[torch.Tensor, ...]:
+        x_t = seen.picture.flip((2, 3)) if turned else seen.picture
         t = torch.full((len(x_t),), T, dtype=torch.float64)
-        return (prior._joint(x_t, t, v.text.positive)[0].softmax(1).prod(1),)
+        return (prior._joint(x_t, t, seen.view.text.positive)[0].softmax(1).prod(1),)
 
     return losses
 
@@ -136,7 +137,7 @@ def test_without_baselines_and_weights_it_is_sds():
 
 def test_weights_are_used_before_they_learn():
     prior, ssd = mixture(), SSD(scale=7.5)
-    memory = SteinMemory(2, ssd.decay, lambda v, picture: (wave(picture),))
+    memory = SteinMemory(2, ssd.decay, lambda seen: (wave(seen.picture),))
     for seed in range(5):
         before = copy.deepcopy(memory.mu)
         d = ssd(view(prior, 2, seed=seed), memory)
@@ -192,7 +193,7 @@ def test_memory_survives_a_checkpoint_bit_by_bit(mu):
     prior, ssd = mixture(), SSD(scale=7.5, mu=mu)
 
     def fresh():
-        return SteinMemory(2, ssd.decay, lambda v, picture: (wave(picture),))
+        return SteinMemory(2, ssd.decay, lambda seen: (wave(seen.picture),))
 
     whole, first = fresh(), fresh()
     grads = [ssd(view(prior, 2, seed=s), whole).grad for s in range(6)]
@@ -251,23 +252,87 @@ def world(tmp_path_factory):
     return prior, scene, View(prior.encode(out.rgb), text, prior, rng, 0.0, out), str(write_dpt_hybrid(folder / "dpt"))
 
 
-@pytest.mark.parametrize("baseline", ["depth", "normal"])
-def test_the_gradient_of_phi_is_that_of_finite_differences(world, baseline):
-    """Through the autoencoder's decoder, the depth network and the loss, in float64."""
+@pytest.fixture(scope="module")
+def zero123(tmp_path_factory) -> str:
+    from model_folders import write_zero123_folder
+
+    return str(write_zero123_folder(tmp_path_factory.mktemp("zero") / "zero123"))
+
+
+@pytest.mark.parametrize("baseline", ["depth", "normal", "zero123", "discriminator"])
+def test_the_gradient_of_phi_is_that_of_finite_differences(world, zero123, baseline):
+    """Through the autoencoder's decoder, the networks and the loss, in float64."""
     prior, _, v, dpt = world
-    ssd = SSD(baselines=(baseline,), geometry=dpt)
+    ssd = SSD(baselines=(baseline,), geometry=dpt, zero123=zero123 if baseline == "zero123" else "")
     memory = ssd.init(prior)
-    memory.losses.network.model.double()
+    if memory.losses.network is not None:
+        memory.losses.network.model.double()
     n = ssd.noise(v, torch.tensor([0.3, 0.6], dtype=torch.float64), memory)
     n = type(n)(n.x_t.detach(), n.t, n.eps.detach())
     sigma = prior.schedule(n.t)[1]
-    _, h = stein_terms(n, sigma, lambda x_t: ssd.phis(v, x_t, memory))
+
+    def phi(x_t: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return ssd.phis(Seen(v, x_t, n.t), memory)
+
+    _, h = stein_terms(n, sigma, phi)
     with torch.no_grad():
-        slope = (n.eps * ssd.phis(v, n.x_t, memory)[0][:, None, None, None] - h) / sigma
+        slope = (n.eps * phi(n.x_t)[0][:, None, None, None] - h) / sigma
         direction = torch.randn(slope.shape, generator=torch.Generator().manual_seed(1), dtype=slope.dtype)
-        ahead, behind = (ssd.phis(v, n.x_t + e * direction, memory)[0] for e in (1e-6, -1e-6))
+        ahead, behind = (phi(n.x_t + e * direction)[0] for e in (1e-6, -1e-6))
     assert slope.abs().max() > 0
     torch.testing.assert_close((slope * direction).sum((1, 2, 3)), (ahead - behind) / 2e-6, rtol=2e-3, atol=1e-8)
+
+
+def test_zero123_is_shown_the_next_view_and_told_both_cameras(world, zero123):
+    """The loss written down again; cameras that are exchanged, or a picture of the same view, say something else."""
+    from splatdistill.priors import Condition
+
+    prior, _, v, _ = world
+    ssd = SSD(baselines=("zero123",), zero123=zero123)
+    memory = ssd.init(prior)
+    zero, t = memory.losses.zero123, torch.tensor([0.3, 0.6], dtype=torch.float64)
+    n = ssd.noise(v, t, memory)
+    (got,) = memory.losses(Seen(v, n.x_t.detach(), t))
+    rgb, poses = v.render.rgb.detach().double().clamp(0, 1), v.render.cameras.camera_to_world.double()
+    z_t, alpha, sigma = zero.encode(prior.decode(n.x_t.detach())), *zero.schedule(t)
+
+    def loss(order: list[int], swapped: bool = False) -> torch.Tensor:
+        mine, its = (poses[order], poses) if swapped else (poses, poses[order])
+        blind = zero.embed([""]).expand(2)
+        told = Condition(tokens=blind.tokens, image=rgb[order], image_camera=its, camera=mine)
+        return ((z_t - sigma * zero.eps(z_t, t, told)) / alpha - zero.encode(rgb)).square().mean((1, 2, 3))
+
+    with torch.no_grad():
+        torch.testing.assert_close(got.detach(), loss([1, 0]), rtol=1e-6, atol=1e-8)
+        assert not torch.allclose(got.detach(), loss([0, 1])) and not torch.allclose(got.detach(), loss([1, 0], swapped=True))
+
+
+def test_a_discriminator_learns_to_tell_renders_from_the_priors_pictures_and_keeps_the_mean():
+    """After some steps noisy draws of the prior look more like it than noisy renders, and its control variate still has mean zero."""
+    prior, ssd = mixture(), SSD(scale=1.0, baselines=("discriminator",), times=Times(t_min=0.1, t_max=0.5))
+    memory = ssd.init(prior)
+    far = 3.0 + view(prior, 8).x.detach()
+    text = Prompts("ball").conditions(prior, orbit(torch.zeros(8)))
+    rng = torch.Generator().manual_seed(0)
+    v = View(far.requires_grad_(), text, prior, rng, 0.3)
+    for _ in range(60):
+        ssd(v, memory)
+        ssd.learn(v, memory)
+    t = torch.full((8,), 0.3, dtype=torch.float64)
+    alpha, sigma = prior.schedule(t)
+    true = prior.means[torch.arange(8) % 3].view(8, *prior.shape)
+    with torch.no_grad():
+        mine, its = (memory.learning.network(alpha * x + sigma * v.randn(), t) for x in (far, true))
+    assert mine.max() < its.min()
+    rows = many(prior, far[:1], MANY // 4)
+    n = SDS(times=Times(t_min=0.3, t_max=0.3)).noise(rows, torch.full((MANY // 4,), 0.3, dtype=torch.float64), torch.nn.Module())
+    n = type(n)(n.x_t.detach(), n.t, n.eps)
+    h = stein_terms(n, prior.schedule(n.t)[1], lambda x_t: ssd.phis(Seen(rows, x_t, n.t), memory))[1]
+    assert z_scores(h) < 1.7
+    again = ssd.init(prior)
+    again.load_state_dict(load(save({k: x.contiguous() for k, x in memory.state_dict().items()})))
+    one, two = (ssd(View(v.x, text, prior, torch.Generator().manual_seed(4), 0.3), m).grad for m in (memory, again))
+    assert torch.equal(one, two)
 
 
 @pytest.mark.parametrize("mu", ["latent", "splats", "one"])
