@@ -127,11 +127,14 @@ def settled(parsed: Parsed, found: Weights) -> tuple[Parsed, DiffusionPrior, str
         after = replace(before, device=device_of(before.device))
         if after.space == "pixels":
             raise UserError("--prior exact has no pixels: its particles are points in the plane; use --space latents")
+        if after.pictures:
+            raise UserError("--prior exact has points in the plane and no --pictures; take another prior")
         if after.prompt not in plane.PROMPTS:
             raise UserError(f"--prior exact knows the prompts {', '.join(plane.PROMPTS)}; got {before.prompt!r}")
         prior, notice = cast(DiffusionPrior, plane.plane(after.device)), ""
     else:
-        refuse_prompt(before.prompt, before.negative, found.family(before.prior))
+        for prompt in (before.prompt, *([before.original] if before.original else [])):
+            refuse_prompt(prompt, before.negative, found.family(before.prior))
         at = found.find(before.prior)
         after, notice = resolved(before, at), at.notice
         prior = weights.load(at, **after.loading())

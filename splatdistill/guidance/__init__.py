@@ -16,7 +16,7 @@ from splatdistill.guidance.sds import SDS
 from splatdistill.guidance.sjc import SJC
 from splatdistill.guidance.ssd import SSD
 from splatdistill.guidance.times import Times
-from splatdistill.guidance.types import Distilled, Noised, View
+from splatdistill.guidance.types import Distilled, Noised, Original, View
 from splatdistill.guidance.vsd import VSD
 
 GUIDANCES: dict[str, type[Guidance]] = {
@@ -57,6 +57,7 @@ __all__ = [
     "Guidance",
     "Guided",
     "Noised",
+    "Original",
     "SDEdit",
     "Times",
     "View",

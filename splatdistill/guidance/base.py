@@ -116,6 +116,10 @@ class Guidance(ABC):
         """
         return "its gradient is the difference of two predictions, a direction in which there is no picture to arrive at"
 
+    def edits(self) -> bool:
+        """Return True if it changes pictures that are there, which a scene is not made of. Usually not."""
+        return False
+
     def learn(self, view: View, memory: nn.Module) -> None:
         """Update the memory from the views, after the splats have moved. Usually nothing."""
 

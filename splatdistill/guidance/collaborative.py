@@ -1,16 +1,19 @@
 """Collaborative score distillation."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from splatdistill.errors import UserError
 from splatdistill.guidance.base import Guided
+from splatdistill.guidance.noising import diffuse
 from splatdistill.guidance.times import Times
-from splatdistill.guidance.types import Noised, View
+from splatdistill.guidance.types import Noised, Original, View
+from splatdistill.priors import Query
 
 
 @dataclass(frozen=True)
@@ -24,15 +27,17 @@ class Collaborative(Guided):
     median of the squared distances between two different views: finite wherever views differ, and where none do, or
     there is one only, K is one and nothing repels. Stein's own repulsion is sigma_t times this in units of eps.
 
-    The paper edits pictures, with what the prompt for the edit says minus what that for the original says as r; making
-    something of nothing has no original. variant="code": times are integers t/1000, and m is the lower median with each view's distance to itself among
+    The paper edits pictures: base_residual="edit" is r = eps_cfg(x_t; prompt) - eps_cfg(x'_t; its own prompt), x' the original
+    picture with the same noise, which is zero where nothing is to change (`splatdistill image --pictures --original`). The authors ask
+    InstructPix2Pix (arXiv:2211.09800), which is shown x' and told the change; here any text-to-image prior is asked, as in Delta
+    Denoising Score (Hertz et al., arXiv:2304.07090, eq. 3). variant="code": times are integers t/1000, and m is the lower median with each view's distance to itself among
     them, as in the official code, where two views give m = 0 and NaN; ours then takes the median above.
     """
 
     times: Times = field(default_factory=lambda: Times(shared=True))
     """Noise levels that are visited."""
-    base_residual: Literal["sds", "csd", "score"] = "sds"
-    """r: eps_cfg minus the noise; minus what the prompt says, (scale - 1) (pos - neg); or minus nothing."""
+    base_residual: Literal["sds", "csd", "score", "edit"] = "sds"
+    """r: eps_cfg minus the noise; minus what the prompt says, (scale - 1) (pos - neg); minus nothing; or minus what is said of the original picture."""
     repulsion: float = 1.0
     """Factor on what drives views apart."""
     variant: Literal["paper", "code"] = "paper"
@@ -42,6 +47,25 @@ class Collaborative(Guided):
         """Return nothing around SDS: the target is a mean of the prior's estimates of the clean latents."""
         return "" if self.base_residual == "sds" else super().targetless()
 
+    def edits(self) -> bool:
+        """Return True for the residual of the paper's editing."""
+        return self.base_residual == "edit"
+
+    def ask(self, view: View, n: Noised, memory: nn.Module) -> tuple[Query, ...]:
+        """Return the classifier-free guidance pair, and of what is edited the original's, with the same noise."""
+        own = super().ask(view, n, memory)
+        if not self.edits():
+            return own
+        then = self.before(view)
+        return (*own, *super().ask(then, diffuse(then, n.t, n.eps), memory))
+
+    @staticmethod
+    def before(view: View) -> View:
+        """Return the originals as a view; UserError where there are none."""
+        if not isinstance(view.original, Original):
+            raise UserError("--guidance.base-residual edit changes pictures: give --pictures and --original to splatdistill image, or take another residual")
+        return replace(view, x=view.original.x, text=view.original.text)
+
     def residual(self, view: View, n: Noised, answers: tuple[Tensor, ...], memory: nn.Module) -> Float[Tensor, "b *d"]:
         """Return r of each view by itself."""
         eps_hat = self.predict(view, answers)
@@ -50,6 +74,8 @@ class Collaborative(Guided):
                 return eps_hat - n.eps
             case "csd":
                 return eps_hat - answers[0]
+            case "edit":
+                return eps_hat - self.predict(self.before(view), answers[len(answers) // 2 :])
             case _:
                 return eps_hat
 

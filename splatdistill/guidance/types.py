@@ -13,6 +13,14 @@ from splatdistill.render import RenderOutput
 
 
 @dataclass(frozen=True)
+class Original:
+    """Pictures that are edited, as they were, and their own prompt."""
+
+    x: Float[Tensor, "b *d"]  # clean latents
+    text: Conditions
+
+
+@dataclass(frozen=True)
 class View:
     """Batch of rendered views, as the prior sees it."""
 
@@ -22,6 +30,7 @@ class View:
     rng: torch.Generator
     progress: float = 0.0  # of the run, in [0, 1]
     render: RenderOutput | None = None  # None in the 2D case
+    original: Original | None = None  # where pictures are edited
 
     def randn(self) -> Float[Tensor, "b *d"]:
         """Draw standard normal noise in the latents' shape; the same numbers on every device."""

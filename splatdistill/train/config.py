@@ -20,7 +20,9 @@ MOST = 10_000_000  # steps, Gaussians
 
 
 def check_inner(config: Computed, inner: int, guidance: Guidance) -> None:
-    """Refuse several steps towards one target of a guidance that has none."""
+    """Refuse several steps towards one target of a guidance that has none, and a guidance that edits pictures."""
+    if guidance.edits():
+        raise checks.BadValue(type(config), "guidance", "edits pictures, and a scene has no original ones.\nTake `splatdistill image`, or another residual.")
     if inner > 1 and (why := guidance.targetless()):
         name = type(guidance).__name__
         raise checks.BadValue(type(config), "inner", f"{inner} needs a guidance with a target, and {name} has none: {why}.\nTake --inner 1, or a guidance such as sds, sdi or ssd.")

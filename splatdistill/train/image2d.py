@@ -5,17 +5,21 @@ a point. This is the two-dimensional experiment of ProlificDreamer (arXiv:2305.1
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from splatdistill import checks
 from splatdistill.cameras import ViewWord, with_view
 from splatdistill.errors import RunEnded
-from splatdistill.guidance import SDI, Guidance, View
+from splatdistill.guidance import SDI, Guidance, Original, View
+from splatdistill.io.photo import read_photo
 from splatdistill.priors import Conditions, DiffusionPrior
 from splatdistill.priors.prompts import negative_of
 from splatdistill.train.distillation import Distillation
@@ -34,7 +38,11 @@ class Image2D(Distillation):
     steps: int = 300
     """Optimiser steps."""
     particles: int = 4
-    """Pictures (points) that are made at once."""
+    """Pictures (points) that are made at once; with `pictures`, one for each of them."""
+    pictures: tuple[Path, ...] = ()
+    """Pictures (PNG, JPEG, WebP) to begin with, such as to edit them: the largest square in the middle of each, opacity over white."""
+    original: str = ""
+    """Prompt that says what `pictures` show as they are, where they are edited: --guidance collaborative --guidance.base-residual edit."""
     space: Literal["latents", "pixels"] = "latents"
     """Space that is optimised: the prior's latents, or pixels that it encodes."""
     view: Literal["any", "front", "side", "back", "overhead"] = "any"
@@ -44,7 +52,7 @@ class Image2D(Distillation):
     rate: float = 0.03
     """Learning rate of Adam, falling to nothing along half a cosine."""
     init: float = 0.1
-    """Standard deviation of the noise that the particles begin as, around gray pixels or zero latents."""
+    """Standard deviation of the noise that the particles begin as, around gray pixels or zero latents; `pictures` begin as they are."""
 
     def __post_init__(self) -> None:
         """Raise UserError for numbers that make no sense."""
@@ -53,6 +61,25 @@ class Image2D(Distillation):
         checks.count(self, 1, 100_000, "particles")
         checks.positive(self, "rate")
         checks.at_least(self, 0, "init")
+        if self.pictures:
+            object.__setattr__(self, "pictures", tuple(p.expanduser().absolute() for p in self.pictures))
+            object.__setattr__(self, "particles", len(self.pictures))
+        checks.need(self, "original", bool(self.pictures) or not self.original, "says what --pictures show; give them too")
+        wanted = not self.guidance.edits() or bool(self.pictures and self.original.strip())
+        checks.need(self, "original", wanted, "and --pictures are needed by --guidance.base-residual edit")
+
+
+def squares(files: Sequence[Path], size: int) -> Float[Tensor, "n 3 s s"]:
+    """Return the largest square in the middle of each picture, over white, with `size` pixels a side; UserError for what is no picture."""
+    found = []
+    for file in files:
+        rgba = read_photo(file)
+        side = min(rgba.shape[1:])
+        top, left = ((n - side) // 2 for n in rgba.shape[1:])
+        cut = rgba[:, top : top + side, left : left + side]
+        rgb = cut[:3] * cut[3:] + 1 - cut[3:]
+        found.append(F.interpolate(rgb[None], (size, size), mode="bilinear", align_corners=False, antialias=True)[0])
+    return torch.stack(found)
 
 
 def conditions(prior: DiffusionPrior, prompt: str, count: int, negative: str = "", word: ViewWord | None = None) -> Conditions:
@@ -83,8 +110,11 @@ class Image2DSession:
         c = self.config
         self.rng = torch.Generator().manual_seed(c.seed)
         self.text = conditions(self.prior, c.prompt, c.particles, c.negative, None if c.view == "any" else c.view)
-        noise = c.init * torch.randn(c.particles, *self.shape(), generator=self.rng, dtype=self.prior.dtype)
-        self.value = nn.Parameter((noise + (0.5 if c.space == "pixels" else 0.0)).to(self.prior.device))
+        self.value = nn.Parameter(self.beginning().to(self.prior.device))
+        self.original: Original | None = None
+        if c.original:
+            told = conditions(self.prior, c.original, c.particles, c.negative, None if c.view == "any" else c.view)
+            self.original = Original(self.latents().clone(), told)
         self.optimizer = torch.optim.Adam([self.value], lr=c.rate, betas=(0.9, 0.99), eps=1e-15)
         self.memory = c.guidance.init(self.prior)
 
@@ -93,10 +123,21 @@ class Image2DSession:
         side = self.prior.image_size
         return (3, side, side) if self.config.space == "pixels" else self.prior.latent_shape()
 
+    @torch.no_grad()
+    def beginning(self) -> Tensor:
+        """Return what the particles begin as: noise, or the pictures that are given."""
+        c = self.config
+        if not c.pictures:
+            noise = c.init * torch.randn(c.particles, *self.shape(), generator=self.rng, dtype=self.prior.dtype)
+            return noise + (0.5 if c.space == "pixels" else 0.0)
+        rgb = squares(c.pictures, self.prior.image_size).to(self.prior.device, self.prior.dtype)
+        return rgb if c.space == "pixels" else self.prior.encode(rgb)
+
     def view(self) -> View:
         """Return the particles as a guidance sees them."""
-        x = self.value if self.config.space == "latents" else self.prior.encode(self.value, self.rng)
-        return View(x, self.text, self.prior, self.rng, self.done / self.config.steps)
+        sampled = None if self.original else self.rng  # of what is edited the mean, as of the original
+        x = self.value if self.config.space == "latents" else self.prior.encode(self.value, sampled)
+        return View(x, self.text, self.prior, self.rng, self.done / self.config.steps, original=self.original)
 
     def step(self) -> bool:
         """Run one optimiser step; return whether more are to come. RunEnded where gradients stay non-finite."""

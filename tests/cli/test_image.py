@@ -5,6 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -62,9 +63,32 @@ def test_the_guidance_comes_from_the_recipe_for_splats_but_not_its_steps(here, p
     assert json.loads(Path("runs/x/image.json").read_text(encoding="utf-8"))["diversity"] == 0
 
 
+EDIT = ["--guidance", "collaborative", "--guidance.base-residual", "edit"]
+
+
+@pytest.mark.parametrize("space", ["latents", "pixels"])
+def test_pictures_are_edited(here, prior, space):
+    """One particle for each picture, cut square; with its own prompt nothing changes but by the repulsion, with another one it does."""
+    for name, colour, size in (("wide.png", (200, 30, 30, 255), (80, 40)), ("clear.png", (0, 0, 0, 0), (40, 40))):
+        Image.new("RGBA", size, colour).save(name)
+    argv = [*EDIT, "--guidance.repulsion", "0", "--pictures", "wide.png", "clear.png", "--original", "a red ball", "--space", space, "--prior", str(prior), "--steps", "3", "--device", "cpu"]
+    assert image(*argv, "--prompt", "a red ball", "--out", "same") == 0
+    assert image(*argv, "--prompt", "a blue cube", "--out", "other") == 0
+    same, other = (np.asarray(Image.open(f"{d}/image.png").convert("RGB")).astype(int) for d in ("same", "other"))
+    assert json.loads(Path("same/image.json").read_text(encoding="utf-8"))["particles"] == 2
+    assert np.abs(same - other).max() > 3
+    if space == "pixels":
+        assert np.abs(same[5:25, 5:25] - (200, 30, 30)).max() <= 1 and np.abs(same[40:60, 5:25] - 255).max() <= 1
+    assert image("--config", "other/config.yaml", "--out", "again") == 0
+    assert Path("other/image.png").read_bytes() == Path("again/image.png").read_bytes()
+
+
 @pytest.mark.parametrize(
     ("argv", "code", "message"),
     [
+        ([*EDIT, "--prompt", "x", "--prior", "tiny"], 2, "--original and --pictures are needed"),
+        (["--prompt", "a red ball", "--prior", "tiny", "--original", "a ball"], 2, "says what --pictures show"),
+        ([*EDIT, "--prompt", "a red ball", "--prior", "tiny", "--original", "a red ball", "--pictures", "none.png"], 2, "does not exist"),
         (["--guidance", "sds"], 2, "image turns a prompt into pictures"),
         (["--prompt", "star", "--prior", "exact"], 2, "ring, grid, pair, one"),
         (["--prompt", "ring", "--prior", "exact", "--space", "pixels"], 2, "no pixels"),

@@ -1,13 +1,18 @@
 """Collaborative score distillation: Stein's kernel over the views against loops and against autograd, and its traps."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
-from guidance.worlds import mixture, view
-from splatdistill.guidance import CSD, SDS, Collaborative, Noised, Times
+from guidance.worlds import D, mixture, view
+from splatdistill.errors import UserError
+from splatdistill.guidance import CSD, SDS, Collaborative, Noised, Original, Times, View
+from splatdistill.priors import Conditions
+from splatdistill.priors.exact import GaussianMixturePrior
 from splatdistill.priors.prompts import Prompts
+from splatdistill.train.config import Train
 
 NOTHING = torch.nn.Module()
 AT = Times(t_min=0.6, t_max=0.6, shared=True)
@@ -109,3 +114,61 @@ def test_residuals_of_csd_are_those_of_every_view_when_views_are_far_apart():
 def test_the_code_form_has_whole_steps_and_the_paper_form_any():
     paper, code = (Collaborative(variant=v)(view(mixture(), 2), torch.nn.Module()).noised.t for v in ("paper", "code"))
     assert torch.equal((1000 * code).round() / 1000, code) and not torch.equal((1000 * paper).round() / 1000, paper)
+
+
+# -- editing ------------------------------------------------------------------------------------------
+
+
+def shifted(by: torch.Tensor) -> GaussianMixturePrior:
+    """Return a prior whose two prompts are the same Gaussian in two places."""
+    means = torch.stack([torch.zeros(D, dtype=torch.float64), by])
+    return GaussianMixturePrior(means, torch.full((2,), 0.3, dtype=torch.float64), {"ball": [1.0, 0.0], "cube": [0.0, 1.0]})
+
+
+def edited(prior: GaussianMixturePrior, prompt: str, x: torch.Tensor, before: torch.Tensor) -> View:
+    def told(words: str) -> Conditions:
+        own, null = prior.embed([words]).expand(len(x)), prior.embed([words]).expand(len(x))
+        return Conditions(own, null, null, own)
+
+    return View(x.requires_grad_(), told(prompt), prior, torch.Generator().manual_seed(0), 0.3, original=Original(before, told("ball")))
+
+
+def test_an_edit_ends_where_the_picture_has_moved_as_far_as_the_prompts_are_apart():
+    """With Gaussians of one covariance the residual is zero at x' + (m' - m) for every noise and time, and nowhere else; so what the
+    picture has of its own stays, and with the same prompt nothing changes.
+    """
+    by = torch.full(D, 0.7, dtype=torch.float64)
+    prior, guidance = shifted(by), Collaborative(scale=1.0, base_residual="edit", repulsion=0.0)
+    before = torch.randn(3, *D, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    there = guidance(edited(prior, "cube", (before + by).clone(), before), NOTHING)
+    assert float(there.grad.abs().max()) < 1e-9
+    assert float(guidance(edited(prior, "ball", before.clone(), before), NOTHING).grad.abs().max()) < 1e-9
+    begun = guidance(edited(prior, "cube", before.clone(), before), NOTHING)
+    assert (begun.residual < 0).all()  # towards it
+    x = before.clone()
+    for _ in range(300):
+        v = edited(prior, "cube", x.detach(), before)
+        x = x.detach() - 0.5 * guidance(v, NOTHING).grad
+    torch.testing.assert_close(x, before + by, rtol=0, atol=0.05)
+
+
+def test_an_edit_asks_for_both_pictures_with_the_same_noise():
+    """The formula by hand, at scale 7.5 with a prior whose prompts differ in more than their place."""
+    prior, before = mixture(), torch.randn(3, *D, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    v = view(prior, 3)
+    source = Prompts("cube").conditions(prior, v.text.cameras)
+    v = replace(v, original=Original(before, source))
+    calls = prior.calls
+    d = Collaborative(base_residual="edit", times=AT)(v, NOTHING)
+    assert prior.calls - calls == 12
+    alpha, sigma = prior.schedule(d.noised.t)
+    x_t = alpha * before + sigma * d.noised.eps
+    pos, neg = (prior.eps(x_t, d.noised.t, e) for e in (source.positive, source.negative))
+    torch.testing.assert_close(d.residual, d.eps_hat - (neg + 7.5 * (pos - neg)), rtol=1e-9, atol=1e-9)
+
+
+def test_without_pictures_there_is_nothing_to_edit():
+    with pytest.raises(UserError, match="--pictures and --original"):
+        Collaborative(base_residual="edit")(view(mixture(), 2), NOTHING)
+    with pytest.raises(UserError, match=r"a scene has no original ones"):
+        Train(prompt="x", guidance=Collaborative(base_residual="edit"))
