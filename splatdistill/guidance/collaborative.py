@@ -28,7 +28,7 @@ class Collaborative(Guided):
     there is one only, K is one and nothing repels. Stein's own repulsion is sigma_t times this in units of eps.
 
     The paper edits pictures: base_residual="edit" is r = eps_cfg(x_t; prompt) - eps_cfg(x'_t; its own prompt), x' the original
-    picture with the same noise, which is zero where nothing is to change (`splatdistill image --pictures --original`). The authors ask
+    picture with the same noise, which is zero where nothing is to change (the options `pictures` and `original` of `image`). The authors ask
     InstructPix2Pix (arXiv:2211.09800), which is shown x' and told the change; here any text-to-image prior is asked, as in Delta
     Denoising Score (Hertz et al., arXiv:2304.07090, eq. 3). variant="code": times are integers t/1000, and m is the lower median with each view's distance to itself among
     them, as in the official code, where two views give m = 0 and NaN; ours then takes the median above.
