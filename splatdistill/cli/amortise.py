@@ -10,7 +10,7 @@ import tyro
 from rich.console import Console
 
 from splatdistill import __version__
-from splatdistill.cli.console import speaker
+from splatdistill.cli.console import speaker, tell_tracker
 from splatdistill.cli.run_with_progress import STOPPED, stopping
 from splatdistill.cli.viewer import WATCHED, Corpus, Watched
 from splatdistill.errors import UserError, WeightsError
@@ -137,6 +137,7 @@ def follow(session: AmortisedSession, folder: RunDir, parsed: Parsed, notice: st
     )
     beside = options(parsed)
     watching = beside.watching
+    tell_tracker(console, beside.track, folder.path)
     curves = None if beside.track is None else Writer(folder.path / FOLDER, session.steps, folder.config)
     page = watching.corpus(session, folder, commands, console)
     try:

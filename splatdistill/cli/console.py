@@ -2,8 +2,11 @@
 
 import os
 import sys
+from pathlib import Path
 
 from rich.console import Console
+
+from splatdistill.shell import as_typed
 
 QUIET = ("SPLATDISTILL_NO_VIEWER", "CI")  # set to anything, they say that nobody watches
 
@@ -11,6 +14,12 @@ QUIET = ("SPLATDISTILL_NO_VIEWER", "CI")  # set to anything, they say that nobod
 def speaker() -> Console:
     """Return a console for a run's output: nothing in it is markup, and long lines are left to the terminal."""
     return Console(markup=False, highlight=False, soft_wrap=True)
+
+
+def tell_tracker(console: Console, track: str | None, folder: Path) -> None:
+    """Print the command that shows what is tracked of a run in a folder, if anything is."""
+    if track is not None:
+        console.print(f"curves and pictures: {as_typed(track, '--logdir', folder)}")
 
 
 def watched() -> bool:

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from splatdistill import __version__, checks
 from splatdistill.cli.already_finished import has_done
-from splatdistill.cli.console import speaker
+from splatdistill.cli.console import speaker, tell_tracker
 from splatdistill.cli.missing_prompt import offer
 from splatdistill.cli.run_with_progress import follow
 from splatdistill.cli.variants import MOST, choose, refining
@@ -132,6 +132,7 @@ def fresh(argv: list[str], server: Any = None) -> int:
         f"{called(config)!r} by {parsed.spell['guidance']} with the prior {session.prior.name} on {config.device}, "
         f"into {folder.path}"
     )
+    tell_tracker(console, asked.track, folder.path)
     if config.phases:
         console.print(f"phases: {', '.join(f'{read(said).name} from step {config.span(k)[0]}' for k, said in enumerate(config.phases))}")
     elif (slower := config.rates.over(config.steps / config.particles)) != config.rates:
@@ -223,6 +224,7 @@ def resume(argv: list[str]) -> int:
     session = begin(config, Weights().find(config.prior), checkpoint)
     console = speaker()
     console.print(f"{called(config)!r}: going on at step {done} of {config.steps}, in {folder.path}")
+    tell_tracker(console, parsed.beside.track, folder.path)
     return follow(session, folder, console, parsed.beside.watching, callbacks=trackers(parsed.beside.track, folder, done))
 
 

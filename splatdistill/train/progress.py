@@ -96,7 +96,7 @@ class Progress(_Shown):
         speed = f"{rate:.1f} it/s  {event.gaussians} splats" + (
             f"  {event.refused} steps refused" if event.refused else ""
         )
-        speed += f"  {event.inner} moves a step" if event.inner > 1 else ""
+        speed += f"  {event.inner} updates a step" if event.inner > 1 else ""
         if self.console.is_terminal:
             self.bar.update(self.task, completed=event.step, total=event.steps, speed=speed)
         elif self._due(event.step == event.steps):

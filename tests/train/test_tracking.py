@@ -41,12 +41,13 @@ def logged(run: Path) -> dict[int, dict]:
     return {line["step"]: line for line in lines if line["event"] == "StepDone"}
 
 
-def test_curves_are_the_logs_and_a_resumed_run_goes_on(tiny: None, tmp_path: Path) -> None:
+def test_curves_are_the_logs_and_a_resumed_run_goes_on(tiny: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
     track = ["--track", "tensorboard"]
     argv = ["train", "--prompt", "a red ball", "--out", "run", "--steps", "4", "--preview-every", "2", *SMALL, *track]
     assert main(argv) == 0
     assert main(["train", "--resume", "run", "--steps", "6", *track]) == 0
+    assert capsys.readouterr().out.count("tensorboard --logdir run\n") == 2
     run, log = tmp_path / "run", logged(tmp_path / "run")
     found = written(run)
     for tag, key in (("loss", "loss"), ("gradient", "grad_norm"), ("noise level", "t"), ("coverage", "coverage"), ("splats", "gaussians")):

@@ -329,7 +329,7 @@ def test_the_status_says_how_many_moves_a_step_has():
     server = Server(8790)
     try:
         status = Status(server.gui, "p")
-        for inner, words in ((1, "2.5 steps/s"), (3, "2.5 steps/s, 3 moves each")):
+        for inner, words in ((1, "2.5 steps/s"), (3, "2.5 steps/s, 3 updates a step")):
             status.update(config(steps=100, inner=inner), 10, 60, 2.5, "running")
             assert status.text.content.endswith(f"{words}</div>"), status.text.content
             assert "step 10 of 100" in status.text.content and "36 s left" in status.text.content

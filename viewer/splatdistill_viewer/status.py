@@ -36,7 +36,7 @@ class Status:
 
     def update(self, config: Train, step: int, splats: int, speed: float, state: str) -> None:
         """Show the progress of a run. speed: steps a second."""
-        moves = f", {config.inner} moves each" if config.inner > 1 else ""
+        moves = f", {config.inner} updates a step" if config.inner > 1 else ""
         left = remaining(config.steps - step, speed) if state in BUTTONS else ""
         pace = f"{speed:.3g} steps/s{moves}" if state == "running" and speed else ""
         facts = " · ".join(filter(None, (f"step {step} of {config.steps}", left, f"{splats} splats", pace)))
