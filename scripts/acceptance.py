@@ -4,6 +4,7 @@
     python scripts/acceptance.py --train --prompts real --prior world
     python scripts/acceptance.py runs/a-red-mushroom runs/... # judge finished runs (or folders of runs)
     python scripts/acceptance.py --truth                      # judge the truth itself: a check of the checks
+    python scripts/acceptance.py runs/... --references world  # beside them what the prior draws, and splats fitted to the truth
 
 Every row: from how many of 8 views tiny-clip retrieves the prompt among 50 captions (half hard negatives), or of
 a real object, from how many it is nearer to the truth than to the nearest wrong object; silhouette IoU and
@@ -14,6 +15,7 @@ are not listed below are passed on to `splatdistill train`.
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 import time
@@ -22,6 +24,7 @@ from pathlib import Path
 
 import torch
 
+from splatdistill.api import settle
 from splatdistill.errors import RunEnded, UserError
 from splatdistill.estimators.weights import TINY_CLIP
 from splatdistill.evaluate.acceptance import Sight, judge, look, look_at_truth, needed, sheet, table
@@ -29,9 +32,13 @@ from splatdistill.evaluate.acceptance_runs import JudgeNetworks, judge_file, pro
 from splatdistill.evaluate.clip_model import clip_model
 from splatdistill.evaluate.metrics.imagenet import named
 from splatdistill.evaluate.metrics.imagenet import table as table_of_classes
+from splatdistill.evaluate.metrics.sharpness import edge_width
+from splatdistill.evaluate.references import fitted, sampled
+from splatdistill.evaluate.truth import likeness
 from splatdistill.io.atomic import write_text
 from splatdistill.io.images import write_png
-from splatdistill.priors.weights import find
+from splatdistill.priors.weights import find, load
+from splatdistill.render import Rasterizer
 from splatdistill.toybox import ACCEPTANCE
 from splatdistill.toybox.real_split import SPLIT
 from splatdistill.toybox.things import Thing, understood
@@ -84,6 +91,22 @@ def named_by_imagenet(captions: list[Thing], sights: list[Sight]) -> str:
     return "\n".join([f"by {classifier.name}, an ImageNet classifier:", *lines, f"named right: {both[0]} of the {both[1]} whose truth is"])
 
 
+def beside(prompts: list[str], prior: str, rasterizer: Rasterizer) -> str:
+    """Return each prompt's references: PSNR of sets that the prior draws, and PSNR, IoU and outline of splats fitted to the truth."""
+    drawing = load(prior, views=4)
+    lines = ["references: the prior's own sets of four (dB, on their own backgrounds); as many splats fitted to the truth (dB, IoU, outline in % of the side)"]
+    rows = []
+    for prompt in prompts:
+        thing = understood(prompt)
+        drawn = sampled(drawing, thing, torch.Generator().manual_seed(0))
+        splats = fitted(settle(prompt, "sdi", {"prior": prior})[0].config, thing, drawing.image_size, rasterizer)
+        seen = look(splats, rasterizer).seen
+        near, edge = likeness(seen, thing), edge_width(seen.alpha).value or math.nan
+        rows.append((drawn.psnr, near.psnr.mean().item(), near.iou.mean().item(), edge))
+        lines.append("{:32} {:5.1f}   {:5.1f}  {:.2f}  {:.1f}".format(prompt, *rows[-1]))
+    return "\n".join([*lines, "{:32} {:5.1f}   {:5.1f}  {:.2f}  {:.1f}".format("mean", *torch.tensor(rows).mean(0).tolist())])
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run this script's command line; return 0 if enough prompts pass."""
     parser = argparse.ArgumentParser(
@@ -98,6 +121,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--clip", default=TINY_CLIP, help="the CLIP that recognises: tiny-clip, a folder, or a hub id")
     parser.add_argument("--fronts", default="tiny", help="prior that looks for second fronts: as --prior of train")
     parser.add_argument("--judge", choices=("clip", "imagenet"), default="clip", help="imagenet: an ImageNet classifier looks at splats and truth too")
+    parser.add_argument("--references", metavar="PRIOR", help="an embedded prior: beside the splats, its own pictures, and splats fitted to the truth")
     args, rest = parser.parse_known_args(argv)
     unknown = [r for r in rest if r.startswith("-")]
     if unknown and not args.train:
@@ -124,6 +148,8 @@ def main(argv: list[str] | None = None) -> int:
     print(f"\nrecognised by {judges.clip.name}; fronts by the truth and the prior {args.fronts}\n{table(records)}")
     if args.judge == "imagenet":
         print("\n" + named_by_imagenet(captions, sights))
+    if args.references:
+        print("\n" + beside([str(c) for c in captions], args.references, judges.rasterizer))
     args.out.mkdir(parents=True, exist_ok=True)
     rows = [{"run": str(run), **asdict(r)} for run, r in zip(named, records, strict=True)]
     write_text(args.out / "acceptance.json", json.dumps(rows, indent=1, allow_nan=False) + "\n")

@@ -151,20 +151,25 @@ def quarters_seen(images: Float[Tensor, "b 3 h w"], caption: Caption) -> list[st
     return [QUARTERS[k] for k in found.score.mean(1)[:, columns].argmax(1).tolist()]
 
 
-def draw_sets(prior: DiffusionPrior, captions: Sequence[Caption], rng: torch.Generator, scale: float = 5.0, steps: int = 50, batch: int = 8) -> Samples:
-    """Return a set of four views of each caption, by DDIM of a prior that sees four: told by cameras and by words of the view, both
-    amplified where the prior was taught to do without.
+def four_views(prior: DiffusionPrior, prompts: Sequence[str], rng: torch.Generator, scale: float = 5.0, steps: int = 50, batch: int = 8) -> Float[Tensor, "b 3 h w"]:
+    """Return a set of four views, a quarter of a turn apart, of each prompt, by DDIM of a prior that sees four: told by cameras and by
+    words of the view, both amplified where the prior was taught to do without.
     """
     made = []
-    for some in (captions[i : i + batch] for i in range(0, len(captions), batch)):
+    for some in (prompts[i : i + batch] for i in range(0, len(prompts), batch)):
         around = orbit([0.0, 90.0, 180.0, 270.0], 15.0, *VIEWS.middle, prior.image_size)
-        texts = [Prompts(str(c), words=WORDS, camera_guidance=prior.camera_guidance).conditions(prior, around) for c in some]
+        texts = [Prompts(text, words=WORDS, camera_guidance=prior.camera_guidance).conditions(prior, around) for text in some]
         positive, negative = Condition.cat([t.positive for t in texts]), Condition.cat([t.negative for t in texts])
         with torch.no_grad():
             blank = prior.encode(torch.full((1, 3, prior.image_size, prior.image_size), 0.5))
             x = normal((4 * len(some), *blank.shape[1:]), rng, blank)
             made.append(prior.decode(ddim(prior, x, positive, negative, scale, steps)).clamp(0, 1).float().cpu())
-    return Samples(torch.cat(made), tuple(c for c in captions for _ in QUARTERS), QUARTERS * len(captions))
+    return torch.cat(made)
+
+
+def draw_sets(prior: DiffusionPrior, captions: Sequence[Caption], rng: torch.Generator, scale: float = 5.0, steps: int = 50) -> Samples:
+    """Return the `four_views` of each caption, with what was asked for."""
+    return Samples(four_views(prior, [str(c) for c in captions], rng, scale, steps), tuple(c for c in captions for _ in QUARTERS), QUARTERS * len(captions))
 
 
 def cameras_obeyed(samples: Samples) -> Obeyed:
