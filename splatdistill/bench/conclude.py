@@ -1,14 +1,16 @@
 """Conclude a bench: numbers, tables, pictures, and the report."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from splatdistill import __version__
+from splatdistill.bench import lines
 from splatdistill.bench.curves import Curve, Reached, all_curves, charts, reached
+from splatdistill.bench.groups import by_group
 from splatdistill.bench.measure_jobs import MeasuredJob, Results, measure_jobs, pool
 from splatdistill.bench.plan import Job
 from splatdistill.bench.record import write_json
@@ -49,7 +51,7 @@ class Conclusion:
 
 def conclude(planned: Planned, jobs: Sequence[Job], root: Path, how: Measuring, progress: Progress) -> Conclusion:
     """Measure what is done and write all of it."""
-    judges = evaluator(planned.clip, Protocol(), planned.device, planned.tiny, how.image_reward, planned.prompts, judge=how.judge)
+    judges = evaluator(planned.clip, Protocol(), planned.device, planned.tiny, how.image_reward, planned.candidates, judge=how.judge)
     results = Results(tuple(a.name for a in planned.arms), planned.prompts, planned.seeds, planned.against, [])
     with progress("measuring", len(jobs)) as tell:
         measure_jobs(jobs, root / "jobs", judges, results, tell)
@@ -60,10 +62,22 @@ def conclude(planned: Planned, jobs: Sequence[Job], root: Path, how: Measuring, 
     pool(results, judges, drawn(planned, measured, root, how.samples, judges, progress))
     with progress("measuring curves", len(jobs)) as tell:
         curves = all_curves(results, root / "jobs", planned.costs, judges, tell)
-    write(planned, results, curves, root, how, judges)
+    images = images_by_arm(planned, jobs)
+    write(planned, results, images, curves, root, how, judges)
     files = {"report": "report.html", "tables": "tables.md, results.csv, results.json", "sheet": "sheet.png"}
-    shown = ["\n" + table.text() for table in tables(results)[:3]]
+    shown = ["\n" + table.text() for table in [*tables(results)[:3], *of_networks(planned, results, images)]]
     return Conclusion((*shown, "", *(f"  {name:10}{root}/{file}" for name, file in files.items())), failures)
+
+
+def images_by_arm(planned: Planned, jobs: Sequence[Job]) -> dict[str, float]:
+    """Return the network images that a prompt costs, by arm; a network's training is shared by its corpus."""
+    steps = {j.arm: (j.before or j).steps for j in jobs}
+    return {a.name: lines.images_each(a, planned.images[a.name], steps[a.name], planned.polish.get(a.name, 0.0)) for a in planned.arms}
+
+
+def of_networks(planned: Planned, results: Results, images: Mapping[str, float]) -> list[Table]:
+    """Return the tables that only benches with networks, or lines, have."""
+    return [*by_group(results, planned.arms), *lines.tables(results, planned.arms, images)]
 
 
 def drawn(planned: Planned, measured: Sequence[MeasuredJob], root: Path, count: int, judges: Evaluator, progress: Progress) -> dict:
@@ -89,10 +103,10 @@ def failure(j: MeasuredJob) -> str:
 
 
 def write(
-    planned: Planned, results: Results, curves: Sequence[Curve], root: Path, how: Measuring, judges: Evaluator
+    planned: Planned, results: Results, images: Mapping[str, float], curves: Sequence[Curve], root: Path, how: Measuring, judges: Evaluator
 ) -> None:
     """Write everything into the bench's folder."""
-    shown = tables(results)
+    shown = [*tables(results), *of_networks(planned, results, images)]
     times = reached(curves, results.arms, results.against, how.threshold)
     timed = [reached_table(times, results.against, how.threshold, judges)] if curves else []
     pictures = charts(curves, results.arms, judges.clip.scorer.name if judges.clip else "")
@@ -107,12 +121,12 @@ def write(
     )
     write_text(
         root / "report.html",
-        html(f"splatdistill bench: {planned.name}", sections(planned, results, shown, timed, pictures, sheets)),
+        html(f"splatdistill bench: {planned.name}", sections(planned, results, images, shown, timed, pictures, sheets)),
     )
 
 
 def sections(
-    planned: Planned, results: Results, shown: Sequence[Table], timed: Sequence[Table], pictures: dict, sheets: dict
+    planned: Planned, results: Results, images: Mapping[str, float], shown: Sequence[Table], timed: Sequence[Table], pictures: dict, sheets: dict
 ) -> list[Section]:
     """Return the report's parts."""
     done = sum(j.measured is not None for j in results.judged)
@@ -122,9 +136,9 @@ def sections(
         f"time: {planned.workers}, threads of each: {planned.threads}. splatdistill {__version__}."
     )
     methods = tuple(
-        (a.name, a.text, f"{planned.images[a.name]:.4g}", steps_of(results, a.name), a.about) for a in planned.arms
+        (a.name, a.text, f"{planned.images[a.name]:.4g}", steps_of(results, a.name), f"{images[a.name]:,.0f}", a.about) for a in planned.arms
     )
-    told = Table("Methods", ("method", "asked for as", "network images a step", "steps", "what it is"), methods)
+    told = Table("Methods", ("method", "asked for as", "network images a step", "steps", "network images a prompt", "what it is"), methods)
     wrong = [failure(j) for j in failed(results)]
     main = [t for t in shown if not t.title.endswith("by prompt")]
     return [
@@ -138,8 +152,10 @@ def sections(
 
 
 def steps_of(results: Results, arm: str) -> str:
-    """Return how many steps an arm's runs have."""
-    return str(round(statistics.median(j.job.steps for j in results.of(arm))))
+    """Return how many steps an arm's runs have; of a network, those of its training, and those after it."""
+    jobs = [j.job for j in results.of(arm)]
+    own = str(round(statistics.median(job.steps for job in jobs)))
+    return f"{jobs[0].before.steps} for {jobs[0].before.prompt}, {own} after" if jobs[0].before else own
 
 
 def reached_table(times: Sequence[Reached], against: str, score: float | None, judges: Evaluator) -> Table:

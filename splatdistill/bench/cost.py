@@ -11,6 +11,7 @@ from splatdistill.guidance import SSD, VSD, Guidance, View
 from splatdistill.priors import Condition, Conditions, PerpNeg
 from splatdistill.priors.exact import GaussianMixturePrior
 from splatdistill.priors.plane import plane
+from splatdistill.train.amortised.config import Amortise
 from splatdistill.train.config import Train
 
 CELLS = 48  # places of the run at which a step is looked at
@@ -41,8 +42,8 @@ class Cost:
         return max(1, round(images / self.mean))
 
 
-def cost(config: Train, perp_neg: bool) -> Cost:
-    """Count the images of a configuration. perp_neg: whether Perp-Neg is on, which adds two questions to each pair.
+def cost(config: Train | Amortise, perp_neg: bool) -> Cost:
+    """Count the images of a configuration, of a training of many prompts too. perp_neg: whether Perp-Neg is on, which adds two questions to each pair.
 
     Raises UserError for a method that cannot be run in the plane.
     """
@@ -53,10 +54,11 @@ def cost(config: Train, perp_neg: bool) -> Cost:
     if isinstance(guidance, VSD):
         guidance = replace(guidance, adapter="lora", adapter_prior="")  # any network that learns counts alike
     text = conditions(prior, config.batch * config.prior_views, perp_neg and config.view_dependent)
+    batches = config.accumulate if isinstance(config, Train) else config.prompts
     try:
         memory = guidance.init(prior)
         return Cost(
-            tuple(config.accumulate * count(guidance, prior, text, memory, (k + 0.5) / CELLS) for k in range(CELLS))
+            tuple(batches * count(guidance, prior, text, memory, (k + 0.5) / CELLS) for k in range(CELLS))
         )
     except (RuntimeError, ValueError, TypeError, AttributeError) as e:
         raise UserError(

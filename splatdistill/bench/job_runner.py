@@ -1,4 +1,4 @@
-"""One job, from start to end: a process of `splatdistill train`, resumed where an earlier one was stopped."""
+"""One job, from start to end: a process of `splatdistill train` or `amortise`, resumed where an earlier one was stopped."""
 
 import os
 import re
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from splatdistill import __version__, system
+from splatdistill.bench.one_pass import one_pass
 from splatdistill.bench.plan import Job
 from splatdistill.bench.record import VERDICTS, JobRecord
 from splatdistill.errors import RunEnded, UserError
@@ -60,19 +61,30 @@ def run_job(job: Job, root: Path, threads: int, stop: Flag) -> JobRecord:
         if lock is None:
             return before or blank
         before = replace(before or blank, argv=job.argv, version=__version__)
+        if job.before is not None and (missing := without(run_job(job.before, root, threads, stop), before)):
+            missing.write(folder)
+            return missing
         run = folder / "run"
         if ended(run) == "done":  # by a process that outlived the bench that began it
             after = replace(before, how="done", error="")
         else:
             try:
-                after = attempt(job, run, before, threads, stop, lock)
+                after = attempt(job, root, before, threads, stop, lock)
             except UserError as e:  # its folder cannot be moved; the other jobs go on
                 after = replace(before, how="failed", error=str(e))
         after.write(folder)
         return after
 
 
-def attempt(job: Job, run: Path, before: JobRecord, threads: int, stop: Flag, lock: int) -> JobRecord:
+def without(network: JobRecord, record: JobRecord) -> JobRecord | None:
+    """Return the record of a job whose network has not been made, None where it was: one that diverged makes nothing of any prompt."""
+    if network.how == "done":
+        return None
+    how = network.how if network.how in (*VERDICTS, "stopped") else "failed"
+    return replace(record, how=how, error="" if how == "stopped" else f"its network ({network.prompt}) ended: {network.how}: {network.error}")
+
+
+def attempt(job: Job, root: Path, before: JobRecord, threads: int, stop: Flag, lock: int) -> JobRecord:
     """Resume the run where it has a checkpoint, else start it.
 
     Nothing of an earlier try is ever deleted. A run that cannot be resumed stays as it is and the job has failed, with the reason;
@@ -80,8 +92,13 @@ def attempt(job: Job, run: Path, before: JobRecord, threads: int, stop: Flag, lo
     """
     if stop.is_set():
         return replace(before, how="stopped")
+    run = root / job.folder / "run"
+    begun = [] if job.before is None else ["--init", "generator", "--init.path", str(root / job.before.folder / "run")]
+    if job.before is not None and not job.steps:
+        run.mkdir(exist_ok=True)
+        return one_pass(job, [*job.argv, *begun], root / job.before.folder / "run", RunDir(run), before)
     if resumable(run):
-        record = process(["--resume", str(run), *job.saving], run, before, threads, stop, lock)
+        record = process([job.command, "--resume", str(run), *job.saving], run, before, threads, stop, lock)
         if record.code != UserError.code:
             return record
         return replace(record, error=f"{record.error}\nIts run is kept in {run}. To begin it anew, move that folder away")
@@ -89,7 +106,7 @@ def attempt(job: Job, run: Path, before: JobRecord, threads: int, stop: Flag, lo
         kept = set_aside(run)
         before = replace(before, aside=(*before.aside, f"{kept.relative_to(run.parent)}: {NO_CHECKPOINT}"))
         before.write(run.parent)
-    return process([*job.argv, *job.saving, "--out", str(run)], run, before, threads, stop, lock)
+    return process([job.command, *job.argv, *begun, *job.saving, "--out", str(run)], run, before, threads, stop, lock)
 
 
 def set_aside(run: Path) -> Path:
@@ -104,7 +121,7 @@ def set_aside(run: Path) -> Path:
 
 
 def process(argv: list[str], run: Path, before: JobRecord, threads: int, stop: Flag, lock: int) -> JobRecord:
-    """Run a process of `splatdistill train` to its end, or until it is to stop."""
+    """Run a process of `splatdistill` to its end, or until it is to stop. argv: begins with its command."""
     if stop.is_set():
         return replace(before, how="stopped")
     package = str(Path(__file__).resolve().parents[2])
@@ -114,7 +131,7 @@ def process(argv: list[str], run: Path, before: JobRecord, threads: int, stop: F
     with output.open("ab") as said:  # what earlier tries said stays above
         start = said.tell()
         child = subprocess.Popen(
-            [sys.executable, "-m", "splatdistill", "train", "--no-viewer", *argv],
+            [sys.executable, "-m", "splatdistill", *argv, "--no-viewer"],
             stdin=subprocess.DEVNULL,
             stdout=said,
             stderr=subprocess.STDOUT,
@@ -184,7 +201,8 @@ def ended(run: Path) -> str:
 
 def share_done(run: Path) -> float:
     """Return how far a run is, in [0, 1]."""
-    step = RunDir(run).last_events().get("StepDone", {})
+    events = RunDir(run).last_events()
+    step = events.get("StepDone") or events.get("AmortisedStep") or {}
     return step["step"] / max(step.get("steps", 1), 1) if step else 0.0
 
 

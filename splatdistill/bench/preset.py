@@ -23,6 +23,9 @@ class Listed:
     name: str = ""  # what tables call it; by default what it is asked for
     share: float = 1.0  # of the budget
     about: str = ""
+    corpus: str = ""  # of the network that makes its splats, as `amortise --corpus` has it; without one each prompt is a run by itself
+    polish: int = 0  # steps on the splats of each prompt that such a network has made
+    line: str = ""  # methods that share it are points of one line over network images a prompt
 
 
 @dataclass(frozen=True)
@@ -98,5 +101,8 @@ def listed(said: Any, key: str, path: Path) -> list[Listed]:
             raise UserError(
                 f"{path}: {key} holds {one!r}; expected a method, or a group of {', '.join(sorted(known))} with `method`"
             )
+        polish = group.get("polish", 0)
+        if type(polish) is not int or polish < 0 or (polish and not group.get("corpus")):
+            raise UserError(f"{path}: polish is a number of steps on what the network of a `corpus` makes; got {one!r}")
         arms.append(Listed(**group))
     return arms

@@ -35,6 +35,6 @@ def steps_by_seconds(planned: Planned, root: Path) -> dict[str, int]:
 
 
 def jobs_of(planned: Planned, steps: dict[str, int]) -> list[Job]:
-    """Return all jobs. steps: of every method."""
+    """Return all jobs but the trainings of networks, which jobs name. steps: of every method, of its network where it has one."""
     calls = {a.name: planned.images[a.name] * steps[a.name] for a in planned.arms}
-    return plan.jobs(planned.prompts, planned.arms, planned.seeds, planned.common, steps, calls, planned.points)
+    return plan.jobs(planned.prompts, planned.arms, planned.seeds, planned.common, steps, calls, planned.points, planned.polish)

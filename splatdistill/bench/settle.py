@@ -12,6 +12,7 @@ import torch
 
 from splatdistill import __version__
 from splatdistill.bench.cost import Cost, cost
+from splatdistill.bench.networks import networked
 from splatdistill.bench.options import Bench
 from splatdistill.bench.plan import Arm, Job
 from splatdistill.bench.preset import Budget, Listed, Preset, presets, read
@@ -27,6 +28,7 @@ from splatdistill.settings.commands import CHOICES, parse_train
 from splatdistill.settings.methods import apart, listed, split, typed
 from splatdistill.settings.resolve import Weights, device_of, refuse_prompt
 from splatdistill.system import cores
+from splatdistill.train.amortised.config import Amortise
 from splatdistill.train.config import Train
 from splatdistill.weight_files import download_command
 
@@ -52,6 +54,7 @@ class Planned:
     steps: dict[str, int]  # by arm; empty where they are to be measured
     images: dict[str, float]  # that networks are asked about per step, by arm
     costs: dict[str, Cost | None]  # the same along the run; None for what cannot be counted
+    polish: dict[str, float]  # images of the steps after a network's, of each prompt, by arm
     clip: str  # that measures
     against: str
     points: int
@@ -61,13 +64,18 @@ class Planned:
     notes: tuple[str, ...]
 
     @property
+    def candidates(self) -> tuple[str, ...]:
+        """Return the prompts among which a CLIP retrieves: those of the bench, and of all corpora."""
+        return tuple(dict.fromkeys([*self.prompts, *(p for a in self.arms if a.network for p in a.network.corpus)]))
+
+    @property
     def budget_told(self) -> str:
         """Return the budget in words."""
-        amount = f"{self.amount:,.0f}"
+        amount, each = f"{self.amount:,.0f}", " of a prompt" if any(a.network for a in self.arms) else ""
         told = {
             "recipe": "each as long as its recipe says",
             "steps": f"{amount} steps each",
-            "calls": f"{amount} network images each",
+            "calls": f"{amount} network images{each} each",
             "seconds": f"about {amount} seconds each",
         }[self.budget]
         more = [f"{a.share:g} times that for {a.name!r}" for a in self.arms if a.share != 1]
@@ -106,12 +114,16 @@ def settle(o: Bench) -> Planned:
         raise UserError(
             'bench needs methods: --guidances NAME ..., such as sds "sdi[eta=0]", or a preset that has some'
         )
-    common = ("--prior", source, "--device", device, *(yaml.to_argv(yaml.read(o.config)) if o.config else ()))
-    arms = tuple(armed(one) for one in asked)
+    base = ("--prior", source, "--device", device)
+    common = (*base, *(yaml.to_argv(yaml.read(o.config)) if o.config else ()))
+    networks = {id(one): networked(one, base, weights) for one in asked if one.corpus}
+    arms = tuple(networks[id(one)][0] if one.corpus else armed(one) for one in asked)
     if doubled := [a.name for a in arms if [b.name for b in arms].count(a.name) > 1]:
         raise UserError(f"two methods are called {doubled[0]!r}; give each a name of its own")
     configs = {a.name: configured(a, common, prompts[0], weights) for a in arms}
     arms = tuple(dataclasses.replace(a, settings=settings(configs[a.name])) for a in arms)
+    trained = {arm.name: config for arm, config in networks.values()}
+    arms = tuple(dataclasses.replace(a, network=a.network and dataclasses.replace(a.network, settings=settings(trained[a.name]))) for a in arms)
     clip = judge(o.clip, family)
     budget = o.budget or preset.budget
     amount = o.amount if o.amount is not None else (preset.amount_sd if family == "sd" else 0.0) or preset.amount
@@ -125,14 +137,19 @@ def settle(o: Bench) -> Planned:
     for option, value in (("seeds", len(seeds)), ("workers", o.workers), ("threads", o.threads), ("count", o.count)):
         if value is not None and value < 1:
             raise UserError(f"--{option} must be at least 1, got {value}")
-    images, steps, costs = costed(arms, configs, family, budget, amount)
+    if trained and budget == "seconds":
+        raise UserError("--budget seconds is for methods of one prompt; of networks say calls, images of each prompt of a corpus")
+    images, steps, costs = costed(arms, configs | trained, family, budget, amount)
+    after = {a.name: counted(configs[a.name], family) for a in arms if a.polish}
+    polish = {a.name: a.polish * after[a.name].mean for a in arms if a.polish}
+    costs |= after  # which curves go by
     threads = o.threads or (1 if device == "cpu" else max(1, (os.cpu_count() or 1) // (o.workers or 1)))
     workers = o.workers or (max(1, cores() // threads) if device == "cpu" else 1)
     gpus = 0.0 if device == "cpu" else 1.0 / workers
     told = (weights.find(source).notice,) if family == "sd" else ()
     return Planned(
         name, preset.about, prompts, arms, seeds, source, family != "sd", device, common, budget, amount, steps, images,
-        costs, clip, against, points, workers, threads, gpus, tuple(filter(None, told)),
+        costs, polish, clip, against, points, workers, threads, gpus, tuple(filter(None, told)),
     )  # fmt: skip
 
 
@@ -207,7 +224,7 @@ def configured(arm: Arm, common: tuple[str, ...], prompt: str, weights: Weights)
     return config
 
 
-def settings(config: Train) -> str:
+def settings(config: Train | Amortise) -> str:
     """Return a digest of all values of a run but those that tell its jobs apart."""
     alike = [(f.name, getattr(config, f.name)) for f in dataclasses.fields(config) if f.name not in OURS]
     return hashlib.sha256(repr(alike).encode()).hexdigest()[:10]
@@ -227,25 +244,34 @@ def judge(asked: str, family: recipes.Family) -> str:
     )
 
 
+def counted(config: Train | Amortise, family: recipes.Family) -> Cost:
+    """Return the images of a configuration's steps; UserError for a method whose cannot be counted."""
+    return cost(config, family == "sd" if config.perp_neg == "auto" else config.perp_neg == "on")
+
+
 def costed(
-    arms: tuple[Arm, ...], configs: dict[str, Train], family: recipes.Family, budget: Budget, amount: float
+    arms: tuple[Arm, ...], configs: dict[str, Train | Amortise], family: recipes.Family, budget: Budget, amount: float
 ) -> tuple[dict[str, float], dict[str, int], dict[str, Cost | None]]:
-    """Return images per step, steps, and images along the run, of each arm."""
+    """Return images per step, steps, and images along the run, of each arm; of its network's training where it has one, whose budget
+    of images is each prompt's of the corpus.
+    """
     images, steps, costs = {}, {}, {}
     for arm in arms:
         config = configs[arm.name]
-        perp = family == "sd" if config.perp_neg == "auto" else config.perp_neg == "on"
         try:
-            counted = costs[arm.name] = cost(config, perp)
-            images[arm.name] = counted.mean
+            found = counted(config, family)
+            images[arm.name] = found.mean
         except UserError:
             if budget == "calls":
                 raise
-            costs[arm.name] = None
-            images[arm.name] = float(config.batch * config.prior_views * config.accumulate)  # a weight for the progress bar, no more
+            found = None
+            batches = config.accumulate if isinstance(config, Train) else config.prompts
+            images[arm.name] = float(config.batch * config.prior_views * batches)  # a weight for the progress bar, no more
+        costs[arm.name] = found
+        prompts = len(arm.network.corpus) if arm.network else 1
         match budget:
             case "calls":
-                steps[arm.name] = max(1, round(amount * arm.share / images[arm.name]))
+                steps[arm.name] = max(1, round(amount * arm.share * prompts / images[arm.name]))
             case "steps":
                 steps[arm.name] = max(1, round(amount * arm.share))
             case "recipe":

@@ -119,3 +119,14 @@ def mean_and_spread(values: Values) -> tuple[float, float, int]:
     means = [np.mean([v for (p, _), v in values.items() if p == prompt]) for prompt in prompts]
     spread = float(np.std(means, ddof=1)) if len(means) > 1 else math.nan
     return float(np.mean(means)), spread, len(prompts)
+
+
+def interval(values: Values, seed: int = 0) -> tuple[float, float | None, float | None]:
+    """Return the mean over prompts of the mean over seeds, and its 95 % interval, of which there is none for a single value."""
+    prompts = list(dict.fromkeys(prompt for prompt, _ in values))
+    own = [np.array([v for (p, _), v in values.items() if p == prompt]) for prompt in prompts]
+    mean = float(np.mean([o.mean() for o in own]))
+    if len(values) < 2:
+        return mean, None, None
+    low, high = (float(v) for v in resampled(own, np.random.default_rng(seed)).confidence_interval)
+    return mean, low, high

@@ -14,15 +14,13 @@ from splatdistill.cli.console import speaker, tell_tracker
 from splatdistill.cli.run_with_progress import STOPPED, stopping
 from splatdistill.cli.viewer import WATCHED, Corpus, Watched
 from splatdistill.errors import UserError, WeightsError
-from splatdistill.guidance import GUIDANCES, Guidance
 from splatdistill.io.atomic import write_text
 from splatdistill.priors import weights
-from splatdistill.scene.generator import TRUNKS, Trunk
 from splatdistill.scene.generator.saved import WEIGHTS, read_prompts
 from splatdistill.settings import yaml
-from splatdistill.settings.classes import Choice
+from splatdistill.settings.commands import AMORTISE
 from splatdistill.settings.files import expanded
-from splatdistill.settings.layers import Parsed, Subcommand, parse, peek
+from splatdistill.settings.layers import Parsed, parse, peek
 from splatdistill.settings.recipes import Family
 from splatdistill.settings.resolve import Weights, changed, device_again, refuse_prompt, resolved
 from splatdistill.shell import as_typed
@@ -37,8 +35,6 @@ from splatdistill.train.progress import Work, clock
 from splatdistill.train.run import RunDir
 from splatdistill.train.tracking import FOLDER, Tracker, Writer, available
 
-TAKEN = ("guidance", "guidance_weight", "cameras", "directions", "regularise", "background", "clip_rgb", "perp_neg", "camera_guidance", "negative")
-"""Settings that a recipe for one prompt gives a training of many."""
 NEUTRAL = ("steps", "checkpoint_every", "preview_every")  # what a resumed training may change
 
 
@@ -52,9 +48,7 @@ class AmortiseOptions(Watched):
     """Write scalars and previews for TensorBoard too, into the run's folder: `tensorboard --logdir runs` (extra tensorboard)."""
 
 
-COMMAND = Subcommand(
-    "amortise", Amortise, (Choice("guidance", Guidance, GUIDANCES), Choice("generator", Trunk, TRUNKS)), TAKEN, beside=AmortiseOptions
-)
+COMMAND = replace(AMORTISE, beside=AmortiseOptions)
 
 
 def command(argv: list[str]) -> int:

@@ -34,6 +34,7 @@ def command(argv: list[str]) -> int:
         show_presets()
         return 0
     from splatdistill.bench.conclude import Measuring, conclude
+    from splatdistill.bench.plan import trainings
     from splatdistill.bench.record import write_json
     from splatdistill.bench.run import jobs_of, short_runs, steps_by_seconds
     from splatdistill.bench.settle import settle
@@ -62,7 +63,7 @@ def command(argv: list[str]) -> int:
         write_json(root / "bench.json", planned.as_record(jobs, argv))
         console.print(told)
         if options.train:
-            make(options, planned, jobs, root / "jobs", console, stop)
+            make(options, planned, [*trainings(jobs), *jobs], root / "jobs", console, stop)
         if stop.is_set():
             console.print(f"stopped; to go on: {as_typed('splatdistill', 'bench', *argv)}")
             return 128 + signal.SIGINT
@@ -89,7 +90,7 @@ def show_plan(planned: "Planned", console: "Console") -> None:
     console.print(f"{'method':{wide}}{'steps':>8}{'images a step':>16}{'images':>10}  asked for as", style="bold")
     for arm in planned.arms:
         steps, images = planned.steps.get(arm.name), planned.images[arm.name]
-        known = planned.costs[arm.name] is not None
+        known = planned.costs[arm.name] is not None or arm.network is not None
         cells = (
             f"{steps:,}" if steps else "measured",
             f"{images:.1f}" if known else "unknown",

@@ -17,6 +17,7 @@ from splatdistill.gaussians import Gaussians
 from splatdistill.io.extent import fitting
 from splatdistill.io.ply import Provenance, write_ply
 from splatdistill.io.video import write_mp4
+from splatdistill.priors import weights
 from splatdistill.render import rasterizer
 from splatdistill.scene.generator.saved import Generator
 from splatdistill.scene.splats import Splats
@@ -24,12 +25,12 @@ from splatdistill.settings.command_line import command_line
 from splatdistill.settings.commands import parse_train
 from splatdistill.settings.resolve import Weights, refuse_prompt
 from splatdistill.shell import as_typed
+from splatdistill.train.amortised.polish import polishing
 from splatdistill.train.particle import Particle
 from splatdistill.train.progress import Work
 from splatdistill.train.run import slug
 from splatdistill.train.session import Session
 
-LATEST = 0.5  # time t at which polishing begins: what an object is has been decided
 FOV, FPS = 42.0, 24  # of films
 RADIUS = 1.0  # world units, of what films show
 
@@ -123,13 +124,15 @@ def one(asked: Generate, generator: Generator, folder: Path, console: Console) -
 
 
 def polished(g: Gaussians, prompt: str, generator: Generator, steps: int, console: Console) -> Gaussians:
-    """Refine splats by some steps of SDI, from t = LATEST on."""
-    argv = ["--guidance", "sdi", "--prior", generator.prior.name, "--prompt", prompt, "--steps", str(steps)]
-    argv += ["--guidance.times.t-max", str(LATEST), "--rates.tuned-for-steps", str(steps)]
+    """Refine splats by some steps of SDI, see train.amortised.polish."""
+    argv = [*polishing(steps), "--steps", str(steps), "--prior", generator.prior.name, "--prompt", prompt]
     config = parse_train(argv, Weights().family).config
-    session = Session(config, generator.prior)
-    scene = Splats.from_gaussians(g).to(generator.prior.device)
-    session.state.particles[0] = Particle.around(scene, torch.zeros(3, device=generator.prior.device), config)
+    prior = generator.prior
+    if config.prior_views != prior.views:  # a generator's reads words alone; the recipe may want sets of views
+        prior = weights.load(weights.find(config.prior), str(prior.device), views=config.prior_views)
+    session = Session(config, prior)
+    scene = Splats.from_gaussians(g).to(prior.device)
+    session.state.particles[0] = Particle.around(scene, torch.zeros(3, device=prior.device), config)
     with Work(console, "polishing", steps) as work:
         for _ in range(steps):
             session.step()

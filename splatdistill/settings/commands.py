@@ -1,14 +1,16 @@
-"""The choices among classes that a run has, and the options of `train`."""
+"""The choices among classes that a run has, and the options of `train` and `amortise`."""
 
 from collections.abc import Callable, Mapping
 
 from splatdistill.densify import DENSIFIERS, Densifier
 from splatdistill.guidance import GUIDANCES, Guidance
+from splatdistill.scene.generator import TRUNKS, Trunk
 from splatdistill.scene.initial import Initial
 from splatdistill.scene.initials import INITIALS
 from splatdistill.settings.classes import Choice
 from splatdistill.settings.layers import Layer, Parsed, Subcommand, parse
 from splatdistill.settings.recipes import Family
+from splatdistill.train.amortised.config import Amortise
 from splatdistill.train.config import Train
 
 CHOICES = (
@@ -17,6 +19,11 @@ CHOICES = (
     Choice("densify", Densifier, DENSIFIERS),
 )
 TRAIN = Subcommand("train", Train, CHOICES)
+TAKEN = (
+    "guidance", "guidance_weight", "prior_views", "cameras", "directions", "regularise", "background", "clip_rgb", "perp_neg", "camera_guidance", "negative",
+)  # fmt: skip
+"""Settings that a recipe for one prompt gives a training of many."""
+AMORTISE = Subcommand("amortise", Amortise, (CHOICES[0], Choice("generator", Trunk, TRUNKS)), TAKEN)
 
 
 def parse_train(argv: list[str], family: Callable[[str], Family | Layer | None], kinds: Mapping[str, type] = {}) -> Parsed:

@@ -5,8 +5,12 @@ too. The twelve acceptance prompts are made of those pairs alone (a stack's both
 before the first training run.
 """
 
+from itertools import product
+
 from splatdistill.toybox.captions import Caption, Pair, plain_captions
 from splatdistill.toybox.palette import COLOURS
+from splatdistill.toybox.parts import PATTERNS
+from splatdistill.toybox.primitives import PRIMITIVES
 
 _COLOURS_NOT_SEEN: dict[str, tuple[str, ...]] = {
     "snowman": ("blue", "brown"),
@@ -68,8 +72,16 @@ NEW: frozenset[Pair] = _new()
 
 
 def corpus() -> list[Caption]:
-    """Return the 192 plain captions that generators are trained on: neither held out nor new."""
+    """Return the 192 plain captions that generators are trained on, eight colours of each kind: neither held out nor new."""
     return [c for c in plain_captions() if not {*c.pairs} & (HELD_OUT | NEW)]
+
+
+def long_corpus() -> list[Caption]:
+    """Return the 192 plain captions, then those of patterns, then those of stacks, less all with a pair that is held out or new: 4,080."""
+    colours, kinds = COLOURS, PRIMITIVES
+    patterned = [Caption(k, a, p, b) for k, a, p, b in product(kinds, colours, PATTERNS[1:], colours) if a != b]
+    stacks = [Caption(k, a, below=under, below_colour=b) for k, under, a, b in product(kinds, kinds, colours, colours)]
+    return corpus() + [c for c in (*patterned, *stacks) if not {*c.pairs} & (HELD_OUT | NEW)]
 
 
 def is_held_out(caption: Caption) -> bool:

@@ -17,6 +17,7 @@ COMMANDS: dict[str, type] = {k.__name__: k for k in (Stop, Save, SetField, Choos
 SKIPPED = (Save, Pause, Continue, Once)  # they change nothing that a step sees
 NEEDED: dict[str, dict[str, type]] = {
     "StepDone": {"step": int},
+    "AmortisedStep": {"step": int},
     "Saved": {"step": int},
     "Applied": {"step": int, "command": dict},
     "Refused": {"step": int, "command": dict},

@@ -8,6 +8,7 @@ from conftest import ROOT
 
 from splatdistill.bench import preset
 from splatdistill.bench.cost import cost
+from splatdistill.bench.networks import networked
 from splatdistill.bench.plan import Arm, Job, jobs
 from splatdistill.bench.preset import Listed
 from splatdistill.bench.settle import armed, configured, presets, settings
@@ -76,8 +77,9 @@ def test_shipped_presets_are_whole_and_their_arms_are_methods(name):
     bench = presets()[name]
     assert bench.about and bench.prompts and bench.seeds and (bench.budget == "recipe" or bench.amount > 0)
     for family, listed in (("tiny", bench.arms), ("sd", bench.arms_sd or bench.arms)):
-        arms = [armed(one) for one in listed]
-        assert len({a.name for a in arms}) == len(arms) > 1
+        base = ("--prior", family, "--device", "cpu")
+        arms = [networked(one, base, Weights())[0] if one.corpus else armed(one) for one in listed if not one.corpus or family == "tiny"]
+        assert len({a.name for a in arms}) == len(arms) and len(listed) > 1
         for arm in arms if family == "sd" or bench.needs != "real" else []:
             parse_train([*arm.argv, "--prompt", "x"], lambda source, family=family: family)
     text = (ROOT / "configs/bench" / f"{name}.yaml").read_text(encoding="utf-8")

@@ -9,11 +9,11 @@ import torch
 import yaml
 
 from splatdistill.cli import main
-from splatdistill.cli.amortise import COMMAND, TAKEN
+from splatdistill.cli.amortise import COMMAND
 from splatdistill.io import load_splats
 from splatdistill.io.video import check_mp4
 from splatdistill.scene.generator.saved import Generator
-from splatdistill.settings.commands import TRAIN
+from splatdistill.settings.commands import TAKEN, TRAIN
 from splatdistill.settings.layers import parse
 from splatdistill.train.amortised.config import Amortise
 
@@ -143,3 +143,14 @@ def test_it_takes_from_a_recipe_what_a_run_of_one_prompt_does(family, guidance):
     for name in TAKEN:
         assert getattr(own, name) == getattr(one, name), name
     assert own.steps == Amortise().steps and own.batch == Amortise().batch, "which are of a corpus"
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "least", "most"), [("hyper-full", 65_536, 9e6, 14e6), ("conv-full", 262_144, 60e6, 100e6), ("triplane-full", 65_536, 110e6, 130e6)]
+)
+def test_full_sizes_are_those_of_the_papers(name, count, least, most, monkeypatch):
+    trunk = parse(["--config", name, "--prior", "x"], lambda source: "sd", COMMAND).config.generator
+    monkeypatch.setattr(type(trunk), "anchors", lambda self: torch.zeros(count, 3))
+    with torch.device("meta"):
+        network = trunk.network(1024)
+    assert len(network.anchors) == count and least < sum(p.numel() for p in network.parameters()) < most

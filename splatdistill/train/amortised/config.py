@@ -17,8 +17,8 @@ class Amortise(Computed):
     """Distil a corpus of prompts into one network that turns a text into splats in one pass."""
 
     corpus: str = "toybox"
-    """toybox (192 plain captions that the embedded prior knows), or a file: one prompt a line, or JSON, a list or a mapping
-    with the list under "train".
+    """toybox (192 plain captions that the embedded priors know), toybox[48] (the first 48 of those; of up to 4080, with patterns and
+    stacks after them), or a file: one prompt a line, or JSON, a list or a mapping with the list under "train".
     """
     negative: str = ""
     """Negative prompt, to keep away from; {prompt} in it stands for the prompt itself, as each view reads it."""

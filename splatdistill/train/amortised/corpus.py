@@ -1,13 +1,14 @@
 """Corpora of prompts: read from files, and the order in which a training visits them."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from splatdistill.errors import UserError, reason
-from splatdistill.toybox import split
+from splatdistill.toybox import Caption, split
 
 TOYBOX = "toybox"
 SHOWN = 3  # prompts that an error names
@@ -16,11 +17,14 @@ MOST = 2**26  # bytes of a file: a million prompts of 60 characters
 
 
 def read_corpus(source: str) -> tuple[str, ...]:
-    """Return the prompts of `toybox`, or of a file: one a line, or a JSON list, or ScaleDreamer's libraries, which are mappings
-    whose "train" is a list. Empty lines and doubled prompts are left out. UserError for a file that holds none.
+    """Return the prompts of `toybox`, of `toybox[48]`, the first 48 of its longer corpus, or of a file: one a line, or a JSON list, or
+    ScaleDreamer's libraries, which are mappings whose "train" is a list. Empty lines and doubled prompts are left out. UserError for a
+    file that holds none.
     """
     if source == TOYBOX:
         return tuple(map(str, split.corpus()))
+    if some := re.fullmatch(rf"{TOYBOX}\[(\d{{1,9}})\]", source, re.ASCII):
+        return tuple(map(str, _first(int(some[1]), source)))
     path = Path(source).expanduser()
     try:
         if path.stat().st_size > MOST:
@@ -37,6 +41,14 @@ def read_corpus(source: str) -> tuple[str, ...]:
     if long := [p for p in found if len(p) > LONGEST]:
         raise UserError(f"--corpus {source} holds a prompt of {len(long[0])} characters, {long[0][:40]!r} ...; expected at most {LONGEST}")
     return found
+
+
+def _first(count: int, source: str) -> list[Caption]:
+    """Return so many captions of the toybox; UserError where it has fewer."""
+    every = split.long_corpus()
+    if not 1 <= count <= len(every):
+        raise UserError(f"--corpus {source}: the toybox has 1 to {len(every)} captions that are neither held out nor new")
+    return every[:count]
 
 
 def _listed(data: object) -> list[str]:

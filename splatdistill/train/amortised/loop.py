@@ -14,7 +14,7 @@ from splatdistill.train.amortised.folder import SHEET, sheet, write_generator
 from splatdistill.train.amortised.session import AmortisedSession
 from splatdistill.train.checkpoint import read_checkpoint, write_checkpoint
 from splatdistill.train.commands import Commands, Continue, Once, Pause, Save, Stop
-from splatdistill.train.divergence import EXPLANATIONS, DivergenceMonitor, Limits
+from splatdistill.train.divergence import EXPLANATIONS, DivergenceMonitor, Limits, peak_memory
 from splatdistill.train.notes import Note
 from splatdistill.train.run import RunDir
 from splatdistill.train.tracking import Writer
@@ -67,42 +67,56 @@ def run(
 
     told: called with each step. waits: called again and again while the training is paused. curves: given the scalars and sheets.
     """
-    c, asked, monitor, first = session.config, Asked(commands or Commands()), DivergenceMonitor(), session.workers.rank == 0
-    began, calls, stopped = time.perf_counter(), session.prior.calls, False
+    first, calls = session.workers.rank == 0, session.prior.calls
     with folder.writing() if first else nullcontext():
-        while session.steps < c.steps and not stopped:
-            done = session.step()
-            if session.refused >= Limits().refused:
-                raise RunEnded(f"the run went wrong at step {session.steps} (nan): {EXPLANATIONS['nan']}.")
-            if not done.taken:
-                continue
-            step = session.steps
-            if first and (step % LOG_EVERY == 0 or step == c.steps):
-                spent = {"seconds": round(time.perf_counter() - began, 2), "calls": session.prior.calls - calls}
-                append(folder.log, json.dumps({"event": "AmortisedStep", "step": step, **asdict(done), **spent}))
-            if curves is not None:
-                curves.scalars({"loss": done.loss, "gradient": done.grad_norm, "noise level": done.t, "coverage": done.coverage}, step)
-            if step % Limits().every == 0:
-                g = session.generate(done.prompts[0])
-                verdict = monitor.look(g, done.coverage)
-                if session.workers.any(verdict is not None):
-                    why = f"({verdict}): {EXPLANATIONS[verdict]}" if verdict else "in another process"
-                    raise RunEnded(f"the run went wrong at step {step} {why}.")
-            told(step)
-            obey(asked, session, folder, waits)
-            stopped = session.workers.any(asked.stop)
-            if first and step < c.steps and not stopped:
-                if c.preview_every and step % c.preview_every == 0:
-                    write_png(folder.preview(step), seen := sheet(session))
-                    if curves is not None:
-                        curves.picture("previews", seen, step)
-                if c.checkpoint_every and step % c.checkpoint_every == 0:
-                    save(session, folder)
-        if first:
+        how, said = _steps(session, folder, Asked(commands or Commands()), told, waits, curves)
+        if first and not said:
             save(session, folder)
             write_generator(session, folder)
             write_png(folder.path / SHEET, sheet(session))
-    return "stopped" if stopped and session.steps < c.steps else "done"
+        if first:
+            spent = {"calls": session.prior.calls - calls, "peak_memory": peak_memory(session.prior.device)}
+            append(folder.log, json.dumps({"event": "Ended", "step": session.steps, "how": how, "message": said, **spent}))
+    if said:
+        raise RunEnded(f"the run went wrong at step {session.steps} {said}.")
+    return how
+
+
+def _steps(
+    session: AmortisedSession, folder: RunDir, asked: Asked, told: Callable[[int], None], waits: Callable[[], None], curves: Writer | None
+) -> tuple[str, str]:
+    """Step until the end, until told to stop, or until a sign of divergence has lasted; return "done", "stopped" or the verdict, and
+    what went wrong.
+    """
+    c, monitor, first = session.config, DivergenceMonitor(), session.workers.rank == 0
+    began, calls, stopped = time.perf_counter(), session.prior.calls, False
+    while session.steps < c.steps and not stopped:
+        done = session.step()
+        if session.refused >= Limits().refused:
+            return "nan", f"(nan): {EXPLANATIONS['nan']}"
+        if not done.taken:
+            continue
+        step = session.steps
+        if first and (step % LOG_EVERY == 0 or step == c.steps):
+            spent = {"steps": c.steps, "seconds": round(time.perf_counter() - began, 2), "calls": session.prior.calls - calls}
+            append(folder.log, json.dumps({"event": "AmortisedStep", "step": step, **asdict(done), **spent}))
+        if curves is not None:
+            curves.scalars({"loss": done.loss, "gradient": done.grad_norm, "noise level": done.t, "coverage": done.coverage}, step)
+        if step % Limits().every == 0:
+            verdict = monitor.look(session.generate(done.prompts[0]), done.coverage)
+            if session.workers.any(verdict is not None):
+                return verdict or "nan", f"({verdict}): {EXPLANATIONS[verdict]}" if verdict else "in another process"
+        told(step)
+        obey(asked, session, folder, waits)
+        stopped = session.workers.any(asked.stop)
+        if first and step < c.steps and not stopped:
+            if c.preview_every and step % c.preview_every == 0:
+                write_png(folder.preview(step), seen := sheet(session))
+                if curves is not None:
+                    curves.picture("previews", seen, step)
+            if c.checkpoint_every and step % c.checkpoint_every == 0:
+                save(session, folder)
+    return "stopped" if stopped and session.steps < c.steps else "done", ""
 
 
 def obey(asked: Asked, session: AmortisedSession, folder: RunDir, waits: Callable[[], None]) -> None:
