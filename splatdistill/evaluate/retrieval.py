@@ -91,3 +91,15 @@ def recognised(
     rank = (~(wrong < near[:, :1])).sum(1)  # so that a NaN is never a success
     first = torch.where(rank == 0, torch.zeros_like(rank), 1 + wrong.argmax(1))
     return Recognition(caption, scorer.name, tuple(options[i] for i in first.tolist()), rank)
+
+
+def recall_at_one(images: Float[Tensor, "p v d"], texts: Float[Tensor, "p d"]) -> Float[Tensor, " p"]:
+    """Return for each prompt of a corpus the share of its views whose nearest text is its own: CLIP's Recall@1 over the corpus, per view
+    and then the mean over views, as ScaleDreamer measures it (arXiv:2407.02040). Ties count against the prompt.
+
+    images, texts: unit features of every prompt's views, and of every prompt.
+    """
+    near = torch.einsum("pvd,qd->pvq", images, texts)
+    own = near.diagonal(dim1=0, dim2=2).T
+    others = near.masked_fill(torch.eye(len(near), dtype=torch.bool)[:, None], -torch.inf).amax(2)
+    return (others < own).float().mean(1)
