@@ -116,13 +116,13 @@ def settle(o: Bench) -> Planned:
         )
     base = ("--prior", source, "--device", device)
     common = (*base, *(yaml.to_argv(yaml.read(o.config)) if o.config else ()))
-    networks = {id(one): networked(one, base, weights) for one in asked if one.corpus}
-    arms = tuple(networks[id(one)][0] if one.corpus else armed(one) for one in asked)
+    made = [networked(one, base, weights) if one.corpus else (armed(one), None) for one in asked]
+    arms = tuple(arm for arm, _ in made)
     if doubled := [a.name for a in arms if [b.name for b in arms].count(a.name) > 1]:
         raise UserError(f"two methods are called {doubled[0]!r}; give each a name of its own")
     configs = {a.name: configured(a, common, prompts[0], weights) for a in arms}
     arms = tuple(dataclasses.replace(a, settings=settings(configs[a.name])) for a in arms)
-    trained = {arm.name: config for arm, config in networks.values()}
+    trained = {arm.name: config for arm, config in made if config is not None}
     arms = tuple(dataclasses.replace(a, network=a.network and dataclasses.replace(a.network, settings=settings(trained[a.name]))) for a in arms)
     clip = judge(o.clip, family)
     budget = o.budget or preset.budget

@@ -20,6 +20,7 @@ from splatdistill.bench.options import Bench
 from splatdistill.bench.plan import Arm, Job, Network, jobs, trainings
 from splatdistill.bench.preset import Listed, read
 from splatdistill.bench.record import JobRecord
+from splatdistill.bench.run import jobs_of
 from splatdistill.bench.settle import settle
 from splatdistill.bench.statistics import interval
 from splatdistill.cli import main
@@ -97,7 +98,9 @@ def test_without_its_network_a_job_comes_to_what_that_came_to(how, then):
     assert record is not None and record.how == then and ("why" in record.error) == (then != "stopped")
 
 
-def test_a_whole_bench_of_a_network(tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the options of a small bench of a network on a random prior."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "nothing"))
@@ -105,22 +108,34 @@ def test_a_whole_bench_of_a_network(tmp_path, monkeypatch, capsys):
     prior = write_sd_folder(tmp_path / "sd", patches=True, sample_size=4)
     Path("corpus.txt").write_text("a red ball\na blue cube\n", encoding="utf-8")
     Path("own.yaml").write_text(PRESET.replace("CORPUS", "corpus.txt"), encoding="utf-8")
-    argv = ["bench", "--preset", "own.yaml", "--prior", str(prior), "--device", "cpu", "--clip", "tiny-clip", "--samples", "0", "--workers", "1", "--count", "1", "--out", "b"]
-    assert main(argv) == 0
-    said = capsys.readouterr().out
-    assert "IoU" in said and "by what the network has seen" in said
-    (network,) = Path("b/jobs/networks").glob("*/run")
-    once, polished = (next(Path("b/jobs", name).glob("a-red-ball-*/run")) for name in ("once", "polished"))
-    made = Generator.load(network)("a red ball")
-    assert load_splats(once / "splats.ply").gaussians.means.allclose(made.means, atol=1e-6)
+    return ["bench", "--preset", "own.yaml", "--prior", str(prior), "--device", "cpu", "--clip", "tiny-clip", "--samples", "0", "--workers", "1", "--count", "1", "--out", "b"]
+
+
+def test_jobs_begin_from_what_their_network_makes(bench):
+    planned = settle(Bench(preset="own.yaml", prior=bench[bench.index("--prior") + 1], device="cpu", clip="tiny-clip", count=1))
+    made, told = jobs_of(planned, planned.steps), []
+    run([*trainings(made), *made], Path("jobs").absolute(), 1, 1, threading.Event(), float("inf"), lambda j, r: told.append(r), lambda part: None)
+    assert [r.how for r in told] == ["done"] * 3
+    (network,) = Path("jobs/networks").glob("*/run")
+    once, polished = (next(Path("jobs", name).glob("a-red-ball-*/run")) for name in ("once", "polished"))
+    assert load_splats(once / "splats.ply").gaussians.means.allclose(Generator.load(network)("a red ball").means, atol=1e-6)
     log = [json.loads(line) for line in (polished / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [e["step"] for e in log if e["event"] == "StepDone"] == [1]
     assert "generator" in (polished / "config.yaml").read_text(encoding="utf-8") and share_done(network) == 1.0
-    # the same again: what is done stays
-    before = {p: p.stat().st_mtime_ns for p in (network / "log.jsonl", polished / "log.jsonl")}
+    before = {p: p.stat().st_mtime_ns for p in Path("jobs").rglob("*")}
+    assert [run_job(job, Path("jobs").absolute(), 1, threading.Event()).how for job in made] == ["done"] * 2
+    assert before == {p: p.stat().st_mtime_ns for p in Path("jobs").rglob("*")}, "what is done is not done again"
+
+
+@pytest.mark.slow
+def test_a_whole_bench_of_a_network(bench, capsys):
+    assert main(bench) == 0
+    said = capsys.readouterr().out
+    assert "IoU" in said and "by what the network has seen" in said
     told = json.loads(Path("b/bench.json").read_text(encoding="utf-8"))["jobs"]
     assert [job["command"] for job in told] == ["train", "train"] and told[0]["before"]["command"] == "amortise"
-    assert main(argv) == 0 and before == {p: p.stat().st_mtime_ns for p in before}
+    page = Path("b/report.html").read_text(encoding="utf-8")
+    assert "network images a prompt" in page and "8 for sds[prompts=1,generator.count=60], 2 prompts, 1 after" in page
 
 
 def test_a_damaged_network_fails_the_job_and_says_why(tmp_path):
