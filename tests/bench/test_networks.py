@@ -12,7 +12,7 @@ from test_report import judged
 
 from splatdistill.bench import lines
 from splatdistill.bench.groups import by_group, group_of
-from splatdistill.bench.job_runner import share_done, without
+from splatdistill.bench.job_runner import run_job, share_done, without
 from splatdistill.bench.local import run
 from splatdistill.bench.measure_jobs import Results
 from splatdistill.bench.networks import networked

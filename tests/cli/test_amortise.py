@@ -58,7 +58,7 @@ def test_it_goes_on(trained, tmp_path, capsys):
     assert "has done 4 steps, and 4 were asked for" in capsys.readouterr().err
     assert main(["amortise", "--resume", str(run), "--steps", "5"]) == 0
     log = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert [e["step"] for e in log] == [4, 5] and json.loads((run / "generator.json").read_text(encoding="utf-8"))["steps"] == 5
+    assert [(e["step"], e.get("how")) for e in log] == [(4, None), (4, "done"), (5, None), (5, "done")] and json.loads((run / "generator.json").read_text(encoding="utf-8"))["steps"] == 5
     assert main(["amortise", "--resume", str(run), "--rate", "1"]) == 2
     assert "--rate cannot be given again" in capsys.readouterr().err
 

@@ -192,7 +192,7 @@ def test_a_resumed_training_is_the_same_to_the_bit(name, tmp_path):
     files = [f"{p}/generator.safetensors" for p in ("whole", "parted")]
     assert (tmp_path / files[0]).read_bytes() == (tmp_path / files[1]).read_bytes()
     log = [json.loads(line) for line in (tmp_path / "parted" / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert [e["step"] for e in log] == [6] and (tmp_path / "whole" / "previews" / "step-000004.png").is_file()
+    assert [(e["step"], e.get("how")) for e in log] == [(4, "stopped"), (6, None), (6, "done")] and (tmp_path / "whole" / "previews" / "step-000004.png").is_file()
 
 
 def test_a_trained_network_is_read_back_to_the_bit(tmp_path):
