@@ -78,7 +78,7 @@ def tables(results: Results, arms: Sequence[Arm], images: Mapping[str, float], s
 def said(one: Line, other: Line, prompts: Sequence[str], seed: int) -> str:
     """Return in words where a line crosses another, with a 95 % interval of a bootstrap over prompts."""
     rng = np.random.default_rng(seed)
-    drawn = [crossing(one, other, [prompts[k] for k in rng.integers(len(prompts), size=len(prompts))]) for _ in range(RESAMPLES)]
+    drawn = [crossing(one, other, [prompts[int(k)] for k in rng.integers(len(prompts), size=len(prompts))]) for _ in range(RESAMPLES)]
     ends = [float(np.quantile([math.inf if d is None else d for d in drawn], q, method="nearest")) for q in (0.025, 0.975)]
     words = [f"{e:,.0f}" if math.isfinite(e) else "more than was tried" for e in ends]
     at = crossing(one, other, prompts)
