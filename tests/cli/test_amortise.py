@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 
-from splatdistill.cli import main
+from splatdistill.cli import generate, main
 from splatdistill.cli.amortise import COMMAND
 from splatdistill.io import load_splats
 from splatdistill.io.video import check_mp4
@@ -154,3 +154,14 @@ def test_full_sizes_are_those_of_the_papers(name, count, least, most, monkeypatc
     with torch.device("meta"):
         network = trunk.network(1024)
     assert len(network.anchors) == count and least < sum(p.numel() for p in network.parameters()) < most
+
+
+@pytest.mark.slow
+def test_under_world_a_corpus_is_trained_and_polished_on_sets_of_views(here, monkeypatch):
+    Path("prompts.txt").write_text("a red ball\na blue cube\n", encoding="utf-8")
+    assert main(["amortise", "--corpus", "prompts.txt", "--prior", "world", *SMALL, "--steps", "1", "--out", "world"]) == 0
+    assert yaml.safe_load(Path("world/config.yaml").read_text(encoding="utf-8"))["prior_views"] == 4
+    seen: list[int] = []
+    session = generate.Session
+    monkeypatch.setattr(generate, "Session", lambda config, prior: seen.append(prior.views) or session(config, prior))
+    assert main(["generate", "a red ball", "--from", "world", "--polish", "1"]) == 0 and seen == [4]
