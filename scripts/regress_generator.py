@@ -110,7 +110,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="folder to write")
     parser.add_argument("--runs", type=Path, default=None, help="folder of finished runs, which take the place of the true objects")
-    parser.add_argument("--corpus", default="toybox", help="prompts, as `splatdistill amortise --corpus` has them; of runs, all theirs")
+    parser.add_argument("--corpus", default="toybox", help="prompts, as `amortise` has them; of runs, all theirs")
     parser.add_argument("--generator", default="hyper", help="hyper, conv or triplane")
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--prior", default="tiny", help="embedded prior whose text encoder it reads with: tiny or world")

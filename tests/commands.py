@@ -103,7 +103,7 @@ def one(words: list[str], line: str) -> None:
                 venv.main(rest)
         case ["python", script, *rest]:
             run_script(ROOT / script, rest)
-        case ["pytest", *_] | ["apt-get", "install", "chromium"] | ["ray", "start", "--head"] | ["nvidia-smi"]:
+        case ["tensorboard", "--logdir", _] | ["pytest", *_] | ["apt-get", "install", "chromium"] | ["ray", "start", "--head"] | ["nvidia-smi"]:
             pass
         case _:
             raise AssertionError(f"no parser is known for {words}: {line}")

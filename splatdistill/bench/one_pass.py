@@ -36,7 +36,7 @@ def one_pass(job: Job, argv: list[str], trained: Path, run: RunDir, before: JobR
         with torch.no_grad():
             g = generator(job.prompt).to("cpu")
         made_of = Provenance(job.prompt, generator.prior.name, generator.prior.licence, __version__)
-        write_text(run.config, parsed.yaml([f"splatdistill {__version__}; one pass of the network in {trained}, without steps"]))
+        write_text(run.config, parsed.yaml([f"made in one pass of the network in {trained}, without steps"]))
         write_ply(run.splats, g, made_of.comments())
         append(run.log, json.dumps({"event": "Ended", "step": 0, "how": "done", "message": "one pass", "calls": 0}))
     except UserError as e:

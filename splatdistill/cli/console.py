@@ -16,10 +16,10 @@ def speaker() -> Console:
     return Console(markup=False, highlight=False, soft_wrap=True)
 
 
-def tell_tracker(console: Console, track: str | None, folder: Path) -> None:
-    """Print the command that shows what is tracked of a run in a folder, if anything is."""
+def tell_tracker(console: Console, track: str | None, out: Path) -> None:
+    """Print the command that shows what is tracked of a run in the folder out, if anything is."""
     if track is not None:
-        console.print(f"curves and pictures: {as_typed(track, '--logdir', folder)}")
+        console.print(f"curves and pictures: {as_typed('tensorboard', '--logdir', out)}")
 
 
 def watched() -> bool:
