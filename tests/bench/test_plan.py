@@ -15,6 +15,7 @@ from splatdistill.bench.settle import armed, configured, presets, settings
 from splatdistill.errors import UserError
 from splatdistill.evaluate import prompt_file
 from splatdistill.guidance import GUIDANCES, SDS, Times
+from splatdistill.priors.weights import EMBEDDED
 from splatdistill.settings.commands import parse_train
 from splatdistill.settings.resolve import Weights
 from splatdistill.train.config import Train
@@ -91,7 +92,7 @@ def test_toybox_presets_ask_for_what_the_toybox_has():
 
     for bench in presets().values():
         if bench.needs == "toybox":
-            assert all(str(caption(p)) == p for p in bench.prompts) and bench.prior == "tiny"
+            assert all(str(caption(p)) == p for p in bench.prompts) and bench.prior in EMBEDDED
     assert len(presets()["stein-22"].prompts) == 22 == len(set(presets()["stein-22"].prompts))
 
 
