@@ -55,13 +55,23 @@ def cost(config: Train | Amortise, perp_neg: bool) -> Cost:
         guidance = replace(guidance, adapter="lora", adapter_prior="")  # any network that learns counts alike
     batches = config.accumulate if isinstance(config, Train) else config.prompts
     try:
-        of_batch = along(guidance, config.batch * config.prior_views, perp_neg and config.view_dependent)
+        images_along = along if hashable(guidance) else along.__wrapped__
+        of_batch = images_along(guidance, config.batch * config.prior_views, perp_neg and config.view_dependent)
         return Cost(tuple(batches * images for images in of_batch))
     except (RuntimeError, ValueError, TypeError, AttributeError) as e:
         raise UserError(
             f"the network images of {type(guidance).__name__} cannot be counted in the plane ({type(e).__name__}: {e}); "
             "take --budget steps or --budget recipe"
         ) from e
+
+
+def hashable(guidance: Guidance) -> bool:
+    """Return False for a class of one's own with a list or a dictionary among its fields, which no cache takes as a key."""
+    try:
+        hash(guidance)
+    except TypeError:
+        return False
+    return True
 
 
 @lru_cache(maxsize=256)  # arms of a bench often differ in their shares alone

@@ -1,6 +1,6 @@
 """Plans of a bench: jobs that cannot be mistaken for each other, presets that are read whole, costs that are counted."""
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
@@ -168,3 +168,14 @@ def test_costs_follow_options_time_and_perp_neg():
     parts = [falling.until(p) for p in torch.linspace(0, 1, 21).tolist()]
     assert parts[0] == 0 and parts[-1] == pytest.approx(1) and all(a < b for a, b in zip(parts, parts[1:]))
     assert falling.until(0.5) > 0.5 and falling.steps(1000) == round(1000 / falling.mean) and falling.steps(1e-9) == 1
+
+
+@dataclass(frozen=True)
+class Listing(SDS):
+    """SDS with a field that no cache takes as a key."""
+
+    names: list[str] = field(default_factory=list)
+
+
+def test_a_method_of_ones_own_with_a_list_among_its_fields_is_counted():
+    assert cost(Train(guidance=Listing(scale=1.0), batch=2), False).mean == cost(Train(guidance=SDS(scale=1.0), batch=2), False).mean
