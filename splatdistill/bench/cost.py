@@ -1,7 +1,6 @@
 """Images that a method asks networks about, counted and not assumed: the method itself is run in the plane."""
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import torch
 from torch import nn
@@ -48,38 +47,24 @@ def cost(config: Train | Amortise, perp_neg: bool) -> Cost:
 
     Raises UserError for a method that cannot be run in the plane.
     """
+    prior = plane()
     guidance = config.guidance
     if isinstance(guidance, SSD):
         guidance = replace(guidance, baselines=(), zero123="")  # they ask networks beside the prior, which are not counted
     if isinstance(guidance, VSD):
         guidance = replace(guidance, adapter="lora", adapter_prior="")  # any network that learns counts alike
+    text = conditions(prior, config.batch * config.prior_views, perp_neg and config.view_dependent)
     batches = config.accumulate if isinstance(config, Train) else config.prompts
     try:
-        images_along = along if hashable(guidance) else along.__wrapped__
-        of_batch = images_along(guidance, config.batch * config.prior_views, perp_neg and config.view_dependent)
-        return Cost(tuple(batches * images for images in of_batch))
+        memory = guidance.init(prior)
+        return Cost(
+            tuple(batches * count(guidance, prior, text, memory, (k + 0.5) / CELLS) for k in range(CELLS))
+        )
     except (RuntimeError, ValueError, TypeError, AttributeError) as e:
         raise UserError(
             f"the network images of {type(guidance).__name__} cannot be counted in the plane ({type(e).__name__}: {e}); "
             "take --budget steps or --budget recipe"
         ) from e
-
-
-def hashable(guidance: Guidance) -> bool:
-    """Return False for a class of one's own with a list or a dictionary among its fields, which no cache takes as a key."""
-    try:
-        hash(guidance)
-    except TypeError:
-        return False
-    return True
-
-
-@lru_cache(maxsize=256)  # arms of a bench often differ in their shares alone
-def along(guidance: Guidance, batch: int, perp_neg: bool) -> tuple[float, ...]:
-    """Count the images of one batch of views at evenly spaced places of a run."""
-    prior = plane()
-    text, memory = conditions(prior, batch, perp_neg), guidance.init(prior)
-    return tuple(count(guidance, prior, text, memory, (k + 0.5) / CELLS) for k in range(CELLS))
 
 
 def count(

@@ -256,10 +256,11 @@ def costed(
     of images is each prompt's of the corpus.
     """
     images, steps, costs = {}, {}, {}
+    known: dict[str, Cost] = {}  # by settings: arms often differ in their shares alone
     for arm in arms:
         config = configs[arm.name]
         try:
-            found = counted(config, family)
+            found = known[settings(config)] = known.get(settings(config)) or counted(config, family)
             images[arm.name] = found.mean
         except UserError:
             if budget == "calls":

@@ -1,12 +1,12 @@
 """Plans of a bench: jobs that cannot be mistaken for each other, presets that are read whole, costs that are counted."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import pytest
 import torch
 from conftest import ROOT
 
-from splatdistill.bench import preset
+from splatdistill.bench import preset, settle
 from splatdistill.bench.cost import cost
 from splatdistill.bench.networks import networked
 from splatdistill.bench.plan import Arm, Job, jobs
@@ -170,12 +170,11 @@ def test_costs_follow_options_time_and_perp_neg():
     assert falling.until(0.5) > 0.5 and falling.steps(1000) == round(1000 / falling.mean) and falling.steps(1e-9) == 1
 
 
-@dataclass(frozen=True)
-class Listing(SDS):
-    """SDS with a field that no cache takes as a key."""
-
-    names: list[str] = field(default_factory=list)
-
-
-def test_a_method_of_ones_own_with_a_list_among_its_fields_is_counted():
-    assert cost(Train(guidance=Listing(scale=1.0), batch=2), False).mean == cost(Train(guidance=SDS(scale=1.0), batch=2), False).mean
+def test_arms_that_differ_in_their_shares_alone_are_counted_once(monkeypatch):
+    seen, whole = [], settle.counted
+    monkeypatch.setattr(settle, "counted", lambda config, family: seen.append(config) or whole(config, family))
+    arms = tuple(replace(armed(Listed(method)), name=name, share=share) for name, method, share in (("a", "sds", 1.0), ("b", "sds", 0.5), ("c", "csd", 1.0)))
+    configs = {arm.name: configured(arm, ("--prior", "tiny"), "a red ball", Weights()) for arm in arms}
+    images, steps, _ = settle.costed(arms, configs, "tiny", "calls", 1200)
+    assert [type(c.guidance).__name__ for c in seen] == ["SDS", "CSD"]
+    assert images["a"] == images["b"] and steps["a"] == 2 * steps["b"]
