@@ -26,15 +26,16 @@ def command_line(
     default: T | None = None,
     parts: Mapping[str, type] = {},
     choices: Iterable[Choice] = (),
+    others: Mapping[str, type] = {},
 ) -> T:
     """Return an instance of a dataclass from a command line; UserError for what cannot be read.
 
-    default: what is not typed. parts: the classes of fields that hold one of several, which `choices` names. --help ends the
-    process with status 0.
+    default: what is not typed. parts: the classes of fields that hold one of several, which `choices` names. others: what other
+    subcommands have, to say whose an option is. --help ends the process with status 0.
     """
     known = {o.typed: o for o in options_of(kind, parts)}
     if not set(HELP) & set(argv):
-        refuse_unknown(argv, known, choices, parts)
+        refuse_unknown(argv, known, choices, parts, others)
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
@@ -52,7 +53,9 @@ def name_of(word: str) -> str:
     return word.split("=", 1)[0].replace("_", "-")
 
 
-def refuse_unknown(argv: Sequence[str], known: Mapping[str, Option], choices: Iterable[Choice], parts: Mapping[str, type]) -> None:
+def refuse_unknown(
+    argv: Sequence[str], known: Mapping[str, Option], choices: Iterable[Choice], parts: Mapping[str, type], others: Mapping[str, type]
+) -> None:
     """Raise UserError for the first option that there is none of."""
     for word in argv:
         if not word.startswith("--") or word == "--":
@@ -64,7 +67,7 @@ def refuse_unknown(argv: Sequence[str], known: Mapping[str, Option], choices: It
         if (option := known.get(name)) is not None and option.positional:
             raise UserError(f"{name} is no option: its value is typed without it")
         if name not in known and not off:
-            raise UserError(unknown(shortened(name), [o.path for o in known.values()], choices, parts))
+            raise UserError(unknown(shortened(name), [o.path for o in known.values()], choices, parts, others))
 
 
 def refusal_text(box: str, argv: Sequence[str], known: Mapping[str, Option], prog: str) -> str:

@@ -18,12 +18,12 @@ CHOICES = (
     Choice("init", Initial, INITIALS),
     Choice("densify", Densifier, DENSIFIERS),
 )
-TRAIN = Subcommand("train", Train, CHOICES)
+TRAIN = Subcommand("train", Train, CHOICES, others={"amortise": Amortise})
 TAKEN = (
     "guidance", "guidance_weight", "prior_views", "cameras", "directions", "regularise", "background", "clip_rgb", "perp_neg", "camera_guidance", "negative",
 )  # fmt: skip
 """Settings that a recipe for one prompt gives a training of many."""
-AMORTISE = Subcommand("amortise", Amortise, (CHOICES[0], Choice("generator", Trunk, TRUNKS)), TAKEN)
+AMORTISE = Subcommand("amortise", Amortise, (CHOICES[0], Choice("generator", Trunk, TRUNKS)), TAKEN, others={"train": Train})
 
 
 def parse_train(argv: list[str], family: Callable[[str], Family | Layer | None], kinds: Mapping[str, type] = {}) -> Parsed:

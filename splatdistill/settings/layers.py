@@ -43,6 +43,7 @@ class Subcommand:
     takes: tuple[str, ...] | None = None  # what it takes from a recipe for splats; None is all of it
     leaves: tuple[str, ...] = ()  # of that, what means nothing to it
     beside: type = Beside  # or more than its options
+    others: Mapping[str, type] = field(default_factory=dict)  # configurations of other subcommands, whose options are confused with its own
 
     def of(self, options: yaml.Tree) -> yaml.Tree:
         """Return the part of a recipe that concerns it."""
@@ -182,7 +183,7 @@ def read(layers: list[Layer], kinds: Mapping[str, type], command: Subcommand) ->
         for path, value in values_in(layer, known, kinds, command):
             values[path], chosen_by[path] = value, layer.who
     try:
-        here = command_line(shape, argv, f"splatdistill {command.name}", unchecked(shape(), values), kinds, command.choices)
+        here = command_line(shape, argv, f"splatdistill {command.name}", unchecked(shape(), values), kinds, command.choices, command.others)
         config, beside = (
             part(**{f.name: getattr(here, f.name) for f in dataclasses.fields(part)}) for part in (command.config, command.beside)
         )
@@ -203,7 +204,7 @@ def values_in(
         if said not in known:
             if any(k.startswith(f"{said}.") for k in known):
                 raise UserError(f"{layer.who}: {said} has options of its own, got {shown(value)}; expected {said}: {{OPTION: VALUE}}")
-            raise UserError(f"{layer.who}: {unknown(said, known, command.choices, kinds)}")
+            raise UserError(f"{layer.who}: {unknown(said, known, command.choices, kinds, command.others)}")
         try:
             yield said, converted(value, known[said].kind)
         except (ValueError, OverflowError):

@@ -74,10 +74,13 @@ def nearest(path: str, known: Iterable[str]) -> list[str]:
     return [other for likeness, _, other in found if likeness >= max(LIKE, found[0][0] - CLOSE)]
 
 
-def unknown(name: str, known: Iterable[str], choices: Iterable[Choice] = (), chosen: Mapping[str, type] = {}) -> str:
+def unknown(
+    name: str, known: Iterable[str], choices: Iterable[Choice] = (), chosen: Mapping[str, type] = {}, others: Mapping[str, type] = {}
+) -> str:
     """Return what to say of an option that there is none of: whose it is, or which one was meant.
 
-    name: as it was given, `--guidance.jiter` or a key of a file; chosen: the class of each choice.
+    name: as it was given, `--guidance.jiter` or a key of a file; chosen: the class of each choice; others: the
+    configurations of other subcommands by name.
     """
     path = name.removeprefix("--").replace("-", "_")
     known = list(known)
@@ -90,6 +93,9 @@ def unknown(name: str, known: Iterable[str], choices: Iterable[Choice] = (), cho
         if owners:
             others = f" (so {'does' if len(owners) == 2 else 'do'} {', '.join(owners[1:])})" if len(owners) > 1 else ""
             return f"--{choice.field} {spelt} has no option {name}: {owners[0]} has{others}; choose it with --{choice.field} {owners[0]}, or leave the option out"
+    for command, kind in others.items():
+        if path.split(".")[0] in {f.name for f in dataclasses.fields(kind)} - {k.split(".")[0] for k in known}:
+            return f"{name} is an option of `splatdistill {command}`, and there is none such here"
     near = nearest(path, known)
     dashed = name.startswith("--")
     said = f"there is no option {name}"
