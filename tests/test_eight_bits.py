@@ -30,6 +30,14 @@ def test_the_error_is_at_most_half_a_step_of_its_row(shape: tuple[int, ...], siz
     assert torch.equal(packed(back)["w"], kept["w"]), "what was rounded is rounded to itself"
 
 
+def test_what_everything_passes_through_stays_float16() -> None:
+    value = torch.randn(4, 3, 3, 3, generator=torch.Generator().manual_seed(0))
+    names = ["unet.conv_in.weight", "unet.conv_out.weight", "unet.up_blocks.0.resnets.1.conv_shortcut.weight", "unet.mid_block.resnets.0.conv1.weight"]
+    kept = packed(dict.fromkeys(names, value))
+    assert [kept[n].dtype for n in names] == [torch.float16] * 3 + [torch.int8]
+    assert torch.equal(unpacked(kept)[names[0]], value.half()) and set(unpacked(kept)) == set(names)
+
+
 def test_a_row_of_zeros_stays_zero() -> None:
     value = torch.tensor([[0.0, 0.0], [1.0, -2.0]])
     assert torch.equal(unpacked(packed({"w": value}))["w"][0], torch.zeros(2))

@@ -30,6 +30,7 @@ from embedded.training import Pace, Training, averaged, read_state
 from splatdistill.priors.patches import PatchAutoencoder
 from splatdistill.toybox.world import SIZE, pictures
 from splatdistill.weight_files import SharedWeights
+from splatdistill.weight_files.eight_bits import packed
 
 PACKAGE = Path(__file__).parents[2] / "splatdistill" / "priors" / "tiny"
 
@@ -59,7 +60,9 @@ def train(model: nn.Module, loss_of: PriorLoss | ClipLoss, settings: Settings, w
 
 
 def export(work: Path, target: Path) -> None:
-    """Write the averaged weights of every model in float16, in one file; beside it the folders that the package's loaders read."""
+    """Write the averaged weights of every model in one file, the U-Net's in eight bits and the others in float16; beside it the
+    folders that the package's loaders read.
+    """
     bundle: dict[str, torch.Tensor] = {}
     for name in ("prior", "clip"):
         folder = target / name
@@ -72,7 +75,8 @@ def export(work: Path, target: Path) -> None:
             part.half()
             part.save_config(place) if isinstance(part, ModelMixin) else part.config.save_pretrained(place)
             prefix = f"{place.name}."
-            bundle |= {prefix + k: v.contiguous() for k, v in part.state_dict().items()}
+            own = {prefix + k: v.contiguous() for k, v in part.state_dict().items()}
+            bundle |= packed(own) if place.name == "unet" else own
             SharedWeights.write(place, target / "weights.safetensors", prefix)
         called = "tiny" if name == "prior" else "tiny-clip"
         record = {"name": called, "model": name, "step": meta["step"], "settings": meta["settings"], "losses": meta["log"][::10] + meta["log"][-1:]}

@@ -54,6 +54,7 @@ def test_the_embedded_models_have_their_true_size(capsys, monkeypatch):
     assert len(sizes) == 4 and min(sizes) > 0.5
     both = sum(f.stat().st_size for f in (file, weights.WORLD / "weights.safetensors"))
     assert sum(sizes) == pytest.approx(both / 1e6, rel=0.02)
+    assert both <= 34e6  # what a user downloads for them
 
 
 def test_numbers_of_things_are_words():
