@@ -91,8 +91,8 @@ def unknown(
         spelt = choice.spell(chosen[choice.field])
         owners = [n for n, kind in choice.names.items() if has(kind, inside)]
         if owners:
-            others = f" (so {'does' if len(owners) == 2 else 'do'} {', '.join(owners[1:])})" if len(owners) > 1 else ""
-            return f"--{choice.field} {spelt} has no option {name}: {owners[0]} has{others}; choose it with --{choice.field} {owners[0]}, or leave the option out"
+            more = f" (so {'does' if len(owners) == 2 else 'do'} {', '.join(owners[1:])})" if len(owners) > 1 else ""
+            return f"--{choice.field} {spelt} has no option {name}: {owners[0]} has{more}; choose it with --{choice.field} {owners[0]}, or leave the option out"
     for command, kind in others.items():
         if path.split(".")[0] in {f.name for f in dataclasses.fields(kind)} - {k.split(".")[0] for k in known}:
             return f"{name} is an option of `splatdistill {command}`, and there is none such here"
