@@ -95,7 +95,7 @@ def unknown(
             return f"--{choice.field} {spelt} has no option {name}: {owners[0]} has{more}; choose it with --{choice.field} {owners[0]}, or leave the option out"
     for command, kind in others.items():
         if path.split(".")[0] in {f.name for f in dataclasses.fields(kind)} - {k.split(".")[0] for k in known}:
-            return f"{name} is an option of `splatdistill {command}`, and there is none such here"
+            return f"{name} is an option of the subcommand {command}, and there is none such here"
     near = nearest(path, known)
     dashed = name.startswith("--")
     said = f"there is no option {name}"

@@ -180,7 +180,12 @@ def test_a_whole_bench_with_a_method_that_fails(here, prior, capsys):
     }
 
 
-@pytest.mark.parametrize("name", [n for n, p in presets().items() if p.needs != "real"])
+QUICK = ("smoke", "stein-mu", "inner", "densify", "corpus-lines")  # one of each kind; counting the images of all takes two minutes
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n, p in presets().items() if p.needs != "real"]
+)
 def test_every_preset_tells_its_plan_and_makes_nothing(here, capsys, name):
     """A line for each method; equal steps or images for all, times their shares."""
     assert main(["bench", "--preset", name, "--prior", "tiny", "--device", "cpu", "--plan", "--out", "b"]) == 0
