@@ -26,6 +26,7 @@ import torch
 
 from splatdistill.api import settle
 from splatdistill.errors import RunEnded, UserError
+from splatdistill.estimators.imagenet import ImageNetClassifier
 from splatdistill.estimators.weights import TINY_CLIP
 from splatdistill.evaluate.acceptance import Sight, judge, look, look_at_truth, needed, sheet, table
 from splatdistill.evaluate.acceptance_runs import JudgeNetworks, judge_file, prompt_of, runs_in, splats_of
@@ -76,11 +77,9 @@ def train(prompts: tuple[str, ...], out: Path, options: list[str]) -> list[Path]
     return runs
 
 
-def named_by_imagenet(captions: list[Thing], sights: list[Sight]) -> str:
+def named_by_imagenet(classifier: ImageNetClassifier, captions: list[Thing], sights: list[Sight]) -> str:
     """Return each prompt's ImageNet class: its probability in eight views of the splats and of the truth, and what either is taken for."""
-    from splatdistill.estimators.imagenet import ImageNetClassifier
-
-    classifier, lines, both = ImageNetClassifier(), [], [0, 0]
+    lines, both = [], [0, 0]
     for caption, sight in zip(captions, sights, strict=True):
         if (noun := table_of_classes().noun(str(caption))) is None:
             lines.append(f"{caption!s:32} none of ImageNet's classes")
@@ -127,6 +126,7 @@ def main(argv: list[str] | None = None) -> int:
     if unknown and not args.train:
         parser.error(f"unknown without --train: {' '.join(unknown)}")
     args.out = args.out or Path("runs/acceptance-truth" if args.truth else "runs/acceptance")
+    classifier = ImageNetClassifier() if args.judge == "imagenet" else None  # which may lack its packages: said before hours of work
     judges = JudgeNetworks(clip_model(str(args.clip)), find(args.fronts))
     prompts = (*(ACCEPTANCE if args.prompts != "real" else ()), *(SPLIT.truth if args.prompts != "toys" else ()))
     runs: list[Path] = []
@@ -146,8 +146,8 @@ def main(argv: list[str] | None = None) -> int:
         print("  ".join(records[-1].cells()), flush=True)
     named = [str(run) for run in runs] or ["truth"] * len(records)
     print(f"\nrecognised by {judges.clip.name}; fronts by the truth and the prior {args.fronts}\n{table(records)}")
-    if args.judge == "imagenet":
-        print("\n" + named_by_imagenet(captions, sights))
+    if classifier is not None:
+        print("\n" + named_by_imagenet(classifier, captions, sights))
     if args.references:
         print("\n" + beside([str(c) for c in captions], args.references, judges.rasterizer))
     args.out.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from splatdistill.errors import UserError
+from splatdistill.estimators import imagenet
 from splatdistill.evaluate.acceptance_runs import prompt_of, runs_in
 from splatdistill.gaussians import Gaussians
 from splatdistill.io.ply import Provenance, write_ply
@@ -73,3 +74,11 @@ def test_options_for_training_are_not_taken_for_runs(script, capsys):
     with pytest.raises(SystemExit):
         script.main(["--guidance", "sdi"])
     assert "--guidance" in capsys.readouterr().err
+
+
+def test_a_judge_that_is_not_installed_is_refused_before_anything_is_trained(script, tmp_path, monkeypatch):
+    monkeypatch.setattr(imagenet, "find_spec", lambda name: None)
+    monkeypatch.setattr(script, "train", lambda *of: pytest.fail("it trains first"))
+    with pytest.raises(UserError, match="pip install efficientnet-lite-pytorch"):
+        script.main(["--train", "--judge", "imagenet", "--out", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
