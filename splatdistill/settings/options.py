@@ -93,12 +93,11 @@ def unknown(
         if owners:
             more = f" (so {'does' if len(owners) == 2 else 'do'} {', '.join(owners[1:])})" if len(owners) > 1 else ""
             return f"--{choice.field} {spelt} has no option {name}: {owners[0]} has{more}; choose it with --{choice.field} {owners[0]}, or leave the option out"
-    for command, kind in others.items():
-        if path.split(".")[0] in {f.name for f in dataclasses.fields(kind)} - {k.split(".")[0] for k in known}:
-            return f"{name} is an option of the subcommand {command}, and there is none such here"
     near = nearest(path, known)
     dashed = name.startswith("--")
-    said = f"there is no option {name}"
+    first, here = path.split(".")[0], {k.split(".")[0] for k in known}
+    theirs = [command for command, kind in others.items() if first in {f.name for f in dataclasses.fields(kind)} - here]
+    said = f"there is no option {name}" + (f" here ({' and '.join(theirs)} has it)" if theirs else "")
     return f"{said}: did you mean {' or '.join(typed(p) if dashed else p for p in near)}?" if near else f"{said}; --help lists all there are"
 
 
