@@ -6,8 +6,7 @@
     python scripts/acceptance.py --truth                      # judge the truth itself: a check of the checks
     python scripts/acceptance.py runs/... --references world  # beside them what the prior draws, and splats fitted to the truth
 
-Every row: from how many of 8 views tiny-clip retrieves the prompt among 50 captions (half hard negatives), or of
-a real object, from how many it is nearer to the truth than to the nearest wrong object; silhouette IoU and
+Every row: from how many of 8 views a CLIP retrieves the prompt among 50 captions (half hard negatives); silhouette IoU and
 PSNR against the truth after the best turn about the up axis; the nearest wrong object;
 and whether there is a second front. Training can be interrupted and goes on where it stopped. Options that
 are not listed below are passed on to `splatdistill train`.
@@ -27,7 +26,6 @@ import torch
 from splatdistill.api import settle
 from splatdistill.errors import RunEnded, UserError
 from splatdistill.estimators.imagenet import ImageNetClassifier
-from splatdistill.estimators.weights import TINY_CLIP
 from splatdistill.evaluate.acceptance import Sight, judge, look, look_at_truth, needed, sheet, table
 from splatdistill.evaluate.acceptance_runs import JudgeNetworks, judge_file, prompt_of, runs_in, splats_of
 from splatdistill.evaluate.clip_model import clip_model
@@ -117,7 +115,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--truth", action="store_true", help="judge the true objects")
     parser.add_argument("--prompts", choices=("toys", "real", "all"), default="toys", help="with --train or --truth: the twelve toys, the 24 real objects, or both")
     parser.add_argument("--out", type=Path, help="where runs, table and sheet go; by default runs/acceptance, or runs/acceptance-truth with --truth")
-    parser.add_argument("--clip", default=TINY_CLIP, help="the CLIP that recognises: tiny-clip, a folder, or a hub id")
+    parser.add_argument("--clip", help="the CLIP that recognises: tiny-clip (toys), world-clip (all), a folder, or a hub id; by default tiny-clip for toys and world-clip for real objects")
     parser.add_argument("--fronts", default="tiny", help="prior that looks for second fronts: as --prior of train")
     parser.add_argument("--judge", choices=("clip", "imagenet"), default="clip", help="imagenet: an ImageNet classifier looks at splats and truth too")
     parser.add_argument("--references", metavar="PRIOR", help="an embedded prior: beside the splats, its own pictures, and splats fitted to the truth")
@@ -127,7 +125,7 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"unknown without --train: {' '.join(unknown)}")
     args.out = args.out or Path("runs/acceptance-truth" if args.truth else "runs/acceptance")
     classifier = ImageNetClassifier() if args.judge == "imagenet" else None  # which may lack its packages: said before hours of work
-    judges = JudgeNetworks(clip_model(str(args.clip)), find(args.fronts))
+    judges = JudgeNetworks(clip_model(args.clip) if args.clip else None, find(args.fronts))
     prompts = (*(ACCEPTANCE if args.prompts != "real" else ()), *(SPLIT.truth if args.prompts != "toys" else ()))
     runs: list[Path] = []
     if args.truth:
@@ -140,12 +138,13 @@ def main(argv: list[str] | None = None) -> int:
     records = []
     for k, (caption, sight) in enumerate(zip(captions, sights, strict=True)):
         if args.truth:
-            records.append(judge(sight, caption, judges.clip.scorer, judges.prior, torch.Generator().manual_seed(0)).record())
+            records.append(judge(sight, caption, judges.clip_of(caption).scorer, judges.prior, torch.Generator().manual_seed(0)).record())
         else:
             records.append(judge_file(runs[k] / "splats.ply", caption, judges, sight))
         print("  ".join(records[-1].cells()), flush=True)
     named = [str(run) for run in runs] or ["truth"] * len(records)
-    print(f"\nrecognised by {judges.clip.name}; fronts by the truth and the prior {args.fronts}\n{table(records)}")
+    clips = ", ".join(dict.fromkeys(judges.clip_of(c).name for c in captions))
+    print(f"\nrecognised by {clips}; fronts by the truth and the prior {args.fronts}\n{table(records)}")
     if classifier is not None:
         print("\n" + named_by_imagenet(classifier, captions, sights))
     if args.references:

@@ -18,10 +18,8 @@ from pathlib import Path
 from splatdistill.bench.gallery import collect, judged, planned, sheet, summary, with_the_bench
 from splatdistill.cli import bench
 from splatdistill.errors import UserError
-from splatdistill.estimators.weights import TINY_CLIP
 from splatdistill.evaluate.acceptance import table
 from splatdistill.evaluate.acceptance_runs import JudgeNetworks
-from splatdistill.evaluate.clip_model import clip_model
 from splatdistill.io.atomic import write_text
 from splatdistill.io.images import write_png
 from splatdistill.priors.weights import find
@@ -41,7 +39,7 @@ def main() -> int:
         status = bench.command([*argv, *(["--workers", str(args.workers)] if args.workers else [])])
         if status > 1:
             return status
-    plan, judges = planned(root), JudgeNetworks(clip_model(TINY_CLIP), find("tiny"))
+    plan, judges = planned(root), JudgeNetworks(None, find("tiny"))
     runs = collect(root, plan, judges)
     prompts, methods = plan["prompts"], [a["name"] for a in plan["arms"]]
     write_png(root / "gallery.png", sheet(runs, prompts, methods, judges.rasterizer))

@@ -112,7 +112,8 @@ class Training:
             self.ema[k].copy_(tensors[f"ema.{k}"])
         state = self.optimizer.state_dict()
         for i, name in enumerate(self.parameters):
-            state["state"][i] = {k: tensors[f"adam.{name}.{k}"] for k in MOMENTS}
+            if f"adam.{name}.step" in tensors:  # not of a checkpoint before the first step
+                state["state"][i] = {k: tensors[f"adam.{name}.{k}"] for k in MOMENTS}
         self.optimizer.load_state_dict(state)
         self.rng.set_state(tensors["rng"])
         self.step, self.log = meta["step"], meta["log"]

@@ -20,7 +20,7 @@ from splatdistill.bench.sheet import sheet
 from splatdistill.bench.tables import Table, as_csv, as_json, tables
 from splatdistill.evaluate.across_runs import identity, samples_of
 from splatdistill.evaluate.evaluation import Progress
-from splatdistill.evaluate.measure import Evaluator
+from splatdistill.evaluate.measure import Evaluator, named
 from splatdistill.evaluate.options import Judge
 from splatdistill.evaluate.protocol import Protocol
 from splatdistill.evaluate.setup import evaluator
@@ -51,7 +51,7 @@ class Conclusion:
 
 def conclude(planned: Planned, jobs: Sequence[Job], root: Path, how: Measuring, progress: Progress) -> Conclusion:
     """Measure what is done and write all of it."""
-    judges = evaluator(planned.clip, Protocol(), planned.device, planned.tiny, how.image_reward, planned.candidates, judge=how.judge)
+    judges = evaluator(planned.clip, Protocol(), planned.device, [named(p) for p in planned.candidates], how.image_reward, planned.candidates, judge=how.judge)
     results = Results(tuple(a.name for a in planned.arms), planned.prompts, planned.seeds, planned.against, [])
     with progress("measuring", len(jobs)) as tell:
         measure_jobs(jobs, root / "jobs", judges, results, tell)

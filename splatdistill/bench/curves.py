@@ -18,7 +18,6 @@ from splatdistill.bench.record import write_json
 from splatdistill.evaluate.measure import Evaluator, named
 from splatdistill.evaluate.plots import COLOURS, chart, line, picture
 from splatdistill.evaluate.run_summary import RunSummary
-from splatdistill.toybox import Caption
 from splatdistill.train.checkpoint import read_checkpoint
 from splatdistill.train.run import RunDir
 from splatdistill.train.run_files import step_of
@@ -49,7 +48,7 @@ class Curve:
 def curve(judged: MeasuredJob, root: Path, cost: Cost | None, judges: Evaluator) -> Curve | None:
     """Return a job's curve, kept beside its run; None without checkpoints or a CLIP that knows the prompt."""
     job, clip = judged.job, judges.clip
-    if clip is None or judged.measured is None or (clip.tiny and not isinstance(named(job.prompt), Caption)):
+    if clip is None or judged.measured is None or not clip.knows(named(job.prompt)):
         return None
     folder = root / job.folder
     run = RunDir(folder / "run")

@@ -44,8 +44,8 @@ class Bench:
     config: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """A YAML file of options of `train` for all runs, above their recipes."""
     clip: str = "auto"
-    """The CLIP that measures: auto is openai/clip-vit-base-patch32 where its weights are, else with the prior tiny the
-    embedded tiny-clip, which knows the toybox's words alone; or a folder, or a hub id."""
+    """The CLIP that measures: auto is openai/clip-vit-base-patch32 where its weights are, else with an embedded prior
+    tiny-clip or, where a prompt names a real object, world-clip, which know the toybox's words alone; or a folder, or a hub id."""
     judge: Judge = "clip"
     """imagenet: an ImageNet classifier measures too, see `evaluate`."""
     image_reward: Annotated[Path | None, tyro.conf.arg(metavar="PYTHON")] = None

@@ -17,8 +17,9 @@ from splatdistill.bench.options import Bench
 from splatdistill.bench.plan import Arm, Job
 from splatdistill.bench.preset import Budget, Listed, Preset, presets, read
 from splatdistill.errors import UserError, WeightsError
-from splatdistill.estimators.weights import CLIP, DPT, TINY_CLIP, TINY_GEOMETRY, find
-from splatdistill.evaluate.clip_model import VIT_B32
+from splatdistill.estimators.weights import clip_for, find, geometry_for
+from splatdistill.evaluate.clip_model import VIT_B32, embedded_for
+from splatdistill.evaluate.measure import named
 from splatdistill.evaluate.prompt_file import prompts_of
 from splatdistill.guidance import SSD
 from splatdistill.guidance.baselines import SHAPES
@@ -46,7 +47,6 @@ class Planned:
     arms: tuple[Arm, ...]
     seeds: tuple[int, ...]
     prior: str
-    tiny: bool
     device: str
     common: tuple[str, ...]  # options of all runs
     budget: Budget
@@ -124,7 +124,8 @@ def settle(o: Bench) -> Planned:
     arms = tuple(dataclasses.replace(a, settings=settings(configs[a.name])) for a in arms)
     trained = {arm.name: config for arm, config in made if config is not None}
     arms = tuple(dataclasses.replace(a, network=a.network and dataclasses.replace(a.network, settings=settings(trained[a.name]))) for a in arms)
-    clip = judge(o.clip, family)
+    corpora = [p for a in arms if a.network for p in a.network.corpus]
+    clip = judge(o.clip, None if family == "sd" else embedded_for(map(named, dict.fromkeys([*prompts, *corpora]))))
     budget = o.budget or preset.budget
     amount = o.amount if o.amount is not None else (preset.amount_sd if family == "sd" else 0.0) or preset.amount
     if budget != "recipe" and not amount > 0:
@@ -148,7 +149,7 @@ def settle(o: Bench) -> Planned:
     gpus = 0.0 if device == "cpu" else 1.0 / workers
     told = (weights.find(source).notice,) if family == "sd" else ()
     return Planned(
-        name, preset.about, prompts, arms, seeds, source, family != "sd", device, common, budget, amount, steps, images,
+        name, preset.about, prompts, arms, seeds, source, device, common, budget, amount, steps, images,
         costs, polish, clip, against, points, workers, threads, gpus, tuple(filter(None, told)),
     )  # fmt: skip
 
@@ -214,11 +215,10 @@ def configured(arm: Arm, common: tuple[str, ...], prompt: str, weights: Weights)
     config: Train = parse_train([*arm.argv, *common, f"--prompt={prompt}"], weights.family).config
     guidance = config.guidance
     if isinstance(guidance, SSD) and guidance.baselines:
-        tiny = config.prior in EMBEDDED
         if set(guidance.baselines) & set(SHAPES):
-            find((TINY_GEOMETRY if tiny else DPT) if guidance.geometry == "auto" else guidance.geometry)
+            find(geometry_for(config.prior) if guidance.geometry == "auto" else guidance.geometry)
         if "clip" in guidance.baselines:
-            find((TINY_CLIP if tiny else CLIP) if guidance.clip == "auto" else guidance.clip, "clip")
+            find(clip_for(config.prior) if guidance.clip == "auto" else guidance.clip, "clip")
         if guidance.zero123:
             weights.find(guidance.zero123)
     return config
@@ -230,9 +230,9 @@ def settings(config: Train | Amortise) -> str:
     return hashlib.sha256(repr(alike).encode()).hexdigest()[:10]
 
 
-def judge(asked: str, family: recipes.Family) -> str:
-    """Return the CLIP that will measure; WeightsError where there is none, since a bench without one measures nothing."""
-    for source in [asked] if asked != "auto" else [VIT_B32, *([TINY_CLIP] if family != "sd" else [])]:
+def judge(asked: str, embedded: str | None) -> str:
+    """Return the CLIP that will measure: the one asked for, else ViT-B/32 where it is here, else the embedded one; WeightsError where there is none, since a bench without one measures nothing."""
+    for source in [asked] if asked != "auto" else [VIT_B32, *([embedded] if embedded else [])]:
         try:
             find(source, "clip")
             return source

@@ -137,7 +137,7 @@ def embedded() -> Iterator[str]:
     """Yield the models inside the package, and how they were trained."""
     from splatdistill.priors.weights import EMBEDDED, TINY, WORLD, place_of
 
-    records = sorted([*TINY.parent.glob("*/training.json"), *WORLD.glob("training.json")])
+    records = sorted([*TINY.parent.glob("*/training.json"), *WORLD.rglob("training.json")])
     if not records:
         yield f"none in {TINY.parents[1]}"
     typed = {place_of(name): name for name in EMBEDDED}  # what --prior takes; a record has the name that its training was given
@@ -147,10 +147,11 @@ def embedded() -> Iterator[str]:
 
 
 def weight_bytes(folder: Path) -> int:
-    """Return bytes of all weights below a folder, its own and its part of a shared file."""
+    """Return bytes of all weights of a model's folder, its own and its part of a shared file; not of other models inside it."""
     from splatdistill.weight_files import POINTER, SharedWeights
 
-    own = sum(f.stat().st_size for f in folder.rglob("*.safetensors"))
+    others = {f.parent for f in folder.glob("*/training.json")}
+    own = sum(f.stat().st_size for f in folder.rglob("*.safetensors") if f.parent not in others)
     shared = (SharedWeights.of(f.parent) for f in folder.rglob(POINTER))
     return own + sum(s.size() for s in shared if s is not None and not s.file.resolve().is_relative_to(folder))
 

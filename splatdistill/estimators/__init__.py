@@ -14,11 +14,14 @@ from torch import Tensor
 from splatdistill.estimators.clip import ClipScorer
 from splatdistill.estimators.geometry import Geometry, GeometryEstimator, Kind
 from splatdistill.estimators.test_time_augmentation import load_judge
-from splatdistill.estimators.weights import TINY_CLIP, TINY_GEOMETRY, find, read_json
+from splatdistill.estimators.weights import EMBEDDED_CLIPS, TINY_CLIP, TINY_GEOMETRY, WORLD_CLIP, WORLD_GEOMETRY, find, read_json
 
 __all__ = [
+    "EMBEDDED_CLIPS",
     "TINY_CLIP",
     "TINY_GEOMETRY",
+    "WORLD_CLIP",
+    "WORLD_GEOMETRY",
     "ClipScorer",
     "Geometry",
     "GeometryEstimator",
@@ -42,7 +45,7 @@ class ImageTextScorer(Protocol):
 
 
 def load_geometry(source: str, device: torch.device | str = "cpu") -> GeometryEstimator:
-    """Return the estimator of a source, which is tiny-geometry, a folder, or a hub id in the local cache; of which kind it is,
+    """Return the estimator of a source, which is tiny-geometry, world-geometry, a folder, or a hub id in the local cache; of which kind it is,
     its configuration says. Raises WeightsError.
     """
     from splatdistill.estimators.network import CLASS_NAME
@@ -53,14 +56,14 @@ def load_geometry(source: str, device: torch.device | str = "cpu") -> GeometryEs
 
         return MarigoldNormals(folder, source, device)
     if read_json(folder / "config.json", source).get("_class_name") == CLASS_NAME:
-        from splatdistill.estimators.tiny import TinyGeometry
+        from splatdistill.estimators.embedded_geometry import EmbeddedGeometry
 
-        return TinyGeometry(folder, device)
+        return EmbeddedGeometry(folder, device)
     from splatdistill.estimators.depth import DepthNetwork
 
     return DepthNetwork(folder, source, device)
 
 
 def load_clip(source: str, device: torch.device | str = "cpu") -> ClipScorer:
-    """Return the CLIP of a source: tiny-clip, a folder, or a hub id in the local cache. Raises WeightsError."""
+    """Return the CLIP of a source: tiny-clip, world-clip, a folder, or a hub id in the local cache. Raises WeightsError."""
     return ClipScorer(find(source, "clip"), device)

@@ -1,4 +1,4 @@
-"""The network of `tiny-geometry`: a small U-Net from a picture to depth, normals and foreground.
+"""The network of `tiny-geometry` and `world-geometry`: a small U-Net from a picture to depth, normals and foreground.
 
 A folder of it holds config.json and model.safetensors (or a pointer to a file that it shares, see weight_files/shared_weights.py).
 """
@@ -39,12 +39,12 @@ class GeometryNet(nn.Module):
 
     The picture comes in 2x2 patches and its maps leave so. Their values are what they were regressed to: inverse
     depth times foreground, the normal times foreground, and the foreground's logit. Sides are multiples of
-    2^len(channels).
+    2^len(channels). `size`: pixels a side of the pictures that it was trained on.
     """
 
-    def __init__(self, channels: Sequence[int] = (32, 64, 96, 96)):
+    def __init__(self, channels: Sequence[int] = (32, 64, 96, 96), size: int = 64):
         super().__init__()
-        self.channels = tuple(channels)
+        self.channels, self.size = tuple(channels), size
         pairs = list(zip(self.channels[:-1], self.channels[1:]))
         self.stem = nn.Conv2d(3 * 4, self.channels[0], 3, padding=1)
         self.down = nn.ModuleList(ResidualBlock(c) for c in self.channels)
@@ -70,7 +70,7 @@ class GeometryNet(nn.Module):
         """Write config.json and model.safetensors."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        config = {"_class_name": CLASS_NAME, "channels": list(self.channels)}
+        config = {"_class_name": CLASS_NAME, "channels": list(self.channels), "size": self.size}
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         save_file({k: v.contiguous() for k, v in self.state_dict().items()}, folder / "model.safetensors")
 
@@ -78,7 +78,8 @@ class GeometryNet(nn.Module):
     def from_pretrained(cls, folder: str | Path) -> "GeometryNet":
         """Read them, weights as float32; their own file wins over a shared one."""
         folder = Path(folder)
-        network = cls(json.loads((folder / "config.json").read_text(encoding="utf-8"))["channels"])
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        network = cls(config["channels"], config.get("size", 64))
         own, bundled = folder / "model.safetensors", SharedWeights.of(folder)
         network.load_state_dict(bundled.tensors() if bundled and not own.is_file() else load_file(own))
         return network.float()

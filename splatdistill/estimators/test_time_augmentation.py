@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from splatdistill.estimators.clip import ClipScorer
-from splatdistill.estimators.weights import TINY_CLIP, called
+from splatdistill.estimators.weights import EMBEDDED_CLIPS, called
 
 ZOOMS, SHIFTS = (0.92, 1.0, 1.08), (-0.06, 0.0, 0.06)  # factors; halves of a side. Within what tiny-clip was trained with
 LOOKS = tuple(product(ZOOMS, SHIFTS, (False, True)))  # the last: mirrored, which changes neither an object nor its colours
@@ -44,5 +44,5 @@ def look(rgb: Float[Tensor, "b 3 h w"], zoom: float, shift: float, mirrored: boo
 
 
 def load_judge(path: str | Path, device: torch.device | str = "cpu") -> ClipScorer:
-    """Return the CLIP of a folder as a judge: tiny-clip with many looks, any other with one. WeightsError where there is none."""
-    return (AugmentedClip if called(Path(path)) == TINY_CLIP else ClipScorer)(path, device)
+    """Return the CLIP of a folder as a judge: an embedded one with many looks, any other with one. WeightsError where there is none."""
+    return (AugmentedClip if called(Path(path)) in EMBEDDED_CLIPS else ClipScorer)(path, device)

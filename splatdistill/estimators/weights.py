@@ -12,12 +12,20 @@ from splatdistill.shell import as_typed
 from splatdistill.weight_files import LARGEST, Unreadable, download_command, file_fault, first_line, shown, weight_files
 from splatdistill.weight_files import read_object as bounded
 
-EMBEDDED = Path(__file__).parents[1] / "priors" / "tiny"
-TINY_GEOMETRY, TINY_CLIP = "tiny-geometry", "tiny-clip"
-FOLDERS = {TINY_GEOMETRY: EMBEDDED / "geometry", TINY_CLIP: EMBEDDED / "clip"}
+PRIORS = Path(__file__).parents[1] / "priors"
+TINY_GEOMETRY, TINY_CLIP, WORLD_GEOMETRY, WORLD_CLIP = "tiny-geometry", "tiny-clip", "world-geometry", "world-clip"
+EMBEDDED_CLIPS = (TINY_CLIP, WORLD_CLIP)
+FOLDERS = {
+    TINY_GEOMETRY: PRIORS / "tiny" / "geometry",
+    TINY_CLIP: PRIORS / "tiny" / "clip",
+    WORLD_GEOMETRY: PRIORS / "world" / "geometry",
+    WORLD_CLIP: PRIORS / "world" / "clip",
+}
 DPT, DEPTH_ANYTHING = "Intel/dpt-hybrid-midas", "depth-anything/Depth-Anything-V2-Small-hf"
 MARIGOLD_NORMALS, CLIP = "prs-eth/marigold-normals-v1-1", "openai/clip-vit-large-patch14"
 CLIP_B32 = "openai/clip-vit-base-patch32"
+
+BESIDE = {"tiny": (TINY_GEOMETRY, TINY_CLIP), "world": (WORLD_GEOMETRY, WORLD_CLIP)}  # estimators that know what a prior knows
 
 T = TypeVar("T")
 Role = Literal["geometry", "clip"]
@@ -30,9 +38,19 @@ RECOMMENDED: Mapping[Role, tuple[str, ...]] = {
     ),
     "clip": (
         f"a folder of a CLIP in transformers' layout, or a hub id such as {CLIP_B32} or {CLIP}",
-        f"{TINY_CLIP}, the small CLIP of this package, for prompts of the toybox",
+        f"{TINY_CLIP} or {WORLD_CLIP}, the small CLIPs of this package, for prompts of the toybox: of toys, and of toys and real objects",
     ),
 }
+
+
+def geometry_for(prior: str) -> str:
+    """Return the estimator of shapes that `auto` stands for beside a prior, by its name."""
+    return BESIDE.get(prior, (DPT, CLIP))[0]
+
+
+def clip_for(prior: str) -> str:
+    """Return the CLIP that `auto` stands for beside a prior, by its name."""
+    return BESIDE.get(prior, (DPT, CLIP))[1]
 
 
 def find(source: str, role: Role = "geometry") -> Path:
@@ -67,8 +85,9 @@ def find(source: str, role: Role = "geometry") -> Path:
 def refusal(source: str, why: str, role: Role = "geometry", hub: bool = False) -> WeightsError:
     """Return the error that says which source was asked for, why it cannot be had, and what to do."""
     fixes = [f"{download_command(source)}   (then the same command again)"] if hub else []
-    if source == TINY_GEOMETRY:
-        fixes += [as_typed("python", "scripts/train_geometry.py", part, "--work", "geometry") for part in ("data", "train", "export")]
+    if source in (TINY_GEOMETRY, WORLD_GEOMETRY):
+        more = ("--pack", "world.pack") if source == WORLD_GEOMETRY else ()
+        fixes += [as_typed("python", "scripts/train_geometry.py", part, "--work", "geometry", *more) for part in ("data", "train", "export")]
         fixes[-1] += "   (one after the other, then give geometry/export)"
     fixes += RECOMMENDED[role]
     return WeightsError("\n".join([f"No weights for the {NAMES[role]} {source}: {why}.", "What to do, one of:", *(f"  {f}" for f in fixes)]))

@@ -62,16 +62,14 @@ class Judged:
     """Row of the table for one run."""
 
     caption: Thing
-    recognition: Recognition | None  # None of a real object, whose words tiny-clip does not know
+    recognition: Recognition
     comparison: TruthComparison
     front: Janus | None  # None where front and back are the same
 
     @property
     def views_right(self) -> int:
-        """Return from how many of the eight views the caption is retrieved; for a real object, from how many the truth is nearer
-        than the nearest wrong object.
-        """
-        return self.comparison.views_nearer if self.recognition is None else int(self.recognition.right.sum())
+        """Return from how many of the eight views the caption is retrieved."""
+        return int(self.recognition.right.sum())
 
     @property
     def iou(self) -> float:
@@ -90,9 +88,10 @@ class Judged:
         depth = c.best.depth_error.mean().item()
         return AcceptanceRecord(
             prompt=str(self.caption),
-            scorer=self.recognition.scorer if self.recognition else "the truth",
+            scorer=self.recognition.scorer,
             views_right=self.views_right,
-            taken_for=tuple(map(str, self.recognition.chosen)) if self.recognition else (),
+            views_nearer=c.views_nearer,
+            taken_for=tuple(map(str, self.recognition.chosen)),
             iou=self.iou,
             iou_unturned=c.straight.iou.mean().item(),
             turn=c.best.turn,
@@ -115,6 +114,7 @@ class AcceptanceRecord:
     prompt: str
     scorer: str
     views_right: int  # of 8
+    views_nearer: int  # of 8, from which the truth is nearer than the nearest wrong object
     taken_for: tuple[str, ...]  # what each view is recognised as
     iou: float  # after the best turn, as are psnr and depth_error
     iou_unturned: float
@@ -164,8 +164,8 @@ def judge(
     sight: Sight, caption: Thing, scorer: ImageTextScorer, prior: DiffusionPrior | None, rng: torch.Generator
 ) -> Judged:
     """Return one row. Without a prior, and for a real object, which the toy prior does not know, the truth alone looks for a second front."""
-    recognition = recognised(scorer, sight.seen.rgb, caption) if isinstance(caption, Caption) else None
-    return Judged(caption, recognition, compare(sight.seen, caption), detect_janus(sight.behind, caption, prior if recognition else None, rng))
+    asked = prior if isinstance(caption, Caption) else None
+    return Judged(caption, recognised(scorer, sight.seen.rgb, caption), compare(sight.seen, caption), detect_janus(sight.behind, caption, asked, rng))
 
 
 def needed(prompts: int) -> int:

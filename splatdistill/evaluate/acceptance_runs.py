@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -10,9 +10,10 @@ from pathlib import Path
 import torch
 
 from splatdistill.errors import UserError
+from splatdistill.estimators import TINY_CLIP, WORLD_CLIP
 from splatdistill.evaluate.acceptance import AcceptanceRecord, Sight, judge, look
 from splatdistill.evaluate.across_runs import identity
-from splatdistill.evaluate.clip_model import ClipModel, sha256_of
+from splatdistill.evaluate.clip_model import ClipModel, clip_model, sha256_of
 from splatdistill.evaluate.measure import FOLDER, KEPT
 from splatdistill.evaluate.run_summary import holding
 from splatdistill.gaussians import Gaussians
@@ -22,6 +23,7 @@ from splatdistill.io.ply import read_comments
 from splatdistill.priors import DiffusionPrior, weights
 from splatdistill.priors.weights import Found
 from splatdistill.render import Rasterizer, rasterizer
+from splatdistill.toybox import Caption
 from splatdistill.toybox.things import Thing
 
 
@@ -29,8 +31,20 @@ from splatdistill.toybox.things import Thing
 class JudgeNetworks:
     """Networks that judge pictures, loaded when they are first needed."""
 
-    clip: ClipModel
+    clip: ClipModel | None  # None: of every object the embedded one that knows it
     found: Found | None  # weights of the prior that looks for second fronts; None: the truth alone does
+    _embedded: dict[str, ClipModel] = field(default_factory=dict, init=False)
+
+    def clip_of(self, thing: Thing) -> ClipModel:
+        """Return the CLIP that recognises an object. Raises UserError where it does not know its words."""
+        if self.clip is None:
+            name = TINY_CLIP if isinstance(thing, Caption) else WORLD_CLIP
+            if name not in self._embedded:
+                self._embedded[name] = clip_model(name)
+            return self._embedded[name]
+        if not self.clip.knows(thing):
+            raise UserError(f"{self.clip.source} does not know the words of {str(thing)!r}; leave --clip out, or take {WORLD_CLIP}")
+        return self.clip
 
     @cached_property
     def prior(self) -> DiffusionPrior | None:
@@ -44,7 +58,7 @@ class JudgeNetworks:
 
     def key(self, file: Path, caption: Thing) -> str:
         """Return a digest of all that a judgement depends on: the splats' bytes, the caption, and the networks' weights."""
-        told = [KEPT, sha256_of(file), str(caption), self.clip.name, identity(self.found) if self.found else ""]
+        told = [KEPT, sha256_of(file), str(caption), self.clip_of(caption).name, identity(self.found) if self.found else ""]
         return sha256(json.dumps(told).encode()).hexdigest()[:20]
 
 
@@ -59,7 +73,7 @@ def judge_file(file: Path, caption: Thing, judges: JudgeNetworks, seen: Sight | 
     except (OSError, ValueError, KeyError, TypeError):
         pass
     sight = seen or look(splats_of(file), judges.rasterizer)
-    record = judge(sight, caption, judges.clip.scorer, judges.prior, torch.Generator().manual_seed(0)).record()
+    record = judge(sight, caption, judges.clip_of(caption).scorer, judges.prior, torch.Generator().manual_seed(0)).record()
     write_text(kept, json.dumps(asdict(record), indent=1, allow_nan=False) + "\n")
     return record
 

@@ -1,5 +1,6 @@
 """The CLIP that measures: which one, which version of it, and the network itself once it is needed."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -8,9 +9,11 @@ from pathlib import Path
 import torch
 
 from splatdistill.errors import WeightsError
-from splatdistill.estimators import TINY_CLIP, ClipScorer, load_judge
+from splatdistill.estimators import EMBEDDED_CLIPS, TINY_CLIP, WORLD_CLIP, ClipScorer, load_judge
 from splatdistill.estimators.test_time_augmentation import LOOKS
 from splatdistill.estimators.weights import called, check, find
+from splatdistill.toybox import Caption
+from splatdistill.toybox.things import Thing
 from splatdistill.weight_files import SharedWeights, download_command
 
 VIT_B32 = "openai/clip-vit-base-patch32"
@@ -34,23 +37,34 @@ class ClipModel:
     @property
     def name(self) -> str:
         """Return what stands beside its numbers: its source and its revision."""
-        return f"{f'{TINY_CLIP}, {len(LOOKS)} looks' if self.tiny else self.source} ({self.revision})"
+        own = called(self.folder)
+        return f"{f'{own}, {len(LOOKS)} looks' if self.embedded else self.source} ({self.revision})"
 
     @property
-    def tiny(self) -> bool:
-        """Return whether this is the toybox's CLIP, which knows no other words."""
-        return called(self.folder) == TINY_CLIP
+    def embedded(self) -> bool:
+        """Return whether this is one of the toybox's CLIPs, which know no other words."""
+        return called(self.folder) in EMBEDDED_CLIPS
+
+    def knows(self, thing: Thing | None) -> bool:
+        """Return whether the CLIP knows the words of an object; None: one that the toybox does not have."""
+        return not self.embedded or (isinstance(thing, Caption) if called(self.folder) == TINY_CLIP else thing is not None)
 
 
 def clip_model(source: str, device: torch.device | str = "cpu") -> ClipModel:
-    """Find the CLIP of a source: tiny-clip, a folder, or a hub id in the local cache. WeightsError where there is none."""
+    """Find the CLIP of a source: tiny-clip, world-clip, a folder, or a hub id in the local cache. WeightsError where there is none."""
     folder = find(source, "clip")
     check(folder, source, role="clip")
     return ClipModel(source, folder, revision(folder), device)
 
 
-def best_clip_model(source: str, device: torch.device | str = "cpu", tiny: bool = True) -> tuple[ClipModel | None, str]:
-    """Find the CLIP that is asked for, or with `auto` ViT-B/32 where its weights are, else (if `tiny`) tiny-clip, which is named
+def embedded_for(things: Iterable[Thing | None]) -> str | None:
+    """Return the smallest embedded CLIP that knows all of the objects that the toybox has; None where it has none of them."""
+    known = [t for t in things if t is not None]
+    return (TINY_CLIP if all(isinstance(t, Caption) for t in known) else WORLD_CLIP) if known else None
+
+
+def best_clip_model(source: str, device: torch.device | str = "cpu", embedded: str | None = TINY_CLIP) -> tuple[ClipModel | None, str]:
+    """Find the CLIP that is asked for, or with `auto` ViT-B/32 where its weights are, else the `embedded` one, which is named
     as itself; or None. With it, how to get a better one, where there is one.
     """
     if source != "auto":
@@ -60,7 +74,7 @@ def best_clip_model(source: str, device: torch.device | str = "cpu", tiny: bool 
     except WeightsError:
         how = f"{VIT_B32} is not here:{GET_CLIP}"
     try:
-        return (clip_model(TINY_CLIP, device) if tiny else None), how
+        return (clip_model(embedded, device) if embedded else None), how
     except WeightsError:
         return None, how
 

@@ -17,8 +17,13 @@ from splatdistill.priors import Condition, DiffusionPrior
 from splatdistill.priors.prompts import Prompts
 from splatdistill.priors.random import normal
 from splatdistill.priors.sampling import ddim, sample
-from splatdistill.toybox import NAMED, Caption, is_held_out, render, sample_caption
+from splatdistill.toybox import COLOURS, NAMED, Caption, is_held_out, render, sample_caption
 from splatdistill.toybox.captions import plain_captions
+from splatdistill.toybox.pack import PackedWorld
+from splatdistill.toybox.real import RealCaption, real_captions, sample_words, truth_pack
+from splatdistill.toybox.real_split import SPLIT
+from splatdistill.toybox.things import Thing, symmetric
+from splatdistill.toybox.triangles import rasterise
 from splatdistill.toybox.world import DIRECTED, SIZE, VIEWS, WORDS, backgrounds, pictures
 
 
@@ -56,11 +61,13 @@ class Obeyed:
         return cls(len(right), float(right.mean()), words)
 
 
-Family = Literal["named", "primitive", "patterned", "stack"]
+Family = Literal["named", "primitive", "patterned", "stack", "real"]
 
 
-def family(caption: Caption) -> Family:
-    """Return which of the grammar's forms a caption has."""
+def family(caption: Thing) -> Family:
+    """Return which of the grammar's forms a caption has, or that it is of a real object."""
+    if isinstance(caption, RealCaption):
+        return "real"
     if caption.below is not None:
         return "stack"
     return "patterned" if caption.pattern != "plain" else "named" if caption.kind in NAMED else "primitive"
@@ -76,8 +83,32 @@ def true_pictures(
     return rgba[:, :3] + (1 - rgba[:, 3:]) * ground, shown.captions, shown.words
 
 
+RealSide = Literal["trained", "held out", "unseen objects"]
+
+
+def true_real_pictures(world: PackedWorld, count: int, seed: int, side: RealSide) -> tuple[Float[Tensor, "count 3 h w"], list[RealCaption]]:
+    """Make pictures of real objects out of a pack, as the models are shown them: in colours that were shown or were held out, of
+    objects that were shown; or of objects that no training picture showed, in their own colours and in shown ones.
+    """
+    rng, views = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+    unseen = side == "unseen objects"
+    things = [o for o in world.objects if (o.name in SPLIT.instances_not_seen) == unseen and (side != "held out" or o.tinted)]
+    kinds = sorted({o.kind for o in things})
+    made, captions = [], []
+    while len(captions) < count:
+        kind = kinds[rng.integers(len(kinds))]
+        own = [o for o in things if o.kind == kind]
+        thing = own[rng.integers(len(own))]
+        colours = [c for c in COLOURS if (c in SPLIT.colours_not_seen.get(kind, ())) == (side == "held out")] if thing.tinted else []
+        coloured = colours and (side == "held out" or rng.random() >= 0.3)
+        captions.append(RealCaption(kind, colours[rng.integers(len(colours))] if coloured else None))
+        truth = rasterise([thing.mesh(captions[-1].colour)], VIEWS.sample(1, SIZE, SIZE, views), backgrounds(1, views), samples=2)
+        made.append(truth.rgb)
+    return torch.cat(made).clamp(0, 1), captions
+
+
 def retrieval(
-    scorer: ImageTextScorer, images: Float[Tensor, "b 3 h w"], captions: Sequence[Caption]
+    scorer: ImageTextScorer, images: Float[Tensor, "b 3 h w"], captions: Sequence[Thing]
 ) -> dict[Family | Literal["all"], Retrieval]:
     """Retrieve every picture's caption; counted over all and by family."""
     found = [recognised(scorer, images[i : i + 1], c) for i, c in enumerate(captions)]
@@ -95,6 +126,25 @@ def draw_captions(count: int, held_out: bool, seed: int) -> list[Caption]:
     return drawn
 
 
+def draw_real_captions(count: int, held_out: bool, seed: int) -> list[RealCaption]:
+    """Return random captions of real objects from one side of the split; the shown side names no colour in three of ten."""
+    rng, drawn = np.random.default_rng(seed), []
+    while len(drawn) < count:
+        caption = sample_words(rng)
+        if caption.held_out == held_out:
+            drawn.append(caption)
+    return drawn
+
+
+def fronted_real_captions(held_out: bool, seed: int, each: int = 1) -> list[RealCaption]:
+    """Return, of every real object with a front that the package can draw, captions in `each` random colours from one side of the split."""
+    rng, found = np.random.default_rng(seed), []
+    for kind in dict.fromkeys(o.kind for o in truth_pack().objects):
+        own = [c for c in real_captions() if c.kind == kind and c.colour and c.held_out == held_out]
+        found += [own[i] for i in rng.permutation(len(own))[:each] if not symmetric(own[i])]
+    return found
+
+
 def fronted_captions(held_out: bool, seed: int, each: int = 1) -> list[Caption]:
     """Return, of every kind that has a front, captions in `each` random colours (or all there are) from one side of the split."""
     rng = np.random.default_rng(seed)
@@ -108,13 +158,13 @@ class Samples:
     """Pictures that a prior made, and what was asked for: every caption from all views in turn."""
 
     images: Float[Tensor, "b 3 h w"]
-    captions: tuple[Caption, ...]
+    captions: tuple[Thing, ...]
     words: tuple[str, ...]
 
 
 def draw_samples(
     prior: DiffusionPrior,
-    captions: Sequence[Caption],
+    captions: Sequence[Thing],
     rng: torch.Generator,
     scale: float = 5.0,
     steps: int = 50,
@@ -133,7 +183,7 @@ def draw_samples(
 def obeyed(samples: Samples, words: ViewWords = WORDS) -> Obeyed:
     """Count if samples of objects with a front show the view that was asked for, by the nearest true view."""
     asked, seen = [], []
-    for caption in dict.fromkeys(c for c in samples.captions if not c.symmetric):
+    for caption in dict.fromkeys(c for c in samples.captions if not symmetric(c)):
         mine = [i for i, c in enumerate(samples.captions) if c == caption]
         asked += [samples.words[i] for i in mine]
         seen += words_by_truth(samples.images[mine], caption, words).best
@@ -144,7 +194,7 @@ QUARTERS = ("front", "left side", "back", "right side")
 """Directions from which the cameras of a set look, at azimuths of 0, 90, 180 and 270 degrees."""
 
 
-def quarters_seen(images: Float[Tensor, "b 3 h w"], caption: Caption) -> list[str]:
+def quarters_seen(images: Float[Tensor, "b 3 h w"], caption: Thing) -> list[str]:
     """Return from which of the four directions the true object looks most like each picture."""
     found = words_by_truth(images, caption, DIRECTED)
     columns = [found.words.index(q) for q in QUARTERS]
@@ -167,7 +217,7 @@ def four_views(prior: DiffusionPrior, prompts: Sequence[str], rng: torch.Generat
     return torch.cat(made)
 
 
-def draw_sets(prior: DiffusionPrior, captions: Sequence[Caption], rng: torch.Generator, scale: float = 5.0, steps: int = 50) -> Samples:
+def draw_sets(prior: DiffusionPrior, captions: Sequence[Thing], rng: torch.Generator, scale: float = 5.0, steps: int = 50) -> Samples:
     """Return the `four_views` of each caption, with what was asked for."""
     return Samples(four_views(prior, [str(c) for c in captions], rng, scale, steps), tuple(c for c in captions for _ in QUARTERS), QUARTERS * len(captions))
 

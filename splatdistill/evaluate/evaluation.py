@@ -42,9 +42,8 @@ def evaluate(options: Evaluate, progress: Progress) -> Evaluation:
     runs = [summarise(path) for path in runs_in(options.runs)]
     prompts = tuple(dict.fromkeys(r.prompt for r in runs))
     candidates = prompts_of(options.candidates) if options.candidates else prompts
-    toybox = any(named(p) is not None for p in prompts)
     judges = evaluator(
-        options.clip, options.protocol, device_of(options.device), toybox, options.image_reward, candidates, options.truth, options.judge
+        options.clip, options.protocol, device_of(options.device), [named(p) for p in prompts], options.image_reward, candidates, options.truth, options.judge
     )
     measured = []
     with progress("measuring", len(runs)) as tell:

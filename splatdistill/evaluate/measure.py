@@ -37,14 +37,13 @@ from splatdistill.gaussians import Gaussians
 from splatdistill.io import read_splats
 from splatdistill.io.atomic import replacing, write_text
 from splatdistill.render import Rasterizer, RenderOutput, rasterizer
-from splatdistill.toybox import Caption
 from splatdistill.toybox.things import Thing, has_truth, symmetric, understood
 
 if TYPE_CHECKING:
     from splatdistill.estimators.imagenet import ImageNetClassifier
 
 FOLDER = "evaluation"  # in a run's, where its numbers are kept
-KEPT = 4  # of how they are measured: raised whenever the same splats and options give other numbers
+KEPT = 5  # of how they are measured: raised whenever the same splats and options give other numbers
 NOT_MEASURED = "not measured"  # of a run: it takes several
 CLIP_METRICS = ("clip_score", "clip_distance", "r_precision", "janus")
 
@@ -55,7 +54,7 @@ class Evaluator:
 
     protocol: Protocol
     clip: ClipModel | None
-    tiny_clip: ClipModel | None  # for hard retrieval on the toybox
+    hard: ClipModel | None  # an embedded one, for retrieval among hard negatives
     device: str = "cpu"
     better: str = ""  # how to get a better CLIP
     image_reward: Path | None = None
@@ -89,7 +88,7 @@ class Evaluator:
             __version__,
             list(METRICS),
             asdict(self.protocol),
-            [c.name if c else "" for c in (self.clip, self.tiny_clip)],
+            [c.name if c else "" for c in (self.clip, self.hard)],
             self.better,
             str(self.image_reward),
             self.prompts,
@@ -150,7 +149,7 @@ def measured(run: RunSummary, gaussians: Gaussians, evaluator: Evaluator) -> tup
         why = "the prompt names no object of the toybox, whose truth is known" if caption is None else "not asked for"
         return [*measurements, *missing(NAMES, why)], features
     sight = look(gaussians.to("cpu"), evaluator.cpu_rasterizer)
-    scorer = evaluator.tiny_clip
+    scorer = evaluator.hard if evaluator.hard and evaluator.hard.knows(caption) else None
     return [*measurements, *against_truth(sight, caption, scorer and scorer.scorer, scorer.name if scorer else "")], features
 
 
@@ -163,22 +162,22 @@ def by_clip(
         return missing((*CLIP_METRICS, *PAIRS), evaluator.better), None
     with torch.no_grad():
         features = torch.cat([clip.scorer.image_features(part) for part in out.rgb.split(16)]).cpu()
-    if clip.tiny and not isinstance(caption, Caption):
-        return missing((*CLIP_METRICS, *PAIRS), f"tiny-clip knows the toybox's words alone:{GET_CLIP}"), features
+    if not clip.knows(caption):
+        return missing((*CLIP_METRICS, *PAIRS), f"{clip.source} does not know all of its words:{GET_CLIP}"), features
     words = [ViewWords().word(a, e) for a, e in zip(out.cameras.azimuth.tolist(), out.cameras.elevation.tolist())]
     texts = [with_view(run.prompt, w) for w in words] if evaluator.protocol.view_words else [run.prompt] * len(words)
     told = "each view with its word" if evaluator.protocol.view_words else ""
     measurements = [noted(f, told) for f in clip_scores(features, clip.scorer.text_features(texts).cpu())]
     measurements.append(r_precision(clip.scorer, features, run.prompt, evaluator.prompts))
-    if clip.tiny:
-        measurements += missing(("janus",), f"tiny-clip cannot tell front from back even on true objects:{GET_CLIP}")
+    if clip.embedded:
+        measurements += missing(("janus",), f"{clip.source} cannot tell front from back even on true objects:{GET_CLIP}")
     elif caption is not None and symmetric(caption):
         measurements += missing(("janus",), "its front and back are the same")
     else:
         measurements.append(janus(clip.scorer, features, out.cameras.azimuth, run.prompt))
     measurements += (
-        missing(tuple(PAIRS), f"tiny-clip knows no words for how good a picture is:{GET_CLIP}")
-        if clip.tiny
+        missing(tuple(PAIRS), f"{clip.source} knows no words for how good a picture is:{GET_CLIP}")
+        if clip.embedded
         else clip_iqa(clip.scorer, features)
     )
     return [replace(f, by=clip.name) if f.value is not None else f for f in measurements], features

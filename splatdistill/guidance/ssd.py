@@ -53,10 +53,10 @@ class SSD(Guided):
     baselines: tuple[BaselineName, ...] = ()
     """phi_k beside phi_0 = 1, in three dimensions: depth and normal (the paper's), segment, zero123; clip and discriminator anywhere."""
     geometry: str = "auto"
-    """The network behind depth, normal and segment: tiny-geometry, a folder or a hub id. auto: tiny-geometry with the
-    prior tiny, Intel/dpt-hybrid-midas with others."""
+    """The network behind depth, normal and segment: tiny-geometry, world-geometry, a folder or a hub id. auto: the embedded
+    one with an embedded prior, Intel/dpt-hybrid-midas with others."""
     clip: str = "auto"
-    """The network behind clip. auto: tiny-clip with the prior tiny, openai/clip-vit-large-patch14 with others."""
+    """The network behind clip. auto: tiny-clip with the prior tiny, world-clip with world, openai/clip-vit-large-patch14 with others."""
     zero123: str = ""
     """The network behind zero123: a folder or hub id of Zero-1-to-3 or Stable Zero123."""
     strength: float = 0.01

@@ -18,6 +18,38 @@ PLURAL = frozenset(
     ["french fries", "headphones", "sneakers", "high heels", "boots", "slippers", "sunglasses", "glasses", "scissors", "tulips"]
 )
 
+ALSO = {  # by eye: what else a kind may be called, besides the names that it ends with (a dining chair is a chair)
+    "bookcase": ("wardrobe",),
+    "bowl of apples": ("bowl", "bowl of fruit"),
+    "bowl of fruit": ("bowl", "bowl of apples"),
+    "bowl of salad": ("bowl",),
+    "coffee cup": ("mug", "coffee mug", "teacup"),
+    "coffee mug": ("coffee cup",),
+    "coffee pot": ("teapot",),
+    "corner couch": ("sofa",),
+    "couch": ("sofa",),
+    "crate": ("box",),
+    "dresser": ("wardrobe",),
+    "flat tv": ("television",),
+    "gift": ("box",),
+    "kettle": ("teapot",),
+    "kick scooter": ("scooter",),
+    "mug": ("coffee mug", "coffee cup"),
+    "paper cup": ("plastic cup",),
+    "recycling bin": ("trash can",),
+    "sedan": ("car",),
+    "sofa": ("couch",),
+    "teacup": ("coffee cup",),
+    "trash can": ("recycling bin",),
+}
+
+
+@cache
+def names_of(kind: str) -> frozenset[str]:
+    """Return all names that are true of a kind of object: its own, those that it ends with, and those of ALSO."""
+    words = kind.split()
+    return frozenset((*(" ".join(words[i:]) for i in range(len(words))), *ALSO.get(kind, ())))
+
 
 @dataclass(frozen=True)
 class RealCaption:
@@ -51,6 +83,13 @@ def real_captions() -> list[RealCaption]:
 def shown(world: PackedWorld) -> list[RealObject]:
     """Return the objects that training may show."""
     return [o for o in world.objects if o.name not in SPLIT.instances_not_seen]
+
+
+def sample_words(rng: np.random.Generator, natural: float = 0.3) -> RealCaption:
+    """Return a random caption of a real object; `natural`: share of those that take colours that name none."""
+    kind = list(SPLIT.kinds)[rng.integers(len(SPLIT.kinds))]
+    bare = not SPLIT.kinds[kind] or rng.random() < natural
+    return RealCaption(kind, None if bare else list(COLOURS)[rng.integers(len(COLOURS))])
 
 
 def sample_object(

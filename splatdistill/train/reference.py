@@ -13,8 +13,9 @@ from splatdistill import checks
 from splatdistill.cameras import Cameras, Orbit, orbit
 from splatdistill.errors import WeightsError
 from splatdistill.estimators import load_geometry
+from splatdistill.estimators.embedded_geometry import EmbeddedGeometry
 from splatdistill.estimators.geometry import correlation
-from splatdistill.estimators.tiny import TinyGeometry
+from splatdistill.estimators.weights import geometry_for
 from splatdistill.gaussians import Gaussians
 from splatdistill.io.cutout import cut_out, framed
 from splatdistill.io.photo import read_photo
@@ -50,8 +51,9 @@ class Reference:
     """Weight in the end; the same as at the start if not given."""
     depth: float = 0.0
     """Weight of 1 minus the correlation of inverse depth seen from there with what an estimator makes of the picture."""
-    geometry: str = "tiny-geometry"
-    """That estimator: tiny-geometry (embedded, of toys), a folder or a hub id, such as Intel/dpt-hybrid-midas."""
+    geometry: str = "auto"
+    """That estimator: tiny-geometry or world-geometry (embedded), a folder or a hub id. auto: the embedded one with an embedded prior,
+    Intel/dpt-hybrid-midas with others."""
     since: float = 0.0
     """Progress up to which the weights are those of the start."""
     until: float = 1.0
@@ -71,17 +73,18 @@ class Reference:
         return None if self.path is None else framed(cut_out(read_photo(self.path), str(self.path)), self.fill, SIZE)
 
     @torch.no_grad()
-    def with_depth(self, picture: Float[Tensor, "4 h w"]) -> Float[Tensor, "c h w"]:
-        """Return the picture, with its inverse depth as a fifth channel where that has a weight. WeightsError without the estimator, or
-        for one of something else.
+    def with_depth(self, picture: Float[Tensor, "4 h w"], prior: str) -> Float[Tensor, "c h w"]:
+        """Return the picture, with its inverse depth as a fifth channel where that has a weight. prior: its name. WeightsError without the
+        estimator, or for one of something else.
         """
         if not self.depth:
             return picture
-        estimator = load_geometry(self.geometry)
+        source = geometry_for(prior) if self.geometry == "auto" else self.geometry
+        estimator = load_geometry(source)
         if "depth" not in estimator.tells:
-            raise WeightsError(f"--image.geometry {self.geometry} tells no depth; expected tiny-geometry, or a network such as Intel/dpt-hybrid-midas")
+            raise WeightsError(f"--image.geometry {source} tells no depth; expected tiny-geometry or world-geometry (embedded), or a network such as Intel/dpt-hybrid-midas")
         white = (picture[:3] + 1 - picture[3:])[None]
-        side = TinyGeometry.size if isinstance(estimator, TinyGeometry) else SIZE
+        side = estimator.size if isinstance(estimator, EmbeddedGeometry) else SIZE
         depth = estimator(F.interpolate(white, size=(side, side), mode="bilinear", antialias=True, align_corners=False)).inverse_depth
         assert depth is not None
         return torch.cat([picture, F.interpolate(depth.float().cpu(), size=picture.shape[1:], mode="bilinear", align_corners=False)[0]])

@@ -42,7 +42,7 @@ class Session:
         refuse_impossible(config)
         self.config, self.prior = config, prior
         self.picture = config.image.read()
-        self.reference = None if self.picture is None else config.image.with_depth(self.picture)
+        self.reference = None if self.picture is None else config.image.with_depth(self.picture, prior.name)
         if self.picture is None and prior.needs_picture:
             raise UserError(f"the prior {prior.name} makes views of a picture; expected one: give --from-image FILE")
         if self.picture is not None and not config.prompt.strip() and (config.also or not (config.image.shown and prior.takes_picture)):

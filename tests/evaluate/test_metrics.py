@@ -20,9 +20,10 @@ from hypothesis import strategies as st
 
 from splatdistill.cameras import orbit
 from splatdistill.errors import UserError
-from splatdistill.estimators.weights import TINY_CLIP, find
-from splatdistill.evaluate.acceptance import look_at_truth
-from splatdistill.evaluate.clip_model import ClipModel, best_clip_model, clip_model
+from splatdistill.estimators.weights import TINY_CLIP, WORLD_CLIP, find
+from splatdistill.evaluate.acceptance import judge, look_at_truth
+from splatdistill.evaluate.acceptance_runs import JudgeNetworks
+from splatdistill.evaluate.clip_model import ClipModel, best_clip_model, clip_model, embedded_for
 from splatdistill.evaluate.measure import Evaluator, Measured, measure
 from splatdistill.evaluate.metrics import METRICS
 from splatdistill.evaluate.metrics.against_truth import against_truth
@@ -35,9 +36,11 @@ from splatdistill.evaluate.metrics.r_precision import r_precision
 from splatdistill.evaluate.metrics.saturation import saturation
 from splatdistill.evaluate.protocol import Protocol
 from splatdistill.evaluate.run_summary import costs, summarise
+from splatdistill.evaluate.setup import evaluator
 from splatdistill.io.ply import write_ply
 from splatdistill.scene.initial import Ball
 from splatdistill.toybox import parse, render
+from splatdistill.toybox.things import understood
 
 EMBEDDED = (find(TINY_CLIP) / "config.json").is_file()
 needs_models = pytest.mark.skipif(not EMBEDDED, reason="the embedded weights are not in this checkout")
@@ -260,7 +263,7 @@ def test_the_same_splats_are_measured_once_whatever_else_was_asked_between(tmp_p
 
     def asked(folder: Path, **more) -> Measured:
         clip = clip_model(TINY_CLIP)
-        judges = Evaluator(**{"protocol": Protocol(views=4, resolution=16), "clip": clip, "tiny_clip": clip, "truth": False, **more})
+        judges = Evaluator(**{"protocol": Protocol(views=4, resolution=16), "clip": clip, "hard": clip, "truth": False, **more})
         found = measure(summarise(folder), judges)
         used = "scorer" in vars(clip) or "rasterizer" in vars(judges)
         assert used == (not found.kept), "what is kept takes no network and no rasteriser"
@@ -316,9 +319,31 @@ def test_rulers_are_never_replaced_silently(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *args, **kwargs: None)
     chosen, how = best_clip_model("auto")
     assert chosen.name.startswith("tiny-clip, 18 looks (sha256 ") and "hf download openai/clip-vit-base-patch32" in how
-    assert best_clip_model("auto", tiny=False)[0] is None
+    assert best_clip_model("auto", embedded=None)[0] is None
     with pytest.raises(UserError, match="openai/clip-vit-base-patch32"):
         best_clip_model("openai/clip-vit-base-patch32")
+
+
+@needs_models
+def test_the_embedded_clip_is_the_one_that_knows_all_of_the_prompts():
+    toy, real = understood("a red mushroom"), understood("an orange armchair")
+    assert embedded_for([toy, None]) == TINY_CLIP and embedded_for([toy, real]) == WORLD_CLIP and embedded_for([None]) is None
+    tiny, world = clip_model(TINY_CLIP), clip_model(WORLD_CLIP)
+    assert [tiny.knows(t) for t in (toy, real, None)] == [True, False, False]
+    assert [world.knows(t) for t in (toy, real, None)] == [True, True, False]
+    judges = JudgeNetworks(None, None)
+    assert judges.clip_of(toy).source == TINY_CLIP and judges.clip_of(real).source == WORLD_CLIP and judges.clip_of(real) is judges.clip_of(real)
+    with pytest.raises(UserError, match="tiny-clip does not know the words of 'an orange armchair'; leave --clip out"):
+        JudgeNetworks(tiny, None).clip_of(real)
+
+
+@needs_models
+def test_a_true_real_object_passes_and_is_measured_by_world_clip(tmp_path):
+    caption, scorer = understood("an orange armchair"), clip_model(WORLD_CLIP).scorer
+    record = judge(look_at_truth(caption), caption, scorer, None, torch.Generator().manual_seed(0)).record()
+    assert record.passed and record.scorer.startswith("world-clip") and record.views_right >= 7 and record.views_nearer == 8
+    found = measure(summarise(write_run(tmp_path / "a", prompt=str(caption))), evaluator("auto", Protocol(views=4, resolution=16), "cpu", [caption], None, ()))
+    assert found.of("r_precision_hard").by.startswith("world-clip, 18 looks") and found.of("clip_score").value is not None
 
 
 PACKAGE = """\

@@ -3,8 +3,11 @@
 import pytest
 import torch
 
-from splatdistill.evaluate.retrieval import COUNT, HARD, candidates, changes, recognised
+from splatdistill.evaluate.retrieval import COUNT, HARD, candidates, changes, is_true, recognised
 from splatdistill.toybox import ACCEPTANCE, COLOURS, Caption, parse
+from splatdistill.toybox.real import RealCaption, names_of
+from splatdistill.toybox.real_split import SPLIT
+from splatdistill.toybox.things import understood
 
 CAPTIONS = [
     *map(parse, ACCEPTANCE),
@@ -31,6 +34,31 @@ def test_fifty_captions_half_of_them_hard(caption):
     assert sum(n > 1 for n in changed) >= 20
     assert candidates(caption) == options
     assert candidates(caption, seed=1) != options
+
+
+REAL = [*map(understood, SPLIT.truth), RealCaption("horse"), RealCaption("couch"), RealCaption("armchair")]
+
+
+@pytest.mark.parametrize("caption", REAL, ids=str)
+def test_fifty_captions_of_a_real_object_none_of_them_true_of_it(caption):
+    options = candidates(caption)
+    assert len(set(options)) == len(set(map(str, options))) == COUNT and options[0] == caption
+    assert all(understood(str(c)) == c for c in options)
+    assert not any(is_true(c, caption) for c in options[1:])
+    hard, rest = options[1 : 1 + HARD], options[1 + HARD :]
+    assert all(isinstance(c, RealCaption) and (c.kind != caption.kind) + (c.colour != caption.colour) == 1 for c in hard)
+    assert {c.colour for c in hard if c.kind == caption.kind} == (set(COLOURS) - {caption.colour} if caption.colour else set())
+    assert {isinstance(c, RealCaption) for c in rest} == {True, False}
+    assert candidates(caption) == options and candidates(caption, seed=1) != options
+
+
+def test_the_names_of_a_kind():
+    assert names_of("dining chair") == {"dining chair", "chair"} and names_of("horse") == {"horse"}
+    assert "sofa" in names_of("couch") and "couch" in names_of("corner couch") and "dining chair" not in names_of("chair")
+    chair = RealCaption("dining chair", "blue")
+    assert is_true(parse("a blue chair"), chair) and is_true(RealCaption("dining chair"), chair)
+    assert not is_true(parse("a red chair"), chair) and not is_true(RealCaption("desk", "blue"), chair)
+    assert is_true(parse("an orange cat"), RealCaption("cat")), "it may be orange"
 
 
 def test_hard_negatives_share_out_the_attributes():

@@ -137,10 +137,14 @@ def test_depth_pulls_by_the_correlation_with_the_estimate_and_is_blind_to_scale_
 
 
 def test_the_estimate_is_made_once_of_the_picture_and_runs_with_it(green):
-    reference = Reference(path=green, depth=1.0)
+    reference = Reference(path=green, depth=1.0, geometry="tiny-geometry")
     rgba = reference.read()
-    assert rgba is not None and reference.with_depth(rgba).shape == (5, *rgba.shape[1:])
-    assert Reference(path=green).with_depth(rgba) is rgba
+    assert rgba is not None and reference.with_depth(rgba, "any").shape == (5, *rgba.shape[1:])
+    assert Reference(path=green).with_depth(rgba, "any") is rgba
+    of_the_prior = Reference(path=green, depth=1.0).with_depth(rgba, "tiny")
+    assert torch.equal(of_the_prior, reference.with_depth(rgba, "any"))
+    with pytest.raises(UserError, match="dpt-hybrid-midas"):
+        Reference(path=green, depth=1.0).with_depth(rgba, "some/weights")
     session = Session(config(steps=2, image=reference), red_and_blue())
     assert [session.step().refused for _ in range(2)] == [0, 0]
     with pytest.raises(UserError, match="nowhere"):

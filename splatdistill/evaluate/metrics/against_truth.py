@@ -9,7 +9,6 @@ from splatdistill.evaluate.metrics import Measurement, missing
 from splatdistill.evaluate.metrics.sharpness import tenengrad
 from splatdistill.evaluate.retrieval import recognised
 from splatdistill.evaluate.truth import STEP, Likeness, best_turn, likeness, turned
-from splatdistill.toybox import Caption
 from splatdistill.toybox.things import Thing, draw, symmetric
 
 TRUTH = "the toybox's truth"
@@ -27,7 +26,9 @@ NAMES = (
 
 
 def against_truth(sight: Sight, caption: Thing, scorer: ImageTextScorer | None, measured_by: str) -> list[Measurement]:
-    """Return the acceptance table's numbers without its wrong objects, from its eight views on white. scorer: tiny-clip."""
+    """Return the acceptance table's numbers without its wrong objects, from its eight views on white. scorer: an embedded CLIP that knows
+    its words.
+    """
     views, size = len(sight.seen.rgb), sight.seen.rgb.shape[-1]
     near, straight = nearest(sight, caption), likeness(sight.seen, caption)
     after = f"after a turn of {near.turn:.0f} degrees"
@@ -38,10 +39,9 @@ def against_truth(sight: Sight, caption: Thing, scorer: ImageTextScorer | None, 
         note = "" if value is not None else "nothing of it is where the object is"
         return Measurement(metric, value, TRUTH, views, size, "white", note, detail)
 
-    real = not isinstance(caption, Caption)
-    right = None if scorer is None or real else recognised(scorer, sight.seen.rgb, caption).right
-    hard = Measurement("r_precision_hard", None, note="tiny-clip does not know its words" if real else "tiny-clip is not in this installation")
-    if right is not None:
+    hard = Measurement("r_precision_hard", None, note="no embedded CLIP in this installation knows its words")
+    if scorer is not None:
+        right = recognised(scorer, sight.seen.rgb, caption).right
         hard = Measurement("r_precision_hard", 100 * right.float().mean().item(), measured_by, views, size, "white")
     return [
         hard,
