@@ -171,6 +171,7 @@ def train(work: Path, s: Settings, minutes: float) -> None:
         network.load_state_dict(GeometryNet.from_pretrained(FOLDERS[s.start]).state_dict())
     network.to(memory_format=torch.channels_last)
     truth = torch.from_numpy(np.load(work / "truth.npy", mmap_mode="r+"))
+    s = replace(s, pictures=len(truth))
     print(f"{sum(p.numel() for p in network.parameters())} parameters, {len(truth)} pictures", flush=True)
 
     def loss(network: nn.Module) -> Tensor:
