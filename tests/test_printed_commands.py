@@ -193,7 +193,7 @@ def samples(path: Path, runs: dict[str, RunDir]) -> dict:
         "command": "image",
         "near": ["export"],
         "p": "a 'red' mushroom",
-        "part": "data",
+        "part": "data", "more": ("--pack", "world.pack"),
         "case": SimpleNamespace(command="train", argv=["--prompt", "a red mushroom", "--out", NASTY]),
         "patterns": [("--include", "*.json"), ("--exclude", "a b/*")],
     }

@@ -73,7 +73,10 @@ def test_a_prompt_that_looks_like_an_option_stays_a_prompt():
     assert (config.prompt, config.steps, config.checkpoint_every) == ("--steps 9", 3, 0)
 
 
-@pytest.mark.parametrize("name", sorted(p.stem for p in (ROOT / "configs/bench").glob("*.yaml")))
+QUICK = ("smoke", "densify", "stein-22", "corpus-lines")  # one of each kind; reading the options of all takes half a minute
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in sorted(p.stem for p in (ROOT / "configs/bench").glob("*.yaml"))])
 def test_shipped_presets_are_whole_and_their_arms_are_methods(name):
     bench = presets()[name]
     assert bench.about and bench.prompts and bench.seeds and (bench.budget == "recipe" or bench.amount > 0)

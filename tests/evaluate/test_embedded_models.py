@@ -115,7 +115,7 @@ def test_samples_of_an_obedient_prior_obey_and_of_a_stubborn_one_do_not():
     assert obeyed(stubborn).words == (("front", 1.0), ("side", 0.0), ("back", 0.0), ("overhead", 0.0))
 
 
-@pytest.mark.parametrize("caption", [CAT, Caption("duck", "red"), Caption("car", "orange")], ids=str)
+@pytest.mark.parametrize("caption", [CAT, *(pytest.param(c, marks=pytest.mark.slow) for c in (Caption("duck", "red"), Caption("car", "orange")))], ids=str)
 def test_sets_whose_views_are_turned_round_do_not_obey_their_cameras(caption):
     around = orbit([0.0, 90.0, 180.0, 270.0], 15.0, 2.8, 42.0, SIZE)
     true = render([caption.parts()], around, torch.full((4, 3), 0.6)).rgb
