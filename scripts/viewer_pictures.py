@@ -22,11 +22,11 @@ from splatdistill_viewer.splats import pose_of
 
 from splatdistill.api import settle
 from splatdistill.priors import weights
+from splatdistill.train.begin import begin
 from splatdistill.train.commands import Commands
 from splatdistill.train.events import StepDone
 from splatdistill.train.loop import run
 from splatdistill.train.run import RunDir
-from splatdistill.train.session import Session
 
 OUT = Path(__file__).parent / "pictures"
 LIMIT = 2_000_000  # bytes of the film
@@ -86,9 +86,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT, help="a folder")
     parser.add_argument("--chromium", default="/usr/bin/chromium")
     args = parser.parse_args()
-    config = settle(args.prompt, "sdi", {"prior": weights.DEFAULT})[0].config
-    config = dataclasses.replace(config, steps=args.steps or config.steps)
-    session = Session(config, weights.load(weights.find(weights.DEFAULT), "cpu", "auto"))
+    parsed, found = settle(args.prompt, "sdi", {"prior": weights.DEFAULT})
+    config = dataclasses.replace(parsed.config, steps=args.steps or parsed.config.steps)
+    session = begin(config, found.find(config.prior))
     commands, shots = Commands(), []
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         live = RunPage(session, RunDir.create("p", Path(folder) / "run"), commands, 8950)
