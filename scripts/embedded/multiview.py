@@ -22,7 +22,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from embedded.networks import exported, text_config, word_tokenizer
+from embedded.networks import exported, rows_by_word, text_config, word_tokenizer
 from splatdistill.priors.multiview import NUMBERS, joint
 from splatdistill.priors.patches import WaveletAutoencoder
 from splatdistill.priors.prediction import to_eps
@@ -116,10 +116,8 @@ class WorldModel(nn.Module):
         vocabulary = json.loads((folder / "tokenizer" / "vocab.json").read_text(encoding="utf-8"))
         for name, value in weights.items():
             there = text[name if name in text else name.removeprefix("text_model.")]
-            if name.endswith("token_embedding.weight"):  # a word keeps its row, whatever its number is now
-                for word, i in self.tokenizer.get_vocab().items():
-                    if word in vocabulary:
-                        there[i] = value[vocabulary[word]]
+            if name.endswith("token_embedding.weight"):
+                there.copy_(rows_by_word(self.tokenizer, there, vocabulary, value))
             elif name.endswith("position_embedding.weight"):
                 there[: len(value)] = value
                 there[len(value) :] = value[-1]

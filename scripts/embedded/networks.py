@@ -49,6 +49,14 @@ def tokens(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
     return tokenizer(texts, padding="max_length", max_length=LENGTH, truncation=True, return_tensors="pt").input_ids
 
 
+def rows_by_word(tokenizer: CLIPTokenizer, fresh: Tensor, vocabulary: dict[str, int], rows: Tensor) -> Tensor:
+    """Return the embeddings of a vocabulary: a word that the older one has keeps its row, whatever its number is now; others are fresh."""
+    words = fresh.detach().clone()
+    for word, i in tokenizer.get_vocab().items():
+        words[i] = rows[vocabulary[word]] if word in vocabulary else words[i]
+    return words
+
+
 def text_config(tokenizer: CLIPTokenizer, width: int, layers: int, length: int = LENGTH) -> dict[str, int]:
     """Return fields shared by CLIPTextModel and CLIPModel's text tower."""
     return {
@@ -102,10 +110,8 @@ class Prior(nn.Module):
             raise ValueError(f"{folder} holds another network: {extra or missing}")
         weights = exported(folder / "text_encoder")
         key = next(k for k in weights if k.endswith("token_embedding.weight"))
-        vocabulary, rows = json.loads((folder / "tokenizer" / "vocab.json").read_text(encoding="utf-8")), weights[key].float()
-        words = self.text.get_input_embeddings().weight.detach().clone()
-        for word, i in self.tokenizer.get_vocab().items():  # a word keeps its row, whatever its number is now
-            words[i] = rows[vocabulary[word]] if word in vocabulary else words[i]
+        vocabulary = json.loads((folder / "tokenizer" / "vocab.json").read_text(encoding="utf-8"))
+        words = rows_by_word(self.tokenizer, self.text.get_input_embeddings().weight, vocabulary, weights[key].float())
         text = CLIPTextModel.from_pretrained(None, config=self.text.config, state_dict=weights | {key: words})
         self.text.load_state_dict(text.state_dict())
 

@@ -23,8 +23,7 @@ from splatdistill.cameras import Cameras, orbit, with_view
 from splatdistill.priors.multiview import NUMBERS, camera_numbers
 from splatdistill.toybox import Caption, is_held_out, render, sample_caption
 from splatdistill.toybox.pack import PackedWorld
-from splatdistill.toybox.real import RealCaption, sample_object, shown
-from splatdistill.toybox.real_split import SPLIT
+from splatdistill.toybox.real import RealCaption, sample_object, shown_kinds
 from splatdistill.toybox.rooms import ROOM_VIEWS, room_mesh, sample_room
 from splatdistill.toybox.triangles import rasterise
 from splatdistill.toybox.world import DIRECTED, VIEWS, WORDS, backgrounds
@@ -78,11 +77,8 @@ class Maker:
 
     def __init__(self, pack: Path | None, size: int, seed: int, mix: Mix = Mix()):
         self.rng, self.torch_rng = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
-        self.size, self.mix, self.kinds = size, mix, {}
-        if pack is not None:
-            for thing in shown(PackedWorld.load(pack)):
-                self.kinds.setdefault(thing.kind, []).append(thing)
-        named = {o.kind: [o] for things in self.kinds.values() for o in things if o.name in SPLIT.truth.values()}
+        self.size, self.mix = size, mix
+        self.kinds, named = shown_kinds(PackedWorld.load(pack)) if pack is not None else ({}, {})
         self.asked = named or self.kinds  # one of seven couches: a name should mean one shape most of the time
 
     def __call__(self) -> Set:

@@ -17,18 +17,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
 from transformers import CLIPModel, CLIPTokenizer
 
 from embedded.contrast import ClipLoss
 from embedded.losses import Data, Settings
 from embedded.multiview import lexicon
-from embedded.networks import CLIP_PREPROCESSING, LENGTH, exported, make_clip, word_tokenizer
+from embedded.networks import CLIP_PREPROCESSING, LENGTH, exported, make_clip, rows_by_word, word_tokenizer
 from embedded.training import Pace, Training, averaged, read_state
 from splatdistill.estimators.weights import FOLDERS, TINY_CLIP, WORLD_CLIP
 from splatdistill.toybox.pack import PackedWorld, RealObject
-from splatdistill.toybox.real import sample_object, shown
-from splatdistill.toybox.real_split import SPLIT
+from splatdistill.toybox.real import sample_object, shown_kinds
 from splatdistill.toybox.triangles import rasterise
 from splatdistill.toybox.world import SIZE, VIEWS, pictures
 
@@ -50,10 +48,7 @@ def render_real(kinds: dict[str, list[RealObject]], asked: dict[str, list[RealOb
 
 def render_data(work: Path, pack: Path, count: int) -> None:
     """Write `count` RGBA pictures and their captions, none of a held-out pair or object."""
-    kinds: dict[str, list[RealObject]] = {}
-    for thing in shown(PackedWorld.load(pack)):
-        kinds.setdefault(thing.kind, []).append(thing)
-    asked = {o.kind: [o] for things in kinds.values() for o in things if o.name in SPLIT.truth.values()}
+    kinds, asked = shown_kinds(PackedWorld.load(pack))
     work.mkdir(parents=True, exist_ok=True)
     rgba = np.lib.format.open_memmap(work / "rgba.npy", "w+", np.uint8, (count, SIZE, SIZE, 4))
     captions: list[str] = []
@@ -74,11 +69,7 @@ def started(tokenizer: CLIPTokenizer) -> CLIPModel:
     weights = {k: v.float() for k, v in exported(folder).items()}
     key = next(k for k in weights if k.endswith("token_embedding.weight"))
     vocabulary: dict[str, int] = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
-    rows: Tensor = model.state_dict()[key].clone()
-    for word, i in tokenizer.get_vocab().items():
-        if word in vocabulary:
-            rows[i] = weights[key][vocabulary[word]]
-    model.load_state_dict(weights | {key: rows})
+    model.load_state_dict(weights | {key: rows_by_word(tokenizer, model.state_dict()[key], vocabulary, weights[key])})
     return model
 
 

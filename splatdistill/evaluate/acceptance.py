@@ -137,6 +137,7 @@ class AcceptanceRecord:
         return (
             self.prompt,
             f"{self.views_right}/8",
+            f"{self.views_nearer}/8",
             f"{self.iou:.2f} ({self.iou_unturned:.2f})",
             f"{self.turn:.0f}",
             f"{self.psnr:.1f} ({self.psnr_unturned:.1f})",
@@ -150,6 +151,7 @@ class AcceptanceRecord:
 HEADINGS = (
     "prompt",
     "views",
+    "nearer",
     "IoU (unturned)",
     "turn",
     "PSNR (unturned)",
@@ -174,12 +176,14 @@ def needed(prompts: int) -> int:
 
 
 def table(records: Sequence[AcceptanceRecord]) -> str:
-    """Return the table as text, and the count that matters."""
+    """Return the table as text, and in its last line the count that matters, with means."""
     rows = [HEADINGS, *(r.cells() for r in records)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(HEADINGS))]
     lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
     passed = sum(r.passed for r in records)
-    return "\n".join([*lines, f"{passed} of {len(records)} pass ({needed(len(records))} are wanted)"])
+    means = [sum(getattr(r, k) for r in records) / max(len(records), 1) for k in ("views_right", "views_nearer", "iou", "psnr")]
+    told = "mean views {:.1f}, nearer {:.1f}, IoU {:.2f}, PSNR {:.1f} dB".format(*means)
+    return "\n".join([*lines, f"{passed} of {len(records)} pass ({needed(len(records))} are wanted); {told}"])
 
 
 def sheet(captions: Sequence[Thing], sights: Sequence[Sight]) -> Float[Tensor, "3 sheet_h sheet_w"]:

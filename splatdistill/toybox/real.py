@@ -85,6 +85,14 @@ def shown(world: PackedWorld) -> list[RealObject]:
     return [o for o in world.objects if o.name not in SPLIT.instances_not_seen]
 
 
+def shown_kinds(world: PackedWorld) -> tuple[dict[str, list[RealObject]], dict[str, list[RealObject]]]:
+    """Return the objects that training may show, by kind; and of the acceptance prompts' kinds the one that each is compared with."""
+    kinds: dict[str, list[RealObject]] = {}
+    for thing in shown(world):
+        kinds.setdefault(thing.kind, []).append(thing)
+    return kinds, {o.kind: [o] for things in kinds.values() for o in things if o.name in SPLIT.truth.values()}
+
+
 def sample_words(rng: np.random.Generator, natural: float = 0.3) -> RealCaption:
     """Return a random caption of a real object; `natural`: share of those that take colours that name none."""
     kind = list(SPLIT.kinds)[rng.integers(len(SPLIT.kinds))]
