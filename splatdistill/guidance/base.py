@@ -120,6 +120,10 @@ class Guidance(ABC):
         """Return True if it changes pictures that are there, which a scene is not made of. Usually not."""
         return False
 
+    def renders_normals(self) -> bool:
+        """Return True if it reads normals that are rendered with the splats, which costs more. Usually not."""
+        return False
+
     def learn(self, view: View, memory: nn.Module) -> None:
         """Update the memory from the views, after the splats have moved. Usually nothing."""
 

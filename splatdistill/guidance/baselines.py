@@ -54,8 +54,8 @@ class RenderMaps:
     normal: Float[Tensor, "b 3 h w"]  # camera axes
 
     @classmethod
-    def of(cls, view: View, size: tuple[int, int]) -> "RenderMaps":
-        """Return the maps of a view's render; UserError where there is none."""
+    def of(cls, view: View, size: tuple[int, int], rendered_normals: bool = False) -> "RenderMaps":
+        """Return the maps of a view's render, with its depth's normals or its splats'; UserError where there is no render."""
         out = view.render
         if out is None:
             raise UserError(
@@ -63,7 +63,7 @@ class RenderMaps:
                 "dimensions. Take --guidance.baselines clip, or none."
             )
         with torch.no_grad():
-            world = out.normal if out.normal is not None else out.normal_from_depth()
+            world = out.normal if rendered_normals and out.normal is not None else out.normal_from_depth()
             normal = torch.einsum("bij,bjhw->bihw", out.cameras.world_to_camera[:, :3, :3].to(world), world)
             maps = torch.cat([torch.ones_like(out.alpha), 1 / out.depth.clamp(min=0.01), normal], 1) * out.alpha
             if maps.shape[-2:] != size:  # premultiplied, so that what is not covered does not bleed in
@@ -104,6 +104,7 @@ class Baselines:
     scorer: "ClipScorer | None" = None
     zero123: "Zero123Prior | None" = None
     discriminator: Discriminator | None = None
+    rendered_normals: bool = False
 
     def __call__(self, noisy: Seen) -> tuple[Float[Tensor, " b"], ...]:
         """Return one loss per name."""
@@ -115,7 +116,7 @@ class Baselines:
         if self.network is None:
             return lambda name: noisy.x_t.new_zeros(len(noisy.x_t))
         picture = noisy.picture
-        seen, told = RenderMaps.of(noisy.view, (picture.shape[-2], picture.shape[-1])), self.network(picture)
+        seen, told = RenderMaps.of(noisy.view, (picture.shape[-2], picture.shape[-1]), self.rendered_normals), self.network(picture)
         return lambda name: geometry_loss(name, seen, told)
 
     def _loss(self, name: BaselineName, noisy: Seen) -> Float[Tensor, " b"]:
@@ -136,7 +137,7 @@ class Baselines:
                 return F.softplus(-self.discriminator(noisy.x_t, noisy.t))
 
 
-def load(names: tuple[BaselineName, ...], geometry: str, clip: str, zero123: str, prior: DiffusionPrior) -> Baselines:
+def load(names: tuple[BaselineName, ...], geometry: str, clip: str, zero123: str, prior: DiffusionPrior, rendered_normals: bool = False) -> Baselines:
     """Load baselines, with networks on the prior's device; a discriminator is made anew.
 
     geometry, clip: what splatdistill.estimators loads; "auto" is the embedded one for the embedded priors, and DPT-hybrid
@@ -150,12 +151,16 @@ def load(names: tuple[BaselineName, ...], geometry: str, clip: str, zero123: str
     from splatdistill.guidance import view_baseline
 
     shapes = [n for n in names if n in SHAPES]
+    network = shape_network(shapes, geometry, prior) if shapes else None
+    if rendered_normals and network is not None and "normal" not in network.tells:
+        raise UserError(f"--guidance.normals rendered needs a network that tells normals, and {network.name} tells {', '.join(sorted(network.tells))}. Take --guidance.normals depth or another --guidance.geometry.")
     return Baselines(
         names,
-        shape_network(shapes, geometry, prior) if shapes else None,
+        network,
         load_clip(clip_for(prior.name) if clip == "auto" else clip, prior.device) if "clip" in names else None,
         view_baseline.load(zero123, prior) if "zero123" in names else None,
         Discriminator(prior, torch.Generator().manual_seed(0)) if "discriminator" in names else None,
+        rendered_normals,
     )
 
 

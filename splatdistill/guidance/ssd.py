@@ -2,35 +2,20 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from splatdistill import checks
 from splatdistill.guidance import baselines as known
-from splatdistill.guidance.base import Guided
-from splatdistill.guidance.baselines import BaselineName, Baselines, Losses, Seen
-from splatdistill.guidance.discriminator import RATE, Discriminator
-from splatdistill.guidance.learning import Learning
-from splatdistill.guidance.stein import ControlWeights, Share, latent_moments, parameters_behind, splat_moments, stein_terms
+from splatdistill.guidance.base import Defaults, Guided
+from splatdistill.guidance.baselines import BaselineName, Seen
+from splatdistill.guidance.discriminator import RATE
+from splatdistill.guidance.stein import Share, latent_moments, parameters_behind, splat_moments, stein_terms
+from splatdistill.guidance.stein_memory import ControlMap, SteinMemory
 from splatdistill.guidance.types import Noised, View
 from splatdistill.priors import DiffusionPrior
-
-
-class SteinMemory(ControlWeights):
-    """Memory of SSD: mu and the averages it is made from, and a discriminator that learns. The baselines' other networks are beside it
-    and not kept.
-    """
-
-    learning: Learning[Discriminator] | None
-    estimate: Tensor | None  # of the clean latents, by the prior, in this step
-
-    def __init__(self, terms: int, decay: float, losses: Losses):
-        super().__init__(terms, decay)
-        self.losses, self.estimate = losses, None
-        told = losses.discriminator if isinstance(losses, Baselines) else None
-        self.learning = None if told is None else Learning(told, RATE, (0.5, 0.99), 1e-8, 0.01)
 
 
 @dataclass(frozen=True)
@@ -44,9 +29,14 @@ class SSD(Guided):
     and nothing else. phi_k = -strength loss_k(decode(x_t)), with losses of a frozen network's depth, normals or
     foreground against the render's, of CLIP against the prompt, of Zero-1-to-3's estimate of the view against the render, or of a
     discriminator that learns to tell noisy renders from the prior's noisy estimates. mu minimises the mean square of the update by
-    moving averages over the steps before. The paper learns mu by gradient steps, at a rate it does not tell, from the
-    same minimum; phi_0 is ours and carries most of the gain. No code was published.
+    moving averages over the steps before; phi_0 is ours. No code was published.
+
+    variant="paper" is the published form: no phi_0, and mu a map over latent pixels that takes a step of Adam (arXiv:1412.6980) on
+    the same mean square after each step of the splats (eq. 12, at a rate that the paper does not tell). Its norm is that of the
+    update of the latents, not of the parameters behind them, whose derivative by a map needs that of the renderer's gradient.
     """
+
+    DEFAULTS: ClassVar[Defaults] = {"ours": Guided.DEFAULTS["paper"]}
 
     scale: float = 101.0
     """Classifier-free guidance: neg + scale (pos - neg); 1 is the prompt alone."""
@@ -68,11 +58,19 @@ class SSD(Guided):
     """Latents that share one mu: none of a pixel's, its channels, or all."""
     decay: float = 0.99
     """Decay of the moving averages, per step."""
+    mu_rate: float = 0.01
+    """Learning rate of mu in the variant paper."""
+    normals: Literal["depth", "rendered"] = "depth"
+    """Normals of the render that the baseline normal is shown: of its depth's derivatives, or the splats' shortest axes."""
+    variant: Literal["ours", "paper"] = "ours"
+    """With phi_0 = 1 and mu by least squares, or the published form."""
 
     def __post_init__(self) -> None:
         """Resolve the weights' folder to its whole path; refuse averages that forget nothing or everything."""
         super().__post_init__()
         checks.need(self, "decay", 0 <= self.decay < 1, "must be 0 or more and less than 1")
+        checks.positive(self, "mu_rate")
+        checks.need(self, "mu", self.variant == "ours" or self.mu != "splats", "of the splats goes with variant ours")
         checks.need(self, "zero123", bool(self.zero123) == ("zero123" in self.baselines), "goes with the baseline of the same name; give both, or neither")
         for name in ("geometry", "clip", "zero123"):
             folder = Path(getattr(self, name)).expanduser()
@@ -81,12 +79,18 @@ class SSD(Guided):
 
     def init(self, prior: DiffusionPrior) -> SteinMemory:
         """Return mu at ones, nothing averaged, and the baselines' networks. Raises WeightsError where one is not to be had."""
-        losses = known.load(self.baselines, self.geometry, self.clip, self.zero123, prior)
-        return SteinMemory(1 + len(self.baselines), self.decay, losses).to(prior.device)
+        losses = known.load(self.baselines, self.geometry, self.clip, self.zero123, prior, self.renders_normals())
+        published = self.baselines and self.variant == "paper" and self.mu != "one"
+        map = ControlMap(len(self.baselines), prior.latent_shape(), self.share) if published else None
+        return SteinMemory(1 + len(self.baselines), self.decay, losses, map, self.mu_rate).to(prior.device)
+
+    def renders_normals(self) -> bool:
+        """Return True if the baseline normal is shown the splats' own."""
+        return self.normals == "rendered" and "normal" in self.baselines
 
     def targetless(self) -> str:
-        """Return nothing: the target is the prior's estimate of the clean latents."""
-        return ""
+        """Return nothing where phi_0 takes the noise away, so that the target is the prior's estimate of the clean latents."""
+        return "" if self.variant == "ours" else "without phi_0 the noise stays in its gradient, and in any target"
 
     def residual(self, view: View, n: Noised, answers: tuple[Tensor, ...], memory: nn.Module) -> Float[Tensor, "b *d"]:
         """Return prediction minus the weighted control variates; mu is used first and learned from them after."""
@@ -94,13 +98,15 @@ class SSD(Guided):
         eps_hat, w = self.predict(view, answers), self.w(view, n)
         alpha, sigma = view.prior.schedule(n.t)
         terms = stein_terms(n, sigma, lambda x_t: self.phis(Seen(view, x_t, n.t), memory))
+        memory.estimate = (n.x_t - sigma * eps_hat) / alpha if memory.learning else None
+        if self.variant == "paper":
+            return eps_hat - memory.published(eps_hat, terms[1:], w, self.mu_rate)
         control = (memory.weights(n.eps)[:, None] * terms).sum(0)
         if self.mu == "latent":
             memory.observe(*latent_moments(eps_hat, terms, w, self.share))
         elif self.mu == "splats":
             leaves = parameters_behind(view.x, view.render.screen.means if view.render else None)
             memory.observe(*splat_moments(eps_hat, terms, w, view.x, leaves))
-        memory.estimate = (n.x_t - sigma * eps_hat) / alpha if memory.learning else None
         return eps_hat - control
 
     def learn(self, view: View, memory: nn.Module) -> None:

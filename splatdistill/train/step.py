@@ -111,12 +111,13 @@ def train_step(
     views: list[View] = []
     also: list[tuple[Mixed, View]] = []
     screens: list[Screen] = []
+    normals = guidance.renders_normals() or any(part.added.guidance.renders_normals() for part in mixed(state.memory))
     for _ in range(config.accumulate):
         drawn = config.cameras.at(progress).sample(config.batch, size, size, state.rng, prior.views)
         cameras = drawn.to(prior.device)
         behind = backgrounds(config.background, particle.background, len(cameras), state.rng, prior.views)
         g = particle.scene.gaussians()  # what there is
-        out = clipped(rasterizer(g, cameras, behind), config.clip_rgb)  # what is seen
+        out = clipped(rasterizer(g, cameras, behind, normals=normals), config.clip_rgb)  # what is seen
         clock.lap("render")
         encoding = state.rng.get_state()
         x = prior.encode(to_prior_size(out.rgb, prior), state.rng)  # what the prior is shown

@@ -1,11 +1,11 @@
 """Duties of every guidance, by any method; a new one inherits these tests by being listed."""
 
-import dataclasses
 from dataclasses import replace
 
 import pytest
 import torch
 from helpers import write_sd_folder
+from methods import forms, made
 from safetensors.torch import load, save
 
 from guidance.worlds import mixture, view
@@ -17,30 +17,21 @@ from splatdistill.priors.prompts import Prompts
 from splatdistill.priors.stable import StableDiffusionPrior
 
 
-def variants(cls: type[Guidance]) -> tuple[str, ...]:
-    """Return the forms that a method has."""
-    return ("paper", "code") if "variant" in {f.name for f in dataclasses.fields(cls)} else ("paper",)
-
-
-def make(cls: type[Guidance], variant: str, **fields) -> Guidance:
-    return cls(**fields, **({"variant": variant} if "code" in variants(cls) else {}))
-
-
 def midway(cls: type[Guidance], variant: str) -> Guidance:
     """Return a guidance at t = 0.6, where every component of the mixture counts; SDI at its own time."""
-    guidance = make(cls, variant)
+    guidance = made(cls, variant)
     own = guidance.times.schedule != "uniform" and not (guidance.times.t_max and guidance.times.t_max < 0.5)
     return guidance if own else replace(guidance, times=Times(t_min=0.6, t_max=0.6))
 
 
-ALL = [pytest.param(cls, v, id=f"{name}-{v}") for name, cls in GUIDANCES.items() for v in variants(cls)]
+ALL = [pytest.param(cls, v, id=f"{name}-{v}") for name, cls in GUIDANCES.items() for v in forms(cls)]
 MIXING = ("Collaborative",)  # methods in which views act on each other
 
 
 @pytest.mark.parametrize("cls, variant", ALL)
 @pytest.mark.parametrize("batch", [1, 2, 3])
 def test_the_loss_has_the_gradient_it_reports(cls, variant, batch):
-    prior, guidance = mixture(), make(cls, variant)
+    prior, guidance = mixture(), made(cls, variant)
     v = view(prior, batch)
     d = guidance(v, guidance.init(prior))
     (grad,) = torch.autograd.grad(d.loss, v.x)
@@ -50,7 +41,7 @@ def test_the_loss_has_the_gradient_it_reports(cls, variant, batch):
 
 @pytest.mark.parametrize("cls, variant", ALL)
 def test_same_seed_same_gradient_other_seed_other_gradient(cls, variant):
-    prior, guidance = mixture(), make(cls, variant)
+    prior, guidance = mixture(), made(cls, variant)
     first, again = (guidance(view(prior, 2), guidance.init(prior)) for _ in range(2))
     assert torch.equal(first.grad, again.grad)
     v = view(prior, 2)
@@ -60,7 +51,7 @@ def test_same_seed_same_gradient_other_seed_other_gradient(cls, variant):
 
 @pytest.mark.parametrize("cls, variant", ALL)
 def test_noised_latents_are_consistent(cls, variant):
-    prior, guidance = mixture(), make(cls, variant)
+    prior, guidance = mixture(), made(cls, variant)
     v = view(prior, 3)
     n = guidance(v, guidance.init(prior)).noised
     alpha, sigma = prior.schedule(n.t)
@@ -70,7 +61,7 @@ def test_noised_latents_are_consistent(cls, variant):
 @pytest.mark.parametrize("cls, variant", ALL)
 @pytest.mark.parametrize("progress", [0.0, 1.0, 1.7])
 def test_times_stay_in_range_to_the_end_and_beyond(cls, variant, progress):
-    prior, guidance = mixture(), make(cls, variant)
+    prior, guidance = mixture(), made(cls, variant)
     d = guidance(view(prior, 2, progress=progress), guidance.init(prior))
     assert d.grad.isfinite().all()
     times = guidance.value("times")
@@ -96,7 +87,7 @@ def test_views_act_on_each_other_only_where_they_are_said_to(cls, variant):
 @pytest.mark.parametrize("shaping", [{}, {"grad_clip": 0.05, "normalise": True}], ids=["free", "shaped"])
 def test_the_loss_towards_the_target_has_the_reported_gradient_where_it_began(cls, variant, shaping):
     """And less of it at the target's side, none at the target."""
-    prior, guidance = mixture(), make(cls, variant, **shaping)
+    prior, guidance = mixture(), made(cls, variant, **shaping)
     v = view(prior, 3)
     d = guidance(v, guidance.init(prior))
     x = v.x.detach().clone().requires_grad_()
@@ -108,7 +99,7 @@ def test_the_loss_towards_the_target_has_the_reported_gradient_where_it_began(cl
 
 @pytest.mark.parametrize("cls, variant", ALL)
 def test_a_target_is_the_priors_estimate_of_the_clean_latents_or_there_is_none(cls, variant):
-    prior, guidance = mixture(), make(cls, variant)
+    prior, guidance = mixture(), made(cls, variant)
     v = view(prior, 1)  # alone, so that nothing is mixed
     d = guidance(v, guidance.init(prior))
     alpha, sigma = prior.schedule(d.noised.t)
@@ -116,7 +107,7 @@ def test_a_target_is_the_priors_estimate_of_the_clean_latents_or_there_is_none(c
     has = torch.allclose(d.target, estimate, rtol=1e-8, atol=1e-9)
     if cls.__name__ in ("JSD", "SDEdit"):  # a mean of two estimates, the end of several moves; test_jsd.py and test_sdedit.py have them
         return
-    assert has == (guidance.targetless() == "") == (cls.__name__ in ("SDS", "SDI", "SJC", "SSD", "Collaborative", "CFD"))
+    assert has == (guidance.targetless() == "") == ((cls.__name__, variant) != ("SSD", "paper") and cls.__name__ in ("SDS", "SDI", "SJC", "SSD", "Collaborative", "CFD"))
 
 
 def test_methods_that_may_have_a_target_say_when_they_have_none():
@@ -140,6 +131,7 @@ EVALUATIONS = {  # network evaluations per view, and the batched calls they are 
     ("asd", "code"): (3, 1),
     ("vsd", "paper"): (3, 1),
     ("vsd", "code"): (3, 1),
+    ("ssd", "ours"): (2, 1),
     ("ssd", "paper"): (2, 1),
     ("collaborative", "paper"): (2, 1),
     ("collaborative", "code"): (2, 1),
@@ -167,7 +159,7 @@ def test_network_evaluations_are_pinned_and_share_their_batches(cls, variant, mo
 @pytest.mark.parametrize("cls, variant", ALL)
 def test_views_that_a_prior_sees_together_share_their_time_and_not_their_noise(cls, variant):
     """Sets of two in a batch of four; a batch that is no whole number of sets is refused."""
-    prior, guidance = mixture(), make(cls, variant)
+    prior, guidance = mixture(), made(cls, variant)
     prior.views = 2
     n = guidance(view(prior, 4), guidance.init(prior)).noised
     assert torch.equal(n.t[0::2], n.t[1::2]) and n.eps.flatten(1).unique(dim=0).shape[0] == 4
@@ -186,7 +178,7 @@ def test_scale_one_asks_half():
 
 @pytest.mark.parametrize("cls, variant", ALL)
 def test_what_is_remembered_survives_a_checkpoint(cls, variant):
-    prior, guidance = mixture(), make(cls, variant)
+    prior, guidance = mixture(), made(cls, variant)
     memory = guidance.init(prior)
     for seed in range(3):
         v = view(prior, 2, seed=seed)
@@ -235,7 +227,7 @@ def eps_and_v(tmp_path_factory) -> tuple[StableDiffusionPrior, StableDiffusionPr
 
 @pytest.mark.parametrize("cls, variant", ALL)
 def test_networks_that_predict_eps_and_v_give_one_gradient(cls, variant, eps_and_v):
-    guidance, grads = make(cls, variant), []
+    guidance, grads = made(cls, variant), []
     for prior in eps_and_v:
         rng = torch.Generator().manual_seed(0)
         x = torch.randn(2, 4, 8, 8, generator=rng, dtype=torch.float64).requires_grad_()

@@ -10,9 +10,9 @@ from guidance.worlds import mixture, view
 from splatdistill.cameras import orbit
 from splatdistill.errors import UserError, WeightsError
 from splatdistill.guidance import SDS, SSD, Times, View
-from splatdistill.guidance.baselines import Seen
-from splatdistill.guidance.ssd import SteinMemory
+from splatdistill.guidance.baselines import RenderMaps, Seen
 from splatdistill.guidance.stein import ControlWeights, latent_moments, parameters_behind, splat_moments, stein_terms
+from splatdistill.guidance.stein_memory import ControlMap, SteinMemory
 from splatdistill.priors.exact import GaussianMixturePrior
 from splatdistill.priors.prompts import Prompts
 
@@ -355,3 +355,96 @@ def test_a_baseline_needs_a_network_that_tells_it_and_a_render(world):
     ssd = SSD(baselines=("depth",), geometry=dpt)
     with pytest.raises(UserError, match="two dimensions"):
         ssd(View(v.x, v.text, prior, v.rng), ssd.init(prior))
+
+
+def test_rendered_normals_are_asked_for_where_they_are_read_and_are_the_splats_own(world):
+    """In training, by tiny-geometry, which tells normals; a network of depth alone is refused."""
+    import splatdistill
+
+    _, _, _, dpt = world
+    with pytest.raises(UserError, match="needs a network that tells normals"):
+        SSD(baselines=("normal",), geometry=dpt, normals="rendered").init(world[0])
+    seen = {}
+    for normals in ("depth", "rendered"):
+        session = splatdistill.session("a red mug", SSD(baselines=("normal",), normals=normals), prior="tiny", inner=1)
+        session.step()
+        out = session.last.out
+        assert (out.normal is not None) == (normals == "rendered")
+        size = (out.alpha.shape[-2], out.alpha.shape[-1])
+        seen[normals] = RenderMaps.of(session.last.view, size, normals == "rendered").normal
+    own = torch.einsum("bij,bjhw->bihw", out.cameras.world_to_camera[:, :3, :3], out.normal)
+    torch.testing.assert_close(seen["rendered"], own * out.alpha, rtol=1e-5, atol=1e-6)
+    assert not torch.allclose(seen["rendered"], seen["depth"], atol=0.1)
+
+
+# -- the published form -------------------------------------------------------------------------------
+
+
+def test_the_published_form_steps_down_the_slope_of_the_mean_square_after_mu_was_used():
+    """mu stands still for the step's own update, and then moves by Adam's first step, its rate, against the slope found by differences."""
+    prior, ssd = mixture(), SSD(variant="paper", scale=7.5, mu_rate=0.125, strength=1.0, times=Times(t_min=T, t_max=T))
+    memory = published(ssd, prior, lambda seen: (wave(seen.picture),))
+    d = ssd(view(prior, 2), memory)
+    sigma = prior.schedule(d.noised.t)[1]
+    terms = stein_terms(d.noised, sigma, lambda x_t: (-wave(x_t),))[1:]
+    torch.testing.assert_close(d.residual, d.eps_hat - terms[0], rtol=1e-9, atol=1e-10)  # mu was one, and there is no phi_0
+
+    def mean_square(mu: torch.Tensor) -> float:
+        return float((sigma**2 * (d.eps_hat - mu * terms[0])).square().flatten(1).sum(1).mean())
+
+    mu = memory.map.network.mu[0].detach().double()
+    assert mu.shape[0] == 1  # one for a pixel's channels
+    ones, h = torch.ones_like(mu), 1e-4
+    for i in range(ones.numel()):
+        nudge = torch.zeros_like(ones)
+        nudge.view(-1)[i] = h
+        slope = mean_square(ones + nudge) - mean_square(ones - nudge)
+        moved = float(mu.view(-1)[i] - 1)
+        assert moved == pytest.approx(-0.125 if slope > 0 else 0.125, rel=1e-3)
+
+
+def published(ssd: SSD, prior: GaussianMixturePrior, losses, terms: int = 1) -> SteinMemory:
+    """Return the memory of the published form with other losses than networks' own."""
+    return SteinMemory(1 + terms, ssd.decay, losses, ControlMap(terms, prior.latent_shape(), ssd.share), ssd.mu_rate)
+
+
+def test_the_published_form_learns_the_weights_of_least_squares_and_leaves_the_mean():
+    """With a constant for its baseline, h = phi eps: mu goes to E[eps_hat h] / E[h^2], and where the prior is narrow the noise goes."""
+    prior = two_hills()
+    ssd = SSD(variant="paper", scale=1.0, mu_rate=0.05, strength=0.5, times=Times(t_min=T, t_max=T), share="none")
+
+    def constant(seen: Seen) -> tuple[torch.Tensor, ...]:
+        return (0 * seen.x_t.flatten(1).sum(1) - 1.0,)  # phi = 0.5
+
+    memory = published(ssd, prior, constant)
+    before = ssd(many(prior, torch.zeros(1, 1, 2, 2, dtype=torch.float64), 20_000), published(ssd, prior, constant))
+    for seed in range(150):
+        ssd(many(prior, torch.zeros(1, 1, 2, 2, dtype=torch.float64), 64, seed + 1000), memory)
+    after = ssd(many(prior, torch.zeros(1, 1, 2, 2, dtype=torch.float64), 20_000), memory)
+    h = 0.5 * before.noised.eps
+    best = (before.eps_hat * h).mean(0) / h.square().mean(0)
+    torch.testing.assert_close(memory.map.network.mu[0].detach().double(), best, rtol=0.1, atol=0.1)
+    variance = [d.grad.var(0).flatten() for d in (before, after)]
+    assert (variance[1][1:] < 0.1 * variance[0][1:]).all()
+    assert z_scores(after.grad - before.grad) < 2.5
+
+
+def test_the_published_form_without_weights_or_baselines_has_no_control_variate():
+    prior = mixture()
+    ssd = SSD(variant="paper")
+    d = ssd(view(prior, 2), ssd.init(prior))
+    torch.testing.assert_close(d.residual, d.eps_hat)
+    assert "noise stays" in ssd.targetless()
+    with pytest.raises(UserError, match="goes with variant ours"):
+        SSD(variant="paper", mu="splats")
+
+
+def test_the_published_form_survives_a_checkpoint():
+    prior, ssd = mixture(), SSD(variant="paper", baselines=("discriminator",))
+    memory, fresh = ssd.init(prior), ssd.init(prior)
+    for seed in range(3):
+        ssd(view(prior, 2, seed=seed), memory)
+    fresh.load_state_dict(load(save(memory.state_dict())))
+    grads = [ssd(view(prior, 2, seed=9), m).grad for m in (memory, fresh)]
+    assert torch.equal(*grads) and torch.equal(memory.map.network.mu, fresh.map.network.mu)
+    assert not torch.equal(memory.map.network.mu, torch.ones_like(memory.map.network.mu))

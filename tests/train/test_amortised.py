@@ -304,7 +304,7 @@ def test_colours_beyond_white_are_clipped_where_that_is_asked_for():
     for clip in (False, True):
         s, seen = session(inner=2, clip_rgb=clip, prompts=1), []
         bright = s.rasterizer
-        s.rasterizer = lambda *a, bright=bright: (out := bright(*a), replace(out, rgb=3 * out.rgb))[1]
+        s.rasterizer = lambda *a, bright=bright, **more: (out := bright(*a, **more), replace(out, rgb=3 * out.rgb))[1]
         encode = s.prior.encode
         s.prior.encode = lambda rgb, rng=None, encode=encode, seen=seen: (seen.append(float(rgb.detach().max())), encode(rgb, rng))[1]
         assert s.step().taken

@@ -49,7 +49,7 @@ def splats(
 
     def shoot(rng: torch.Generator) -> CameraView:
         cameras = config.cameras.sample(1, size, size, rng).to(prior.device)
-        out = rasterizer(scene.gaussians(), cameras, backgrounds(config.background, behind, 1, rng))
+        out = rasterizer(scene.gaussians(), cameras, backgrounds(config.background, behind, 1, rng), normals=True)
         rgb = to_prior_size(out.rgb, prior)
         return CameraView(lambda sample: prior.encode(rgb, sample), prompts.conditions(prior, cameras), out)
 
