@@ -1,7 +1,7 @@
 """Image-text similarity with any CLIP in transformers' folder layout (Radford et al., arXiv:2103.00020).
 
 The embedded `tiny-clip` and OpenAI's models go through the same code and differ only in their folders:
-preprocessing is read from `preprocessor_config.json` and done in torch, so it is differentiable. A
+preprocessing is read from the folder's file of it and done in torch, so it is differentiable. A
 scorer's `name` belongs beside every figure that it gives; scores of different models do not compare.
 """
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 NEEDED: tuple[tuple[str, ...], ...] = (  # of each row, one
     ("config.json",),
     ("model.safetensors", "model.safetensors.index.json", POINTER),
-    ("preprocessor_config.json",),
+    ("preprocessor_config.json", "processor_config.json"),  # of an image processor, and of one with its tokenizer since transformers 5
     ("vocab.json", "tokenizer.json"),
 )
 MOST_LAYERS = 64  # CLIP ViT-bigG has 48
@@ -48,9 +48,10 @@ class Preprocessing:
     std: tuple[float, float, float]
 
     @classmethod
-    def read(cls, file: Path) -> "Preprocessing":
-        """Read a CLIPImageProcessor's file; sizes are numbers in old ones and named in newer ones."""
-        config = read_json(file, str(file.parent), "clip")
+    def read(cls, folder: Path) -> "Preprocessing":
+        """Read a CLIPImageProcessor's file, or what a CLIPProcessor's says of it; sizes are numbers in old ones and named in newer ones."""
+        alone, whole = (folder / name for name in NEEDED[2])
+        config = read_json(alone, str(folder), "clip") if alone.is_file() else read_json(whole, str(folder), "clip")["image_processor"]
         size, crop = config["size"], config.get("crop_size", config["size"])
         shortest = size if isinstance(size, int) else size.get("shortest_edge")
         crop = (crop, crop) if isinstance(crop, int) else (crop.get("height", shortest), crop.get("width", shortest))
@@ -123,7 +124,7 @@ class ClipScorer:
         self.name = called(folder)
         self.device = torch.device(device)
         source = str(folder)
-        self.preprocessing = attempt(source, lambda: Preprocessing.read(folder / "preprocessor_config.json"), "clip")
+        self.preprocessing = attempt(source, lambda: Preprocessing.read(folder), "clip")
         self.model: Any = attempt(source, lambda: load(folder), "clip")
         self.model = self.model.float().to(self.device).eval().requires_grad_(False)
         from transformers import CLIPTokenizer

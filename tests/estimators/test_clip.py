@@ -41,7 +41,7 @@ def scorer(folder: Path) -> ClipScorer:
 def test_preprocessing_is_that_of_transformers(tmp_path, shape):
     theirs = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
     theirs.save_pretrained(tmp_path)
-    ours = Preprocessing.read(tmp_path / "preprocessor_config.json")
+    ours = Preprocessing.read(tmp_path)
     assert ours.mean == pytest.approx(OPENAI_MEAN)
     assert ours.std == pytest.approx(OPENAI_STD)
     y, x = np.meshgrid(*(np.arange(n) / 10 for n in shape), indexing="ij")
@@ -58,11 +58,11 @@ def test_old_and_new_files_say_the_same(tmp_path):
     file = tmp_path / "preprocessor_config.json"
     rest = {"image_mean": OPENAI_MEAN, "image_std": OPENAI_STD}
     file.write_text(json.dumps({"size": 224, "crop_size": 224, **rest}), encoding="utf-8")
-    old = Preprocessing.read(file)
+    old = Preprocessing.read(tmp_path)
     file.write_text(json.dumps({"size": {"shortest_edge": 224}, "crop_size": {"height": 224, "width": 224}, **rest}), encoding="utf-8")
-    assert old == Preprocessing.read(file)
+    assert old == Preprocessing.read(tmp_path)
     file.write_text(json.dumps({"size": {"height": 8, "width": 8}, **rest}), encoding="utf-8")
-    assert Preprocessing.read(file)(torch.rand(1, 3, 30, 20)).shape == (1, 3, 8, 8)
+    assert Preprocessing.read(tmp_path)(torch.rand(1, 3, 30, 20)).shape == (1, 3, 8, 8)
 
 
 def test_features_are_those_of_the_model(scorer, folder):
