@@ -9,14 +9,16 @@ from typing import Annotated, cast
 
 import torch
 import tyro
+from jaxtyping import Float
 from rich.console import Console
+from torch import Tensor
 
 from splatdistill import __version__
 from splatdistill.cli.console import speaker
 from splatdistill.cli.run_with_progress import STOPPED, stopping
 from splatdistill.errors import UserError, WeightsError
 from splatdistill.evaluate.particles import Coverage, coverage, diversity
-from splatdistill.evaluate.plots import over_density
+from splatdistill.evaluate.plots import COLOURS, chart, line, over_density, picture
 from splatdistill.io.atomic import write_text
 from splatdistill.io.images import contact_sheet, write_png
 from splatdistill.priors import DiffusionPrior, plane, weights
@@ -27,7 +29,7 @@ from splatdistill.settings.recipes import Family
 from splatdistill.settings.resolve import Weights, changed, device_of, refuse_prompt, resolved
 from splatdistill.shell import as_typed
 from splatdistill.train.commands import Commands
-from splatdistill.train.image2d import Image2D, Image2DSession
+from splatdistill.train.image2d import Image2D, Image2DSession, Scatter
 from splatdistill.train.progress import Work, clock
 from splatdistill.train.run import RunDir
 
@@ -40,6 +42,13 @@ class Folder(Beside):
 
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """The folder of the pictures; by default runs/ and the prompt. One that exists gets a number."""
+    variance_every: int = 0
+    """Steps between measurements of how much the gradient scatters, into log.jsonl and a chart; 0: none. Each takes as long as some sixteen steps."""
+
+    def __post_init__(self) -> None:
+        """Raise UserError for a number that makes no sense."""
+        if self.variance_every < 0:
+            raise UserError(f"--variance-every must be at least 0, got {self.variance_every}")
 
 
 COMMAND = Subcommand(
@@ -85,6 +94,8 @@ class Record:
     """Root mean square difference between two pictures; None for points."""
     coverage: Coverage | None
     """Of the density by points; None for pictures."""
+    variance: float | None
+    """Trace of the gradient's covariance, mean over the measurements along the run; None without --variance-every."""
 
 
 def command(argv: list[str]) -> int:
@@ -117,7 +128,8 @@ def command(argv: list[str]) -> int:
         f"{config.prompt!r} by {parsed.spell['guidance']}: {config.particles} "
         f"{'points' if points(prior) else 'pictures'} with the prior {prior.name} on {config.device}, into {folder.path}"
     )
-    return distil(pictures, parsed.spell["guidance"], folder, console)
+    assert isinstance(parsed.beside, Folder)
+    return distil(pictures, parsed.spell["guidance"], folder, console, parsed.beside.variance_every)
 
 
 def settled(parsed: Parsed, found: Weights) -> tuple[Parsed, DiffusionPrior, str]:
@@ -146,9 +158,10 @@ def points(prior: DiffusionPrior) -> bool:
     return isinstance(prior, GaussianMixturePrior) and tuple(prior.shape) == (2,)
 
 
-def distil(pictures: Image2DSession, guidance: str, folder: RunDir, console: Console) -> int:
+def distil(pictures: Image2DSession, guidance: str, folder: RunDir, console: Console, variance_every: int = 0) -> int:
     """Step to the end or until told to stop; write what came of it. The exit status."""
     config, prior, commands = pictures.config, pictures.prior, Commands()
+    scatters: dict[int, Scatter] = {}  # by the steps that were done
     calls, began = prior.calls, time.perf_counter()
     with (
         stopping(commands) as caught,
@@ -157,6 +170,9 @@ def distil(pictures: Image2DSession, guidance: str, folder: RunDir, console: Con
     ):
         more = True
         while more and not commands.take():
+            if variance_every and pictures.done % variance_every == 0 and pictures.done not in scatters:
+                scatters[pictures.done] = pictures.scatter()
+                log.write(json.dumps({"step": pictures.done, **dataclasses.asdict(scatters[pictures.done])}) + "\n")
             more = pictures.step()
             work.done(pictures.done)
             if pictures.done % LOG_EVERY == 0 or not more:
@@ -178,13 +194,14 @@ def distil(pictures: Image2DSession, guidance: str, folder: RunDir, console: Con
         images_per_step=(prior.calls - calls) / max(pictures.done, 1) / config.particles,
         diversity=None if points(prior) else diversity(pictures.images()),
         coverage=covered(pictures) if points(prior) else None,
+        variance=sum(s.variance for s in scatters.values()) / len(scatters) if scatters else None,
     )
-    picture, note = folder.path / "image.png", folder.path / "image.json"
+    sheet, note = folder.path / "image.png", folder.path / "image.json"
     if points(prior):
-        write_png(picture, over_density(pictures.latents(), cast(GaussianMixturePrior, prior), config.prompt))
+        write_png(sheet, over_density(pictures.latents(), cast(GaussianMixturePrior, prior), config.prompt))
     else:
         shown = pictures.images()[:MANY]
-        write_png(picture, contact_sheet(shown, columns=max(1, round(len(shown) ** 0.5))))
+        write_png(sheet, contact_sheet(shown, columns=max(1, round(len(shown) ** 0.5))))
     write_text(note, json.dumps(dataclasses.asdict(kept), indent=2) + "\n")
     console.print(f"{kept.how} at step {kept.steps} of {config.steps}, after {clock(seconds)}", style="bold")
     if c := kept.coverage:
@@ -194,8 +211,20 @@ def distil(pictures: Image2DSession, guidance: str, folder: RunDir, console: Con
         )
     elif config.particles > 1:
         console.print(f"  two pictures differ by {kept.diversity:.3f} (root mean square)")
-    console.print(f"  {'picture':10}{picture}\n  {'record':10}{note}")
+    if kept.variance is not None:
+        drawn = folder.path / "variance.png"
+        write_png(drawn, scattered(scatters))
+        console.print(f"  the gradient's variance is {kept.variance:.3g} over the run, at {len(scatters)} of its steps\n  {'chart':10}{drawn}")
+    console.print(f"  {'picture':10}{sheet}\n  {'record':10}{note}")
     return STOPPED + caught[0] if more and caught else 0
+
+
+def scattered(scatters: dict[int, Scatter]) -> Float[Tensor, "3 h w"]:
+    """Draw the gradient's variance and the square of its mean along a run."""
+    axes = chart("the gradient along the run", "step", log_y=True)
+    line(axes, list(scatters), [s.variance for s in scatters.values()], COLOURS[0], "variance")
+    line(axes, list(scatters), [max(s.mean_square, 0.0) or None for s in scatters.values()], COLOURS[1], "square of the mean")
+    return picture(axes)
 
 
 def covered(pictures: Image2DSession) -> Coverage:

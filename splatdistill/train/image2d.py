@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -19,6 +20,7 @@ from splatdistill import checks
 from splatdistill.cameras import ViewWord, with_view
 from splatdistill.errors import RunEnded
 from splatdistill.guidance import SDI, Guidance, Original, View
+from splatdistill.guidance.held import Held
 from splatdistill.io.photo import read_photo
 from splatdistill.priors import Conditions, DiffusionPrior
 from splatdistill.priors.prompts import negative_of
@@ -67,6 +69,14 @@ class Image2D(Distillation):
         checks.need(self, "original", bool(self.pictures) or not self.original, "says what --pictures show; give them too")
         wanted = not self.guidance.edits() or bool(self.pictures and self.original.strip())
         checks.need(self, "original", wanted, "and --pictures are needed by --guidance.base-residual edit")
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """Scatter of a guidance's gradient at particles that stand still, over noise levels and noises; means over particles."""
+
+    variance: float  # trace of its covariance, tr Cov g
+    mean_square: float  # of its mean, |E g|^2
 
 
 def squares(files: Sequence[Path], size: int) -> Float[Tensor, "n 3 s s"]:
@@ -158,6 +168,24 @@ class Image2DSession:
             if self.refused >= Limits().refused:
                 raise RunEnded(f"the run went wrong at step {self.done} (nan): {EXPLANATIONS['nan']}.")
         return self.done < self.config.steps
+
+    def scatter(self, draws: int = 16) -> Scatter:
+        """Return how much the gradient with respect to the particles scatters as they are now, without bias, by so many draws each;
+        the run goes on as if it had not been asked.
+        """
+        seeds = np.random.SeedSequence([self.config.seed % 2**64, self.done])
+        rng, calls = torch.Generator().manual_seed(int(seeds.generate_state(1, np.uint64)[0] >> 1)), self.prior.calls
+        total = squared = torch.zeros((), dtype=torch.float64)
+        for _ in range(draws):
+            x = self.latents().requires_grad_()
+            view = View(x, self.text, self.prior, rng, self.done / self.config.steps, original=self.original)
+            with Held(self.memory) as memory:
+                g = self.config.guidance(view, memory).raw.detach().double().cpu().flatten(1)
+            total, squared = total + g, squared + g.square().sum(1)
+        self.prior.calls = calls
+        mean = total / draws
+        variance = (squared - draws * mean.square().sum(1)) / (draws - 1)
+        return Scatter(float(variance.mean()), float((mean.square().sum(1) - variance / draws).mean()))
 
     @torch.no_grad()
     def latents(self) -> Float[Tensor, "n *d"]:

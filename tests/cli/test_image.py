@@ -12,8 +12,10 @@ import yaml
 from PIL import Image
 
 from splatdistill.cli import main
-from splatdistill.guidance import GUIDANCES
+from splatdistill.guidance import GUIDANCES, SDS, SJC, Times
 from splatdistill.priors import plane
+from splatdistill.priors.exact import GaussianMixturePrior
+from splatdistill.train.image2d import Image2D, Image2DSession
 
 SMALL = ["--steps", "3", "--particles", "3", "--device", "cpu"]
 
@@ -133,3 +135,32 @@ def test_prompts_of_the_plane_are_distributions_of_their_own():
     prior, rng = plane.plane(), torch.Generator().manual_seed(0)
     spreads = {p: float(prior.draw(p, 2000, rng).var(0).sum()) for p in plane.PROMPTS}
     assert spreads["ring"] > spreads["grid"] > spreads["one"] and all(len(w) == 19 for w in plane.PROMPTS.values())
+
+
+@pytest.mark.parametrize("guidance", GUIDANCES)
+def test_the_variance_is_logged_and_the_run_is_the_same_as_without(here, guidance):
+    argv = ["--guidance", guidance, "--prior", "exact", "--prompt", "pair", *SMALL]
+    assert image(*argv, "--out", "a") == image(*argv, "--variance-every", "2", "--out", "b") == 0
+    assert Path("a/image.png").read_bytes() == Path("b/image.png").read_bytes()
+    lines = [json.loads(line) for line in Path("b/log.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [line["step"] for line in lines if "variance" in line] == [0, 2] and Path("b/variance.png").is_file()
+    kept = json.loads(Path("b/image.json").read_text(encoding="utf-8"))
+    assert kept["variance"] == pytest.approx(np.mean([line["variance"] for line in lines if "variance" in line]))
+    assert json.loads(Path("a/image.json").read_text(encoding="utf-8"))["variance"] is None
+    assert [line["calls"] for line in lines if "calls" in line][-1] == json.loads(Path("a/log.jsonl").read_text(encoding="utf-8").splitlines()[-1])["calls"]
+
+
+def test_the_variance_is_that_of_the_noise_alone_where_theory_knows_it():
+    """Of a prior that is one point and at one noise level, SDS's gradient never differs; without variance reduction SJC's has the noise's."""
+    prior = GaussianMixturePrior(torch.zeros(1, 2, dtype=torch.float64), torch.full((1,), 1e-12, dtype=torch.float64), {"one": [1.0]})
+    told = {"scale": 1.0, "weight": "one", "times": Times(t_min=0.5, t_max=0.5)}
+    found = {}
+    for name, guidance in {"sds": SDS(**told), "sjc": SJC(**told, variance_reduction=False)}.items():
+        session = Image2DSession(Image2D(prompt="one", prior="exact", particles=400, init=1.0, guidance=guidance), prior)
+        before = session.value.detach().clone()
+        found[name] = session.scatter(16)
+        assert torch.equal(session.value, before) and prior.calls == 0
+    alpha, sigma = (float(v) for v in prior.schedule(torch.tensor([0.5], dtype=torch.float64)))
+    square = float((alpha / sigma * before).square().sum(1).mean())
+    assert found["sds"].variance < 1e-9 and found["sds"].mean_square == pytest.approx(square, rel=1e-6)
+    assert found["sjc"].variance == pytest.approx(2.0, rel=0.1) and found["sjc"].mean_square == pytest.approx(square, rel=0.2)

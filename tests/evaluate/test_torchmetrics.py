@@ -45,7 +45,7 @@ def pictures() -> torch.Tensor:
 
 
 class AsBefore(torch.nn.Module):
-    """A CLIP whose features are tensors, as transformers gave them until its fifth version, and as torchmetrics reads them."""
+    """CLIP whose features are tensors, as transformers gave them until its fifth version, and as torchmetrics reads them."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()

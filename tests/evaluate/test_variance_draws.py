@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from splatdistill.evaluate.variance.draws import CameraView, Draws, GradientEstimator, Held, Still, copies, learn, noise_errors, pinned
+from splatdistill.evaluate.variance.draws import CameraView, Draws, GradientEstimator, Still, copies, learn, noise_errors, pinned
 from splatdistill.evaluate.variance.statistics import Design, moments
 from splatdistill.guidance import GUIDANCES, SDS, Times, View
+from splatdistill.guidance.held import Held
 from splatdistill.priors import Conditions
 from splatdistill.priors.exact import GaussianMixturePrior
 from splatdistill.train.image2d import conditions
@@ -170,6 +171,17 @@ def test_what_draws_change_in_a_memory_is_undone():
     with held as m, torch.no_grad():
         m.weight.add_(1.0)
     assert all(torch.equal(before[k], v) for k, v in module.state_dict().items())
+
+
+def test_a_tensor_that_draws_put_in_the_place_of_another_is_taken_out_again():
+    """As SSD's averages are; a new tensor has been written to no more often than the old one."""
+    module = nn.Module()
+    module.register_buffer("mean", torch.zeros(2))
+    held = Held(module)
+    for _ in range(2):
+        with held as m:
+            m.mean = m.mean + 1.0
+        assert torch.equal(module.mean, torch.zeros(2))
 
 
 def test_copies_are_a_batch_of_everything():

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from splatdistill.cameras import Cameras
 from splatdistill.evaluate.variance.statistics import SPACES, Design, MethodDraws, Sample, Space, reduce
 from splatdistill.guidance import Guidance, Times, View
+from splatdistill.guidance.held import Held
 from splatdistill.priors import Conditions, DiffusionPrior
 from splatdistill.priors.prompts import Prompts
 from splatdistill.render import Rasterizer, RenderOutput
@@ -174,23 +175,6 @@ class Draws:
                 grads.append(pinned(guidance, 0.5)(view, module).grad[0])
         # batched networks of low precision differ a little from batch to batch
         return bool((grads[0] - grads[1]).norm() > 0.02 * grads[0].norm())
-
-
-class Held:
-    """Guidance memory that is restored after each use, so that draws do not depend on earlier draws."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
-        self.kept = {k: v.clone() for k, v in module.state_dict().items()}
-
-    def __enter__(self) -> nn.Module:
-        self.versions = {k: v._version for k, v in self.module.state_dict().items()}
-        return self.module
-
-    def __exit__(self, *error: object) -> None:
-        now = self.module.state_dict()
-        if now.keys() != self.kept.keys() or any(v._version != self.versions[k] for k, v in now.items()):
-            self.module.load_state_dict(self.kept)
 
 
 def copies(value: Any, n: int) -> Any:
