@@ -9,7 +9,7 @@ from typing import Annotated, Literal, get_args
 import tyro
 from rich.console import Console
 
-from splatdistill.cli import render
+from splatdistill.cli import refine_texture, render
 from splatdistill.errors import UserError
 from splatdistill.export import meshes
 from splatdistill.export.prepare import TARGETS, For, Pivot, Preparation, description, sides, thinned
@@ -18,7 +18,7 @@ from splatdistill.export.saved_splats import SavedSplats, chosen
 from splatdistill.export.write import FORMATS, Asked, export
 from splatdistill.gaussians import Gaussians
 from splatdistill.io.frames import Up
-from splatdistill.io.mesh import Material
+from splatdistill.io.mesh import Material, Mesh
 from splatdistill.render import rasterizer
 from splatdistill.settings.command_line import command_line
 from splatdistill.train.progress import Work as Progress
@@ -98,6 +98,11 @@ class Export:
     """glb, obj: in place of --triangles, cells of the grid along the longest side, 8 to 512."""
     texture: int | None = None
     """glb, obj: pixels per side of the texture; by default 1024, or more where the triangles need it."""
+    refine_texture: Annotated[int, tyro.conf.arg(metavar="K")] = 0
+    """glb, obj: steps in which the prior of the run refines the texture, the surface standing still; some 50 do. 0: colours as the splats have them."""
+    refine_guidance: Annotated[str, tyro.conf.arg(metavar="NAME")] = ""
+    """With --refine-texture: the guidance, such as vsd or "sdi[times.t_max=0.5]"; by default that of the phase picture, which
+    denoises views from weak noise."""
     material: Material = "unlit"
     """glb, obj: unlit shows the colours as they are, since the light that they were trained in is in them; lit leaves the
     light to the program."""
@@ -152,6 +157,12 @@ def command(argv: list[str]) -> int:
         )
     preparation = asked.preparation()
     preparation.check()
+    if asked.refine_texture < 0:
+        raise UserError(f"--refine-texture is a number of steps, 0 or more; got {asked.refine_texture}")
+    if asked.refine_guidance and not asked.refine_texture:
+        raise UserError("--refine-guidance goes with --refine-texture K, its number of steps, such as 50")
+    if asked.refine_texture and asked.kind() not in MESHES:
+        raise UserError(f"--refine-texture is for meshes, --format glb or obj; got {asked.kind()}")
     console = Console(markup=False, highlight=False, soft_wrap=True)
     saved = chosen(asked.path, asked.particle)
     out = place(asked, saved)
@@ -160,6 +171,12 @@ def command(argv: list[str]) -> int:
     ready = preparation.of(saved.gaussians)
     for line in odd(ready):
         console.print(f"{line}; --no-strays leaves them out")
+    if asked.refine_texture:  # from the views of training, which know where the splats were
+        session, kept = refine_texture.sessions(asked.path, asked.refine_guidance, console), preparation.kept(saved.gaussians)
+        for path, splats in levels(asked, out, kept):
+            mesh = refine_texture.textured(mesh_of(asked, splats, console), session, asked.refine_texture, console)
+            written(asked, path, refine_texture.moved(mesh, kept, preparation), saved, console)
+        return 0
     for path, splats in levels(asked, out, ready):
         one(asked, path, splats, saved, console)
     return 0
@@ -195,15 +212,7 @@ def one(asked: Export, path: Path, splats: Gaussians, saved: SavedSplats, consol
         render.film(render.Render(size=(asked.size,), **still), replace(saved, gaussians=splats), path, console)
         return
     if kind in MESHES:
-        with Progress(console, "meshing", meshes.STEPS) as progress:
-            shape = meshes.meshed(
-                splats, rasterizer("cpu"), asked.resolution, asked.texture, asked.triangles, progress.done
-            )
-        sought = asked.preparation()
-        shape = meshes.seated(shape, None if sought.height is None else sought.height * sought.scale, sought.pivot)
-        made = meshes.write(path, kind, shape, saved.comments, asked.material)
-        console.print(f"wrote {path}: {meshes.description(made)}; {sized(made.bytes)}, {asked.material}")
-        console.print(asked.lies(meshes.sides(shape)))
+        written(asked, path, mesh_of(asked, splats, console), saved, console)
         return
     form = FORMATS[kind]
     done = export(path, kind, splats, Asked(TARGETS[asked.target].up, saved.comments, asked.pad, saved.model))
@@ -219,6 +228,22 @@ def one(asked: Export, path: Path, splats: Gaussians, saved: SavedSplats, consol
         console.print(f"  .{kind} has no room for where it comes from; keep with it: {', '.join(said)}")
     if form.degree < splats.degree:
         console.print(f"  .{kind} holds one colour from everywhere: what changes with the direction was left out")
+
+
+def mesh_of(asked: Export, splats: Gaussians, console: Console) -> Mesh:
+    """Return the textured surface of splats, where they lie."""
+    with Progress(console, "meshing", meshes.STEPS) as progress:
+        return meshes.meshed(splats, rasterizer("cpu"), asked.resolution, asked.texture, asked.triangles, progress.done)
+
+
+def written(asked: Export, path: Path, shape: Mesh, saved: SavedSplats, console: Console) -> None:
+    """Write a mesh and tell what became of it."""
+    sought, kind = asked.preparation(), asked.kind()
+    assert kind == "glb" or kind == "obj"
+    shape = meshes.seated(shape, None if sought.height is None else sought.height * sought.scale, sought.pivot)
+    made = meshes.write(path, kind, shape, saved.comments, asked.material)
+    console.print(f"wrote {path}: {meshes.description(made)}; {sized(made.bytes)}, {asked.material}")
+    console.print(asked.lies(meshes.sides(shape)))
 
 
 def places(error: float, radius: float) -> str:

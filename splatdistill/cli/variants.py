@@ -10,9 +10,9 @@ from rich.console import Console
 
 from splatdistill.cli.run_with_progress import STOPPED, stopping
 from splatdistill.cli.viewer import VariantsViewer, Watching
-from splatdistill.errors import RunEnded, UserError
-from splatdistill.settings.commands import TRAIN
-from splatdistill.settings.layers import Layer, parse
+from splatdistill.errors import RunEnded
+from splatdistill.settings.finished import finished
+from splatdistill.settings.layers import Layer
 from splatdistill.settings.phases import named
 from splatdistill.settings.recipes import family_of
 from splatdistill.settings.yaml import NAME
@@ -31,10 +31,7 @@ def refining(folder: RunDir, phase: str | None = None) -> tuple[Layer, ...]:
     """Return the settings in force at the end of a finished run, and what goes on with it: its splats, and a phase; or without one a
     higher setting, of twice the views a step, the lower half of its noise levels, and positions at the pace of the run's second half.
     """
-    if not folder.splats.is_file() or not folder.config.is_file():
-        raise UserError(f"--refine {folder.path}: there is no {folder.splats}; expected the directory of a finished run")
-    begun = Layer(f"{folder.path}, at its end", folder.settings() | {"phases": []})
-    c = parse([], lambda source: None, TRAIN, earlier=[begun]).config
+    begun, c = finished(folder, "--refine")
     splats = {"init": {NAME: "file", "path": str(folder.splats.absolute())}}
     if phase is not None:
         said = read(phase) if read(phase).changes is not None else named(phase, family_of(c.prior))

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from splatdistill.errors import UserError
 from splatdistill.gaussians import Gaussians
@@ -87,6 +89,13 @@ class Preparation:
         """Return the prepared splats, still in our world; UserError if none are left. Positions stay double where they are:
         far from the origin only what is moved there can be single.
         """
+        seen = self.kept(g)
+        origin, factor = self.place(seen)
+        seen = replace(seen, means=factor * (seen.means - origin) if self.pivot != "keep" else factor * seen.means, scales=factor * seen.scales)
+        return frames.placed(seen, frames.into("raw", self.facing)) if self.facing else seen
+
+    def kept(self, g: Gaussians) -> Gaussians:
+        """Return the splats that are kept, and of their colours what is, where they are; UserError if none are left."""
         self.check()
         seen = g[g.opacities >= self.min_opacity]
         if not len(seen):
@@ -99,16 +108,22 @@ class Preparation:
             seen = seen[~(away | large)]
         if self.degree is not None and self.degree < seen.degree:
             seen = seen.with_degree(self.degree)
+        return seen
+
+    def place(self, seen: Gaussians) -> tuple[Float[Tensor, "3"], float]:
+        """Return the new origin of splats, and the factor on their size."""
         low, high = box(seen)
         origin = 0.5 * (low + high)
         if self.pivot == "ground":
             origin[2] = low[2]
-        if self.pivot != "keep":
-            seen = replace(seen, means=seen.means - origin)
         tall = (high - low)[2].item()
-        factor = self.scale * (1.0 if self.height is None else self.height / max(tall, 1e-12))
-        seen = replace(seen, means=factor * seen.means, scales=factor * seen.scales)
-        return frames.placed(seen, frames.into("raw", self.facing)) if self.facing else seen
+        return origin, self.scale * (1.0 if self.height is None else self.height / max(tall, 1e-12))
+
+    def points(self, points: Float[Tensor, "n 3"], seen: Gaussians) -> Float[Tensor, "n 3"]:
+        """Return points that lie among splats where they lie once those are prepared."""
+        origin, factor = self.place(seen)
+        moved = factor * (points - (origin if self.pivot != "keep" else 0.0))
+        return moved @ frames.into("raw", self.facing).T.to(moved) if self.facing else moved
 
 
 def sides(g: Gaussians) -> list[float]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Float32, Int
 from numba import njit
 from torch import Tensor
 
@@ -177,6 +177,16 @@ def rasterise(
         _shade(*surface, pose, k, eye, LIGHT, samples, nearest, face, sums)
 
     return drawn(draw, meshes, cameras, background, samples, threads)
+
+
+def nearest_faces(corners: Float32[np.ndarray, "f 3 3"], cameras: Cameras, samples: int = 2) -> Int[np.ndarray, "b y x"]:
+    """Return the number of the face that each sample of each view sees, -1 for none; `samples` per pixel side."""
+    shape = (len(cameras), cameras.height * samples, cameras.width * samples)
+    face, nearest = np.full(shape, -1, np.int32), np.zeros(shape, np.float32)
+    poses, intrinsics = (v.cpu().double().numpy() for v in (cameras.world_to_camera, cameras.intrinsics))
+    for k in range(len(cameras)):
+        _cover(np.ascontiguousarray(corners, np.float32), poses[k], intrinsics[k], cameras.height, cameras.width, samples, nearest[k], face[k])
+    return face
 
 
 def corner_normals(corners: np.ndarray, crease: float = 50.0) -> np.ndarray:
