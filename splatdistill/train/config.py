@@ -15,6 +15,7 @@ from splatdistill.train.distillation import Computed, Distillation
 from splatdistill.train.losses import Regularisers
 from splatdistill.train.phases import read, span
 from splatdistill.train.reference import Reference
+from splatdistill.train.shown import Shown
 
 MOST = 10_000_000  # steps, Gaussians
 
@@ -104,6 +105,10 @@ class Train(Distillation):
     """
     background: Background = field(default_factory=Background)
     """Background behind the object."""
+    shows: Shown = "colours"
+    """Picture of the splats that the prior is shown: their colours; or their normals as colours, which moves shapes alone (the geometry
+    stage of Fantasia3D and ProlificDreamer): in a phase of its own, with a prior that knows such pictures.
+    """
     clip_rgb: bool = False
     """Clip rendered colours to [0, 1] before the prior sees them; what lies beyond gets no gradient (threestudio-3dgs)."""
     clip_dc: float | None = None

@@ -39,11 +39,14 @@ class Regularisers:
     """Total variation of the rendered colours (arXiv:2312.05210 and others)."""
     smooth_depth: float = 0.0
     """Total variation of depth where the object is."""
+    normal_consistency: float = 0.0
+    """Mean over pixels of sum_i w_i (1 - n_i . N): splats' normals n_i, of weight w_i in the pixel, against those of the rendered depth, N
+    (2D Gaussian Splatting, arXiv:2403.17888, eq. 14): splats lie flat in the surface."""
 
     def __post_init__(self) -> None:
         """Raise UserError for weights that are negative or not finite, and progress beyond the run."""
         checks.types(self)
-        checks.at_least(self, 0, "sparsity", "sparsity_end", "opaque", "scale", "scale_sum", "opacity_sum", "position", "smooth", "smooth_depth")
+        checks.at_least(self, 0, "sparsity", "sparsity_end", "opaque", "scale", "scale_sum", "opacity_sum", "position", "smooth", "smooth_depth", "normal_consistency")
         checks.within(self, 0, 1, "sparsity_until", "opaque_since")
         checks.positive(self, "sparsity_until")
 
@@ -75,7 +78,14 @@ class Regularisers:
         if self.smooth_depth:
             inside = out.alpha.detach() * out.depth
             terms["smooth_depth"] = self.smooth_depth * total_variation(inside)
+        if self.normal_consistency and out.normal is not None:
+            agree = (out.normal * out.normal_from_depth()).sum(1, keepdim=True)
+            terms["normal_consistency"] = self.normal_consistency * (out.alpha - agree).mean()
         return terms
+
+    def renders_normals(self) -> bool:
+        """Return True if a term reads normals that are rendered with the splats."""
+        return self.normal_consistency > 0
 
     def sparsity_at(self, progress: float) -> float:
         """Return the weight of `sparsity` at this progress."""

@@ -19,6 +19,7 @@ from splatdistill.train.events import Timing
 from splatdistill.train.losses import finite
 from splatdistill.train.mixed import Mixed, mixed
 from splatdistill.train.particle import Particle
+from splatdistill.train.shown import shown
 from splatdistill.train.sizes import to_prior_size
 from splatdistill.train.state import State
 
@@ -73,6 +74,11 @@ def clipped(out: RenderOutput, clip_rgb: bool) -> RenderOutput:
     return replace(out, rgb=out.rgb.clamp(0, 1)) if clip_rgb else out
 
 
+def needs_normals(config: Train) -> bool:
+    """Return True if a run's settings read normals that are rendered with the splats, whatever its guidance does."""
+    return config.shows == "normals" or config.regularise.renders_normals()
+
+
 def encoded_again(rgb: Float[Tensor, "b 3 h w"], prior: DiffusionPrior, encoding: Tensor) -> Tensor:
     """Return latents of images with the encoder's noise that a generator in this state draws."""
     same = torch.Generator()
@@ -111,7 +117,7 @@ def train_step(
     views: list[View] = []
     also: list[tuple[Mixed, View]] = []
     screens: list[Screen] = []
-    normals = guidance.renders_normals() or any(part.added.guidance.renders_normals() for part in mixed(state.memory))
+    normals = needs_normals(config) or guidance.renders_normals() or any(part.added.guidance.renders_normals() for part in mixed(state.memory))
     for _ in range(config.accumulate):
         drawn = config.cameras.at(progress).sample(config.batch, size, size, state.rng, prior.views)
         cameras = drawn.to(prior.device)
@@ -120,7 +126,7 @@ def train_step(
         out = clipped(rasterizer(g, cameras, behind, normals=normals), config.clip_rgb)  # what is seen
         clock.lap("render")
         encoding = state.rng.get_state()
-        x = prior.encode(to_prior_size(out.rgb, prior), state.rng)  # what the prior is shown
+        x = prior.encode(to_prior_size(shown(out, behind, config.shows), prior), state.rng)  # what the prior is shown
         view = View(x, prompts.conditions(prior, drawn, behind.detach()), prior, state.rng, progress, out)
         distilled = guidance(view, state.memory)  # what the prior wants changed
         seconds = [(part, part.view(view, config, prompts)) for part in mixed(state.memory)]
@@ -201,8 +207,8 @@ def towards(
     for shot in shots:
         behind = particle.background.sigmoid().expand(len(shot.cameras), 3) if shot.behind is None else shot.behind
         g = particle.scene.gaussians()
-        out = clipped(rasterizer(g, shot.cameras, behind), config.clip_rgb)
-        x = encoded_again(out.rgb, prior, shot.encoding)
+        out = clipped(rasterizer(g, shot.cameras, behind, normals=needs_normals(config)), config.clip_rgb)
+        x = encoded_again(shown(out, behind, config.shows), prior, shot.encoding)
         clock.lap("render")
         terms = config.regularise(out, g, progress) + likeness(g, picture, behind, config, rasterizer, shot.cameras.width, progress)
         loss = (config.guidance_weight * shot.distilled.loss_at(x) + terms) / config.accumulate

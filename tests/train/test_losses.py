@@ -72,3 +72,26 @@ def test_a_weight_that_has_fallen_to_nothing_is_no_term():
 def test_weights_that_make_no_sense_are_refused(wrong):
     with pytest.raises(UserError, match=next(iter(wrong)).replace("_", "-")):
         Regularisers(**wrong)
+
+
+def plate(turn: float) -> Gaussians:
+    """Return flat splats in the plane x = 0, whose thin axes are turned away from its normal by an angle, radians."""
+    grid = torch.linspace(-0.5, 0.5, 24)
+    y, z = (v.reshape(-1) for v in torch.meshgrid(grid, grid, indexing="ij"))
+    half = torch.tensor(turn / 2)
+    quats = torch.stack([half.cos(), torch.tensor(0.0), torch.tensor(0.0), half.sin()]).expand(len(y), 4).clone().requires_grad_()
+    ball = Ball(count=len(y)).make(torch.Generator().manual_seed(0))
+    return replace(ball, means=torch.stack([torch.zeros_like(y), y, z], 1), quats=quats, scales=torch.tensor([0.002, 0.04, 0.04]).expand(len(y), 3), opacities=torch.full((len(y),), 0.95))
+
+
+@pytest.mark.parametrize("turn", [0.0, 0.5])
+def test_normal_consistency_is_one_minus_the_cosine_between_splats_and_their_surface(turn):
+    """On a plane whose splats are all turned alike, a pixel that they cover counts 1 - cos, and the gradient turns them back."""
+    g = plate(turn)
+    out = reference_rasterizer()(g, orbit([0.0], 0.0, width=48), normals=True)
+    term = Regularisers(normal_consistency=2.0)(out, g)
+    inside = (out.normal * out.normal_from_depth()).sum(1)[:, 20:28, 20:28] / out.alpha[:, 0, 20:28, 20:28]
+    assert inside.mean().item() == pytest.approx(torch.tensor(turn).cos().item(), abs=0.02)
+    (grad,) = torch.autograd.grad(term, g.quats)
+    assert grad[:, 3].sum().item() > 0 if turn else term.item() < 0.02 * 2 * out.alpha.mean().item() + 0.05
+    assert Regularisers(normal_consistency=2.0).renders_normals() and not Regularisers(smooth=1.0).renders_normals()

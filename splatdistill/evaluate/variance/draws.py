@@ -19,6 +19,7 @@ from splatdistill.priors.prompts import Prompts
 from splatdistill.render import Rasterizer, RenderOutput
 from splatdistill.scene import Scene
 from splatdistill.train.config import Train
+from splatdistill.train.shown import shown
 from splatdistill.train.sizes import to_prior_size
 from splatdistill.train.step import backgrounds, resolution
 
@@ -50,8 +51,9 @@ def splats(
 
     def shoot(rng: torch.Generator) -> CameraView:
         cameras = config.cameras.sample(1, size, size, rng).to(prior.device)
-        out = rasterizer(scene.gaussians(), cameras, backgrounds(config.background, behind, 1, rng), normals=True)
-        rgb = to_prior_size(out.rgb, prior)
+        ground = backgrounds(config.background, behind, 1, rng)
+        out = rasterizer(scene.gaussians(), cameras, ground, normals=True)
+        rgb = to_prior_size(shown(out, ground, config.shows), prior)
         return CameraView(lambda sample: prior.encode(rgb, sample), prompts.conditions(prior, cameras), out)
 
     return Still(prior, tuple(scene.parameters()), shoot, progress)

@@ -141,7 +141,7 @@ class AmortisedSession:
         size = prior.image_size
         cameras: Cameras = c.cameras.at(self.steps / c.steps).sample(c.batch, size, size, rng, prior.views).to(prior.device)
         behind = backgrounds(c.background, g.means.new_zeros(3), len(cameras), rng, prior.views)
-        out = clipped(self.rasterizer(g, cameras, behind, normals=c.guidance.renders_normals()), c.clip_rgb)
+        out = clipped(self.rasterizer(g, cameras, behind, normals=c.guidance.renders_normals() or c.regularise.renders_normals()), c.clip_rgb)
         encoding = rng.get_state()
         x = prior.encode(to_prior_size(out.rgb, prior), rng)
         words = Prompts(prompt, c.negative, c.directions if c.view_dependent else None, *switches(prior, c.perp_neg, c.camera_guidance))
@@ -153,7 +153,7 @@ class AmortisedSession:
     def _again(self, g: Gaussians, look: PromptViews) -> tuple[Tensor, Tensor, float]:
         """Return the same of another step towards the target of a look, see train.step.towards."""
         c, prior = self.config, self.prior
-        out = clipped(self.rasterizer(g, look.cameras, look.behind), c.clip_rgb)
+        out = clipped(self.rasterizer(g, look.cameras, look.behind, normals=c.regularise.renders_normals()), c.clip_rgb)
         x = encoded_again(out.rgb, prior, look.encoding)
         return look.distilled.loss_at(x), c.regularise(out, g, look.view.progress), 0.0
 
