@@ -18,13 +18,14 @@ from splatdistill.cli.viewer import WATCHED, Watched
 from splatdistill.errors import UserError, WeightsError
 from splatdistill.io.atomic import write_text
 from splatdistill.io.sog import unbundled
+from splatdistill.priors.weights import Found
 from splatdistill.settings import yaml
 from splatdistill.settings.commands import TRAIN
 from splatdistill.settings.files import expanded
 from splatdistill.settings.layers import Parsed, parse, peek
 from splatdistill.settings.phases import lengthened
 from splatdistill.settings.recipes import Family
-from splatdistill.settings.resolve import Weights, changed, device_again, refuse_prompt, resolved
+from splatdistill.settings.resolve import Weights, cards, changed, device_again, refuse_prompt, resolved
 from splatdistill.shell import as_typed
 from splatdistill.train.begin import begin
 from splatdistill.train.config import Train
@@ -59,7 +60,7 @@ class TrainOptions(Watched):
     """With --refine: go on with this phase instead, detail or picture, or "NAME[share=0.5, OPTION=VALUE, ...]"; share is of the
     earlier run's steps."""
     variants: int = 1
-    """Number of seeds to train side by side, to choose one that --refine goes on with."""
+    """Number of seeds to train side by side, on all CUDA cards that there are, to choose one that --refine goes on with."""
     track: Annotated[Tracker | None, tyro.conf.arg(metavar="{tensorboard}")] = None
     """Write scalars and previews for TensorBoard too, into the run's folder: `tensorboard --logdir runs` (extra tensorboard)."""
 
@@ -139,7 +140,7 @@ def fresh(argv: list[str], server: Any = None) -> int:
         part = slower.means / config.rates.means
         console.print(f"learning rates are {part:.2g} of those given, which are meant for {config.rates.tuned_for_steps} steps (--rates.tuned-for-steps 0: for any)")
     if asked.variants > 1:
-        return several(parsed, asked, session, folder, found.notice, console)
+        return several(parsed, asked, session, folder, found, console)
     describe(parsed, folder, found.notice)
     try:
         return follow(session, folder, console, replace(watching, server=server), commands, trackers(asked.track, folder))
@@ -171,17 +172,24 @@ def from_splats(argv: list[str]) -> list[str]:
     return [*rest, "--init=file", f"--init.path={source}"]
 
 
-def several(parsed: Parsed, asked: TrainOptions, first: Session, folder: RunDir, notice: str, console: Console) -> int:
-    """Train one run for each of some seeds, and then the one that was chosen at a higher setting."""
-    runs = []
+def several(parsed: Parsed, asked: TrainOptions, first: Session, folder: RunDir, found: Found, console: Console) -> int:
+    """Train one run for each of some seeds, spread over the cards that there are, and then the one that was chosen at a higher setting."""
+    runs, priors, spread = [], {parsed.config.device: first.prior}, cards(parsed.config.device)
     for k in range(asked.variants):
-        config = replace(parsed.config, seed=parsed.config.seed + k)
+        config = replace(parsed.config, seed=parsed.config.seed + k, device=spread[k % len(spread)])
         each = RunDir.create(called(config), folder.path / f"seed-{config.seed}")
         config = each.keep_picture(config)
-        describe(replace(parsed, config=config), each, notice)
+        describe(replace(parsed, config=config), each, found.notice)
         if k == 0:
-            first.config = config
-        runs.append(Variant(Session(config, first.prior) if k else first, each, callbacks=trackers(asked.track, each)))
+            first.config, session = config, first
+        elif config.device in priors:
+            session = Session(config, priors[config.device])
+        else:
+            session = begin(config, found)
+            priors[config.device] = session.prior
+        runs.append(Variant(session, each, callbacks=trackers(asked.track, each)))
+    if len(priors) > 1:
+        console.print(f"the variants are spread over {', '.join(priors)}")
     status, page = choose(runs, console, asked.watching)
     if page is None or page.chosen is None:
         return status

@@ -147,6 +147,11 @@ def device_of(asked: str) -> str:
     return str(device)
 
 
+def cards(device: str) -> list[str]:
+    """Return the devices over which runs that are independent may be spread: where any CUDA card was asked for, all that there are."""
+    return [device, *(f"cuda:{k}" for k in range(1, torch.cuda.device_count()))] if device == "cuda" else [device]
+
+
 def device_again(asked: str, folder: Path, written: Path) -> str:
     """Return the device that a run goes on with, as torch spells it; UserError where the one in its configuration is not here."""
     try:

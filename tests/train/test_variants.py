@@ -1,8 +1,11 @@
 """Runs that take turns are the runs that they would be alone."""
 
+import threading
+import time
 from functools import partial
 
 import pytest
+import torch
 
 from splatdistill.errors import RunEnded
 from splatdistill.train import loop
@@ -48,3 +51,34 @@ def test_one_that_goes_wrong_keeps_no_other_from_going(tmp_path):
     take_turns(runs)
     assert isinstance(runs[1].wrong, RunEnded) and "oom" in str(runs[1].wrong) and runs[1].result is None
     assert [r.result[0].how for r in (runs[0], runs[2])] == ["done", "done"]
+
+
+def test_variants_on_several_devices_are_the_runs_that_they_would_be_alone(tmp_path):
+    """On the two names that torch has for a CPU: at the same time, callbacks one after the other, a fault kept to itself."""
+    priors = red_and_blue(), red_and_blue()
+    priors[1].device = torch.device("cpu", 0)
+    runs = [variants(tmp_path / "spread", priors[s % 2], (s,))[0] for s in range(4)]
+    told, inside, crossed, threads = [], [], [], set()
+
+    def callback(event):
+        inside.append(1)
+        crossed.append(len(inside) > 1)
+        threads.add(threading.get_ident())
+        time.sleep(0.002)
+        told.append(event)
+        inside.pop()
+
+    for r in runs:
+        r.callbacks.append(callback)
+
+    def full():
+        raise MemoryError
+
+    runs[3].session.step = full
+    take_turns(runs)
+    assert len(threads) == 2 and not any(crossed) and len(told) > 12
+    assert isinstance(runs[3].wrong, RunEnded) and [r.result[0].how for r in runs[:3]] == ["done"] * 3
+    for s in range(3):
+        alone = variants(tmp_path / "alone", red_and_blue(), (s,))[0]
+        _, files = run(alone.session, alone.folder)
+        assert files.splats.read_bytes() == runs[s].result[1].splats.read_bytes()

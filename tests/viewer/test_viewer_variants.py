@@ -17,6 +17,7 @@ from splatdistill.cli import main
 from splatdistill.export.saved_splats import load_all
 from splatdistill.gaussians import Gaussians
 from splatdistill.scene.initial import Ball
+from splatdistill.settings.resolve import cards
 from splatdistill.train.commands import Continue, Pause, SetField, Stop
 from splatdistill.train.events import StepDone
 from splatdistill.train.run import RunDir
@@ -135,6 +136,23 @@ def test_refine_this_one_goes_on_in_the_same_page(train, tmp_path, monkeypatch, 
     assert after["init"]["path"].endswith("seed-1/splats.ply") and after["seed"] == before["seed"] == 1
     assert (tmp_path / "v" / "seed-1-refined" / "replay.html").exists()
     assert len(load_all(tmp_path / "v")) == 4
+
+
+def test_variants_are_spread_over_the_devices_that_there_are(train, tmp_path, capsys, monkeypatch):
+    """Of a CPU torch knows two names; the same seeds make the same splats on either."""
+    assert train("--variants", "3", "--out", "alone") == 0
+    monkeypatch.setattr("splatdistill.cli.train.cards", lambda device: [device, "cpu:0"])
+    assert train("--variants", "3", "--out", "spread") == 0
+    assert "spread over cpu, cpu:0" in capsys.readouterr().out
+    for seed in range(3):
+        one, other = (tmp_path / where / f"seed-{seed}" for where in ("alone", "spread"))
+        assert (one / "splats.ply").read_bytes() == (other / "splats.ply").read_bytes()
+        assert yaml.safe_load((other / "config.yaml").read_text(encoding="utf-8"))["device"] == ("cpu:0" if seed == 1 else "cpu")
+
+
+def test_all_cards_are_counted_where_any_was_asked_for(monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    assert cards("cuda") == ["cuda", "cuda:1", "cuda:2"] and cards("cuda:1") == ["cuda:1"] and cards("cpu") == ["cpu"]
 
 
 def test_variants_and_refining_without_a_page(train, tmp_path, capsys):
