@@ -40,6 +40,8 @@ class Session:
     def __init__(self, config: Train, prior: DiffusionPrior, rasterizer: Rasterizer | None = None, state: State | None = None) -> None:
         check_prompt(config)
         refuse_impossible(config)
+        if prior.views != config.prior_views:  # its batches would be sets of another size than the recipe's, and its recipe that of other sets
+            raise UserError(f"the prior {prior.name} was loaded to see {prior.views} views at a time, and the configuration says prior_views {config.prior_views}; load it with views={config.prior_views}")
         self.config, self.prior = config, prior
         self.picture = config.image.read()
         self.reference = None if self.picture is None else config.image.with_depth(self.picture, prior.name)

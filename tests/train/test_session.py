@@ -368,7 +368,9 @@ def test_views_that_a_prior_sees_together_share_their_background_and_come_in_who
     prior.views = 2
     behind = backgrounds(Background("random"), torch.zeros(3), 6, torch.Generator().manual_seed(0), 2)
     assert torch.equal(behind[0::2], behind[1::2]) and len(behind.unique(dim=0)) == 3
-    session = Session(config(batch=2, background=Background("random")), prior)
+    with pytest.raises(UserError, match="loaded to see 2 views at a time, and the configuration says prior_views 1; load it with views=1"):
+        Session(config(batch=2), prior)
+    session = Session(config(batch=2, background=Background("random"), prior_views=2), prior)
     session.step()
     t = session.last.distilled.noised.t
     assert torch.equal(t[0::2], t[1::2]) and t[0] != t[2]
