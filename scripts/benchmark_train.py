@@ -2,9 +2,11 @@
 
     python scripts/benchmark_train.py                      # speed of SDS and SDI, share of the networks, memory
     python scripts/benchmark_train.py --quality 1 2 5      # also what that many minutes are worth
+    python scripts/benchmark_train.py --particles 8        # only that many particles of VSD against as many single runs
 
 The speed rows use 2,000 Gaussians, 2 views a step, 64x64 pixels. "Everything else" is a step's time minus that
-of its calls of the prior (text embeddings are cached), measured in the same steps.
+of its calls of the prior (text embeddings are cached), measured in the same steps. Particles share VSD's adapter, and a step is
+one particle's; rounds of as many steps of one run, and of a step of each single run, take turns. Seconds that the process computed.
 """
 
 import argparse
@@ -12,6 +14,7 @@ import dataclasses
 import time
 
 import torch
+from benchmark_guidance import quartiles
 
 from splatdistill.api import settle
 from splatdistill.estimators import load_judge
@@ -65,6 +68,33 @@ def speed(name: str, config: Train, prior: DiffusionPrior, steps: int) -> None:
     )
 
 
+def particles(count: int, prior: DiffusionPrior, rounds: int) -> None:
+    """Print the time of a run of several particles over that of as many single runs, at equal steps and network images."""
+    config = recipe("vsd", "a red mushroom")
+    together = Session(dataclasses.replace(config, particles=count, steps=count * config.steps), prior)
+    alone = [Session(dataclasses.replace(config, seed=seed), prior) for seed in range(count)]
+
+    def taken(sessions: list[Session]) -> float:
+        began = time.process_time()
+        for session in sessions:
+            session.step()
+        return time.process_time() - began
+
+    ratios, images = [], [0, 0]
+    for k in range(rounds + 2):
+        order = [[together] * count, alone]
+        seconds = []
+        for which in (0, 1) if k % 2 else (1, 0):
+            before = prior.calls
+            seconds.append((which, taken(order[which])))
+            images[which] += prior.calls - before
+        found = dict(seconds)
+        if k > 1:  # the first ones embed texts and compile
+            ratios.append(found[0] / found[1])
+    low, median, high = quartiles(ratios)
+    print(f"{count} particles of VSD: {median:.3f} [{low:.3f}, {high:.3f}] of the time of {count} single runs, {rounds} rounds, {images[0]} and {images[1]} network images")
+
+
 def quality(prompts: list[str], minutes: list[float], guidance: str, prior: DiffusionPrior) -> None:
     """Print the acceptance score of runs whose steps were chosen to fill the given minutes on this machine."""
     scorer = load_judge(TINY.parent / "clip")
@@ -97,9 +127,12 @@ def main() -> None:
     parser.add_argument("--quality", type=float, nargs="*", default=[], metavar="MINUTES")
     parser.add_argument("--guidances", nargs="*", default=["sdi", "sds"], help="whose quality")
     parser.add_argument("--prompts", nargs="*", default=["a red mushroom", "a blue robot", "a purple chair"])
+    parser.add_argument("--particles", type=int, metavar="N", help="measure only N particles against N single runs, --steps rounds")
     args = parser.parse_args()
     prior = load("tiny", "cpu")
     print(f"{torch.get_num_threads()} threads, prior {prior.name}", flush=True)
+    if args.particles:
+        return particles(args.particles, prior, args.steps)
     for name in ("sds", "sdi"):
         config = dataclasses.replace(recipe(name, "a red mushroom"), init=Ball(count=2000), batch=2)
         speed(f"{name} (recipe)", config, prior, args.steps)
