@@ -1,12 +1,16 @@
 """scripts/measure_asd_premise.py: the shift that fits, and what is measured of a run whose adapter is the prior itself."""
 
 import json
+import sys
 
 import pytest
 import torch
-from measure_asd_premise import LEVELS, SHOWN, fitting, main, measure
+from conftest import ROOT
 
 import splatdistill
+
+sys.path.insert(0, str(ROOT / "scripts"))
+from measure_asd_premise import LEVELS, SHOWN, fitting, main, measure
 
 
 def curve(shift: float, least: float = 0.02) -> dict:

@@ -9,8 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from guidance.test_all import ALL, make, midway
+from guidance.test_all import ALL, midway
 from guidance.worlds import mixture, view
+from methods import made
 
 from splatdistill.guidance import CFG, SDS, View
 from splatdistill.guidance.noising import Noised, ddim, invert
@@ -89,7 +90,7 @@ def test_eps_of_the_flow_is_the_score_and_that_of_the_table_at_equal_signal_to_n
 @pytest.mark.parametrize("cls, variant", ALL)
 def test_every_guidance_works_on_a_flow(cls, variant):
     """Finite, with consistent latents; and the mean of the change goes to the prompt's mode."""
-    prior, guidance = flowing(), make(cls, variant)
+    prior, guidance = flowing(), made(cls, variant)
     for progress in (0.0, 0.3, 1.0):
         v = view(prior, 2, progress=progress)
         d = guidance(v, guidance.init(prior))
