@@ -16,7 +16,7 @@ from splatdistill.evaluate.acceptance import AcceptanceRecord
 from splatdistill.evaluate.acceptance_runs import JudgeNetworks, judge_file, splats_of
 from splatdistill.gaussians import Gaussians
 from splatdistill.render import Rasterizer
-from splatdistill.toybox import parse
+from splatdistill.toybox.things import understood
 from splatdistill.toybox.world import VIEWS as WORLD
 
 BESIDE = {  # of the bench's metrics: what they are called, and their digits
@@ -61,7 +61,7 @@ def collect(root: Path, plan: dict, judges: JudgeNetworks, tell: Callable[[str],
         splats, row, ply = None, None, folder / "run" / "splats.ply"
         if ply.is_file():
             splats = splats_of(ply)
-            row = judge_file(ply, parse(ending.prompt), judges)
+            row = judge_file(ply, understood(ending.prompt), judges)
             tell(f"{ending.arm:16} {'  '.join(row.cells())}")
         runs.append(Run(ending.arm, ending.prompt, ending.seed, ending.how, splats, row))
     return runs

@@ -38,7 +38,8 @@ class Table:
             return "| " + " | ".join(map(markdown, cells)) + " |"
 
         body = [line(self.head), "| " + " | ".join(["---"] * len(self.head)) + " |", *map(line, self.rows)]
-        return "\n".join([f"**{markdown(self.title)}**", "", *body, *([""] if self.notes else []), *map(markdown, self.notes)])
+        notes = [markdown(" ".join(note.split())) for note in self.notes]  # what to type to get a network has lines of its own
+        return "\n".join([f"**{markdown(self.title)}**", "", *body, *([""] if notes else []), *notes])
 
     def text(self) -> str:
         """Return it for the screen."""

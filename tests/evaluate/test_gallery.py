@@ -59,3 +59,15 @@ def test_a_bench_is_judged_and_drawn(tmp_path):
 def test_what_is_no_bench_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"no bench\.json"):
         gallery.planned(tmp_path)
+
+
+def test_real_objects_are_judged_and_drawn_beside_their_truth(tmp_path):
+    folder = tmp_path / "jobs" / "sds" / "cup"
+    (folder / "run").mkdir(parents=True)
+    Ending("a red coffee cup", "sds", 0, (), "done").write(folder)
+    write_ply(folder / "run" / "splats.ply", red_ball(), Provenance("a red coffee cup", "world", "none", "0").comments())
+    plan = {"prompts": ["a red coffee cup"], "arms": [{"name": "sds"}], "jobs": [{"folder": str(folder.relative_to(tmp_path))}]}
+    judges = JudgeNetworks(None, None)
+    (run,) = gallery.collect(tmp_path, plan, judges, lambda line: None)
+    assert run.judged is not None and run.judged.scorer.startswith("world-clip") and not run.judged.passed and 0.2 < run.judged.iou < 0.9
+    assert gallery.sheet([run], plan["prompts"], ["sds"], judges.rasterizer).shape[0] == 3
