@@ -180,7 +180,7 @@ def test_a_whole_bench_with_a_method_that_fails(here, prior, capsys):
     }
 
 
-QUICK = ("smoke", "densify", "corpus-lines")  # one of each kind; counting the images of all takes two minutes
+QUICK = ("smoke", "corpus-lines")  # one of each kind; counting the images of all takes two minutes
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ def test_an_adapter_that_has_learned_nothing_is_as_good_as_the_prior_and_no_bett
     assert all(e > 0 for e in found["prior"].values())
 
 
+@pytest.mark.slow
 def test_measured_runs_are_kept_and_other_settings_are_refused(tmp_path, capsys):
     told = ["--out", str(tmp_path), "--prompts", "a red mug", "--seeds", "0", "--pictures", "2"]
     assert main([*told, "--steps", "4"]) == 0
